@@ -1,0 +1,1 @@
+"""Run the screening loop with a laboratory: ledger, files and the command line."""

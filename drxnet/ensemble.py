@@ -1,0 +1,312 @@
+"""An ensemble of DRXNets: compositions and conditions in, capacities of every member out.
+
+Shapes: ``members x n x voltages`` for profiles, ``members x n x c`` for capacities under c conditions. Members are
+never averaged here; the population spread over them (ddof 0) is the published uncertainty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from drxnet import checkpoint
+from drxnet.checkpoint import ModelCard
+from drxnet.composition import Composition
+from drxnet.discharge import CyclingConditions
+from drxnet.errors import CheckpointError, CompositionError, UsageError
+from drxnet.network import SITE_INDEX, DRXNet, NetworkShape
+
+_PAIR_FLOATS = 3_000_000
+"""Floats of a pair tensor per chunk on a CPU (12 MB, about what stays in cache; SPEED in benchmarks/README.md)."""
+
+_PAIR_FLOATS_GPU = 200_000_000
+_STATE_FLOATS = 4_000_000
+"""Floats of a hidden layer of the state network per chunk."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Many compositions as arrays, the form in which a screening hands them over."""
+
+    symbols: tuple[str, ...]
+    """Cation of each column, lithium among them."""
+
+    cations: Tensor
+    """Amounts per formula unit, ``n x len(symbols)``; 0 where an element is absent."""
+
+    fluorine: Tensor
+    """F per formula unit, ``n``."""
+
+    @classmethod
+    def of(cls, compositions: Sequence[Composition | str]) -> Amounts:
+        """Collect compositions; the columns are the elements that occur."""
+        parsed = [Composition.parse(c) for c in compositions]
+        symbols = tuple(sorted({s for c in parsed for s in c.elements}, key=SITE_INDEX.__getitem__))
+        column = {s: i for i, s in enumerate(symbols)}
+        cations = np.zeros((len(parsed), len(symbols)))
+        for row, composition in enumerate(parsed):
+            for symbol, amount in composition.cations:
+                cations[row, column[symbol]] = amount
+        fluorine = np.array([c.fluorine for c in parsed])
+        return cls(symbols, torch.from_numpy(cations), torch.from_numpy(fluorine))
+
+    def __len__(self) -> int:
+        """Return the number of compositions."""
+        return len(self.cations)
+
+
+Compositions = Amounts | Sequence[Composition | str]
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn ``auto`` into CUDA when there is one, else the CPU.
+
+    Raises:
+        UsageError: the device does not exist here.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"No CUDA device here. Got --device {device}; use cpu or auto.")
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"{device!r} is not a device. Use auto, cpu or cuda.") from None
+
+
+class Ensemble:
+    """Members side by side, ready to predict. The weights are frozen; training works on a copy."""
+
+    def __init__(
+        self,
+        network: DRXNet,
+        card: ModelCard,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        path: Path | None = None,
+    ) -> None:
+        self.network = network.to(device=device, dtype=dtype).eval().requires_grad_(requires_grad=False)
+        self.card = card
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.path = path
+        self._encode: Callable[[Tensor, Tensor, Tensor], Tensor] = self.network.encode
+
+    @classmethod
+    def load(
+        cls, model: str | Path = checkpoint.DEFAULT_MODEL, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Ensemble:
+        """Load an ensemble by name or folder.
+
+        Args:
+            model: ``default``, ``drxnet-2024``, the name of an imported model, or a folder.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            dtype: of weights and results.
+
+        Raises:
+            ModelNotFound: nothing of that name.
+            CheckpointError: the files are damaged.
+        """
+        folder = checkpoint.find_model(model)
+        card = checkpoint.read_card(folder)
+        network = DRXNet(NetworkShape(**{**card.network, "members": card.members}))
+        try:
+            network.load_state_dict(checkpoint.read_weights(folder, card))
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder}: not the weights of this network ({error})") from None
+        return cls(network, card, device=resolve_device(device), dtype=dtype, path=folder)
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        return self.network.members
+
+    @property
+    def model_id(self) -> str:
+        """Twelve hex digits that stand for exactly these weights."""
+        return self.card.model_id
+
+    def subset(self, members: Sequence[int]) -> Ensemble:
+        """Build an ensemble of some of the members (copies of their weights)."""
+        network = DRXNet(replace(self.network.shape, members=len(members)))
+        network.load_state_dict({k: v[list(members)] for k, v in self.network.state_dict().items()})
+        card = replace(self.card, members=len(members), name=f"{self.card.name}[{','.join(map(str, members))}]")
+        return Ensemble(network, card, device=self.device, dtype=self.dtype)
+
+    def compiled(self) -> Ensemble:
+        """Build an ensemble on the same weights whose encoder runs through ``torch.compile``.
+
+        Worth it from about 10^5 compositions; the first call of each number of cations takes seconds. Needs a C++
+        compiler.
+        """
+        twin = Ensemble(self.network, self.card, device=self.device, dtype=self.dtype, path=self.path)
+        twin._encode = torch.compile(self.network.encode, dynamic=False)
+        return twin
+
+    # -- what is asked for -------------------------------------------------------------------------------
+
+    def capacity(self, compositions: Compositions, conditions: Sequence[CyclingConditions]) -> Tensor:
+        """Capacity at the lower cut-off under each of c conditions (mAh/g), ``members x n x c``.
+
+        Only that one voltage is evaluated, and each composition is encoded once for all conditions.
+        Differentiable with respect to :class:`Amounts` that require a gradient.
+        """
+        voltages = torch.tensor([[c.v_low] for c in conditions])
+        return self._crossed(compositions, conditions, voltages).squeeze(-1)
+
+    def profiles(
+        self, compositions: Compositions, conditions: Sequence[CyclingConditions], voltages: ArrayLike | Tensor
+    ) -> Tensor:
+        """Capacity at voltages under each of c conditions (mAh/g), ``members x n x c x voltages``.
+
+        Args:
+            compositions: n compositions.
+            conditions: c conditions, each applied to every composition.
+            voltages: (V), ``voltages`` for all conditions or ``c x voltages``.
+        """
+        grid = torch.as_tensor(np.asarray(voltages, float))
+        return self._crossed(compositions, conditions, grid.expand(len(conditions), grid.shape[-1]))
+
+    def predict(
+        self,
+        compositions: Compositions,
+        conditions: CyclingConditions | Sequence[CyclingConditions],
+        voltages: ArrayLike | Tensor,
+    ) -> Tensor:
+        """Capacity at voltages, one row per composition (mAh/g), ``members x n x voltages``.
+
+        Args:
+            compositions: n compositions.
+            conditions: one for all, or n.
+            voltages: (V), ``voltages`` for all rows or ``n x voltages``.
+        """
+        return self._rows(compositions, conditions, voltages, self.network.state)
+
+    def predict_dqdv(
+        self,
+        compositions: Compositions,
+        conditions: CyclingConditions | Sequence[CyclingConditions],
+        voltages: ArrayLike | Tensor,
+    ) -> Tensor:
+        """DQ/dV at voltages, by forward differentiation (mAh/g/V), ``members x n x voltages``."""
+        return self._rows(
+            compositions, conditions, voltages, lambda c, w, v: self.network.state_and_slope(c, w, v)[1]
+        )
+
+    def features(self, compositions: Compositions) -> Tensor:
+        """Learned composition vectors, ``members x n x 32``."""
+        amounts = self._checked(compositions)
+        out = self._empty(amounts, len(amounts), self.network.shape.features)
+        for rows, u in self._encoded(amounts):
+            out = _put(out, rows, u)
+        return out
+
+    # -- how it is computed ------------------------------------------------------------------------------
+
+    def _checked(self, compositions: Compositions) -> Amounts:
+        amounts = compositions if isinstance(compositions, Amounts) else Amounts.of(compositions)
+        unknown = [s for s in amounts.symbols if s not in SITE_INDEX]
+        if unknown:
+            raise CompositionError(f"No element vector for {', '.join(unknown)}.")
+        if len(amounts) == 0:
+            raise UsageError("No composition to predict.")
+        return amounts
+
+    def _crossed(self, compositions: Compositions, conditions: Sequence[CyclingConditions], voltages: Tensor) -> Tensor:
+        if not conditions:
+            raise UsageError("No cycling conditions to predict under.")
+        amounts = self._checked(compositions)
+        current, cycle, window = self._conditions(conditions)
+        voltages = voltages.to(self.device, self.dtype)
+        c, k = len(conditions), voltages.shape[-1]
+        out = self._empty(amounts, len(amounts), c, k)
+        for rows, u in self._encoded(amounts):
+            for part in _pieces(len(rows), c * k * self.members * 64, _STATE_FLOATS):
+                b = part.stop - part.start
+                crossed = u[:, part].repeat_interleave(c, 1)  # M, b * c, d
+                _, now = self.network.condition(crossed, current.repeat(b), cycle.repeat(b))
+                q = self.network.state(now, window.repeat(b, 1), voltages.repeat(b, 1))
+                out = _put(out, rows[part], q.unflatten(1, (b, c)))
+        return out
+
+    def _rows(
+        self,
+        compositions: Compositions,
+        conditions: CyclingConditions | Sequence[CyclingConditions],
+        voltages: ArrayLike | Tensor,
+        state: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        amounts = self._checked(compositions)
+        n = len(amounts)
+        each = [conditions] * n if isinstance(conditions, CyclingConditions) else list(conditions)
+        if len(each) != n:
+            raise UsageError(f"One set of conditions, or as many as compositions. Got {len(each)} for {n}.")
+        current, cycle, window = self._conditions(each)
+        grid = torch.as_tensor(np.asarray(voltages, float)).to(self.device, self.dtype)
+        grid = grid.expand(n, grid.shape[-1])
+        out = self._empty(amounts, n, grid.shape[-1])
+        for rows, u in self._encoded(amounts):
+            for part in _pieces(len(rows), grid.shape[-1] * self.members * 64, _STATE_FLOATS):
+                at = rows[part]
+                _, now = self.network.condition(u[:, part], current[at], cycle[at])
+                out = _put(out, at, state(now, window[at], grid[at]))
+        return out
+
+    def _encoded(self, amounts: Amounts) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield rows and their composition vectors, in blocks of one number of cations.
+
+        With gradients, absent elements are kept as cations of weight zero, so that the derivative with respect
+        to their amount is right too.
+        """
+        cations = amounts.cations.to(self.device, self.dtype)
+        fluorine = amounts.fluorine.to(self.device, self.dtype) / 2
+        sites = torch.tensor([SITE_INDEX[s] for s in amounts.symbols], device=self.device)
+        tracked = torch.is_grad_enabled() and (cations.requires_grad or fluorine.requires_grad)
+        present = torch.ones_like(cations, dtype=torch.bool) if tracked else cations > 0
+        counts = present.sum(1)
+        for n in sorted(set(counts.tolist())):
+            block = (counts == n).nonzero().squeeze(1)
+            pair = self.members * n * n * self.network.shape.heads * self.network.shape.attention_hidden * 2
+            budget = _PAIR_FLOATS if self.device.type == "cpu" else _PAIR_FLOATS_GPU
+            for part in _pieces(len(block), pair, budget):
+                rows = block[part]
+                columns = present[rows].nonzero()[:, 1].view(len(rows), n)
+                with torch.set_grad_enabled(tracked):
+                    u = self._encode(sites[columns], cations[rows].gather(1, columns) / 2, fluorine[rows])
+                yield rows, u
+
+    def _conditions(self, conditions: Sequence[CyclingConditions]) -> tuple[Tensor, Tensor, Tensor]:
+        table = torch.tensor([[c.current_ma_g, c.cycle, c.v_low, c.v_high] for c in conditions], dtype=torch.float64)
+        table = table.to(self.device, self.dtype)
+        return table[:, 0], table[:, 1], table[:, 2:]
+
+    def _empty(self, amounts: Amounts, *shape: int) -> Tensor:
+        return torch.empty((self.members, *shape), device=self.device, dtype=self.dtype)
+
+
+def _put(out: Tensor, rows: Tensor, values: Tensor) -> Tensor:
+    """Fill rows of the second axis; in place, except where a gradient must flow through."""
+    if values.requires_grad:
+        return out.index_copy(1, rows, values)
+    out[:, rows] = values
+    return out
+
+
+def _pieces(rows: int, floats_per_row: int, budget: int) -> Iterator[slice]:
+    size = max(1, budget // max(1, floats_per_row))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def mean_and_spread(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population standard deviation (ddof 0) over the members axis, which is the first."""
+    array = cast(np.ndarray, values.detach().cpu().double().numpy())
+    return array.mean(0), array.std(0)

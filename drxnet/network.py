@@ -1,0 +1,290 @@
+"""DRXNet, with a leading axis of ensemble members on every layer.
+
+Zhong et al., Joule 8 (2024), doi:10.1016/j.joule.2024.03.010, equations 2-11; the composition part is Roost
+(Goodall and Lee, Nat. Commun. 11, 6280 (2020)). Data flow from top to bottom of this file:
+
+    encode     elements, amounts, fluorine      -> u     composition vector
+    condition  u, current, cycle                -> c     at cycle 1 and at the given cycle
+    state      c, window, voltage               -> Q     capacity
+
+Each is evaluated exactly as often as its inputs change. Letters for shapes: M members, B compositions (or
+tests), n cations of a composition, K voltages, d features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drxnet.composition import METALS_BY_NUMBER
+from drxnet.elements import VECTOR_LENGTH, element_vectors
+
+SITES: tuple[str, ...] = tuple(METALS_BY_NUMBER)
+"""Symbols of the cations; an element is passed to the network as its index here."""
+
+SITE_INDEX = {symbol: i for i, symbol in enumerate(SITES)}
+
+_TINY = 1e-10
+"""Added to the denominator of the attention, as in the published network."""
+
+_MAX_EXPONENT = 60.0
+"""An absent cation's logit may exceed every present one; its exponential must stay finite."""
+
+
+class Linear(nn.Module):
+    """One linear map per member: ``M x ... x i -> M x ... x o``."""
+
+    def __init__(self, members: int, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__()
+        bound = inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each member's map to its own rows."""
+        flat = x.flatten(1, -2)
+        y = flat @ self.weight if self.bias is None else torch.baddbmm(self.bias, flat, self.weight)
+        return y.unflatten(1, x.shape[1:-1])
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes between members and features.
+
+    In training mode the statistics come from the batch and the running ones follow; in evaluation mode the
+    running ones are used, which is one multiply-add.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, members: int, features: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(members, features))
+        self.bias = nn.Parameter(torch.zeros(members, features))
+        self.register_buffer("mean", torch.zeros(members, features))
+        self.register_buffer("var", torch.ones(members, features))
+        self.momentum, self.eps = momentum, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``M x ... x features``."""
+        if self.training:
+            flat = x.flatten(1, -2)
+            var, mean = torch.var_mean(flat, 1, correction=0)
+            rows = flat.shape[1]
+            with torch.no_grad():
+                self.mean.lerp_(mean.detach(), self.momentum)
+                self.var.lerp_(var.detach() * rows / max(rows - 1, 1), self.momentum)
+        else:
+            mean, var = self.mean, self.var
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shape = (x.shape[0],) + (1,) * (x.dim() - 2) + (-1,)
+        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+class Attention(nn.Module):
+    """Weighted soft attention over the cations, heads averaged (equations 3 and 4).
+
+    For every cation (message layers, ``pairwise``) or once for the composition (pooling):
+    ``sum_j a_j value_j`` with ``a_j = w_j exp(gate_j) / sum_k w_k exp(gate_k)``. The first linear layer acts on
+    the two nodes of a pair separately and the last one on the weighted sum, which is the same function as
+    evaluating both on every pair.
+    """
+
+    def __init__(
+        self, members: int, features: int, *, hidden: int = 64, heads: int = 3, pairwise: bool = True
+    ) -> None:
+        super().__init__()
+        self.own = Linear(members, features, 2 * heads * hidden, bias=False) if pairwise else None
+        self.other = Linear(members, features, 2 * heads * hidden)
+        bound = hidden**-0.5
+        self.gate = nn.Parameter(torch.empty(members, heads, hidden).uniform_(-bound, bound))
+        self.out = Linear(members, heads * hidden, features)
+        with torch.no_grad():  # start from the spread of separate heads on joined pairs
+            self.out.weight.uniform_(-bound / heads, bound / heads)
+            if self.own is not None:
+                for parameter in (*self.own.parameters(), *self.other.parameters()):
+                    parameter.mul_(0.5**0.5)
+
+    def forward(self, h: Tensor, w: Tensor, present: Tensor | None) -> Tensor:
+        """Attend.
+
+        Args:
+            h: cation features, ``M x B x n x d``.
+            w: their weights (amount / 2), ``B x n`` or ``M x B x n``.
+            present: which cations exist, ``B x n``; None when all do.
+
+        Returns:
+            ``M x B x n x d`` for message layers, ``M x B x d`` for pooling.
+        """
+        x = self.other(h)
+        if self.own is not None:
+            x = self.own(h).unsqueeze(-2) + x.unsqueeze(-3)  # M, B, n, n, features of both halves
+        heads, hidden = self.gate.shape[1:]
+        gate, value = F.silu(x).unflatten(-1, (2, heads, hidden)).unbind(-3)  # M, B, [n,] n, heads, hidden
+        between = (1,) * (gate.dim() - 3)
+        logit = (gate * self.gate.view(-1, *between, heads, hidden)).sum(-1)  # M, B, [n,] n, heads
+        pairs = (1,) * (logit.dim() - 4)
+        if present is None:
+            shifted = logit - logit.amax(-2, keepdim=True)
+        else:
+            mask = present.view(1, present.shape[0], *pairs, present.shape[1], 1)
+            top = logit.masked_fill(~mask, -torch.inf).amax(-2, keepdim=True)
+            shifted = (logit - top).clamp(max=_MAX_EXPONENT)
+        weight = w.unsqueeze(0) if w.dim() == 2 else w
+        weight = weight.view(weight.shape[0], weight.shape[1], *pairs, weight.shape[2], 1)
+        a = weight * torch.exp(shifted)
+        a = a / (a.sum(-2, keepdim=True) + _TINY)
+        return self.out((a.unsqueeze(-1) * value).sum(-3).flatten(-2))
+
+
+class Embed(nn.Module):
+    """A number to a vector: linear, batch normalisation, SiLU, linear (equation 5)."""
+
+    def __init__(self, members: int, features: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = Linear(members, 1, hidden)
+        self.norm = BatchNorm(members, hidden)
+        self.out = Linear(members, hidden, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``M x B x 1 -> M x B x features``."""
+        return self.out(F.silu(self.norm(self.hidden(x))))
+
+
+class Gate(nn.Module):
+    """Gated soft attention, ``sigmoid(.) silu(.)`` of two joined vectors (equation 6)."""
+
+    def __init__(self, members: int, features: int, extra: int) -> None:
+        super().__init__()
+        self.linear = Linear(members, features + extra, features + 1)
+        self.norm = BatchNorm(members, features + 1)
+
+    def forward(self, u: Tensor, e: Tensor) -> Tensor:
+        """``M x B x d`` and ``M x B x extra -> M x B x d``."""
+        y = self.norm(self.linear(torch.cat([u, e], -1)))
+        return torch.sigmoid(y[..., -1:]) * F.silu(y[..., :-1])
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """Sizes of the network; the published ones are the defaults."""
+
+    members: int = 5
+    features: int = 32
+    layers: int = 3
+    heads: int = 3
+    attention_hidden: int = 64
+    condition_features: int = 16
+    condition_hidden: int = 32
+    voltage_hidden: int = 64
+
+
+class DRXNet(nn.Module):
+    """The network of the paper for all members of an ensemble at once."""
+
+    element_vectors: Tensor
+    fluorine_vector: Tensor
+
+    def __init__(self, shape: NetworkShape | None = None) -> None:
+        super().__init__()
+        self.shape = shape = shape or NetworkShape()
+        m, d = shape.members, shape.features
+        vectors = torch.from_numpy(element_vectors((*SITES, "F"))).float()
+        self.register_buffer("element_vectors", vectors[:-1], persistent=False)
+        self.register_buffer("fluorine_vector", vectors[-1:], persistent=False)
+
+        self.embed = Linear(m, VECTOR_LENGTH, d - 1)
+        self.messages = nn.ModuleList(
+            Attention(m, d, hidden=shape.attention_hidden, heads=shape.heads) for _ in range(shape.layers)
+        )
+        self.pool = Attention(m, d, hidden=shape.attention_hidden, heads=shape.heads, pairwise=False)
+
+        self.rate = Embed(m, shape.condition_features, shape.condition_hidden)
+        self.cycle = Embed(m, shape.condition_features, shape.condition_hidden)
+        self.at_rate = Gate(m, d, shape.condition_features)
+        self.at_cycle = Gate(m, d, shape.condition_features)
+        self.fade = nn.Parameter(torch.empty(m, 1, d).uniform_(-1, 1))
+
+        self.window = Linear(m, 2, shape.voltage_hidden)
+        self.voltage = Linear(m, 1, shape.voltage_hidden)
+        self.voltage_out = Linear(m, shape.voltage_hidden, d)
+        self.state_in = Linear(m, d, d)
+        self.state_hidden = Linear(m, d, d)
+        self.state_out = Linear(m, d, 1)
+
+    @property
+    def members(self) -> int:
+        """Number of networks side by side."""
+        return self.shape.members
+
+    def _each(self, x: Tensor) -> Tensor:
+        return x.expand(self.members, *x.shape)
+
+    def encode(self, sites: Tensor, w: Tensor, fluorine: Tensor) -> Tensor:
+        """Encode compositions (equations 3-4).
+
+        Args:
+            sites: index of each cation in :data:`SITES`, ``B x n``.
+            w: amount / 2 of each cation, ``B x n``, or ``M x B x n`` to differentiate per member. A cation of
+                weight 0 is absent: it changes nothing, and the derivative with respect to its weight is right.
+            fluorine: F / 2, ``B``.
+
+        Returns:
+            Composition vectors, ``M x B x d``.
+        """
+        table = self.embed(self._each(self.element_vectors))  # M, elements, d - 1
+        shift = self._each(self.fluorine_vector) @ self.embed.weight  # M, 1, d - 1
+        nodes = table[:, sites] + fluorine[:, None, None] * shift.unsqueeze(1)  # M, B, n, d - 1
+        share = w if w.dim() == 3 else self._each(w)
+        h = torch.cat([nodes, share.unsqueeze(-1)], -1)  # M, B, n, d
+        exists = (w if w.dim() == 2 else w[0]) > 0
+        present = None if bool(exists.all()) else exists
+        for layer in self.messages:
+            h = h + layer(h, w, present)
+        return self.pool(h, w, present)
+
+    def condition(self, u: Tensor, current: Tensor, cycle: Tensor) -> tuple[Tensor, Tensor]:
+        """Inform composition vectors of how the cell is cycled (equations 5-6).
+
+        Args:
+            u: ``M x B x d``.
+            current: mA/g, ``B``.
+            cycle: cycle number from 1, ``B``.
+
+        Returns:
+            The vectors at cycle 1 and at ``cycle``, ``M x B x d`` each.
+        """
+        first = u + self.at_rate(u, self.rate(self._each(current[:, None])))
+        aged = self.at_cycle(first, self.cycle(self._each(cycle[:, None])))
+        return first, first + aged * (self.fade * (cycle[:, None] - 1))
+
+    def state(self, c: Tensor, window: Tensor, voltage: Tensor) -> Tensor:
+        """Capacity at voltages (equations 7-10, with SiLU in the voltage encoding as the published weights need).
+
+        Args:
+            c: ``M x B x d``.
+            window: lower and upper cut-off (V), ``B x 2``.
+            voltage: (V), ``B x K``, or ``1 x K`` for the same voltages everywhere.
+
+        Returns:
+            Capacity (mAh/g), ``M x B x K``.
+        """
+        x = self.window(self._each(window)).unsqueeze(2) + self.voltage(self._each(voltage[..., None]))
+        x = self.state_in(self.voltage_out(F.silu(x)) + c.unsqueeze(2))
+        x = F.softplus(self.state_hidden(F.softplus(x)))
+        return F.softplus(self.state_out(x)).squeeze(-1)
+
+    def state_and_slope(self, c: Tensor, window: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
+        """Capacity (mAh/g) and dQ/dV (mAh/g/V) by forward differentiation (equation 11), ``M x B x K`` each."""
+        rows = voltage.expand(c.shape[1], -1)
+        return torch.func.jvp(lambda v: self.state(c, window, v), (rows,), (torch.ones_like(rows),))
+
+    def forward(
+        self, sites: Tensor, w: Tensor, fluorine: Tensor, current: Tensor, cycle: Tensor, window: Tensor, voltage: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Capacity at cycle 1 and at ``cycle`` (mAh/g), ``M x B x K`` each; arguments as for the three parts."""
+        first, now = self.condition(self.encode(sites, w, fluorine), current, cycle)
+        return self.state(first, window, voltage), self.state(now, window, voltage)

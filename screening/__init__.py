@@ -1,0 +1,1 @@
+"""Enumerate charge-balanced compositions and choose what to make."""
