@@ -122,7 +122,9 @@ def read_card(folder: Path) -> ModelCard:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder}: its {CARD} cannot be read ({error}).") from None
     if card.format > FORMAT:
-        raise CheckpointError(f"{folder}: format {card.format} is newer than this drx-screen reads ({FORMAT}). Upgrade.")
+        raise CheckpointError(
+            f"{folder}: format {card.format} is newer than this drx-screen reads ({FORMAT}). Upgrade."
+        )
     return card
 
 

@@ -94,8 +94,7 @@ class Composition:
         ratio = sum(cations.values()) * scale
         if abs(ratio - 2) > CATION_TOLERANCE * 2 + 1e-9:
             raise CompositionError(
-                f"{written}: cations {ratio:.4g}, anions 2; they may differ by 5 %. "
-                "DRXNet needs Li...O(2-x)F(x)."
+                f"{written}: cations {ratio:.4g}, anions 2; they may differ by 5 %. DRXNet needs Li...O(2-x)F(x)."
             )
         if cations.get("Li", 0.0) <= 0:
             raise CompositionError(f"{written}: no lithium. DRXNet needs Li...O(2-x)F(x).")

@@ -39,9 +39,7 @@ class CyclingConditions:
         if not (np.isfinite(self.current_ma_g) and self.current_ma_g > 0):
             raise ValueError(f"The current must be positive. Got {self.current_ma_g} mA/g.")
         if not (np.isfinite(self.v_low) and np.isfinite(self.v_high) and self.v_low < self.v_high):
-            raise ValueError(
-                f"The lower cut-off must lie below the upper one. Got {self.v_low} V and {self.v_high} V."
-            )
+            raise ValueError(f"The lower cut-off must lie below the upper one. Got {self.v_low} V and {self.v_high} V.")
         if self.cycle < 1:
             raise ValueError(f"Cycles are counted from 1. Got {self.cycle}.")
 
@@ -107,9 +105,7 @@ class DischargeProfile:
         return window_of(self.voltage_v, self.capacity_mah_g, low, high)
 
 
-def window_of(
-    voltage: ArrayLike, capacity: ArrayLike, v_low: float, v_high: float
-) -> tuple[np.ndarray, np.ndarray]:
+def window_of(voltage: ArrayLike, capacity: ArrayLike, v_low: float, v_high: float) -> tuple[np.ndarray, np.ndarray]:
     """Cut profiles to a window, interpolating linearly at its ends.
 
     Args:

@@ -38,7 +38,7 @@ class _Masses(Mapping[str, float]):
     def __getitem__(self, symbol: str) -> float:
         return float(_table()[symbol][0])
 
-    def __iter__(self):  # noqa: ANN204 - Mapping's own signature
+    def __iter__(self):
         return iter(_table())
 
     def __len__(self) -> int:

@@ -197,9 +197,7 @@ class Ensemble:
         voltages: ArrayLike | Tensor,
     ) -> Tensor:
         """DQ/dV at voltages, by forward differentiation (mAh/g/V), ``members x n x voltages``."""
-        return self._rows(
-            compositions, conditions, voltages, lambda c, w, v: self.network.state_and_slope(c, w, v)[1]
-        )
+        return self._rows(compositions, conditions, voltages, lambda c, w, v: self.network.state_and_slope(c, w, v)[1])
 
     def features(self, compositions: Compositions) -> Tensor:
         """Learned composition vectors, ``members x n x 32``."""

@@ -93,9 +93,7 @@ class Attention(nn.Module):
     evaluating both on every pair.
     """
 
-    def __init__(
-        self, members: int, features: int, *, hidden: int = 64, heads: int = 3, pairwise: bool = True
-    ) -> None:
+    def __init__(self, members: int, features: int, *, hidden: int = 64, heads: int = 3, pairwise: bool = True) -> None:
         super().__init__()
         self.own = Linear(members, features, 2 * heads * hidden, bias=False) if pairwise else None
         self.other = Linear(members, features, 2 * heads * hidden)
@@ -283,7 +281,14 @@ class DRXNet(nn.Module):
         return torch.func.jvp(lambda v: self.state(c, window, v), (rows,), (torch.ones_like(rows),))
 
     def forward(
-        self, sites: Tensor, w: Tensor, fluorine: Tensor, current: Tensor, cycle: Tensor, window: Tensor, voltage: Tensor
+        self,
+        sites: Tensor,
+        w: Tensor,
+        fluorine: Tensor,
+        current: Tensor,
+        cycle: Tensor,
+        window: Tensor,
+        voltage: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Capacity at cycle 1 and at ``cycle`` (mAh/g), ``M x B x K`` each; arguments as for the three parts."""
         first, now = self.condition(self.encode(sites, w, fluorine), current, cycle)

@@ -29,7 +29,9 @@ def main(source: str) -> None:
         for symbol in [*METALS_BY_NUMBER, "O", "F"]:
             if symbol in vectors:
                 mass = float(Element(symbol).atomic_mass)
-                writer.writerow([symbol, f"{mass:g}" if mass == int(mass) else repr(mass), *(f"{x:.9g}" for x in vectors[symbol])])
+                writer.writerow(
+                    [symbol, f"{mass:g}" if mass == int(mass) else repr(mass), *(f"{x:.9g}" for x in vectors[symbol])]
+                )
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class ErrorHandlingGroup(click.Group):
                 where = f"{error.filename}: " if error.filename else ""
                 click.echo(f"Error: {where}{error.strerror or error}", err=True)
                 ctx.exit(2)
-            except Exception as error:  # noqa: BLE001 - the last resort, so that no traceback reaches the user
+            except Exception as error:
                 if debug:
                     raise
                 click.echo(
