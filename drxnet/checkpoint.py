@@ -270,8 +270,11 @@ def stack_published(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         put(f"{name}.bias", lambda s: s[f"{key}.bias"])
 
     def batch_norm(name: str, *keys: str) -> None:
+        def joined(kind: str) -> Callable[[Mapping[str, Any]], Any]:
+            return lambda s: torch.cat([s[f"{key}.{kind}"] for key in keys])
+
         for ours, theirs in (("weight", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")):
-            put(f"{name}.{ours}", lambda s, t=theirs: torch.cat([s[f"{k}.{t}"] for k in keys]))
+            put(f"{name}.{ours}", joined(theirs))
 
     def attention(name: str, key: str) -> None:
         def first(s: Mapping[str, Any], kind: str) -> Any:
@@ -294,14 +297,17 @@ def stack_published(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for layer in range(network.shape.layers):
         attention(f"messages.{layer}", f"material_nn.graphs.{layer}.pooling")
     attention("pool", "material_nn.cry_pool")
+
+    def gate(name: str, key: str) -> None:
+        put(f"{name}.linear.weight", lambda s: torch.cat([s[f"{key}.kernel.weight"], s[f"{key}.attn.weight"]]).T)
+        put(f"{name}.linear.bias", lambda s: torch.cat([s[f"{key}.kernel.bias"], s[f"{key}.attn.bias"]]))
+        batch_norm(f"{name}.norm", f"{key}.bn", f"{key}.bn_attn")
+
     for kind in ("rate", "cycle"):
         linear(f"{kind}.hidden", f"{kind}_embedding.hidden")
         batch_norm(f"{kind}.norm", f"{kind}_embedding.bn")
         linear(f"{kind}.out", f"{kind}_embedding.fc")
-        gate = f"encode_{kind}"
-        put(f"at_{kind}.linear.weight", lambda s, g=gate: torch.cat([s[f"{g}.kernel.weight"], s[f"{g}.attn.weight"]]).T)
-        put(f"at_{kind}.linear.bias", lambda s, g=gate: torch.cat([s[f"{g}.kernel.bias"], s[f"{g}.attn.bias"]]))
-        batch_norm(f"at_{kind}.norm", f"{gate}.bn", f"{gate}.bn_attn")
+        gate(f"at_{kind}", f"encode_{kind}")
     put("fade", lambda s: s["delta_N.weight"][:, 0])
     linear("window", "encode_voltage.fc_window")
     linear("voltage", "encode_voltage.fc_Vii")

@@ -8,7 +8,7 @@ Digital Discovery 2, 1558 (2023), MIT licence). Masses: IUPAC, through pymatgen.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -38,7 +38,7 @@ class _Masses(Mapping[str, float]):
     def __getitem__(self, symbol: str) -> float:
         return float(_table()[symbol][0])
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(_table())
 
     def __len__(self) -> int:

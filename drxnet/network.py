@@ -278,7 +278,8 @@ class DRXNet(nn.Module):
     def state_and_slope(self, c: Tensor, window: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
         """Capacity (mAh/g) and dQ/dV (mAh/g/V) by forward differentiation (equation 11), ``M x B x K`` each."""
         rows = voltage.expand(c.shape[1], -1)
-        return torch.func.jvp(lambda v: self.state(c, window, v), (rows,), (torch.ones_like(rows),))
+        capacity, slope = torch.func.jvp(lambda v: self.state(c, window, v), (rows,), (torch.ones_like(rows),))[:2]
+        return capacity, slope
 
     def forward(
         self,

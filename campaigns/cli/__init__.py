@@ -22,9 +22,9 @@ def main(debug: bool) -> None:
 
 
 def _register() -> None:
-    from campaigns.cli import predict
+    from campaigns.cli import models, predict
 
-    for module in (predict,):
+    for module in (predict, models):
         for command in module.COMMANDS:
             main.add_command(command)
 

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import math
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from drxnet.progress import Progress
 
 FORMATS = ("table", "json", "csv")
 INTERRUPTED = 130
+_NUMBER = re.compile(r"[-\d.]+( ± [-\d.]+)?$")
 
 
 class ErrorHandlingGroup(click.Group):
@@ -116,10 +118,14 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
         return
     table = Table(title=title, header_style="bold", box=None, pad_edge=False, title_justify="left")
     for key, value in rows[0].items():
-        table.add_column(str(key), justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+        table.add_column(str(key), justify="right" if _is_numeric(value) else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(key)) for key in rows[0]))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and bool(_NUMBER.match(value)))
 
 
 def _cell(value: Any) -> str:

@@ -2,6 +2,229 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
-COMMANDS: list[click.Command] = []
+from campaigns.cli.console import emit, format_option, print_table, progress, say
+
+if TYPE_CHECKING:
+    from drxnet.composition import Composition
+    from drxnet.discharge import CyclingConditions
+    from drxnet.prediction import Prediction
+
+_CASE_COLUMNS = ("composition", "current_ma_g", "v_low", "v_high", "cycle")
+
+model_option = click.option(
+    "--model", default="default", show_default=True, help="Name of an installed model, or its folder."
+)
+device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or auto.")
+
+
+@click.command()
+@click.argument("formulas", nargs=-1, metavar="FORMULA...")
+@click.option(
+    "--current", "currents", type=float, multiple=True, default=(20.0,), help="Current density (mA/g); repeat."
+)
+@click.option(
+    "--window", type=float, nargs=2, default=(1.5, 4.8), show_default=True, help="Lower and upper cut-off (V)."
+)
+@click.option("--cycle", "cycles", type=int, multiple=True, default=(1,), help="Cycle number from 1; repeat.")
+@click.option(
+    "--input", "table", type=click.Path(path_type=Path), help=f"CSV with the columns {','.join(_CASE_COLUMNS)}."
+)
+@click.option("--profile", is_flag=True, help="Add the whole profile to JSON output.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), help="Draw profiles, dQ/dV and fade: .png, .svg, .pdf or .html."
+)
+@click.option("--allow-unseen", is_flag=True, help="Extrapolate to elements the model has never seen.")
+@model_option
+@device_option
+@format_option
+def predict(
+    formulas: tuple[str, ...],
+    currents: tuple[float, ...],
+    window: tuple[float, float],
+    cycles: tuple[int, ...],
+    table: Path | None,
+    profile: bool,
+    plot: Path | None,
+    allow_unseen: bool,
+    model: str,
+    device: str,
+    output: str,
+) -> None:
+    """Predict discharge profiles of compositions, with the spread over the ensemble.
+
+    Several --current and --cycle are crossed with every formula.
+
+    \b
+    Example:
+      drx-screen predict Li1.2Mn0.4Ti0.4O2 --current 20 --current 1000 --plot lmto.png
+    """
+    from drxnet.composition import Composition
+    from drxnet.discharge import CyclingConditions
+    from drxnet.errors import UsageError
+    from drxnet.figures import check_figure_path
+
+    if bool(formulas) == bool(table):
+        raise UsageError("Give formulas or --input CASES.csv, one of the two.")
+    if plot is not None:
+        check_figure_path(plot)
+    if table is not None:
+        cases = _read_cases(table)
+    else:
+        crossed = [CyclingConditions(i, *window, n) for i in currents for n in cycles]
+        cases = [(Composition.parse(f), c) for f in formulas for c in crossed]
+
+    from drxnet.ensemble import Ensemble
+    from drxnet.prediction import predict_cases
+
+    ensemble = Ensemble.load(model, device=device)
+    with progress("predicting") as report:
+        predictions = predict_cases(ensemble, cases, allow_unseen=allow_unseen, progress=report)
+    emit(output, [p.row(profile=profile) for p in predictions], lambda: _show(predictions, ensemble.card.name))
+    if plot is not None:
+        from drxnet.figures import plot_predictions
+
+        plot_predictions(ensemble, predictions, plot)
+        say(f"Figure: {plot}")
+
+
+def _show(predictions: list[Prediction], model: str) -> None:
+    rows = []
+    for row in (p.row() for p in predictions):
+        low, high = min(row["capacity_mah_g_members"]), max(row["capacity_mah_g_members"])
+        rows.append(
+            {
+                "composition": row["composition"],
+                "mA/g": row["current_ma_g"],
+                "window (V)": f"{row['v_low']:g}-{row['v_high']:g}",
+                "cycle": row["cycle"],
+                "Q (mAh/g)": f"{row['capacity_mah_g_mean']:.1f} ± {row['capacity_mah_g_std']:.1f}",
+                "members": f"{low:.0f}-{high:.0f}",
+                "mean V (V)": f"{row['average_voltage_v_mean']:.2f}",
+                "energy (Wh/kg)": f"{row['specific_energy_wh_kg_mean']:.0f}",
+            }
+        )
+    print_table(rows)
+    say(f"Model {model}; ± is the population standard deviation over its members (ddof 0), not a measured error.")
+
+
+def _read_cases(path: Path) -> list[tuple[Composition, CyclingConditions]]:
+    import csv
+
+    from drxnet.composition import Composition
+    from drxnet.discharge import CyclingConditions
+    from drxnet.errors import CompositionError, DataRefused
+
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows: list[dict[str, Any]] = list(reader)
+            header = reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataRefused(f"{path}: not a CSV text file ({error}).") from None
+    missing = [c for c in _CASE_COLUMNS if c not in header]
+    if missing or not rows:
+        what = f"the columns {', '.join(missing)} are missing" if missing else "it has no rows"
+        raise DataRefused(f"{path}: must hold the columns {', '.join(_CASE_COLUMNS)} and at least one row; {what}.")
+    cases = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            conditions = CyclingConditions(
+                float(row["current_ma_g"]), float(row["v_low"]), float(row["v_high"]), int(float(row["cycle"]))
+            )
+            cases.append((Composition.parse(row["composition"] or ""), conditions))
+        except (ValueError, TypeError, OverflowError, CompositionError) as error:
+            raise DataRefused(f"{path}, row {number}: {error}") from None
+    return cases
+
+
+@click.command(name="map")
+@click.option("--x", default="Li", show_default=True, help="Element along x: Li, F or a metal.")
+@click.option("--y", default="F", show_default=True, help="Element along y.")
+@click.option("--balance", default="Mn", show_default=True, help="Metal that fills the sites; its valence follows.")
+@click.option("--x-range", type=float, nargs=2, default=(1.05, 1.35), show_default=True, help="Amounts along x.")
+@click.option("--y-range", type=float, nargs=2, default=(0.0, 0.7), show_default=True, help="Amounts along y.")
+@click.option(
+    "--fix", "fixed", multiple=True, metavar="El=AMOUNT", help="Amount of another element, e.g. Ti=0.2; repeat."
+)
+@click.option("--points", type=click.IntRange(2, 400), default=41, show_default=True, help="Grid points along an axis.")
+@click.option(
+    "--current", "currents", type=float, multiple=True, default=(20.0,), help="Current density (mA/g); repeat."
+)
+@click.option(
+    "--window", type=float, nargs=2, default=(1.5, 4.8), show_default=True, help="Lower and upper cut-off (V)."
+)
+@click.option("--cycle", "cycles", type=int, multiple=True, default=(1, 30), show_default=True, help="Cycle; repeat.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), default=Path("map.png"), show_default=True, help="Figure to write."
+)
+@model_option
+@device_option
+@format_option
+def capacity_map(
+    x: str,
+    y: str,
+    balance: str,
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    fixed: tuple[str, ...],
+    points: int,
+    currents: tuple[float, ...],
+    window: tuple[float, float],
+    cycles: tuple[int, ...],
+    plot: Path,
+    model: str,
+    device: str,
+    output: str,
+) -> None:
+    """Map capacity over two amounts, such as Li and F in Li-Mn-O-F at cycles 1 and 30.
+
+    Cation sites are filled by the --balance metal, and its valence follows from the charge.
+
+    \b
+    Example:
+      drx-screen map --x Li --y F --cycle 1 --cycle 30 --plot lmof.png
+    """
+    from drxnet.discharge import CyclingConditions
+    from drxnet.errors import UsageError
+    from drxnet.figures import capacity_map as compute
+    from drxnet.figures import check_figure_path, plot_map
+
+    check_figure_path(plot, (".png", ".svg", ".pdf"))
+    held: dict[str, float] = {}
+    for text in fixed:
+        symbol, _, amount = text.partition("=")
+        try:
+            held[symbol] = float(amount)
+        except ValueError:
+            raise UsageError(f"--fix takes El=AMOUNT, e.g. Ti=0.2. Got {text!r}.") from None
+
+    from drxnet.ensemble import Ensemble
+
+    ensemble = Ensemble.load(model, device=device)
+    conditions = [CyclingConditions(i, *window, n) for i in currents for n in cycles]
+    result = compute(
+        ensemble, conditions, x=x, y=y, balance=balance, x_range=x_range, y_range=y_range, fixed=held, points=points
+    )
+    plot_map(result, plot, model=ensemble.card.name)
+    rows = result.rows()
+
+    def show() -> None:
+        best = []
+        for c in conditions:
+            mine = [r for r in rows if (r["current_ma_g"], r["cycle"]) == (c.current_ma_g, c.cycle)]
+            best += [
+                max(mine, key=lambda r: r["capacity_mah_g_mean"]),
+                min(mine, key=lambda r: r["capacity_mah_g_mean"]),
+            ]
+        print_table(best, title="Highest and lowest capacity of each panel")
+
+    emit(output, rows, show)
+    say(f"Figure: {plot}")
+
+
+COMMANDS: list[click.Command] = [predict, capacity_map]

@@ -1,0 +1,113 @@
+"""`models`: list, show, import and fetch ensembles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from campaigns.cli.console import emit, format_option, print_table, say
+
+
+@click.group()
+def models() -> None:
+    """List, show, import and fetch ensembles.
+
+    \b
+    Example:
+      drx-screen models list
+    """
+
+
+@models.command(name="list")
+@format_option
+def list_models(output: str) -> None:
+    """List the ensembles that can be loaded by name.
+
+    \b
+    Example:
+      drx-screen models list
+    """
+    from drxnet.checkpoint import available_models, read_card
+
+    rows = []
+    for name, folder in available_models().items():
+        card = read_card(folder)
+        rows.append({"name": name, "model_id": card.model_id, "members": card.members, "folder": str(folder)})
+    emit(output, rows)
+    if not rows:
+        say("No models yet: `drx-screen models fetch drxnet-2024`, or `drx-screen models import DIR`.")
+
+
+@models.command()
+@click.argument("name")
+@format_option
+def show(name: str, output: str) -> None:
+    """Show the card of an ensemble: data, errors, domain, provenance.
+
+    \b
+    Example:
+      drx-screen models show default
+    """
+    from dataclasses import asdict
+
+    from drxnet.checkpoint import find_model, read_card
+
+    folder = find_model(name)
+    card = read_card(folder)
+    facts: dict[str, Any] = {**asdict(card), "model_id": card.model_id, "folder": str(folder)}
+
+    def table() -> None:
+        rows = [{"": key, "value": text} for key, text in _flatten(facts) if text not in ("", "None", "{}")]
+        print_table(rows, title=f"{card.name} ({card.model_id})")
+
+    emit(output, facts, table)
+
+
+def _flatten(facts: Any, prefix: str = "") -> list[tuple[str, str]]:
+    flat: list[tuple[str, str]] = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            flat += _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            flat.append((f"{prefix}{key}", " ".join(map(str, value))))
+        else:
+            flat.append((f"{prefix}{key}", str(value)))
+    return flat
+
+
+@models.command(name="import")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--name", help="Name to store it under; not needed for the published files.")
+def import_(folder: Path, name: str | None) -> None:
+    """Import the published state dicts (files model_0 ... model_4) from a folder.
+
+    \b
+    Example:
+      drx-screen models import drxnet/pretrained --name my-copy
+    """
+    from drxnet.checkpoint import import_published
+    from drxnet.errors import UsageError
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder.")
+    target = import_published(folder, name)
+    say(f"Imported as {target.name}: {target}")
+
+
+@models.command()
+@click.argument("name", default="drxnet-2024")
+def fetch(name: str) -> None:
+    """Download the published ensemble and check its SHA-256 sums.
+
+    \b
+    Example:
+      drx-screen models fetch drxnet-2024
+    """
+    from drxnet.checkpoint import fetch_published
+
+    say(f"Stored: {fetch_published(name)}")
+
+
+COMMANDS: list[click.Command] = [models]

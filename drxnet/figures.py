@@ -1,0 +1,294 @@
+"""Figures of predictions: profiles with the ensemble's band, dQ/dV, cycle fade, capacity maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drxnet.composition import Composition
+from drxnet.discharge import CyclingConditions
+from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
+from drxnet.errors import UsageError
+from drxnet.prediction import Prediction, fade
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
+_SUFFIXES = (".png", ".svg", ".pdf", ".html")
+_FADE_CYCLES = 20
+
+COMMON_STATES = {
+    "Mg": 2, "Al": 3, "Ti": 4, "V": 3, "Cr": 3, "Mn": 3, "Fe": 3, "Co": 2, "Ni": 2, "Zr": 4, "Nb": 5, "Mo": 6, "W": 6,
+}  # fmt: skip
+"""Oxidation states of metals that are held fixed in a map, as synthesised."""
+
+STATE_RANGES = {"Ti": (3, 4), "V": (3, 5), "Cr": (3, 6), "Mn": (2, 4), "Fe": (2, 3), "Co": (2, 4), "Ni": (2, 4)}
+"""Oxidation states between which the balancing metal of a map may lie."""
+
+
+def check_figure_path(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
+    """Refuse a figure that could not be written, before anything is computed.
+
+    Raises:
+        UsageError: unknown suffix, or a folder that does not exist.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{path}: a figure ends in {', '.join(suffixes)}.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: its folder does not exist.")
+
+
+def plot_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], path: Path) -> None:
+    """Draw profiles, dQ/dV and cycle fade of each composition, one row of panels per composition.
+
+    Args:
+        ensemble: who predicted; asked again for dQ/dV and for later cycles.
+        predictions: any number of conditions for each composition.
+        path: ``.png``, ``.svg``, ``.pdf``, or ``.html`` for an interactive page without network access.
+    """
+    check_figure_path(path)
+    if path.suffix.lower() == ".html":
+        path.write_text(_interactive(predictions, ensemble))
+        return
+    compositions = list(dict.fromkeys(p.composition for p in predictions))
+    figure = _figure(13.5, 4.2 * len(compositions))
+    for axes, composition in zip(figure.subplots(len(compositions), 3, squeeze=False), compositions, strict=True):
+        mine = [p for p in predictions if p.composition == composition]
+        _draw_profiles(axes[0], mine)
+        _draw_dqdv(axes[1], ensemble, mine)
+        _draw_fade(axes[2], ensemble, mine)
+        axes[0].set_title(_subscripts(composition), fontsize=10, loc="left")
+        axes[1].set_title("band: ± 1 s.d. over members (ddof 0)", fontsize=8, loc="left", color="0.35")
+        axes[2].set_title(f"model {ensemble.card.name}", fontsize=8, loc="right", color="0.35")
+    figure.savefig(path, dpi=150)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _subscripts(composition: Composition) -> str:
+    return "".join(f"{s}$_{{{a:g}}}$" if a != 1 else s for s, a in composition.amounts().items())
+
+
+def _label(prediction: Prediction, all_of_it: Sequence[Prediction]) -> str:
+    c = prediction.conditions
+    parts = [f"{c.current_ma_g:g} mA/g"]
+    if len({p.conditions.cycle for p in all_of_it}) > 1:
+        parts.append(f"cycle {c.cycle}")
+    if len({p.conditions.window for p in all_of_it}) > 1:
+        parts.append(f"{c.v_low:g}-{c.v_high:g} V")
+    return ", ".join(parts)
+
+
+def _draw_profiles(axes: Axes, predictions: Sequence[Prediction]) -> None:
+    for i, p in enumerate(predictions):
+        mean, spread = p.capacity_mah_g_members.mean(0), p.capacity_mah_g_members.std(0)
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(mean, p.voltage_v, color=colour, label=_label(p, predictions))
+        axes.fill_betweenx(p.voltage_v, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
+    axes.set(xlabel="Capacity (mAh/g)", ylabel="Voltage (V vs Li/Li$^+$)", xlim=(0, None))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_dqdv(axes: Axes, ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
+    for i, p in enumerate(predictions):
+        slope = ensemble.predict_dqdv([p.composition], p.conditions, p.voltage_v)[:, 0]
+        mean, spread = mean_and_spread(slope)
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(p.voltage_v, -mean, color=colour)
+        axes.fill_between(p.voltage_v, -mean - spread, -mean + spread, color=colour, alpha=0.18, linewidth=0)
+    axes.set(xlabel="Voltage (V vs Li/Li$^+$)", ylabel="-dQ/dV (mAh/g/V)", ylim=(0, None))
+
+
+def _draw_fade(axes: Axes, ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    last = max(_FADE_CYCLES, *(p.conditions.cycle for p in predictions))
+    cycles = np.unique(np.linspace(1, last, min(last, 40)).astype(int))
+    seen: set[tuple[float, float, float]] = set()
+    for i, p in enumerate(predictions):
+        key = (p.conditions.current_ma_g, *p.conditions.window)
+        if key in seen:
+            continue
+        seen.add(key)
+        mean, spread = fade(ensemble, p.composition, p.conditions, [int(c) for c in cycles])
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(cycles, mean, color=colour, marker=".", markersize=4)
+        axes.fill_between(cycles, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
+    axes.set(xlabel="Cycle number", ylabel="Discharge capacity (mAh/g)", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _interactive(predictions: Sequence[Prediction], ensemble: Ensemble) -> str:
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    figure: Any = make_subplots(1, 2, horizontal_spacing=0.1)
+    for i, p in enumerate(predictions):
+        mean, spread = p.capacity_mah_g_members.mean(0), p.capacity_mah_g_members.std(0)
+        slope, _ = mean_and_spread(ensemble.predict_dqdv([p.composition], p.conditions, p.voltage_v)[:, 0])
+        colour = COLOURS[i % len(COLOURS)]
+        name = f"{p.composition}, {_label(p, predictions)}"
+        band = {
+            "x": np.concatenate([mean - spread, (mean + spread)[::-1]]),
+            "y": np.concatenate([p.voltage_v, p.voltage_v[::-1]]),
+        }
+        figure.add_trace(
+            go.Scatter(
+                **band, fill="toself", fillcolor=colour, opacity=0.18, line={"width": 0}, hoverinfo="skip",
+                showlegend=False, legendgroup=name,
+            ), 1, 1,
+        )  # fmt: skip
+        figure.add_trace(go.Scatter(x=mean, y=p.voltage_v, name=name, legendgroup=name, line={"color": colour}), 1, 1)
+        figure.add_trace(
+            go.Scatter(x=p.voltage_v, y=-slope, legendgroup=name, showlegend=False, line={"color": colour}), 1, 2
+        )
+    figure.update_xaxes(title_text="Capacity (mAh/g)", row=1, col=1)
+    figure.update_yaxes(title_text="Voltage (V vs Li/Li+)", row=1, col=1)
+    figure.update_xaxes(title_text="Voltage (V vs Li/Li+)", row=1, col=2)
+    figure.update_yaxes(title_text="-dQ/dV (mAh/g/V)", row=1, col=2)
+    figure.update_layout(
+        template="plotly_white",
+        title=f"Predicted discharge profiles, model {ensemble.card.name}; band: ± 1 s.d. over members (ddof 0)",
+        legend={"orientation": "h", "y": -0.2},
+    )
+    page: str = figure.to_html(include_plotlyjs=True, full_html=True)
+    return page
+
+
+@dataclass(frozen=True, eq=False)
+class CapacityMap:
+    """Capacity over two amounts, a metal balancing sites and its valence balancing charge."""
+
+    x_symbol: str
+    y_symbol: str
+    balance: str
+    x: np.ndarray
+    y: np.ndarray
+    valence: np.ndarray
+    """Oxidation state of the balancing metal, ``y x x``; NaN where there is none of it."""
+
+    capacity_mah_g: np.ndarray
+    """Ensemble mean, ``conditions x y x x``; NaN where no neutral composition exists."""
+
+    spread_mah_g: np.ndarray
+    """Population standard deviation over members, likewise."""
+
+    conditions: tuple[CyclingConditions, ...]
+
+    def rows(self) -> list[dict[str, float]]:
+        """List every point with a composition as a row."""
+        rows = []
+        for c, conditions in enumerate(self.conditions):
+            for i, y in enumerate(self.y):
+                for j, x in enumerate(self.x):
+                    if np.isfinite(self.capacity_mah_g[c, i, j]):
+                        rows.append(
+                            {
+                                self.x_symbol: float(x),
+                                self.y_symbol: float(y),
+                                f"{self.balance}_valence": float(self.valence[i, j]),
+                                "current_ma_g": conditions.current_ma_g,
+                                "cycle": conditions.cycle,
+                                "capacity_mah_g_mean": float(self.capacity_mah_g[c, i, j]),
+                                "capacity_mah_g_std": float(self.spread_mah_g[c, i, j]),
+                            }
+                        )
+        return rows
+
+
+def capacity_map(
+    ensemble: Ensemble,
+    conditions: Sequence[CyclingConditions],
+    *,
+    x: str = "Li",
+    y: str = "F",
+    balance: str = "Mn",
+    x_range: tuple[float, float] = (1.05, 1.35),
+    y_range: tuple[float, float] = (0.0, 0.7),
+    fixed: dict[str, float] | None = None,
+    points: int = 41,
+) -> CapacityMap:
+    """Map capacity over two amounts, as figure 4 of Zhong et al., Joule 8 (2024), does for Li and F in Li-Mn-O-F.
+
+    Args:
+        ensemble: who predicts.
+        conditions: one map for each.
+        x: element along x: Li, F or a metal.
+        y: element along y.
+        balance: metal that fills the remaining cation sites; its valence follows from the charge.
+        x_range: amounts per formula unit.
+        y_range: likewise.
+        fixed: amounts of other elements; Li 1.2 and F 0 where they are not an axis and not given.
+        points: grid points along each axis.
+
+    Raises:
+        UsageError: an element twice, or one whose oxidation state is not tabulated.
+    """
+    if balance not in STATE_RANGES:
+        raise UsageError(f"The balancing metal must be one of {', '.join(STATE_RANGES)}. Got {balance}.")
+    if len({x, y, balance}) < 3 or not {x, y} <= {"Li", "F", *COMMON_STATES}:
+        raise UsageError(
+            f"--x, --y and --balance must be three different elements of the model. Got {x}, {y}, {balance}."
+        )
+    unknown = [s for s in fixed or {} if s not in ("Li", "F", *COMMON_STATES) or s in (x, y, balance)]
+    if unknown:
+        raise UsageError(f"--fix takes elements of the model that are no axis. Got {', '.join(unknown)}.")
+    xs, ys = np.linspace(*x_range, points), np.linspace(*y_range, points)
+    grid_x, grid_y = np.meshgrid(xs, ys)
+    held = {"Li": 1.2, "F": 0.0, **(fixed or {})}
+    amounts = {s: np.full(grid_x.shape, a) for s, a in held.items()} | {x: grid_x, y: grid_y}
+    fluorine = amounts.pop("F")
+    rest = 2 - sum(amounts.values())
+    charge = 4 - fluorine - amounts["Li"] - sum(COMMON_STATES[s] * a for s, a in amounts.items() if s != "Li")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        valence = np.where(rest > 1e-9, charge / rest, np.nan)
+    low, high = STATE_RANGES[balance]
+    exists = (valence >= low - 1e-9) & (valence <= high + 1e-9) & (rest > 1e-9)
+    for amount in (*amounts.values(), fluorine):
+        exists &= amount >= -1e-9
+    if not exists.any():
+        raise UsageError(f"No neutral composition in this map: {balance} would need a state outside {low}+ to {high}+.")
+    symbols = (*amounts, balance)
+    columns = np.stack([*(a[exists] for a in amounts.values()), rest[exists]], 1).clip(0)
+    import torch
+
+    table = Amounts(symbols, torch.from_numpy(columns), torch.from_numpy(fluorine[exists]))
+    mean, spread = mean_and_spread(ensemble.capacity(table, list(conditions)))
+    maps = np.full((2, len(conditions), *grid_x.shape), np.nan)
+    maps[0][:, exists], maps[1][:, exists] = mean.T, spread.T
+    return CapacityMap(x, y, balance, xs, ys, np.where(exists, valence, np.nan), maps[0], maps[1], tuple(conditions))
+
+
+def plot_map(capacity: CapacityMap, path: Path, *, model: str) -> None:
+    """Draw a capacity map: one panel per condition, contours of the balancing metal's valence."""
+    check_figure_path(path, (".png", ".svg", ".pdf"))
+    count = len(capacity.conditions)
+    figure = _figure(5.2 * count + 1, 4.6)
+    low, high = np.nanmin(capacity.capacity_mah_g), np.nanmax(capacity.capacity_mah_g)
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for axes, field, conditions in zip(panels, capacity.capacity_mah_g, capacity.conditions, strict=True):
+        picture = axes.pcolormesh(capacity.x, capacity.y, field, vmin=low, vmax=high, cmap="viridis", shading="nearest")
+        lines = axes.contour(capacity.x, capacity.y, capacity.valence, colors="white", linewidths=0.8)
+        axes.clabel(lines, fmt=f"{capacity.balance} %.3g+", fontsize=7)
+        axes.set(xlabel=f"{capacity.x_symbol} per formula unit", ylabel=f"{capacity.y_symbol} per formula unit")
+        axes.set_title(f"cycle {conditions.cycle}, {conditions.current_ma_g:g} mA/g", fontsize=10)
+        axes.set_facecolor("0.92")
+    bar = figure.colorbar(picture, ax=list(panels))
+    bar.set_label("Discharge capacity, ensemble mean (mAh/g)")
+    figure.suptitle(f"model {model}; grey: no neutral composition", fontsize=8, color="0.35", x=0.01, ha="left")
+    figure.savefig(path, dpi=150)
