@@ -1,0 +1,170 @@
+"""The only border between compositions and rows of X.
+
+A row holds the amounts per formula unit of the metals and of F. Lithium and oxygen are what is left:
+Li = 2 - sum of metals (every cation site is filled) and O = 2 - F. Charge balance is therefore an interval on the
+metal amounts, not an equality to hit (see :meth:`Encoding.charge_balance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from drxnet.composition import METALS_BY_NUMBER, Composition
+from drxnet.ensemble import Amounts
+from drxnet.errors import CompositionError, UsageError
+
+CATION_SITES = 2.0
+"""Cations per formula unit, of which lithium takes what the metals leave."""
+
+_ORDER = {symbol: i for i, symbol in enumerate(METALS_BY_NUMBER)}
+
+LinearConstraint = tuple[Tensor, Tensor, float]
+"""``(indices, coefficients, rhs)`` with ``sum(coefficients * x[indices]) >= rhs``, as BoTorch's optimisers take it."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Columns of X: metals in the order of their atomic number, then F; ``d = len(metals) + 1``."""
+
+    metals: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Put the metals into canonical order."""
+        unknown = [s for s in self.metals if s == "Li" or s not in _ORDER]
+        if unknown or len(set(self.metals)) != len(self.metals) or not self.metals:
+            raise UsageError(
+                "An encoding needs distinct metals other than Li, which is what they leave. "
+                f"Got {', '.join(self.metals) or 'none'}."
+            )
+        object.__setattr__(self, "metals", tuple(sorted(self.metals, key=_ORDER.__getitem__)))
+
+    @classmethod
+    def of(cls, compositions: Sequence[Composition | str]) -> Encoding:
+        """Build the narrowest encoding that holds all these compositions."""
+        return cls(tuple({s for c in compositions for s in Composition.parse(c).metals}))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Symbol of each column of X."""
+        return (*self.metals, "F")
+
+    @property
+    def d(self) -> int:
+        """Width of X."""
+        return len(self.metals) + 1
+
+    @cached_property
+    def _column(self) -> dict[str, int]:
+        return {symbol: i for i, symbol in enumerate(self.columns)}
+
+    def encode(self, compositions: Sequence[Composition | str]) -> Tensor:
+        """Turn compositions into rows (float64, ``n x d``).
+
+        Exact for compositions whose cations add up to 2; where a lab reports up to 5 % more or less, lithium takes
+        the difference.
+
+        Raises:
+            CompositionError: a metal that has no column.
+        """
+        x = np.zeros((len(compositions), self.d))
+        for row, composition in enumerate(compositions):
+            parsed = Composition.parse(composition)
+            for symbol, amount in parsed.metals.items():
+                if symbol not in self._column:
+                    raise CompositionError(
+                        f"{parsed}: {symbol} has no column in this encoding ({', '.join(self.metals)}); "
+                        "build it with Encoding.of from all compositions that it must hold."
+                    )
+                x[row, self._column[symbol]] = amount
+            x[row, -1] = parsed.fluorine
+        return torch.from_numpy(x)
+
+    def decode(self, x: Tensor) -> list[Composition]:
+        """Turn rows (``n x d``) back into compositions."""
+        rows = x.detach().cpu().double().numpy()
+        compositions = []
+        for row in rows:
+            amounts = dict(zip(self.metals, row[:-1].tolist(), strict=True))
+            lithium, fluorine = CATION_SITES - float(row[:-1].sum()), float(row[-1])
+            compositions.append(Composition.from_amounts({"Li": lithium, **amounts, "O": 2 - fluorine, "F": fluorine}))
+        return compositions
+
+    def from_units(self, units: ArrayLike, columns: Sequence[str], denominator: int) -> Tensor:
+        """Turn lattice rows into rows of X (float64, ``n x d``).
+
+        Args:
+            units: whole numbers of ``1 / denominator``, ``n x len(columns)``.
+            columns: symbol of each column, Li and F among them.
+            denominator: of the lattice.
+
+        Raises:
+            CompositionError: a metal of the lattice that has no column here.
+        """
+        table = np.asarray(units)
+        x = np.zeros((len(table), self.d))
+        for i, symbol in enumerate(columns):
+            if symbol == "Li":
+                continue
+            if symbol in self._column:
+                x[:, self._column[symbol]] = table[:, i] / denominator
+            elif table[:, i].any():
+                raise CompositionError(f"{symbol} of the lattice has no column in this encoding.")
+        return torch.from_numpy(x)
+
+    def amounts(self, x: Tensor) -> Amounts:
+        """Amounts for the network, with lithium from the site balance; differentiable.
+
+        Args:
+            x: ``... x d``; leading axes are flattened.
+        """
+        flat = x.reshape(-1, self.d)
+        metals = flat[:, :-1]
+        lithium = CATION_SITES - metals.sum(-1, keepdim=True)
+        return Amounts(("Li", *self.metals), torch.cat([lithium, metals], -1), flat[:, -1])
+
+    def bounds(
+        self,
+        *,
+        metal: Mapping[str, tuple[float, float]] | None = None,
+        fluorine: tuple[float, float] = (0.0, 0.7),
+    ) -> Tensor:
+        """Lower and upper bounds of each column (``2 x d``), as BoTorch's optimisers take them.
+
+        Args:
+            metal: limits of single metals; others are limited by the cation sites alone.
+            fluorine: limits of F.
+        """
+        limits = [(metal or {}).get(s, (0.0, CATION_SITES)) for s in self.metals]
+        return torch.tensor([*limits, fluorine], dtype=torch.float64).T.contiguous()
+
+    def lithium_limits(self, lithium: tuple[float, float]) -> list[LinearConstraint]:
+        """Constraints on the metals that keep lithium within limits."""
+        every = torch.arange(len(self.metals))
+        ones = torch.ones(len(self.metals), dtype=torch.float64)
+        return [(every, -ones, lithium[0] - CATION_SITES), (every, ones, CATION_SITES - lithium[1])]
+
+    def charge_balance(self, oxidation_states: Mapping[str, tuple[float, float]]) -> list[LinearConstraint]:
+        """Constraints under which some oxidation states within the given limits make the composition neutral.
+
+        Li + sum z n = 4 - F with Li = 2 - sum n gives sum (z_min - 1) n + F <= 2 <= sum (z_max - 1) n + F.
+
+        Args:
+            oxidation_states: lowest and highest state of each metal.
+
+        Raises:
+            UsageError: a metal without limits.
+        """
+        missing = [s for s in self.metals if s not in oxidation_states]
+        if missing:
+            raise UsageError(f"Charge balance needs the oxidation states of every metal. Missing {', '.join(missing)}.")
+        every = torch.arange(self.d)
+        lowest = torch.tensor([*(oxidation_states[s][0] - 1 for s in self.metals), 1.0], dtype=torch.float64)
+        highest = torch.tensor([*(oxidation_states[s][1] - 1 for s in self.metals), 1.0], dtype=torch.float64)
+        return [(every, -lowest, -2.0), (every, highest, 2.0)]

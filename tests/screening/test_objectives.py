@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from fakes import FakeEnsemble
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from drxnet.composition import MODEL_METALS, Composition
+from drxnet.discharge import average_voltage, specific_energy
+from drxnet.ensemble import Amounts
+from screening.objectives import (
+    RETENTION_LIMITS,
+    Conditions,
+    ConstraintSpec,
+    Goals,
+    MemberSummary,
+    ObjectiveSpec,
+    pareto_front,
+)
+
+HE_1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
+FORMULAS = ["Li1.2Mn0.8O2", "Li1.2Mn0.4Ti0.4O2", HE_1]
+
+
+@st.composite
+def random_amounts(draw: st.DrawFn) -> Amounts:
+    """Any cations in any amounts, sensible or not."""
+    rows = draw(st.integers(1, 6))
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    cations = rng.dirichlet(np.full(len(MODEL_METALS), 0.3), rows) * 2
+    cations[:, 0] += 1e-3
+    return Amounts(MODEL_METALS, torch.from_numpy(cations), torch.from_numpy(rng.uniform(0, 1.4, rows)))
+
+
+def _is_sound(values: torch.Tensor, goals: Goals) -> None:
+    assert torch.isfinite(values).all()
+    for i, quantity in enumerate(goals.quantities):
+        if "retention" in quantity.quantity:
+            assert values[..., i].min() >= RETENTION_LIMITS[0]
+            assert values[..., i].max() <= RETENTION_LIMITS[1]
+
+
+EVERYTHING = Goals(
+    objectives=(
+        ObjectiveSpec(quantity="rate-retention"),
+        ObjectiveSpec(quantity="specific-energy"),
+        ObjectiveSpec(quantity="average-voltage"),
+        ObjectiveSpec(quantity="capacity-retention", cycle=50),
+        ObjectiveSpec(quantity="cost-per-kwh"),
+    )
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(random_amounts())
+def test_no_nan_and_no_impossible_retention_whatever_the_composition(amounts: Amounts) -> None:
+    _is_sound(EVERYTHING.evaluate(FakeEnsemble(3, spread=4.0, dead=[0]), amounts), EVERYTHING)
+
+
+def test_no_nan_and_no_impossible_retention_from_the_published_ensemble(published_ensemble) -> None:
+    rng = np.random.default_rng(0)
+    cations = rng.dirichlet(np.full(len(MODEL_METALS), 0.2), 400) * 2 + np.eye(1, len(MODEL_METALS)) * 1e-3
+    amounts = Amounts(MODEL_METALS, torch.from_numpy(cations), torch.from_numpy(rng.uniform(0, 1.4, 400)))
+    goals = Goals()
+    values = goals.evaluate(published_ensemble, amounts)
+    assert (values[..., 1] < goals.conditions.capacity_floor_mah_g).any(), "the draw should hold dead compositions"
+    _is_sound(values, goals)
+    summary = MemberSummary.of(values.numpy())
+    columns = goals.columns(summary.mean, summary.std)
+    assert all(np.isfinite(column).all() for column in columns.values())
+    assert columns["rate_retention_lower"].max() <= RETENTION_LIMITS[1]
+
+
+def test_published_retention_of_he_1_is_the_papers(published_ensemble) -> None:
+    values = Goals().evaluate(published_ensemble, [HE_1]).mean(0)[0]
+    assert values[0].item() == pytest.approx(196 / 276, abs=0.01)
+    assert values[1:].tolist() == pytest.approx([275.1, 196.4], abs=0.1)
+
+
+def test_retention_is_the_ratio_of_each_members_own_capacities() -> None:
+    ensemble, goals = FakeEnsemble(3), Goals()
+    values = goals.evaluate(ensemble, FORMULAS)
+    q = ensemble.capacity(FORMULAS, [goals.conditions.low, goals.conditions.high])
+    torch.testing.assert_close(values[..., 0], q[..., 1] / q[..., 0])
+    torch.testing.assert_close(values[..., 1:], q)
+
+
+def test_a_member_without_capacity_retains_nothing() -> None:
+    values = Goals().evaluate(FakeEnsemble(2, dead=[1]), [HE_1])
+    assert values[1, 0].tolist() == [0.0, 0.0, 0.0]
+    assert values[0, 0, 0] > 0.5
+
+
+def test_energy_and_voltage_are_those_of_the_profile() -> None:
+    ensemble = FakeEnsemble(2)
+    goals = Goals(objectives=(ObjectiveSpec(quantity="specific-energy"), ObjectiveSpec(quantity="average-voltage")))
+    values = goals.evaluate(ensemble, FORMULAS)
+    grid = goals.conditions.low.grid()
+    profiles = ensemble.profiles(FORMULAS, [goals.conditions.low], grid)[:, :, 0].numpy()
+    energy, voltage = (values[..., c].numpy() for c in goals.objective_columns)
+    np.testing.assert_allclose(energy, specific_energy(grid, profiles))
+    np.testing.assert_allclose(voltage, average_voltage(grid, profiles))
+    np.testing.assert_allclose(voltage, (1.5 + 4.8) / 2)  # a straight line delivers its charge evenly
+
+
+def test_capacity_retention_follows_the_fade() -> None:
+    goals = Goals(objectives=(ObjectiveSpec(quantity="capacity-retention", cycle=21),))
+    values = goals.evaluate(FakeEnsemble(2), FORMULAS)
+    np.testing.assert_allclose(values[..., goals.objective_columns[0]], 0.8)
+
+
+def test_cost_counts_the_elements_by_mass() -> None:
+    from screening.species import supply
+
+    goals = Goals(objectives=(ObjectiveSpec(quantity="cost-per-kwh"), ObjectiveSpec(quantity="specific-energy")))
+    cost, energy = goals.evaluate(FakeEnsemble(2), ["Li1.2Mn0.8O2"])[..., list(goals.objective_columns)].unbind(-1)
+    composition = Composition.parse("Li1.2Mn0.8O2")
+    per_kg = (
+        1.2 * 6.94 * supply()["Li"].price_usd_kg + 0.8 * 54.938 * supply()["Mn"].price_usd_kg
+    ) / composition.molar_mass
+    np.testing.assert_allclose(cost, per_kg / (energy / 1000), rtol=1e-3)
+
+
+def test_values_are_differentiable_in_the_amounts() -> None:
+    x = torch.tensor([[1.2, 0.4, 0.4]], dtype=torch.float64, requires_grad=True)
+    fluorine = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+
+    def retention(cations: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
+        return EVERYTHING.evaluate(FakeEnsemble(2), Amounts(("Li", "Ti", "Mn"), cations, f))
+
+    assert torch.autograd.gradcheck(retention, (x, fluorine), eps=1e-6)
+
+
+def test_standard_quantities_come_first_and_none_twice() -> None:
+    goals = Goals(
+        objectives=(ObjectiveSpec(quantity="rate-retention"), ObjectiveSpec(quantity="capacity")),
+        constraints=(ConstraintSpec(quantity="capacity", current_ma_g=20, at_least=220),),
+    )
+    assert [str(q) for q in goals.quantities] == ["rate retention", "capacity at 20 mA/g", "capacity at 1000 mA/g"]
+    assert goals.objective_columns == (0, 1)
+    assert goals.constraint_columns == (1,)
+
+
+def test_feasibility_is_a_half_at_the_threshold_and_a_step_without_spread() -> None:
+    goals = Goals()
+    mean = np.array([[0.6, 220.0, 130.0], [0.6, 240.0, 130.0], [0.6, 200.0, 130.0]])
+    spread = np.array([[0.1, 20.0, 9.0], [0.1, 0.0, 9.0], [0.1, 0.0, 9.0]])
+    np.testing.assert_allclose(goals.feasibility(mean, spread), [0.5, 1.0, 0.0])
+    assert goals.feasible(mean).tolist() == [True, True, False]
+
+
+def test_without_constraints_everything_is_feasible() -> None:
+    goals = Goals(constraints=())
+    assert goals.feasibility(np.zeros((2, 3)), np.ones((2, 3))).tolist() == [1.0, 1.0]
+    assert goals.feasible(np.zeros((2, 3))).all()
+
+
+def test_lower_is_the_ten_percent_quantile_and_stays_meaningful() -> None:
+    draws = np.random.default_rng(0).normal(0.6, 0.05, 200_000)
+    goals = Goals()
+    columns = goals.columns(np.array([[0.6, 200.0, 120.0], [0.1, 40.0, 4.0]]), np.array([[0.05, 9, 9], [0.4, 9, 9]]))
+    assert columns["rate_retention_lower"][0] == pytest.approx(np.quantile(draws, 0.1), abs=1e-3)
+    assert columns["rate_retention_lower"][1] == 0.0
+
+
+def test_public_columns_are_those_of_a_proposal_row() -> None:
+    assert list(Goals().columns(np.ones((1, 3)), np.ones((1, 3)))) == [
+        "rate_retention_mean",
+        "rate_retention_std",
+        "rate_retention_lower",
+        "capacity_low_mah_g_mean",
+        "capacity_low_mah_g_std",
+        "capacity_high_mah_g_mean",
+        "capacity_high_mah_g_std",
+        "feasibility",
+    ]
+
+
+def test_measured_values_need_both_rates_for_a_retention() -> None:
+    goals = Goals()
+    np.testing.assert_allclose(goals.measured_values(250.0, 150.0), [0.6, 250.0, 150.0])
+    np.testing.assert_allclose(goals.measured_values(250.0), [np.nan, 250.0, np.nan])
+    np.testing.assert_allclose(goals.measured_values(None, 150.0), [np.nan, np.nan, 150.0])
+    np.testing.assert_allclose(goals.measured_values(20.0, 19.0), [0.0, 20.0, 19.0])
+
+
+def test_equal_members_have_no_spread_and_their_own_value() -> None:
+    summary = MemberSummary.of(np.full((5, 2), 0.7))
+    np.testing.assert_allclose([summary.mean, summary.median, summary.quantile_10, summary.quantile_90], 0.7)
+    np.testing.assert_allclose(summary.std, 0.0, atol=1e-15)
+
+
+def test_pareto_front_keeps_what_nothing_dominates() -> None:
+    assert pareto_front(np.array([[1.0, 3.0], [2.0, 2.0], [1.0, 2.0], [3.0, 1.0]])).tolist() == [
+        True,
+        True,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ObjectiveSpec(quantity="rate-retention", current_ma_g=100), "two rates"),
+        (lambda: ObjectiveSpec(quantity="capacity-retention", cycle=1), "later cycle"),
+        (lambda: ObjectiveSpec(quantity="colour"), "rate-retention"),
+        (lambda: ConstraintSpec(quantity="capacity"), "exactly one of at_least and at_most"),
+        (lambda: ConstraintSpec(quantity="capacity", at_least=1, at_most=2), "exactly one of at_least and at_most"),
+        (lambda: Conditions(low_current_ma_g=1000, high_current_ma_g=20), "low rate must be below"),
+        (lambda: Conditions(v_low=4.8, v_high=1.5), "lower cut-off"),
+        (lambda: Goals(objectives=()), "at least one objective"),
+        (lambda: Goals(objectives=(ObjectiveSpec(quantity="capacity"),) * 2), "stand once"),
+    ],
+    ids=["rate", "cycle", "name", "no-limit", "two-limits", "rates", "window", "none", "twice"],
+)
+def test_what_makes_no_sense_is_refused(build, message: str) -> None:
+    with pytest.raises((ValidationError, ValueError), match=message):
+        build()
+
+
+def test_reading_objectives_needs_no_torch() -> None:
+    code = "import sys, screening.objectives; assert not {'torch', 'botorch', 'ray'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
