@@ -250,7 +250,7 @@ def stack_published(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Stack published state dicts into the weights of one :class:`~drxnet.network.DRXNet`.
 
     The first linear layer of each pair network is split into the part of the attending node and that of the
-    other node; heads are joined; the average over heads is folded into the last layer.
+    other node; heads are joined.
     """
     import torch
 
@@ -287,11 +287,8 @@ def stack_published(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             put(f"{name}.other.weight", lambda s: first(s, "weight").T)
         put(f"{name}.other.bias", lambda s: first(s, "bias"))
         put(f"{name}.gate", lambda s: torch.cat([s[f"{key}.{h}.gate_nn.fc_out.weight"] for h in heads]))
-        put(
-            f"{name}.out.weight",
-            lambda s: torch.cat([s[f"{key}.{h}.message_nn.fc_out.weight"].T for h in heads]) / len(heads),
-        )
-        put(f"{name}.out.bias", lambda s: sum(s[f"{key}.{h}.message_nn.fc_out.bias"] for h in heads) / len(heads))
+        put(f"{name}.out.weight", lambda s: torch.cat([s[f"{key}.{h}.message_nn.fc_out.weight"].T for h in heads]))
+        put(f"{name}.out_bias", lambda s: torch.stack([s[f"{key}.{h}.message_nn.fc_out.bias"] for h in heads]))
 
     linear("embed", "material_nn.embedding")
     for layer in range(network.shape.layers):

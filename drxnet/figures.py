@@ -253,7 +253,7 @@ def capacity_map(
     held = {"Li": 1.2, "F": 0.0, **(fixed or {})}
     amounts = {s: np.full(grid_x.shape, a) for s, a in held.items()} | {x: grid_x, y: grid_y}
     fluorine = amounts.pop("F")
-    rest = 2 - sum(amounts.values())
+    rest = 2 - np.sum(list(amounts.values()), axis=0)
     charge = 4 - fluorine - amounts["Li"] - sum(COMMON_STATES[s] * a for s, a in amounts.items() if s != "Li")
     with np.errstate(divide="ignore", invalid="ignore"):
         valence = np.where(rest > 1e-9, charge / rest, np.nan)

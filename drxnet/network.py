@@ -27,9 +27,6 @@ SITES: tuple[str, ...] = tuple(METALS_BY_NUMBER)
 
 SITE_INDEX = {symbol: i for i, symbol in enumerate(SITES)}
 
-_TINY = 1e-10
-"""Added to the denominator of the attention, as in the published network."""
-
 _MAX_EXPONENT = 60.0
 """An absent cation's logit may exceed every present one; its exponential must stay finite."""
 
@@ -99,9 +96,10 @@ class Attention(nn.Module):
         self.other = Linear(members, features, 2 * heads * hidden)
         bound = hidden**-0.5
         self.gate = nn.Parameter(torch.empty(members, heads, hidden).uniform_(-bound, bound))
-        self.out = Linear(members, heads * hidden, features)
+        self.out = Linear(members, heads * hidden, features, bias=False)
+        self.out_bias = nn.Parameter(torch.empty(members, heads, features).uniform_(-bound, bound))
         with torch.no_grad():  # start from the spread of separate heads on joined pairs
-            self.out.weight.uniform_(-bound / heads, bound / heads)
+            self.out.weight.uniform_(-bound, bound)
             if self.own is not None:
                 for parameter in (*self.own.parameters(), *self.other.parameters()):
                     parameter.mul_(0.5**0.5)
@@ -134,8 +132,9 @@ class Attention(nn.Module):
         weight = w.unsqueeze(0) if w.dim() == 2 else w
         weight = weight.view(weight.shape[0], weight.shape[1], *pairs, weight.shape[2], 1)
         a = weight * torch.exp(shifted)
-        a = a / (a.sum(-2, keepdim=True) + _TINY)
-        return self.out((a.unsqueeze(-1) * value).sum(-3).flatten(-2))
+        a = a / (a.sum(-2, keepdim=True) * heads)
+        bias = self.out_bias.mean(1)
+        return self.out((a.unsqueeze(-1) * value).sum(-3).flatten(-2)) + bias.view(-1, 1, *pairs, bias.shape[-1])
 
 
 class Embed(nn.Module):
@@ -190,7 +189,7 @@ class DRXNet(nn.Module):
         super().__init__()
         self.shape = shape = shape or NetworkShape()
         m, d = shape.members, shape.features
-        vectors = torch.from_numpy(element_vectors((*SITES, "F"))).float()
+        vectors = torch.from_numpy(element_vectors((*SITES, "F")))  # float64 until the network is cast
         self.register_buffer("element_vectors", vectors[:-1], persistent=False)
         self.register_buffer("fluorine_vector", vectors[-1:], persistent=False)
 
@@ -233,8 +232,9 @@ class DRXNet(nn.Module):
         Returns:
             Composition vectors, ``M x B x d``.
         """
-        table = self.embed(self._each(self.element_vectors))  # M, elements, d - 1
-        shift = self._each(self.fluorine_vector) @ self.embed.weight  # M, 1, d - 1
+        dtype = self.embed.weight.dtype
+        table = self.embed(self._each(self.element_vectors.to(dtype)))  # M, elements, d - 1
+        shift = self._each(self.fluorine_vector.to(dtype)) @ self.embed.weight  # M, 1, d - 1
         nodes = table[:, sites] + fluorine[:, None, None] * shift.unsqueeze(1)  # M, B, n, d - 1
         share = w if w.dim() == 3 else self._each(w)
         h = torch.cat([nodes, share.unsqueeze(-1)], -1)  # M, B, n, d

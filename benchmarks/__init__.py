@@ -1,0 +1,1 @@
+"""Measurements of speed and sample efficiency, beside what a user would use instead."""

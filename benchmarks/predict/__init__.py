@@ -1,0 +1,1 @@
+"""Speed of prediction against a plain implementation of the same network."""

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from drxnet.checkpoint import ModelCard
+from drxnet.composition import MODEL_METALS
+from drxnet.discharge import CyclingConditions
+from drxnet.ensemble import Amounts, Ensemble, mean_and_spread, resolve_device
+from drxnet.errors import CompositionError, UsageError
+from drxnet.network import DRXNet, NetworkShape
+
+HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
+HE2 = "Li1.2Mn0.1Mg0.1Cr0.15V0.15Ti0.2Nb0.1O1.8F0.2"
+MIXED = [HE1, "Li1.2Mn0.4Ti0.4O2", HE2, "Li1.25Mn0.75O1.5F0.5", "Li1.3Nb0.3Mn0.4O2"]
+AT_20, AT_1000 = CyclingConditions(20), CyclingConditions(1000)
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> Ensemble:
+    torch.manual_seed(1)
+    return Ensemble(DRXNet(NetworkShape(members=3)), ModelCard("random", 3), dtype=torch.float64)
+
+
+def test_capacity_is_the_profile_at_the_lower_cutoff(ensemble):
+    grid = AT_20.grid(5)
+    capacity = ensemble.capacity(MIXED, [AT_20, AT_1000])
+    assert capacity.shape == (3, 5, 2)
+    assert torch.allclose(capacity[..., 0], ensemble.predict(MIXED, AT_20, grid)[..., 0])
+    crossed = ensemble.profiles(MIXED, [AT_20, AT_1000], grid)
+    assert crossed.shape == (3, 5, 2, 5)
+    assert torch.allclose(crossed[:, :, 1], ensemble.predict(MIXED, AT_1000, grid))
+
+
+def test_a_batch_gives_what_single_predictions_give(ensemble):
+    together = ensemble.predict(MIXED, AT_20, AT_20.grid(7))
+    for i, composition in enumerate(MIXED):
+        assert torch.allclose(together[:, i], ensemble.predict([composition], AT_20, AT_20.grid(7))[:, 0], atol=1e-9)
+
+
+def test_each_row_may_have_its_own_conditions_and_voltages(ensemble):
+    conditions = [AT_20, CyclingConditions(1000, 2.0, 4.4, 30)]
+    grids = np.stack([c.grid(4) for c in conditions])
+    rows = ensemble.predict([HE1, HE1], conditions, grids)
+    assert torch.allclose(rows[:, 1], ensemble.predict([HE1], conditions[1], grids[1])[:, 0])
+
+
+def test_chunks_do_not_change_results(ensemble, monkeypatch):
+    expected = ensemble.profiles(MIXED * 4, [AT_20, AT_1000], AT_20.grid(6))
+    monkeypatch.setattr("drxnet.ensemble._PAIR_FLOATS", 1)
+    monkeypatch.setattr("drxnet.ensemble._STATE_FLOATS", 1)
+    assert torch.allclose(ensemble.profiles(MIXED * 4, [AT_20, AT_1000], AT_20.grid(6)), expected, atol=1e-9)
+
+
+def test_equal_members_give_their_own_value_and_no_spread(ensemble):
+    twins = ensemble.subset([1, 1, 1])
+    mean, spread = mean_and_spread(twins.capacity(MIXED, [AT_20]))
+    assert mean == pytest.approx(ensemble.capacity(MIXED, [AT_20])[1].numpy())
+    assert spread.max() < 1e-9
+
+
+def test_a_subset_holds_its_members_in_order(ensemble):
+    expected = ensemble.capacity(MIXED, [AT_20])[[2, 0]]
+    assert torch.allclose(ensemble.subset([2, 0]).capacity(MIXED, [AT_20]), expected, atol=1e-9)
+
+
+def test_the_spread_is_the_population_standard_deviation():
+    mean, spread = mean_and_spread(torch.tensor([[1.0], [3.0]]))
+    assert (mean.item(), spread.item()) == (2.0, 1.0)
+
+
+def test_gradients_with_respect_to_amounts_are_right_even_for_absent_elements(ensemble):
+    amounts = Amounts.of(MIXED[:2])
+    cations = amounts.cations.clone().requires_grad_()
+    fluorine = amounts.fluorine.clone().requires_grad_()
+
+    def total(c: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
+        return ensemble.capacity(Amounts(amounts.symbols, c, f), [AT_20, AT_1000]).sum()
+
+    tracked = total(cations, fluorine)
+    assert tracked.item() == pytest.approx(ensemble.capacity(amounts, [AT_20, AT_1000]).sum().item())
+    by_cation, by_fluorine = torch.autograd.grad(tracked, (cations, fluorine))
+    for row in range(2):
+        for column in range(len(amounts.symbols)):
+            step = torch.zeros_like(cations)
+            step[row, column] = 1e-6
+            rise = total(amounts.cations + step, amounts.fluorine) - total(amounts.cations, amounts.fluorine)
+            assert by_cation[row, column].item() == pytest.approx(rise.item() / 1e-6, rel=1e-3, abs=1e-4)
+    rise = total(amounts.cations, amounts.fluorine + 1e-6) - total(amounts.cations, amounts.fluorine)
+    assert by_fluorine.sum().item() == pytest.approx(rise.item() / 1e-6, rel=1e-3, abs=1e-4)
+
+
+def test_predictions_change_no_input(ensemble):
+    amounts = Amounts.of(MIXED)
+    before = amounts.cations.clone(), amounts.fluorine.clone()
+    ensemble.capacity(amounts, [AT_20])
+    assert torch.equal(amounts.cations, before[0])
+    assert torch.equal(amounts.fluorine, before[1])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        pytest.param(lambda e: e.capacity([], [AT_20]), UsageError, "No composition", id="nothing"),
+        pytest.param(lambda e: e.capacity([HE1], []), UsageError, "No cycling conditions", id="no-conditions"),
+        pytest.param(
+            lambda e: e.predict([HE1], [AT_20, AT_20], [1.5]), UsageError, "as many as compositions", id="lengths"
+        ),
+        pytest.param(
+            lambda e: e.capacity(Amounts(("Li", "Xx"), torch.ones(1, 2), torch.zeros(1)), [AT_20]),
+            CompositionError,
+            "No element vector for Xx",
+            id="element",
+        ),
+    ],
+)
+def test_impossible_requests_say_why(ensemble, call, error, says):
+    with pytest.raises(error, match=says):
+        call(ensemble)
+
+
+def test_a_missing_device_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(UsageError, match="No CUDA device here"):
+        resolve_device("cuda")
+    with pytest.raises(UsageError, match="not a device"):
+        resolve_device("abacus")
+    assert resolve_device("auto") == torch.device("cpu")
+
+
+# -- the published ensemble ----------------------------------------------------------------------------------
+
+
+def test_the_published_numbers_are_reproduced(published_ensemble):
+    mean, spread = mean_and_spread(published_ensemble.capacity([HE1, HE2], [AT_20, AT_1000]))
+    assert mean == pytest.approx(np.array([[275.1, 196.4], [264.5, 171.1]]), abs=0.1)
+    assert spread == pytest.approx(np.array([[17.4, 16.5], [24.4, 60.7]]), abs=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_member_equals_the_published_code_on_all_reference_cases(published_ensemble, reference_folder, dtype):
+    ensemble = Ensemble.load(published_ensemble.path, dtype=dtype)
+    cases = json.loads((reference_folder / "published_predictions.json").read_text())
+    assert len(cases) == 160
+    compositions = [c["composition"] for c in cases]
+    conditions = [CyclingConditions(c["current_ma_g"], c["v_low"], c["v_high"], c["cycle"]) for c in cases]
+    voltages = np.array([c["voltage_v"] for c in cases])
+    q = ensemble.predict(compositions, conditions, voltages).numpy()
+    expected = np.array([c["capacity_mah_g_members"] for c in cases]).transpose(1, 0, 2)
+    assert np.abs(q - expected).max() <= 0.02
+    slope = ensemble.predict_dqdv(compositions, conditions, voltages).numpy()
+    expected = np.array([c["dqdv_mah_g_v_members"] for c in cases]).transpose(1, 0, 2)
+    error = np.abs(slope - expected)
+    assert ((error <= 0.05) | (error <= 1e-3 * np.abs(expected))).all()
+
+
+def test_every_member_equals_a_plain_implementation_in_float64(published_ensemble, published_folder):
+    from benchmarks.predict.plain import PlainEnsemble
+
+    ensemble = Ensemble.load(published_ensemble.path, dtype=torch.float64)
+    plain = PlainEnsemble.load(published_folder, dtype=torch.float64)
+    rng = np.random.default_rng(0)
+    cations = np.zeros((200, len(MODEL_METALS)))
+    for row in cations:
+        chosen = rng.choice(np.arange(1, len(MODEL_METALS)), rng.integers(1, 8), replace=False)
+        row[0] = rng.uniform(1.0, 1.35)
+        row[chosen] = rng.dirichlet(np.ones(len(chosen))) * (2 - row[0])
+    amounts = Amounts(MODEL_METALS, torch.from_numpy(cations), torch.from_numpy(rng.uniform(0, 0.7, 200)))
+    conditions = [CyclingConditions(20), CyclingConditions(1000, 2.0, 4.4, 30)]
+    expected = plain.capacity(amounts, conditions)
+    assert (ensemble.capacity(amounts, conditions) - expected).abs().max() <= 1e-5
