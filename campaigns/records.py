@@ -1,0 +1,382 @@
+"""What a ledger holds, as frozen values; nothing here touches a database, torch or ray.
+
+A :class:`Snapshot` is the whole ledger (profiles aside) at one instant, now or as of a past round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from drxnet.discharge import CyclingConditions, DischargeProfile
+from drxnet.errors import UsageError
+
+
+class State(StrEnum):
+    """Where a proposal stands. A proposal is created proposed; a person or a returned file moves it on."""
+
+    PROPOSED = "proposed"
+    """Chosen, not yet agreed to by the lab."""
+
+    ACCEPTED = "accepted"
+    """The lab is making it."""
+
+    MEASURED = "measured"
+    """At least one measurement of it stands."""
+
+    FAILED = "failed"
+    """Synthesis or cell failed; may be proposed again."""
+
+    ABANDONED = "abandoned"
+    """Will not be made; is never proposed again."""
+
+
+PENDING = (State.PROPOSED, State.ACCEPTED)
+NEXT_STATES: Mapping[State, tuple[State, ...]] = {
+    State.PROPOSED: (State.ACCEPTED, State.MEASURED, State.FAILED, State.ABANDONED),
+    State.ACCEPTED: (State.PROPOSED, State.MEASURED, State.FAILED, State.ABANDONED),
+    State.MEASURED: (State.ACCEPTED,),
+    State.FAILED: (State.ACCEPTED, State.MEASURED, State.ABANDONED),
+    State.ABANDONED: (State.ACCEPTED, State.MEASURED),
+}
+"""State changes that are allowed; ``measured`` is reached and left by measurements alone."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model said of a composition when it was proposed or ranked; the keys of the JSON contract."""
+
+    rate_retention_mean: float
+    rate_retention_std: float
+    rate_retention_lower: float
+    """The 10 % quantile of the calibrated posterior."""
+
+    low_current_ma_g: float
+    high_current_ma_g: float
+    capacity_low_mah_g_mean: float
+    capacity_low_mah_g_std: float
+    capacity_high_mah_g_mean: float
+    capacity_high_mah_g_std: float
+    feasibility: float
+    """Probability that every constraint of the campaign holds."""
+
+    score: float
+    domain: str
+    """``inside``, ``edge`` or ``outside`` of what the model has learned from."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class PredictedProfile:
+    """Discharge profile predicted for a proposal under one set of conditions."""
+
+    conditions: CyclingConditions
+    voltage_v: np.ndarray
+    capacity_mah_g_mean: np.ndarray
+    capacity_mah_g_std: np.ndarray
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A composition chosen for the lab, or brought in by it."""
+
+    proposal_id: str
+    """``R03-05``: round 3, fifth; ``LAB-02`` when the lab measured it unasked."""
+
+    round: int | None
+    composition: str
+    """Canonical formula."""
+
+    origin: str
+    """``proposed`` or ``lab``."""
+
+    state: State
+    reason: str
+    """Why it is in this state; empty when nobody said."""
+
+    prediction: Prediction | None
+    event: int
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the proposal with the keys of the JSON contract."""
+        row: dict[str, Any] = {"proposal_id": self.proposal_id, "composition": self.composition}
+        return {**row, **(asdict(self.prediction) if self.prediction else {})}
+
+
+@dataclass(frozen=True)
+class Round:
+    """One batch of proposals and how it was chosen."""
+
+    number: int
+    at: str
+    """When, in UTC (ISO 8601)."""
+
+    model_id: str
+    seed: int
+    strategy: str
+    spec: Mapping[str, Any]
+    """The campaign's specification as it was."""
+
+    spec_hash: str
+    statistics: Mapping[str, Any]
+    """Of the stream: candidates counted, scored, kept."""
+
+    versions: Mapping[str, str]
+    event: int
+
+    @property
+    def name(self) -> str:
+        """``R03``."""
+        return f"R{self.number:02d}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One coin cell of a proposal; replicates are several cells."""
+
+    cell_id: int
+    proposal_id: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One discharge of one cell. Never deleted: withdrawn, with a reason."""
+
+    measurement_id: str
+    """``M0001``."""
+
+    proposal_id: str
+    cell: str
+    """Label of the cell."""
+
+    composition: str
+    conditions: CyclingConditions
+    capacity_mah_g: float
+    """Down to the lower cut-off."""
+
+    average_voltage_v: float | None
+    """None without a profile."""
+
+    specific_energy_wh_kg: float | None
+    sigma_mah_g: float | None
+    """Standard uncertainty of the capacity, where known."""
+
+    provenance: str
+    """``cycler``, ``drx-td``, ``digitised``, ``summary`` or ``python``."""
+
+    file: str | None
+    sha256: str | None
+    flags: tuple[str, ...]
+    """Rules of validation it was warned by."""
+
+    event: int
+    withdrawn_event: int | None = None
+    withdrawn_reason: str = ""
+    superseded_by: str | None = None
+
+    @property
+    def status(self) -> str:
+        """``valid``, ``retracted`` or ``superseded``."""
+        if self.withdrawn_event is None:
+            return "valid"
+        return "superseded" if self.superseded_by else "retracted"
+
+
+@dataclass(frozen=True)
+class IngestedFile:
+    """A file that was recorded."""
+
+    sha256: str
+    name: str
+    format: str
+    status: str
+    """``accepted`` or ``warned``."""
+
+    rules: tuple[Mapping[str, str], ...]
+    """``{"id": "W4", "message": ...}``."""
+
+    event: int
+
+
+@dataclass(frozen=True)
+class RefusedFile:
+    """A file that was not recorded, and why; kept in the event log alone."""
+
+    name: str
+    sha256: str
+    rules: tuple[Mapping[str, str], ...]
+    at: str
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """An ensemble that the campaign uses, used, or tried and refused."""
+
+    number: int
+    model_id: str
+    path: str
+    """Name of a model, or folder; relative ones start at the campaign's folder. Empty for one that was refused."""
+
+    parent: str | None
+    """Model id it was fine-tuned from; None for the one the campaign started with."""
+
+    data_fingerprint: str | None
+    """Hash of the measurements it learned from."""
+
+    measurement_ids: tuple[str, ...]
+    accepted: bool
+    """Whether the gate let it through."""
+
+    metrics: Mapping[str, Any]
+    event: int
+    at: str
+
+    @property
+    def name(self) -> str:
+        """``N02``: the second network of the campaign."""
+        return f"N{self.number:02d}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the append-only log."""
+
+    number: int
+    at: str
+    who: str
+    command: str
+    verb: str
+    summary: str
+    details: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a ledger holds at one instant, except profiles."""
+
+    campaign: str
+    as_of: int | None
+    """Round whose recording this is the state after; None for now."""
+
+    rounds: tuple[Round, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    """All, withdrawn ones too; see :attr:`valid`."""
+
+    files: tuple[IngestedFile, ...] = ()
+    models: tuple[ModelRecord, ...] = ()
+    events: tuple[Event, ...] = field(default=(), repr=False)
+
+    @property
+    def round(self) -> int:
+        """Number of the last round, 0 before the first."""
+        return self.rounds[-1].number if self.rounds else 0
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Proposal]:
+        """Proposals by id."""
+        return {p.proposal_id: p for p in self.proposals}
+
+    def proposal(self, proposal_id: str) -> Proposal:
+        """Proposal of an id.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = self.by_id.get(proposal_id.upper())
+        if found is None:
+            near = [p.proposal_id for p in self.proposals if p.proposal_id.startswith(proposal_id.upper()[:3])]
+            known = ", ".join(near[:12]) or f"{len(self.proposals)} others; see `drx-screen status --proposals`"
+            raise UsageError(f"No proposal {proposal_id!r} in campaign {self.campaign}. It has {known}.")
+        return found
+
+    @cached_property
+    def valid(self) -> tuple[Measurement, ...]:
+        """Measurements that stand."""
+        return tuple(m for m in self.measurements if m.withdrawn_event is None)
+
+    @property
+    def pending(self) -> tuple[Proposal, ...]:
+        """Proposals that wait for a measurement."""
+        return tuple(p for p in self.proposals if p.state in PENDING)
+
+    @cached_property
+    def excluded(self) -> frozenset[str]:
+        """Compositions that may not be proposed now: pending, measured or abandoned."""
+        return frozenset(p.composition for p in self.proposals if p.state is not State.FAILED)
+
+    @property
+    def current_model(self) -> ModelRecord:
+        """The model that predictions use: the last one accepted."""
+        return next(m for m in reversed(self.models) if m.accepted)
+
+    @property
+    def first_model(self) -> ModelRecord:
+        """The model the campaign started with."""
+        return self.models[0]
+
+    @cached_property
+    def refused(self) -> tuple[RefusedFile, ...]:
+        """Files that were refused, from the event log."""
+        return tuple(
+            RefusedFile(f["name"], f["sha256"], tuple(f["rules"]), e.at)
+            for e in self.events
+            for f in e.details.get("refused", ())
+        )
+
+    @property
+    def unlearned(self) -> tuple[Measurement, ...]:
+        """Valid measurements that no fine-tuning has tried to learn from."""
+        tried = {i for m in self.models for i in m.measurement_ids}
+        return tuple(m for m in self.valid if m.measurement_id not in tried)
+
+    def proposals_of(self, round_number: int) -> tuple[Proposal, ...]:
+        """Proposals of one round, in order."""
+        return tuple(p for p in self.proposals if p.round == round_number)
+
+    def content(self) -> dict[str, Any]:
+        """Everything but timestamps, versions and the event log: what two equal campaigns share."""
+        volatile = {"at", "event", "withdrawn_event", "versions"}
+
+        def rows(records: Sequence[Any]) -> list[dict[str, Any]]:
+            return [{k: v for k, v in asdict(r).items() if k not in volatile} for r in records]
+
+        kinds = ("rounds", "proposals", "cells", "measurements", "files", "models")
+        return {kind: rows(getattr(self, kind)) for kind in kinds}
+
+
+@dataclass(frozen=True)
+class MeasuredProfile:
+    """A measurement with its discharge profile; None where only the capacity is known."""
+
+    measurement: Measurement
+    profile: DischargeProfile | None
+
+
+def fingerprint(content: Any) -> str:
+    """Sixteen hex digits that stand for a JSON value."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def round_number(text: str) -> int:
+    """Read ``R03``, ``r3`` or ``3`` as 3.
+
+    Raises:
+        UsageError: not the name of a round.
+    """
+    digits = text.upper().removeprefix("R")
+    if not digits.isdigit() or int(digits) < 1:
+        raise UsageError(f"A round is named like R03. Got {text!r}.")
+    return int(digits)

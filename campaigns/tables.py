@@ -1,0 +1,204 @@
+"""The tables of a ledger, and the steps from one version of them to the next.
+
+Rows are only ever added, with two exceptions: the columns ``withdrawn_*`` and ``superseded_by`` of a measurement are
+filled once. Every row names the event that made it, so the state as of any event is a matter of ``event <= n``.
+Triggers keep the event log and the measurements from being deleted or rewritten by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import (
+    DDL,
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+)
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
+"""Schema version and the campaign's name."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("command", Text, nullable=False),
+    Column("verb", String(32), nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("versions", JSON, nullable=False),
+)
+
+
+def _event(name: str = "event", *, nullable: bool = False) -> Column[int]:
+    """Event that made a row; checked at commit, because the event is written last, when it is known what happened."""
+    made_by = ForeignKey("events.number", deferrable=True, initially="DEFERRED")
+    return Column(name, Integer, made_by, nullable=nullable)
+
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("model_id", String(64), nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("strategy", String(64), nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("spec_hash", String(64), nullable=False),
+    Column("statistics", JSON, nullable=False),
+    Column("versions", JSON, nullable=False),
+    _event(),
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("proposal_id", String(32), primary_key=True),
+    Column("round", Integer, ForeignKey("rounds.number")),
+    Column("position", Integer, nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("composition", Text, nullable=False),
+    Column("prediction", JSON),
+    _event(),
+)
+
+proposal_states = Table(
+    "proposal_states",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("proposal_id", String(32), ForeignKey("proposals.proposal_id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    _event(),
+)
+
+predicted_profiles = Table(
+    "predicted_profiles",
+    metadata,
+    Column("proposal_id", String(32), ForeignKey("proposals.proposal_id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("current_ma_g", Double, nullable=False),
+    Column("v_low", Double, nullable=False),
+    Column("v_high", Double, nullable=False),
+    Column("cycle", Integer, nullable=False),
+    Column("voltage_v", LargeBinary, nullable=False),
+    Column("capacity_mah_g_mean", LargeBinary, nullable=False),
+    Column("capacity_mah_g_std", LargeBinary, nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("format", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("rules", JSON, nullable=False),
+    _event(),
+)
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("cell_id", Integer, primary_key=True, autoincrement=False),
+    Column("proposal_id", String(32), ForeignKey("proposals.proposal_id"), nullable=False),
+    Column("label", String(255), nullable=False),
+    _event(),
+    UniqueConstraint("proposal_id", "label"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("cell_id", Integer, ForeignKey("cells.cell_id"), nullable=False),
+    Column("sha256", String(64), ForeignKey("files.sha256")),
+    Column("composition", Text, nullable=False),
+    Column("current_ma_g", Double, nullable=False),
+    Column("v_low", Double, nullable=False),
+    Column("v_high", Double, nullable=False),
+    Column("cycle", Integer, nullable=False),
+    Column("capacity_mah_g", Double, nullable=False),
+    Column("average_voltage_v", Double),
+    Column("specific_energy_wh_kg", Double),
+    Column("sigma_mah_g", Double),
+    Column("provenance", String(16), nullable=False),
+    Column("flags", JSON, nullable=False),
+    _event(),
+    _event("withdrawn_event", nullable=True),
+    Column("withdrawn_reason", Text, nullable=False, default=""),
+    Column("superseded_by", Integer),
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("number", Integer, ForeignKey("measurements.number"), primary_key=True, autoincrement=False),
+    Column("voltage_v", LargeBinary, nullable=False),
+    Column("capacity_mah_g", LargeBinary, nullable=False),
+)
+"""Arrays as little-endian float64."""
+
+models = Table(
+    "models",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("model_id", String(64), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("parent", String(64)),
+    Column("data_fingerprint", String(64)),
+    Column("measurement_ids", JSON, nullable=False),
+    Column("accepted", Boolean, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    _event(),
+)
+
+Index("proposal_states_by_proposal", proposal_states.c.proposal_id, proposal_states.c.number)
+Index("proposals_by_composition", proposals.c.composition)
+
+_IMMUTABLE = {"events": ("UPDATE", "DELETE"), "measurements": ("DELETE",), "profiles": ("UPDATE", "DELETE")}
+
+
+def _guard(table: Table, action: str) -> None:
+    name = f"{table.name}_no_{action.lower()}"
+    message = f"{table.name} of a ledger are never {'changed' if action == 'UPDATE' else 'deleted'}"
+    sqlite = f"CREATE TRIGGER {name} BEFORE {action} ON {table.name} BEGIN SELECT RAISE(ABORT, '{message}'); END"
+    function = (
+        f"CREATE FUNCTION {name}() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION '{message}'; END; $$ LANGUAGE plpgsql"
+    )
+    trigger = f"CREATE TRIGGER {name} BEFORE {action} ON {table.name} FOR EACH ROW EXECUTE FUNCTION {name}()"
+    event.listen(table, "after_create", DDL(sqlite).execute_if(dialect="sqlite"))
+    event.listen(table, "after_create", DDL(function).execute_if(dialect="postgresql"))
+    event.listen(table, "after_create", DDL(trigger).execute_if(dialect="postgresql"))
+
+
+for _name, _actions in _IMMUTABLE.items():
+    for _action in _actions:
+        _guard(metadata.tables[_name], _action)
+
+MIGRATIONS: list[Callable[[Connection], None]] = []
+"""Step i turns a ledger of schema version i + 1 into version i + 2; runs inside one transaction."""
+
+
+def schema_version() -> int:
+    """Version of the tables above."""
+    return 1 + len(MIGRATIONS)
