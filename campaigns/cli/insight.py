@@ -1,0 +1,122 @@
+"""`recipe`, `report` and `backtest`: what to weigh, where the campaign stands, what it could bring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from campaigns.cli.console import emit, format_option, print_table
+
+
+@click.command()
+@click.argument("formulas", nargs=-1, metavar="[FORMULA]...")
+@click.option("--mass-g", default=5.0, show_default=True, help="Mass of product (g).")
+@click.option("--prefer", multiple=True, metavar="PRECURSOR", help="Use as much as possible of it, e.g. Li2O or MnF2.")
+@click.option("--avoid", multiple=True, metavar="PRECURSOR", help="Do not use it.")
+@click.option(
+    "--atmosphere",
+    type=click.Choice(["closed", "open"]),
+    default="closed",
+    show_default=True,
+    help="closed: argon, every metal arrives in its final oxidation state. open: O2 may come and go.",
+)
+@click.option("--li-excess", default=0.0, show_default=True, help="Fraction of lithium on top, lost on firing (0.1).")
+@click.option("--f-excess", default=0.0, show_default=True, help="Fraction of fluorine on top, lost as LiF.")
+@click.option(
+    "--state", "states", multiple=True, metavar="Mn=3", help="Average oxidation state; else the redox ladder."
+)
+@click.option("--purity", multiple=True, metavar="Li2CO3=0.99", help="Mass fraction of the compound in the powder.")
+@click.option("--typical-purity", is_flag=True, help="Take the typical purity of the table for every powder.")
+@click.option("--balance-g", default=1e-4, show_default=True, help="Masses are rounded to multiples of this (g).")
+@click.option("--cheapest", is_flag=True, help="The cheapest precursors rather than the fewest.")
+@click.option(
+    "--precursors",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Your own stock and prices: csv with the columns formula, states, usd_per_kg, ...",
+)
+@format_option
+def recipe(
+    formulas: tuple[str, ...],
+    mass_g: float,
+    prefer: tuple[str, ...],
+    avoid: tuple[str, ...],
+    atmosphere: str,
+    li_excess: float,
+    f_excess: float,
+    states: tuple[str, ...],
+    purity: tuple[str, ...],
+    typical_purity: bool,
+    balance_g: float,
+    cheapest: bool,
+    precursors: Path | None,
+    output: str,
+) -> None:
+    """Say what to weigh for a batch of each composition.
+
+    Precursors are chosen so that every metal arrives with the oxidation state it has in the product; masses are
+    rounded to the balance and the charge is checked again.
+
+    \b
+    Example:
+      drx-screen recipe Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2 --mass-g 5
+      drx-screen recipe Li1.2Mn0.4Ti0.4O2 --prefer Li2O --li-excess 0.1
+    """
+    from campaigns.recipe import make_recipe, merged, read_precursors, shipped_precursors
+
+    if not formulas:
+        raise click.UsageError("Give a formula, or --campaign with --proposal.")
+    stock = merged(read_precursors(precursors)) if precursors else shipped_precursors()
+    assays = {p.formula: p.assay for p in stock} if typical_purity else {}
+    assays.update(_numbers("--purity", purity))
+    given = _numbers("--state", states)
+    recipes = [
+        make_recipe(
+            formula,
+            batch_mass_g=mass_g,
+            oxidation_states=given or None,
+            precursors=stock,
+            prefer=prefer,
+            avoid=avoid,
+            atmosphere="open" if atmosphere == "open" else "closed",
+            li_excess=li_excess,
+            f_excess=f_excess,
+            assays=assays,
+            balance_g=balance_g,
+            cheapest=cheapest,
+        )
+        for formula in formulas
+    ]
+    if output == "json":
+        emit(output, [r.as_dict() for r in recipes])
+        return
+    rows = [{"composition": r.composition.formula, **w.row()} for r in recipes for w in r.weighings]
+    if output == "csv":
+        emit(output, rows)
+        return
+    for each in recipes:
+        title = f"{each.composition}, {each.batch_mass_g:g} g of product ({each.atmosphere} furnace)"
+        print_table([_weighing(w.row()) for w in each.weighings], title=title)
+        click.echo(each.summary() + "\n")
+
+
+def _weighing(row: dict[str, Any]) -> dict[str, str]:
+    purity = f" / {row['assay']:g}" if row["assay"] < 1 else ""
+    return {
+        "weigh": f"{row['mass_g']:.4f} g",
+        "precursor": f"{row['precursor']}{purity}",
+        "mol per f.u.": f"{row['moles_per_formula_unit']:.4f}",
+        "name": str(row["name"]),
+        "mind": str(row["note"]),
+    }
+
+
+def _numbers(option: str, pairs: tuple[str, ...]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in (pair.split("=") for pair in pairs)}
+    except ValueError:
+        raise click.UsageError(f"{option} is written NAME=NUMBER. Got {' '.join(pairs)}.") from None
+
+
+COMMANDS: list[click.Command] = [recipe]

@@ -1,0 +1,598 @@
+"""What to weigh for a batch: precursor masses by oxidation state, gases, excess and cost.
+
+The unknowns are moles of each precursor per formula unit. Cations and fluorine must add up to the composition, and in a
+closed furnace (argon) every metal must arrive with the average oxidation state that it has in the product; then the
+oxygen adds up by itself, because both sides are neutral. In an open furnace a metal may arrive too reduced or too
+oxidised, as little as possible, and the O2 taken up or given off is reported.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from drxnet.composition import Composition
+from drxnet.elements import ATOMIC_MASS
+from drxnet.errors import RecipeError, UsageError
+
+Atmosphere = Literal["closed", "open"]
+
+_GAS_MASSES = {"C": 12.011, "H": 1.008}
+"""Atomic masses (g/mol) of what leaves with the gas (IUPAC 2021, abridged)."""
+
+_TERM = re.compile(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?")
+_COUNTED = re.compile(r"\s*(\d*\.?\d*)\s*([A-Z].*?)\s*")
+_SIGNIFICANT_MOLES = 1e-7
+_ROUNDING = 1e-3
+"""Electrons per formula unit that four decimals of a formula may hide."""
+
+_CHARGE_TOLERANCE = 0.01
+"""Electrons per formula unit by which rounded masses may miss neutrality."""
+
+
+def _count_atoms(formula: str) -> dict[str, float]:
+    """Count the atoms of a formula such as ``FeC2O4*2H2O``."""
+    atoms: dict[str, float] = {}
+    for part in formula.split("*"):
+        match = _COUNTED.fullmatch(part)
+        if match is None or "".join("".join(term) for term in _TERM.findall(match[2])) != match[2]:
+            raise UsageError(f"{formula!r} is not the formula of a precursor. Write it like Li2CO3 or FeC2O4*2H2O.")
+        for symbol, amount in _TERM.findall(match[2]):
+            atoms[symbol] = atoms.get(symbol, 0.0) + float(match[1] or 1) * float(amount or 1)
+    return atoms
+
+
+def _molar_mass(formula: str) -> float:
+    try:
+        return sum(_atomic_mass(s) * n for s, n in _count_atoms(formula).items())
+    except KeyError as error:
+        raise UsageError(f"{formula}: no atomic mass for {error}.") from None
+
+
+def _atomic_mass(symbol: str) -> float:
+    return _GAS_MASSES[symbol] if symbol in _GAS_MASSES else ATOMIC_MASS[symbol]
+
+
+@dataclass(frozen=True)
+class Precursor:
+    """A powder that can be bought, and what it leaves behind in the furnace."""
+
+    formula: str
+    name: str
+    states: Mapping[str, float]
+    """Average oxidation state of each cation it brings."""
+
+    leaves: Mapping[str, float] = field(default_factory=dict)
+    """Gases given off on firing, moles per formula."""
+
+    usual: bool = True
+    """Whether it is weighed without being asked for."""
+
+    usd_per_kg: float = 0.0
+    price_basis: str = ""
+    assay: float = 1.0
+    """Typical mass fraction of the compound in what is sold."""
+
+    note: str = ""
+
+    @cached_property
+    def atoms(self) -> dict[str, float]:
+        """Atoms per formula."""
+        return _count_atoms(self.formula)
+
+    @cached_property
+    def residue(self) -> dict[str, float]:
+        """Atoms per formula that stay in the solid once the gases have left."""
+        left = dict(self.atoms)
+        for gas, moles in self.leaves.items():
+            for symbol, amount in _count_atoms(gas).items():
+                left[symbol] = left.get(symbol, 0.0) - moles * amount
+        return {symbol: amount for symbol, amount in left.items() if abs(amount) > 1e-9}
+
+    @property
+    def charge(self) -> float:
+        """Charge of the residue per formula; 0 when the stated oxidation states are right."""
+        positive = sum(state * self.residue[symbol] for symbol, state in self.states.items())
+        return positive - 2 * self.residue.get("O", 0.0) - self.residue.get("F", 0.0)
+
+    @cached_property
+    def molar_mass(self) -> float:
+        """Grams per mole."""
+        return _molar_mass(self.formula)
+
+    @property
+    def usd_per_mol(self) -> float:
+        """Price of one mole."""
+        return self.usd_per_kg * self.molar_mass / 1000
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """One line of a recipe."""
+
+    precursor: Precursor
+    moles_per_formula_unit: float
+    mass_g: float
+    """What the balance should show: the assay is in it, rounded to the balance."""
+
+    assay: float
+    """Mass fraction of the compound in the powder that was assumed."""
+
+    @property
+    def cost_usd(self) -> float:
+        """Price of this much powder."""
+        return self.mass_g / 1000 * self.precursor.usd_per_kg
+
+    def row(self) -> dict[str, Any]:
+        """Values by their public names."""
+        return {
+            "precursor": self.precursor.formula,
+            "mass_g": self.mass_g,
+            "moles_per_formula_unit": round(self.moles_per_formula_unit, 6),
+            "assay": self.assay,
+            "cost_usd": round(self.cost_usd, 4),
+            "name": self.precursor.name,
+            "note": self.precursor.note,
+        }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to weigh for one batch of one composition."""
+
+    composition: Composition
+    batch_mass_g: float
+    """Mass of product."""
+
+    oxidation_states: Mapping[str, float]
+    """Average oxidation state of each metal in the product."""
+
+    atmosphere: Atmosphere
+    weighings: tuple[Weighing, ...]
+    gases_g: Mapping[str, float]
+    """Gases that the precursors give off (g)."""
+
+    oxygen_uptake_mol: float
+    """O2 taken from the furnace, per formula unit; negative where O2 must leave."""
+
+    li_excess: float
+    f_excess: float
+    achieved: Mapping[str, float]
+    """Cations and fluorine per formula unit that the rounded masses give, planned losses taken off."""
+
+    charge_imbalance: float
+    """Electrons per formula unit by which the rounded masses miss neutrality at two anions."""
+
+    @property
+    def powder_g(self) -> float:
+        """Sum of the weighed masses."""
+        return sum(w.mass_g for w in self.weighings)
+
+    @property
+    def cost_usd(self) -> float:
+        """Price of the powders of this batch."""
+        return sum(w.cost_usd for w in self.weighings)
+
+    @property
+    def cost_usd_per_kg(self) -> float:
+        """Price of the powders per kilogram of product."""
+        return self.cost_usd / self.batch_mass_g * 1000
+
+    def summary(self) -> str:
+        """Sentences for a person: what leaves, what comes in, what it costs."""
+        states = ", ".join(f"{symbol} {state:.3g}+" for symbol, state in self.oxidation_states.items())
+        gases = ", ".join(f"{mass:.3f} g {gas}" for gas, mass in self.gases_g.items())
+        oxygen = abs(self.oxygen_uptake_mol)
+        exchange = "takes up" if self.oxygen_uptake_mol > 0 else "gives off"
+        return " ".join(
+            [
+                f"Oxidation states: {states}.",
+                f"{self.powder_g:.4f} g of powder" + (f" minus {gases}." if gases else "."),
+                f"The batch {exchange} {oxygen:.3g} mol O2 per formula unit." if oxygen else "No O2 in or out: argon.",
+                f"Rounding leaves {self.charge_imbalance:+.1e} e per formula unit.",
+                f"About {self.cost_usd:.2f} USD, {self.cost_usd_per_kg:.0f} USD/kg (planning prices).",
+            ]
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Values by their public names, for JSON."""
+        return {
+            "composition": self.composition.formula,
+            "batch_mass_g": self.batch_mass_g,
+            "molar_mass_g_mol": round(self.composition.molar_mass, 4),
+            "atmosphere": self.atmosphere,
+            "oxidation_states": dict(self.oxidation_states),
+            "precursors": [w.row() for w in self.weighings],
+            "powder_g": round(self.powder_g, 6),
+            "gases_g": {gas: round(mass, 4) for gas, mass in self.gases_g.items()},
+            "oxygen_uptake_mol": round(self.oxygen_uptake_mol, 6),
+            "li_excess": self.li_excess,
+            "f_excess": self.f_excess,
+            "achieved": {symbol: round(amount, 5) for symbol, amount in self.achieved.items()},
+            "charge_imbalance": round(self.charge_imbalance, 6),
+            "cost_usd": round(self.cost_usd, 4),
+            "cost_usd_per_kg": round(self.cost_usd_per_kg, 2),
+        }
+
+
+@cache
+def shipped_precursors() -> tuple[Precursor, ...]:
+    """Precursors that come with the package; prices are planning estimates with their basis beside them."""
+    return read_precursors(Path(str(files("campaigns") / "data" / "precursors.csv")))
+
+
+def read_precursors(path: Path) -> tuple[Precursor, ...]:
+    """Read a table of precursors, such as a group's own stock and prices.
+
+    The columns are those of the shipped ``campaigns/data/precursors.csv``; only ``formula`` and ``states``
+    (``Li:1;Co:3``) are needed.
+
+    Raises:
+        UsageError: a column is missing, a value cannot be read, or a precursor is not neutral.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = {"formula", "states"} - set(reader.fieldnames or ())
+        if missing:
+            raise UsageError(f"{path}: a table of precursors needs the columns formula and states. Missing: {missing}.")
+        return tuple(_read_precursor(path, line, row) for line, row in enumerate(reader, start=2))
+
+
+def _read_precursor(path: Path, line: int, row: Mapping[str, str | None]) -> Precursor:
+    def text(key: str) -> str:
+        return (row.get(key) or "").strip()
+
+    try:
+        states = {s.strip(): float(z) for s, z in (pair.split(":") for pair in text("states").split(";"))}
+        leaves = {m[2]: float(m[1] or 1) for m in (_COUNTED.fullmatch(g) for g in text("leaves").split("+")) if m}
+        precursor = Precursor(
+            formula=text("formula"),
+            name=text("name"),
+            states=states,
+            leaves=leaves,
+            usual=text("usual").lower() not in ("no", "false", "0"),
+            usd_per_kg=float(text("usd_per_kg") or 0),
+            price_basis=text("price_basis"),
+            assay=float(text("assay") or 1),
+            note=text("note"),
+        )
+        charge = precursor.charge
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{path}, line {line}: not a precursor ({error}).") from None
+    if abs(charge) > 1e-6:
+        raise UsageError(f"{path}, line {line}: {precursor.formula} with {text('states')} has a charge of {charge:+g}.")
+    if not 0 < precursor.assay <= 1:
+        raise UsageError(f"{path}, line {line}: the assay must lie in (0, 1]. Got {precursor.assay:g}.")
+    return precursor
+
+
+def merged(mine: Sequence[Precursor]) -> tuple[Precursor, ...]:
+    """Shipped precursors with a group's own in their place (same formula) or beside them."""
+    return tuple({p.formula: p for p in (*shipped_precursors(), *mine)}.values())
+
+
+def make_recipe(
+    composition: Composition | str,
+    *,
+    batch_mass_g: float = 5.0,
+    oxidation_states: Mapping[str, float] | None = None,
+    precursors: Sequence[Precursor] | None = None,
+    prefer: Collection[str] = (),
+    avoid: Collection[str] = (),
+    atmosphere: Atmosphere = "closed",
+    li_excess: float = 0.0,
+    f_excess: float = 0.0,
+    assays: Mapping[str, float] | None = None,
+    balance_g: float = 1e-4,
+    cheapest: bool = False,
+) -> Recipe:
+    """Masses of precursors for a batch.
+
+    The fewest precursors that give the composition are weighed; among equals those nearest in oxidation state, then
+    the cheapest.
+
+    Args:
+        composition: what to make.
+        batch_mass_g: mass of product (g).
+        oxidation_states: average state of each metal; by default from the redox ladder of :mod:`screening.species`.
+        precursors: what may be weighed; by default the shipped table.
+        prefer: formulas to use as much of as possible, even where they are not usual.
+        avoid: formulas not to use.
+        atmosphere: ``closed`` (argon: no O2 in or out) or ``open``.
+        li_excess: fraction of the lithium weighed on top, lost as Li2O on firing.
+        f_excess: fraction of the fluorine weighed on top, lost as LiF.
+        assays: mass fraction of the compound in the powder, by formula; 1 where not given.
+        balance_g: masses are rounded to multiples of this (g).
+        cheapest: take the cheapest set of precursors rather than the smallest.
+
+    Raises:
+        RecipeError: no set of precursors gives the cations, the fluorine and the oxidation states, or the batch is
+            too small for the balance.
+        UsageError: a formula in ``prefer`` or ``avoid`` is not in the table, or a number is out of range.
+    """
+    composition = Composition.parse(composition)
+    _check_numbers(batch_mass_g, li_excess, f_excess, balance_g, assays or {})
+    states = dict(oxidation_states) if oxidation_states is not None else default_oxidation_states(composition)
+    _check_states(composition, states)
+    stock = shipped_precursors() if precursors is None else tuple(precursors)
+    known = {p.formula for p in stock}
+    unknown = sorted({*prefer, *avoid, *(assays or {})} - known)
+    if unknown:
+        raise UsageError(
+            f"Not in the table of precursors: {', '.join(unknown)}. It holds {', '.join(sorted(known))}; "
+            "add your own with a csv file (--precursors)."
+        )
+    target, lost = _with_excess(composition, li_excess, f_excess)
+    usable = [
+        p
+        for p in stock
+        if (p.usual or p.formula in prefer) and p.formula not in avoid and p.residue.keys() <= target.keys() | {"O"}
+    ]
+    states = _on_offered(states, composition, usable)
+    moles = _solve(composition, target, states, usable, prefer, atmosphere, cheapest)
+    batch_mol = batch_mass_g / composition.molar_mass
+    weighings = [
+        _weigh(p, x, batch_mol, (assays or {}).get(p.formula, 1.0), balance_g)
+        for p, x in zip(usable, moles.tolist(), strict=True)
+        if x > _SIGNIFICANT_MOLES
+    ]
+    achieved = _achieved(weighings, composition, lost, batch_mol)
+    imbalance = _charge(achieved, states) - 4
+    if not abs(imbalance) <= _CHARGE_TOLERANCE:
+        raise RecipeError(
+            f"{composition}: rounded to {balance_g:g} g, {batch_mass_g:g} g of product would miss neutrality by "
+            f"{imbalance:+.3f} e per formula unit; {_CHARGE_TOLERANCE} is allowed. Make a larger batch or use a "
+            "finer balance."
+        )
+    gases: dict[str, float] = {}
+    for w in weighings:
+        for gas, per_formula in w.precursor.leaves.items():
+            gases[gas] = gases.get(gas, 0.0) + w.moles_per_formula_unit * per_formula * batch_mol * _molar_mass(gas)
+    oxygen_brought = sum(w.moles_per_formula_unit * w.precursor.residue.get("O", 0.0) for w in weighings)
+    oxygen_needed = composition.oxygen + composition.lithium * li_excess / 2  # the excess leaves as Li2O
+    return Recipe(
+        composition=composition,
+        batch_mass_g=batch_mass_g,
+        oxidation_states=states,
+        atmosphere=atmosphere,
+        weighings=tuple(sorted(weighings, key=lambda w: _order(w, composition))),
+        gases_g=gases,
+        oxygen_uptake_mol=_clean((oxygen_needed - oxygen_brought) / 2),
+        li_excess=li_excess,
+        f_excess=f_excess,
+        achieved=achieved,
+        charge_imbalance=_clean(imbalance),
+    )
+
+
+def cost_usd_per_kg(
+    composition: Composition | str,
+    *,
+    oxidation_states: Mapping[str, float] | None = None,
+    precursors: Sequence[Precursor] | None = None,
+) -> float:
+    """Price of the cheapest usual precursors per kilogram of product (USD/kg); a planning estimate.
+
+    An open furnace is assumed, so that a composition whose valences no shipped solid carries has a price too.
+
+    Raises:
+        RecipeError: an element has no precursor.
+    """
+    recipe = make_recipe(
+        composition,
+        batch_mass_g=1000.0,
+        oxidation_states=oxidation_states,
+        precursors=precursors,
+        atmosphere="open",
+        cheapest=True,
+    )
+    return recipe.cost_usd_per_kg
+
+
+def default_oxidation_states(composition: Composition) -> dict[str, float]:
+    """Average oxidation state of each metal as synthesised, from the redox ladder.
+
+    Raises:
+        RecipeError: no filling of the ladder balances the charge.
+    """
+    from screening.species import fill_ladder, known_states
+
+    metals = list(composition.metals)
+    states = {symbol: known_states(symbol) for symbol in metals}
+    without = [symbol for symbol, listed in states.items() if not listed]
+    if without:
+        raise RecipeError(f"{composition}: no oxidation states are known for {', '.join(without)}; give them.")
+    amounts = np.array([list(composition.metals.values())])
+    wanted = 4.0 - composition.fluorine - composition.lithium
+    placed, missing = fill_ladder(metals, states, amounts, np.array([wanted]))
+    if abs(missing[0]) > _CHARGE_TOLERANCE / 2:
+        bound = "in their highest" if missing[0] > 0 else "in their lowest"
+        raise RecipeError(
+            f"{composition}: the metals must carry {wanted:.3g}+ per formula unit; {bound} states they carry "
+            f"{wanted - missing[0]:.3g}+. Change Li or F."
+        )
+    return dict(zip(metals, (placed / amounts)[0].tolist(), strict=True))
+
+
+def _check_numbers(
+    batch_mass_g: float, li_excess: float, f_excess: float, balance_g: float, assays: Mapping[str, float]
+) -> None:
+    if not (np.isfinite(batch_mass_g) and batch_mass_g > 0):
+        raise UsageError(f"The mass of a batch must be positive. Got {batch_mass_g} g.")
+    if not (np.isfinite(balance_g) and 0 < balance_g <= batch_mass_g):
+        raise UsageError(f"The balance must resolve part of the batch. Got {balance_g} g for {batch_mass_g} g.")
+    for name, excess in (("Li", li_excess), ("F", f_excess)):
+        if not 0 <= excess <= 1:
+            raise UsageError(f"{name} excess is a fraction from 0 to 1 (0.1 for 10 %). Got {excess}.")
+    for formula, assay in assays.items():
+        if not 0 < assay <= 1:
+            raise UsageError(f"The assay of {formula} is a mass fraction in (0, 1]. Got {assay}.")
+
+
+def _check_states(composition: Composition, states: Mapping[str, float]) -> None:
+    missing = [s for s in composition.metals if s not in states]
+    if missing:
+        raise RecipeError(f"{composition}: no oxidation state was given for {', '.join(missing)}.")
+    wanted = 4 - composition.fluorine
+    charge = _charge(dict(composition.cations), states)
+    if abs(charge - wanted) > _CHARGE_TOLERANCE / 2:
+        listed = ", ".join(f"{s}{states[s]:+g}" for s in composition.metals)
+        raise RecipeError(
+            f"{composition}: with {listed} the cations carry {charge:.3f}+, the anions {wanted:.3f}-; they "
+            "must balance."
+        )
+
+
+def _solve(
+    composition: Composition,
+    target: Mapping[str, float],
+    states: Mapping[str, float],
+    usable: Sequence[Precursor],
+    prefer: Collection[str],
+    atmosphere: Atmosphere,
+    cheapest: bool,
+) -> np.ndarray:
+    """Moles of each usable precursor per formula unit.
+
+    Variables: moles x (p), used or not y (p, whole numbers), and per metal the charge that it is short of and has too
+    much (open furnace only). Objectives are met one after the other, each held while the next is improved.
+    """
+    from scipy.optimize import linprog
+
+    for symbol in target:
+        if not any(symbol in p.residue for p in usable):
+            raise RecipeError(
+                f"{composition}: no precursor of {symbol} may be used. Take one into the table "
+                "(--precursors), or allow one that is avoided or not usual (--prefer)."
+            )
+    metals = list(composition.metals)
+    p, m = len(usable), len(metals)
+    bound = sum(target.values())
+    element_rows = np.array([[q.residue.get(s, 0.0) for q in usable] for s in target])
+    charge_rows = np.array([[q.states.get(s, 0.0) * q.residue.get(s, 0.0) for q in usable] for s in metals])
+    equal = np.block(
+        [
+            [element_rows, np.zeros((len(target), p + 2 * m))],
+            [charge_rows, np.zeros((m, p)), np.eye(m), -np.eye(m)],
+        ]
+    )
+    right = np.array([*target.values(), *(states[s] * composition.metals[s] for s in metals)])
+    below = [np.concatenate([row, -bound * row, np.zeros(2 * m)]) for row in np.eye(p)]  # x <= bound y
+    limits = [0.0] * p
+    slack = 4 * bound if atmosphere == "open" else 0.0
+    bounds = [(0.0, bound)] * p + [(0.0, 1.0)] * p + [(0.0, slack)] * (2 * m)
+    integrality = np.array([0] * p + [1] * p + [0] * (2 * m))
+    zeros = np.zeros(p)
+    mismatch = np.concatenate([zeros, zeros, np.ones(2 * m)])
+    preferred = np.array([-float(q.formula in prefer) for q in usable])
+    count = np.concatenate([zeros, np.ones(p), np.zeros(2 * m)])
+    steps = [sum(abs(q.states[s] - states[s]) * q.residue[s] for s in metals if s in q.states) for q in usable]
+    distance = np.concatenate([steps, np.zeros(p + 2 * m)])
+    cost = np.array([q.usd_per_mol for q in usable])
+    objectives = [mismatch] if atmosphere == "open" else []
+    objectives += [np.concatenate([preferred, np.zeros(p + 2 * m)])] if prefer else []
+    objectives += [] if cheapest else [count, distance]
+    objectives += [np.concatenate([cost, np.zeros(p + 2 * m)])]
+    solution = None
+    for objective in objectives:
+        solution = linprog(
+            objective, np.array(below), limits, equal, right, bounds, integrality=integrality, method="highs"
+        )
+        if solution.status != 0:
+            raise RecipeError(_why_not(composition, target, states, usable, atmosphere))
+        below.append(objective)
+        limits.append(solution.fun + 1e-7)
+    assert solution is not None
+    return np.asarray(solution.x[:p])
+
+
+def _why_not(
+    composition: Composition,
+    target: Mapping[str, float],
+    states: Mapping[str, float],
+    usable: Sequence[Precursor],
+    atmosphere: Atmosphere,
+) -> str:
+    if atmosphere == "closed":
+        for symbol in composition.metals:
+            offered = {q.formula: q.states[symbol] for q in usable if symbol in q.states}
+            low, high = min(offered.values()), max(offered.values())
+            if not low - 1e-6 <= states[symbol] <= high + 1e-6:
+                listed = ", ".join(f"{f} ({z:.3g}+)" for f, z in offered.items())
+                verb = "take up O2 (--atmosphere open)" if states[symbol] > high else "lose O2 (--atmosphere open)"
+                return (
+                    f"{composition}: {symbol} must arrive as {states[symbol]:.3g}+ in a closed furnace; the precursors "
+                    f"at hand are {listed}. Let the furnace {verb}, or allow another precursor (--prefer)."
+                )
+    if "F" in target and target["F"] > target["Li"]:
+        return (
+            f"{composition}: {target['F']:.3g} F cannot come from LiF with {target['Li']:.3g} Li. Allow the fluoride "
+            "of a metal (--prefer MnF2)."
+        )
+    listed = ", ".join(q.formula for q in usable)
+    return (
+        f"{composition}: no amounts of {listed} give its cations, fluorine and oxidation states at once. Allow another "
+        "precursor (--prefer) or let the furnace exchange O2 (--atmosphere open)."
+    )
+
+
+def _on_offered(states: Mapping[str, float], composition: Composition, usable: Sequence[Precursor]) -> dict[str, float]:
+    """Move a state that misses that of a precursor by rounding of the formula alone onto it."""
+    moved = {}
+    for symbol, amount in composition.metals.items():
+        offered = [p.states[symbol] for p in usable if symbol in p.states]
+        near = min(offered, key=lambda state: abs(state - states[symbol]), default=states[symbol])
+        moved[symbol] = near if abs(near - states[symbol]) * amount < _ROUNDING else states[symbol]
+    return moved
+
+
+def _with_excess(
+    composition: Composition, li_excess: float, f_excess: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Cations and fluorine to weigh per formula unit, and what of them is lost: Li2O and LiF."""
+    fluorine = composition.fluorine * f_excess
+    lost = {"Li": composition.lithium * li_excess + fluorine, "F": fluorine}
+    product = {symbol: amount for symbol, amount in composition.amounts().items() if symbol != "O"}
+    return {symbol: amount + lost.get(symbol, 0.0) for symbol, amount in product.items()}, lost
+
+
+def _weigh(precursor: Precursor, moles: float, batch_mol: float, assay: float, balance_g: float) -> Weighing:
+    mass_g = moles * precursor.molar_mass * batch_mol / assay
+    return Weighing(precursor, moles, round(round(mass_g / balance_g) * balance_g, 9), assay)
+
+
+def _achieved(
+    weighings: Sequence[Weighing], composition: Composition, lost: Mapping[str, float], batch_mol: float
+) -> dict[str, float]:
+    """Cations and fluorine that rounded masses give, on the number of cations of the composition."""
+    atoms = {symbol: -lost.get(symbol, 0.0) for symbol in (*composition.elements, "F")}
+    for w in weighings:
+        moles = w.mass_g * w.assay / w.precursor.molar_mass / batch_mol
+        for symbol, amount in w.precursor.residue.items():
+            if symbol != "O":
+                atoms[symbol] += moles * amount
+    cations = sum(atoms[s] for s in composition.elements)
+    scale = sum(a for _, a in composition.cations) / cations if cations > 0 else float("nan")
+    return {symbol: amount * scale for symbol, amount in atoms.items() if symbol != "F" or composition.fluorine}
+
+
+def _charge(amounts: Mapping[str, float], states: Mapping[str, float]) -> float:
+    """Charge of the cations plus fluorine; 4 where O + F = 2 balances it."""
+    return sum(a * (1.0 if symbol in ("Li", "F") else states[symbol]) for symbol, a in amounts.items())
+
+
+def _clean(value: float) -> float:
+    return 0.0 if abs(value) < 1e-6 else float(value)
+
+
+def _order(weighing: Weighing, composition: Composition) -> tuple[int, int, str]:
+    symbols = [s for s in composition.elements if s in weighing.precursor.states]
+    return (composition.elements.index(symbols[-1]), int("F" in weighing.precursor.atoms), weighing.precursor.formula)
