@@ -371,7 +371,7 @@ def test_other_sqlite_database_is_not_taken_for_a_ledger(tmp_path: Path):
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE meta (key TEXT, value TEXT)")
     connection.close()
-    with pytest.raises(LedgerUnreadable, match="no ledger of drx-screen"):
+    with pytest.raises(LedgerUnreadable, match="holds no ledger"):
         Ledger(sqlite_url(path), "demo")
 
 
