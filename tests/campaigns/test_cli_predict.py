@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from campaigns.cli import main
+from drxnet.checkpoint import ModelCard, save
+from drxnet.network import DRXNet, NetworkShape
+
+HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run the command line with an untrained two-member model in place of the default."""
+    torch.manual_seed(0)
+    save(tmp_path / "small", DRXNet(NetworkShape(members=2)).state_dict(), ModelCard("small", 2))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRXNET_HOME", str(tmp_path / "home"))
+    return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_predict_keeps_its_json_contract(run):
+    result = run(
+        "predict", HE1, "Li12Mn4Ti4O20", "--current", 20, "--current", 1000, "--cycle", 1, "--cycle", 5,
+        "--model", "small", "--profile", "--format", "json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert [(r["composition"][:6], r["current_ma_g"], r["cycle"]) for r in rows] == [
+        (c, i, n) for c in ("Li1.2M", "Li1.2T") for i in (20, 1000) for n in (1, 5)
+    ]
+    assert list(rows[0]) == [
+        "composition", "current_ma_g", "cycle", "v_low", "v_high", "capacity_mah_g_mean", "capacity_mah_g_std",
+        "capacity_mah_g_members", "average_voltage_v_mean", "specific_energy_wh_kg_mean", "profile",
+    ]  # fmt: skip
+    profile = rows[0]["profile"]
+    assert list(profile) == ["voltage_v", "capacity_mah_g_mean", "capacity_mah_g_std"]
+    assert (profile["voltage_v"][0], profile["voltage_v"][-1], len(profile["voltage_v"])) == (1.5, 4.8, 100)
+    assert rows[0]["capacity_mah_g_mean"] == pytest.approx(sum(rows[0]["capacity_mah_g_members"]) / 2)
+
+
+def test_a_table_of_cases_gives_one_row_per_row_in_order(run, tmp_path):
+    lines = ["composition,current_ma_g,v_low,v_high,cycle", f"{HE1},1000,1.5,4.8,1", "Li1.2Mn0.4Ti0.4O2,20,2.0,4.4,3"]
+    (tmp_path / "cases.csv").write_text("\n".join(lines) + "\n")
+    result = run("predict", "--input", "cases.csv", "--model", "small", "--format", "csv")
+    assert result.exit_code == 0, result.output
+    rows = result.stdout.splitlines()
+    assert len(rows) == 3
+    assert rows[1].split(",")[1] == "1000.0"
+    assert rows[2].split(",")[:5] == ["Li1.2Ti0.4Mn0.4O2", "20.0", "3", "2.0", "4.4"]
+
+
+def test_the_table_says_which_spread_it_shows(run):
+    result = run("predict", HE1, "--model", "small", "--plot", "he1.png")
+    assert result.exit_code == 0, result.output
+    assert "±" in result.stdout
+    assert "ddof 0" in result.stderr
+    assert "he1.png" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["nonsense"], 3, "not a chemical formula", id="no-formula"),
+        pytest.param([], 2, "Give formulas or --input", id="nothing"),
+        pytest.param([HE1, "--input", "cases.csv"], 2, "one of the two", id="both"),
+        pytest.param([HE1, "--model", "absent"], 2, "models import DIR", id="no-model"),
+        pytest.param([HE1, "--current", "-3"], 2, "must be positive", id="current"),
+        pytest.param([HE1, "--window", "4.8", "1.5"], 2, "lower cut-off", id="window"),
+        pytest.param([HE1, "--cycle", "0"], 2, "counted from 1", id="cycle"),
+        pytest.param(["--input", "absent.csv"], 2, "absent.csv: No such file", id="no-file"),
+        pytest.param(["--input", "empty.csv"], 3, "must hold the columns", id="empty-file"),
+        pytest.param(["--input", "bad.csv"], 3, "row 2: could not convert", id="bad-row"),
+        pytest.param([HE1, "--plot", "absent/x.png"], 2, "folder does not exist", id="plot"),
+        pytest.param([HE1, "--device", "abacus"], 2, "not a device", id="device"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(run, tmp_path, arguments, code, says):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "bad.csv").write_text(f"composition,current_ma_g,v_low,v_high,cycle\n{HE1},fast,1.5,4.8,1\n")
+    result = run("predict", *(["--model", "small"] if "--model" not in arguments else []), *arguments)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(run):
+    result = run("--debug", "predict", "nonsense", "--model", "small")
+    assert type(result.exception).__name__ == "CompositionError"
+
+
+def test_map_writes_its_figure_and_rows(run, tmp_path):
+    result = run("map", "--points", 5, "--model", "small", "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)[0]) >= {"Li", "F", "Mn_valence", "cycle", "capacity_mah_g_mean"}
+    assert (tmp_path / "map.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--fix", "Ti"], "El=AMOUNT"), (["--x", "Xx"], "three different elements"), (["--plot", "m.html"], "ends in")],
+)
+def test_impossible_maps_exit_with_two(run, arguments, says):
+    result = run("map", "--model", "small", *arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+def test_models_are_imported_listed_and_shown(run, published_folder):
+    assert run("models", "import", published_folder).exit_code == 0
+    names = [row["name"] for row in json.loads(run("models", "list", "--format", "json").stdout)]
+    assert "drxnet-2024" in names
+    shown = run("models", "show", "drxnet-2024")
+    assert "Zhong et al." in shown.stdout
+    result = run("predict", HE1, "--current", 20, "--current", 1000, "--model", "drxnet-2024", "--format", "json")
+    capacities = [row["capacity_mah_g_mean"] for row in json.loads(result.stdout)]
+    assert capacities == pytest.approx([275.1, 196.4], abs=0.1)
+
+
+def test_importing_a_missing_folder_is_refused(run):
+    result = run("models", "import", "absent")
+    assert result.exit_code == 2
+    assert "no such folder" in result.stderr
