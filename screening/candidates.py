@@ -1,0 +1,261 @@
+"""Where candidates come from: what a :class:`screening.lattice.Lattice` and a user's own list have in common.
+
+A candidate is a row of whole numbers, in units of 1/D per formula unit, with one column for Li, one for F and one for
+each metal; its rank is its place in a fixed order, from 0 to ``count - 1``.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from drxnet.composition import METALS_BY_NUMBER, Composition
+from drxnet.errors import CompositionError, ConfigurationError
+from screening.species import fill_ladder, known_states
+
+WALK_ROWS = 1 << 16
+"""Rows of one array that :meth:`Candidates.walk` yields, unless asked otherwise."""
+
+LARGEST_COUNT = 1 << 62
+"""Ranks are 64-bit integers."""
+
+
+class Candidates(ABC):
+    """A finite, ordered set of compositions."""
+
+    columns: tuple[str, ...]
+    """What each column of a row holds: ``Li``, ``F``, then metals."""
+
+    denominator: int
+    """D: rows are in units of 1/D per formula unit."""
+
+    count: int
+    """How many there are, exactly."""
+
+    fingerprint: str
+    """Hash of what is in it and in which order."""
+
+    states: Mapping[str, tuple[int, ...]]
+    """Oxidation states a metal may take, ascending."""
+
+    @abstractmethod
+    def unrank(self, ranks: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Rows of the given ranks, ``n x columns``, in units of 1/D."""
+
+    @abstractmethod
+    def rank(self, row: np.ndarray | Sequence[int]) -> int:
+        """Rank of one row.
+
+        Raises:
+            CompositionError: it is not among the candidates; the message says why.
+        """
+
+    @abstractmethod
+    def walk(self, start: int = 0, stop: int | None = None, chunk: int = WALK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the rows of ranks ``start`` to ``stop`` in order, ``chunk`` at a time.
+
+        Yields:
+            The rank of the first row, and at most ``chunk`` rows, ``n x columns`` in units of 1/D.
+        """
+
+    @property
+    def metals(self) -> tuple[str, ...]:
+        """Metals of the columns after Li and F."""
+        return self.columns[2:]
+
+    def __len__(self) -> int:
+        """Return the number of candidates."""
+        return self.count
+
+    def shards(self, n: int) -> list[tuple[int, int]]:
+        """Cut all ranks into n consecutive ranges, as equal as whole numbers allow."""
+        cuts = [self.count * i // n for i in range(n + 1)]
+        return list(zip(cuts, cuts[1:], strict=False))
+
+    def sample_ranks(self, n: int, seed: int, *, replace: bool = False) -> np.ndarray:
+        """Draw n ranks uniformly; without replacement the first n places of a seeded permutation.
+
+        Args:
+            n: how many.
+            seed: equal seeds give equal draws, and a longer draw begins with the shorter one.
+            replace: whether one may be drawn twice.
+
+        Raises:
+            ConfigurationError: more than there are, without replacement.
+        """
+        if replace:
+            return np.random.default_rng(seed).integers(0, self.count, n)
+        if n > self.count:
+            raise ConfigurationError(f"There are {self.count:,} candidates; {n:,} cannot be drawn without replacement.")
+        return Permutation(self.count, seed)(np.arange(n))
+
+    def sample(self, n: int, seed: int, *, replace: bool = False) -> np.ndarray:
+        """Draw n candidates uniformly, ``n x columns`` in units of 1/D; arguments as for :meth:`sample_ranks`."""
+        return self.unrank(self.sample_ranks(n, seed, replace=replace))
+
+    def amounts(self, units: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        """Turn rows into amounts per formula unit.
+
+        Returns:
+            Symbols of the cations (Li first), their amounts ``n x symbols``, and F, ``n``.
+        """
+        units = np.asarray(units)
+        cations = np.delete(units, 1, axis=1) / self.denominator
+        return ("Li", *self.metals), cations, units[:, 1] / self.denominator
+
+    def compositions(self, units: np.ndarray) -> list[Composition]:
+        """Turn rows into compositions."""
+        symbols, cations, fluorine = self.amounts(units)
+        return [
+            Composition.from_amounts({**dict(zip(symbols, row, strict=True)), "O": 2 - f, "F": f})
+            for row, f in zip(cations.tolist(), fluorine.tolist(), strict=True)
+        ]
+
+    def row(self, composition: Composition | str) -> np.ndarray:
+        """Turn a composition into a row of units, ``columns``.
+
+        Raises:
+            CompositionError: an amount between two steps, or an element without a column.
+        """
+        composition = Composition.parse(composition)
+        units = composition.units(self.denominator)
+        strange = [s for s in composition.elements if s not in self.columns]
+        if strange:
+            raise CompositionError(f"{composition}: {', '.join(strange)} is not among the elements of the candidates.")
+        return np.array([units.get(s, 0) for s in self.columns])
+
+    def charges(self, units: np.ndarray) -> np.ndarray:
+        """Charge on each metal in units of 1/D, by filling the redox ladder, ``n x metals``."""
+        units = np.asarray(units, dtype=np.int64)
+        total = 4 * self.denominator - units[:, 0] - units[:, 1]
+        charges, _ = fill_ladder(self.metals, self.states, units[:, 2:], total)
+        return charges
+
+
+class CandidateList(Candidates):
+    """A user's own compositions, in the order given, each once. Has every method of a lattice."""
+
+    denominator = 10_000
+
+    def __init__(self, compositions: Sequence[Composition | str]) -> None:
+        """Collect compositions; later duplicates are dropped.
+
+        Raises:
+            CompositionError: a formula that is not a disordered rocksalt.
+            ConfigurationError: none at all.
+        """
+        unique = list(dict.fromkeys(Composition.parse(c) for c in compositions))
+        if not unique:
+            raise ConfigurationError("A list of candidates must hold at least one composition. Got none.")
+        present = {m for c in unique for m in c.metals}
+        self.columns = ("Li", "F", *(m for m in METALS_BY_NUMBER if m in present))
+        self.states = {m: known_states(m) or (0,) for m in self.metals}
+        self.count = len(unique)
+        self._rows = np.array([self.row(c) for c in unique], dtype=np.int32)
+        self._ranks = {tuple(row): i for i, row in enumerate(self._rows.tolist())}
+        self.fingerprint = hashlib.sha256("\n".join(c.formula for c in unique).encode()).hexdigest()[:16]
+
+    @classmethod
+    def read(cls, path: str | Path) -> CandidateList:
+        """Read the column ``composition`` (or ``formula``) of a CSV file.
+
+        Raises:
+            ConfigurationError: no such column, or no row.
+            CompositionError: a formula that is not a disordered rocksalt; the message names the line.
+        """
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            names = {str(name).strip().lower(): name for name in table.fieldnames or ()}
+            column = names.get("composition") or names.get("formula")
+            if column is None:
+                raise ConfigurationError(
+                    f"{path}: a list of candidates has a column 'composition'. Got {', '.join(names) or 'no header'}."
+                )
+            compositions = []
+            for line, entry in enumerate(table, start=2):
+                if (entry[column] or "").strip():
+                    try:
+                        compositions.append(Composition.parse(entry[column].strip()))
+                    except CompositionError as error:
+                        raise CompositionError(f"{path}, line {line}: {error}") from None
+        return cls(compositions)
+
+    def unrank(self, ranks: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Rows of the given ranks, ``n x columns``, in units of 1/D."""
+        return self._rows[np.asarray(ranks, dtype=np.int64)]
+
+    def rank(self, row: np.ndarray | Sequence[int]) -> int:
+        """Place of one row in the list.
+
+        Raises:
+            CompositionError: it is not in the list.
+        """
+        key = tuple(np.asarray(row).tolist())
+        if key not in self._ranks:
+            raise CompositionError(f"{self.compositions(np.array([key]))[0]} is not in the list of candidates.")
+        return self._ranks[key]
+
+    def walk(self, start: int = 0, stop: int | None = None, chunk: int = WALK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the rows of ranks ``start`` to ``stop`` in order, ``chunk`` at a time."""
+        stop = self.count if stop is None else min(stop, self.count)
+        for first in range(start, stop, chunk):
+            yield first, self._rows[first : min(first + chunk, stop)].copy()
+
+
+def open_candidates(source: str | Path) -> Candidates:
+    """Open a shipped space by name, a space YAML, or a CSV with a column of compositions."""
+    if Path(source).suffix.lower() == ".csv":
+        return CandidateList.read(source)
+    from screening.lattice import Lattice
+    from screening.space import load_space
+
+    return Lattice(load_space(source))
+
+
+class Permutation:
+    """A seeded shuffle of 0 ... count - 1 that needs no memory: call it with places to get what stands there.
+
+    A balanced Feistel network over the smallest even number of bits that holds the count; images outside are sent
+    through again until they fall inside (cycle walking: J. Black and P. Rogaway, CT-RSA 2002,
+    doi:10.1007/3-540-45760-7_9). The rounds mix with the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014,
+    doi:10.1145/2660193.2660195).
+    """
+
+    ROUNDS = 6
+
+    def __init__(self, count: int, seed: int) -> None:
+        if not 0 < count <= LARGEST_COUNT:
+            raise ConfigurationError(f"A permutation holds from 1 to 2^62 ranks. Got {count:,}.")
+        self.count = count
+        self.half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
+        self.keys = np.random.default_rng(seed).integers(0, 2**64, self.ROUNDS, dtype=np.uint64)
+
+    def __call__(self, places: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Return the ranks at the given places, each at most ``count - 1``."""
+        asked = np.asarray(places)
+        if asked.size and not (0 <= asked.min() and asked.max() < self.count):
+            raise ConfigurationError(f"Places run from 0 to {self.count - 1}. Got {asked.min()} to {asked.max()}.")
+        ranks = self._encrypt(asked.astype(np.uint64))
+        while (outside := ranks >= np.uint64(self.count)).any():
+            ranks[outside] = self._encrypt(ranks[outside])
+        return ranks.astype(np.int64)
+
+    @cached_property
+    def _mask(self) -> np.uint64:
+        return (np.uint64(1) << self.half) - np.uint64(1)
+
+    def _encrypt(self, words: np.ndarray) -> np.ndarray:
+        left, right = words >> self.half, words & self._mask
+        for key in self.keys:
+            mixed = right + key
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed = mixed ^ (mixed >> np.uint64(31))
+            left, right = right, left ^ (mixed & self._mask)
+        return (left << self.half) | right

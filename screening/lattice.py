@@ -1,0 +1,480 @@
+"""A space as whole numbers: exact counting, ranking, unranking and walking, nothing generated and rejected.
+
+In units of 1/D a composition has l lithium, f fluorine and n_e of each metal e in the average state z_e. With
+M = sum n_e and W = sum (z_e - 1) n_e, site and charge balance read
+
+    l = 2D - M,    f = 2D - W,
+
+so lithium and fluorine are slack: a composition is its metals, and balance asks that M and W fall into two intervals.
+
+A *cell* is a set of metals with one oxidation state each, except that at most one metal is a mixture of two
+neighbouring states. Filling the redox ladder assigns each composition to exactly one cell, so the cells are disjoint
+and each composition of elements is counted once however many assignments of species would be neutral. What is asked
+of species (forbidden pairs, quotas, ...) keeps or drops whole cells. Cells whose metals have the same options (states,
+amounts) share one *block*, a decision diagram over the amounts of its metals; the rank of a composition is the
+position of its block, its cell and its path through the diagram, in this order.
+
+The number of ways to complete a partial sum (M, W, quotas) with the remaining metals is tabulated by dynamic
+programming; blocks with the same remaining metals share the table.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from drxnet.errors import CompositionError, ConfigurationError
+from screening.candidates import LARGEST_COUNT, WALK_ROWS, Candidates
+from screening.space import CandidateSpace, Quota, parse_space
+from screening.species import Species, fill_ladder
+
+
+class Option(NamedTuple):
+    """What one metal of a cell may do. Metals with equal options are interchangeable in counting."""
+
+    mixed: bool
+    """Whether it is strictly between two oxidation states; such an option comes first in a block."""
+
+    lower: int
+    upper: int
+    """Oxidation states; equal unless mixed."""
+
+    amounts: range
+    """Allowed amounts in units of 1/D."""
+
+    shares: tuple[tuple[bool, bool], ...]
+    """For each quota on amounts, whether the lower and the upper state count."""
+
+
+Block = tuple[Option, ...]
+"""Options of the metals of a cell, sorted."""
+
+
+class Cell(NamedTuple):
+    """Metals with one state each, but for at most one mixture."""
+
+    columns: tuple[int, ...]
+    """Metals as columns among the metals, in the order of the options of the block."""
+
+    block: Block
+
+
+class Lattice(Candidates):
+    """Every composition of a space, counted, ordered and reachable by rank."""
+
+    def __init__(self, space: CandidateSpace) -> None:
+        """Count a space.
+
+        Raises:
+            ConfigurationError: the space is empty (the message names the constraint that emptied it) or holds more
+                than 2^62 compositions.
+        """
+        self.space = space
+        self.columns = ("Li", "F", *space.metals)
+        self.denominator = space.denominator
+        self.states = space.states
+        self.fingerprint = space.fingerprint
+        self._quotas = [q for q in space.quotas if q.amount is not None]
+        self._tables = _Tables(space, self._quotas)
+        members: dict[Block, list[tuple[int, ...]]] = {}
+        for cell in _cells(space, self._quotas):
+            members.setdefault(cell.block, []).append(cell.columns)
+        self._blocks: list[Block] = []
+        self._cells: list[np.ndarray] = []
+        self._counts: list[int] = []
+        for block in sorted(members, key=_order):
+            count = self._tables.count(block)
+            if count:
+                self._blocks.append(block)
+                self._cells.append(np.array(sorted(members[block])))
+                self._counts.append(count)
+        sizes = [count * len(cells) for count, cells in zip(self._counts, self._cells, strict=True)]
+        self._base = list(itertools.accumulate(sizes, initial=0))
+        self.count = self._base[-1]
+        if self.count == 0:
+            raise ConfigurationError(f"The space {space.name} is empty: {_what_empties(space)}.")
+        if self.count > LARGEST_COUNT:
+            raise ConfigurationError(
+                f"The space {space.name} holds {self.count:,} compositions; ranks reach 2^62. Take a coarser step."
+            )
+        self._diagrams: dict[int, _Diagram] = {}
+        self._kept: tuple[int, tuple[list[np.ndarray], np.ndarray]] | None = None
+        self._dtype = np.int16 if 2 * self.denominator < 2**15 else np.int32
+
+    @property
+    def cells(self) -> int:
+        """Number of cells that hold a composition."""
+        return sum(len(cells) for cells in self._cells)
+
+    def unrank(self, ranks: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Rows of the given ranks, ``n x columns``, in units of 1/D.
+
+        Raises:
+            ConfigurationError: a rank below 0 or from ``count`` on.
+        """
+        ranks = np.asarray(ranks, dtype=np.int64)
+        if ranks.size and not (0 <= ranks.min() and ranks.max() < self.count):
+            raise ConfigurationError(f"Ranks run from 0 to {self.count - 1:,}. Got {ranks.min():,} to {ranks.max():,}.")
+        rows = np.zeros((len(ranks), len(self.columns)), self._dtype)
+        blocks = np.searchsorted(np.array(self._base), ranks, side="right") - 1
+        order = np.argsort(blocks, kind="stable")
+        for part in np.split(order, np.flatnonzero(np.diff(blocks[order])) + 1) if len(order) else []:
+            i = int(blocks[part[0]])
+            cell, path = np.divmod(ranks[part] - self._base[i], self._counts[i])
+            amounts, slack = self._diagram(i).unrank(path)
+            rows[part[:, None], self._cells[i][cell] + 2] = amounts
+            rows[part, :2] = slack
+        return rows
+
+    def rank(self, row: np.ndarray | Sequence[int]) -> int:
+        """Rank of one row.
+
+        Raises:
+            CompositionError: it is not in the space; the message names the constraints.
+        """
+        units = np.asarray(row, dtype=np.int64)
+        found = self._rank(units)
+        if found is None:
+            composition = self.compositions(units[None])[0]
+            raise CompositionError(
+                f"{composition} is not in the space {self.space.name}: {'; '.join(self.space.why_not(composition))}."
+            )
+        return found
+
+    def _rank(self, units: np.ndarray) -> int | None:
+        metals = units[2:]
+        charge = np.array([4 * self.denominator - units[0] - units[1]])
+        charges, missing = fill_ladder(self.metals, self.states, metals[None], charge)
+        if missing[0] != 0 or units[0] + metals.sum() != 2 * self.denominator:
+            return None
+        cell = _cell(self.space, self._quotas, metals, charges[0])
+        block = bisect.bisect_left(self._blocks, _order(cell.block), key=_order)
+        if block == len(self._blocks) or self._blocks[block] != cell.block:
+            return None
+        place = np.flatnonzero((self._cells[block] == cell.columns).all(1))
+        at = list(cell.columns)
+        path = self._diagram(block).rank(np.stack([metals[at], charges[0][at] - metals[at]], 1))
+        if path is None or not len(place):
+            return None
+        return self._base[block] + int(place[0]) * self._counts[block] + path
+
+    def walk(self, start: int = 0, stop: int | None = None, chunk: int = WALK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the rows of ranks ``start`` to ``stop`` in order, ``chunk`` at a time.
+
+        Yields:
+            The rank of the first row, and at most ``chunk`` rows, ``n x columns`` in units of 1/D, column-major.
+        """
+        stop = self.count if stop is None else min(stop, self.count)
+        for first in range(start, stop, chunk):
+            rows = np.zeros((min(chunk, stop - first), len(self.columns)), self._dtype, order="F")
+            self._fill(rows, first)
+            yield first, rows
+
+    def _fill(self, rows: np.ndarray, first: int) -> None:
+        """Write the candidates from rank ``first`` on into rows of zeros."""
+        done = 0
+        i = bisect.bisect_right(self._base, first) - 1
+        while done < len(rows):
+            cell, path = divmod(first + done - self._base[i], self._counts[i])
+            whole = min(len(rows) - done, self._counts[i] - path)
+            piece = rows[done : done + whole]
+            amounts, slack = self._expanded(i, path, path + whole)
+            piece[:, :2] = slack
+            for column, values in zip(self._cells[i][cell], amounts, strict=True):
+                piece[:, column + 2] = values
+            done += whole
+            if first + done == self._base[i + 1]:
+                i += 1
+
+    def _expanded(self, i: int, start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Amounts of part of a block; a small block is kept while its cells go by."""
+        if self._counts[i] > WALK_ROWS:
+            return self._diagram(i).expand(start, stop)
+        if self._kept is None or self._kept[0] != i:
+            self._kept = i, self._diagram(i).expand(0, self._counts[i])
+        amounts, slack = self._kept[1]
+        return [values[start:stop] for values in amounts], slack[start:stop]
+
+    def _diagram(self, i: int) -> _Diagram:
+        if i not in self._diagrams:
+            self._diagrams[i] = _Diagram(self._tables, self._blocks[i])
+        return self._diagrams[i]
+
+
+# -- cells -----------------------------------------------------------------------------------------------
+
+
+def _order(block: Block) -> tuple[tuple[int, ...], ...]:
+    """Sort key of a block; ranges and booleans as numbers."""
+    return tuple(
+        (not o.mixed, o.lower, o.upper, o.amounts.start, o.amounts.stop, o.amounts.step, *itertools.chain(*o.shares))
+        for o in block
+    )
+
+
+def _cells(space: CandidateSpace, quotas: Sequence[Quota]) -> Iterator[Cell]:
+    """Yield the cells of a space that satisfy what it asks of species."""
+    metals = space.metals
+    options = _Options(space, quotas)
+    highest = len(metals) if space.k_elements.max is None else min(space.k_elements.max, len(metals))
+    for k in range(max(1, space.k_elements.min), highest + 1):
+        for columns in itertools.combinations(range(len(metals)), k):
+            chosen = {metals[c]: space.states[metals[c]][0] for c in columns}
+            for couple in [None, *(c for c in space.ladder if c.element in chosen)]:
+                fillings = [{m: (z, z) for m, z in chosen.items()}]
+                if couple is not None:
+                    fillings = [
+                        {**fillings[0], couple.element: (couple.lower, couple.upper)},
+                        {**fillings[0], couple.element: (couple.upper, couple.upper)},
+                    ]
+                    chosen[couple.element] = couple.upper
+                for filling in fillings:
+                    if _admitted(space, filling):
+                        yield options.cell(columns, [filling[metals[c]] for c in columns])
+
+
+def _admitted(space: CandidateSpace, filling: Mapping[str, tuple[int, int]]) -> bool:
+    if not space.asks_for_species:
+        return True
+    present = [Species(metal, z) for metal, states in filling.items() for z in sorted(set(states))]
+    return next(iter(space.objections(present)), None) is None
+
+
+def _cell(space: CandidateSpace, quotas: Sequence[Quota], metals: np.ndarray, charges: np.ndarray) -> Cell:
+    """Cell of a composition with whole charges on its metals."""
+    columns, states = tuple(np.flatnonzero(metals).tolist()), []
+    for column in columns:
+        listed, amount, charge = space.states[space.metals[column]], metals[column], charges[column]
+        lower = max(z for z in listed if z * amount <= charge)
+        states.append((lower, lower if lower * amount == charge else min(z for z in listed if z > lower)))
+    return _Options(space, quotas).cell(columns, states)
+
+
+class _Options:
+    """Options of the metals of a space, built once each."""
+
+    def __init__(self, space: CandidateSpace, quotas: Sequence[Quota]) -> None:
+        self._space = space
+        self._quotas = quotas
+        self._known: dict[tuple[int, tuple[int, int]], tuple[tuple[tuple[int, ...], ...], Option]] = {}
+
+    def cell(self, columns: Sequence[int], states: Sequence[tuple[int, int]]) -> Cell:
+        """Sort metals by their options."""
+        found = sorted((*self._option(c, s), c) for c, s in zip(columns, states, strict=True))
+        return Cell(tuple(c for *_, c in found), tuple(option for _, option, _ in found))
+
+    def _option(self, column: int, states: tuple[int, int]) -> tuple[tuple[tuple[int, ...], ...], Option]:
+        if (column, states) not in self._known:
+            metal, (lower, upper) = self._space.metals[column], states
+            shares = tuple((q.holds(Species(metal, lower)), q.holds(Species(metal, upper))) for q in self._quotas)
+            option = Option(lower != upper, lower, upper, self._space.metal_units(metal), shares)
+            self._known[column, states] = _order((option,)), option
+        return self._known[column, states]
+
+
+# -- counting --------------------------------------------------------------------------------------------
+
+
+class _Tables:
+    """Numbers of completions, shared by the blocks of a space."""
+
+    def __init__(self, space: CandidateSpace, quotas: Sequence[Quota]) -> None:
+        self.denominator = d = space.denominator
+        widest = max((c.upper - c.lower for c in space.ladder), default=1)
+        self._scale = 2 if quotas and widest == 2 else 1
+        """Quotas count in units of 1/(D scale), so that the upper state of a two-electron couple is whole."""
+        lithium, fluorine = space.lithium_units, space.fluorine_units
+        ends = [{2 * d - n for n in lithium}, {2 * d - n for n in fluorine}]
+        for quota in quotas:
+            assert quota.amount is not None
+            allowed = quota.amount.units(d * self._scale, 2 * d * self._scale)
+            ends.append(set(allowed))
+        self.shape = tuple(max(end, default=0) + 1 for end in ends)
+        allowed_ends = np.zeros(self.shape, np.int64)
+        allowed_ends[np.ix_(*(sorted(end) for end in ends))] = 1
+        self._completions: dict[Block, np.ndarray] = {(): allowed_ends}
+        self._steps: dict[Option, np.ndarray] = {}
+
+    def steps(self, option: Option) -> np.ndarray:
+        """What each choice of a metal adds to M, W and the quotas, ``choices x (2 + quotas)``, by amount."""
+        if option not in self._steps:
+            amounts = np.array(option.amounts, dtype=np.int64)
+            amounts = amounts[amounts < self.shape[0]]
+            if option.mixed:
+                width = option.upper - option.lower
+                extra = [np.arange(1, width * a) for a in amounts]
+                amounts = np.repeat(amounts, [len(e) for e in extra])
+                raised = np.concatenate([*extra, np.zeros(0, np.int64)])
+            else:
+                width, raised = 1, np.zeros_like(amounts)
+            columns = [amounts, (option.lower - 1) * amounts + raised]
+            for low, high in option.shares:
+                upper = raised * self._scale // width
+                columns.append(low * (amounts * self._scale - upper) + high * upper)
+            steps = np.stack(columns, 1).astype(np.int64)
+            self._steps[option] = steps[(steps < self.shape).all(1)]
+        return self._steps[option]
+
+    def completions(self, block: Block) -> np.ndarray:
+        """Ways to reach an allowed end from each partial sum with the metals of a block, of :attr:`shape`."""
+        if block not in self._completions:
+            after = self.completions(block[1:])
+            table = np.zeros_like(after)
+            for step in self.steps(block[0]):
+                here = tuple(slice(0, size - s) for size, s in zip(self.shape, step, strict=True))
+                there = tuple(slice(s, None) for s in step)
+                table[here] += after[there]
+            if table.min() < 0 or table.max() > LARGEST_COUNT:
+                raise ConfigurationError("One set of metals holds more than 2^62 compositions. Take a coarser step.")
+            self._completions[block] = table
+        return self._completions[block]
+
+    def count(self, block: Block) -> int:
+        """Number of compositions of one cell of a block."""
+        return int(self.completions(block[1:])[tuple(self.steps(block[0]).T)].sum())
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The choices for one metal: edges from the partial sums before it to those after it, sorted by origin."""
+
+    first: np.ndarray
+    """Index of the first edge of each node, ``nodes + 1``."""
+
+    steps: np.ndarray
+    """What an edge adds to M and W, ``edges x 2``."""
+
+    amounts: np.ndarray
+    """Amount of the metal, ``edges``."""
+
+    target: np.ndarray
+    """Node of the next level, ``edges``."""
+
+    paths: np.ndarray
+    """Compositions through each edge from one node on, ``edges``."""
+
+    before: np.ndarray
+    """Paths of all edges before this one, ``edges + 1``."""
+
+
+class _Diagram:
+    """The amounts of one block as a layered graph: one path for each composition, in lexicographic order."""
+
+    def __init__(self, tables: _Tables, block: Block) -> None:
+        self.levels: list[_Level] = []
+        sums = np.zeros((1, len(tables.shape)), np.int64)
+        for i, option in enumerate(block):
+            after = tables.completions(block[i + 1 :])
+            steps = tables.steps(option)
+            reached = sums[:, None] + steps[None]
+            inside = (reached < tables.shape).all(-1)
+            paths = np.where(inside, after[tuple(np.moveaxis(np.where(inside[..., None], reached, 0), -1, 0))], 0)
+            origin, choice = np.nonzero(paths)
+            keys = np.ravel_multi_index(tuple(reached[origin, choice].T), tables.shape)
+            nodes, target = np.unique(keys, return_inverse=True)
+            through = paths[origin, choice]
+            self.levels.append(
+                _Level(
+                    np.searchsorted(origin, np.arange(len(sums) + 1)),
+                    steps[choice, :2],
+                    steps[choice, 0].astype(np.int16),
+                    target.astype(np.int32),
+                    through,
+                    np.concatenate([[0], np.cumsum(through)]),
+                )
+            )
+            sums = np.stack(np.unravel_index(nodes, tables.shape), 1)
+        self._slack = (2 * tables.denominator - sums[:, :2]).astype(np.int16)
+
+    def unrank(self, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Amounts along the given paths, ``n x metals``, with lithium and fluorine, ``n x 2``."""
+        left = paths.astype(np.int64)
+        node = np.zeros(len(left), np.int64)
+        amounts = np.empty((len(left), len(self.levels)), np.int16)
+        for i, level in enumerate(self.levels):
+            base = level.before[level.first[node]]
+            edge = np.searchsorted(level.before, base + left, side="right") - 1
+            left -= level.before[edge] - base
+            amounts[:, i] = level.amounts[edge]
+            node = level.target[edge]
+        return amounts, self._slack[node]
+
+    def rank(self, steps: np.ndarray) -> int | None:
+        """Place of the path with the given steps, ``metals x 2``; None where there is none."""
+        path, node = 0, 0
+        for level, step in zip(self.levels, steps, strict=True):
+            first, last = level.first[node], level.first[node + 1]
+            same = np.flatnonzero((level.steps[first:last] == step).all(1))
+            if not len(same):
+                return None
+            edge = first + same[0]
+            path += int(level.before[edge] - level.before[first])
+            node = level.target[edge]
+        return path
+
+    def expand(self, start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Amounts along all paths from ``start`` to ``stop``: one array per metal, and lithium and fluorine, ``n x 2``.
+
+        Each level is written once: the amount of a prefix, repeated as often as there are ways to go on.
+        """
+        node = np.zeros(1, np.int64)
+        offset = 0
+        columns = []
+        for level in self.levels:
+            fan = level.first[node + 1] - level.first[node]
+            ends = np.cumsum(fan)
+            edges = np.repeat(level.first[node] - (ends - fan), fan)
+            edges += np.arange(len(edges))
+            paths = level.paths[edges]
+            ends = offset + np.cumsum(paths)
+            low, high = np.searchsorted(ends, start, side="right"), np.searchsorted(ends - paths, stop, side="left")
+            edges, paths, ends = edges[low:high], paths[low:high], ends[low:high]
+            offset = int(ends[0] - paths[0])
+            shown = np.minimum(ends, stop) - np.maximum(ends - paths, start)
+            columns.append(np.repeat(level.amounts[edges], shown))
+            node = level.target[edges]
+        return columns, self._slack[node]
+
+
+# -- empty spaces ----------------------------------------------------------------------------------------
+
+
+def _what_empties(space: CandidateSpace) -> str:
+    """Name the constraint that leaves nothing: all are lifted, then put back one by one until none is left."""
+    stated = space.model_dump()
+    lifted = {
+        "lithium": [space.step, 2],
+        "fluorine": [0, 2],
+        "k_elements": [1, None],
+        "limits": {},
+        "k_species": [0, None],
+        "required": (),
+        "excluded": (),
+        "forbidden_pairs": (),
+        "quotas": (),
+    }
+    if _is_empty(parse_space({**stated, **lifted})):
+        return f"no mixture of the listed species is neutral at step {space.step}, whatever the other constraints"
+    for field in list(lifted):
+        del lifted[field]
+        if _is_empty(parse_space({**stated, **lifted})):
+            before = [name for name in stated if name in _SHOWN and name not in lifted and name != field]
+            return (
+                f"{field} leaves nothing that agrees with species, step{''.join(', ' + name for name in before)}; "
+                f"widen {field} or one of those"
+            )
+    return "its constraints exclude one another"
+
+
+_SHOWN = ("lithium", "fluorine", "k_elements", "limits", "k_species", "required", "excluded", "forbidden_pairs")
+
+
+def _is_empty(space: CandidateSpace) -> bool:
+    quotas = [q for q in space.quotas if q.amount is not None]
+    tables = _Tables(space, quotas)
+    return not any(tables.count(cell.block) for cell in _cells(space, quotas))

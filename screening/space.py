@@ -1,0 +1,481 @@
+"""What a chemist allows: a :class:`CandidateSpace`, read from a few lines of YAML.
+
+::
+
+    step: 1/20
+    lithium: [1.1, 1.3]
+    fluorine: [0, 0.3]
+    species: [Mn2+, Fe2+, Ni2+, Mg2+, Mn3+, Cr3+, V3+, Fe3+, Ti4+, Nb5+]
+    k_elements: [4, null]
+
+Amounts are per formula unit Li...O(2-y)F(y). A composition belongs to a space when its amounts are whole multiples
+of the step inside every range, some assignment of the listed species makes it neutral, and the assignment of
+:func:`screening.species.fill_ladder` (the only one without a redox reaction left to happen) satisfies what is asked
+of species.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
+from math import ceil, floor
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from configs import shipped
+from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS, Composition
+from drxnet.errors import CompositionError, ConfigurationError
+from screening.species import Couple, Species, couples, fill_ladder, oxidation_order
+
+Configuration = TypeVar("Configuration", bound=BaseModel)
+
+
+def exact(value: Any) -> Fraction:
+    """Read ``0.05``, ``1/20`` or a whole number without rounding.
+
+    Raises:
+        ValueError: not a number.
+    """
+    try:
+        return Fraction(str(value).strip())
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"must be a number such as 0.05 or 1/20, got {value!r}") from None
+
+
+def _interval(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        if len(value) != 2:
+            raise ValueError(f"must be one number or [min, max], got {value!r}")
+        return {"min": value[0], "max": value[1]}
+    return {"min": value, "max": value} if isinstance(value, int | float | str) else value
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _number(value: Any) -> Any:
+    return value if value is None else float(exact(value))
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+
+
+class Range(_Frozen):
+    """Amounts per formula unit from ``min`` to ``max``; written ``[min, max]``, or one number."""
+
+    min: Number = Field(default=0.0, ge=0)
+    max: Number | None = None
+    step: Number | None = Field(default=None, gt=0)
+    """Coarser than the step of the space, for this one element."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"min must not exceed max, got [{self.min:g}, {self.max:g}]")
+        return self
+
+    def units(self, denominator: int, limit: int) -> range:
+        """Whole numbers of ``1 / denominator`` inside the range, at most ``limit``."""
+        step = 1 if self.step is None else exact(self.step) * denominator
+        if isinstance(step, Fraction) and step.denominator != 1:
+            raise ConfigurationError(f"A step of {self.step:g} is not a whole multiple of 1/{denominator}.")
+        low = ceil(exact(_short(self.min)) * denominator)
+        high = limit if self.max is None else min(limit, floor(exact(_short(self.max)) * denominator))
+        stride = int(step)
+        return range(-(-low // stride) * stride, high + 1, stride)
+
+
+def _short(value: float) -> str:
+    """Write a float as the shortest decimal or, for thirds and the like, as the fraction it came from."""
+    near = Fraction(value).limit_denominator(1000)
+    return str(near) if float(near) == value else repr(value)
+
+
+class Count(_Frozen):
+    """How many, from ``min`` to ``max``; written ``[min, max]`` (null: no limit), or one number."""
+
+    min: int = Field(default=0, ge=0)
+    max: int | None = Field(default=None, ge=0)
+
+    def admits(self, number: int) -> bool:
+        """Whether a number lies inside."""
+        return self.min <= number and (self.max is None or number <= self.max)
+
+    def __str__(self) -> str:
+        """Return e.g. ``4 to 7`` or ``4 or more``."""
+        return f"{self.min} or more" if self.max is None else f"{self.min} to {self.max}"
+
+
+GROUPS = ("redox-active", "d0", "+2", "+3", "+4", "+5", "+6")
+"""Names a quota may use for a group of species."""
+
+
+class Quota(_Frozen):
+    """How many species of a group there may be, and how much of them."""
+
+    group: Literal["redox-active", "d0", "+2", "+3", "+4", "+5", "+6"] | None = None
+    """One of the named groups, or ..."""
+
+    members: tuple[str, ...] = ()
+    """... species (``Mn3+``) and elements (``Mn``)."""
+
+    count: Annotated[Count, BeforeValidator(_interval)] | None = None
+    amount: Annotated[Range, BeforeValidator(_interval)] | None = None
+    """Their amounts together, per formula unit."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Quota:
+        if (self.group is None) == (not self.members):
+            raise ValueError(f"give either group (one of {', '.join(GROUPS)}) or members")
+        if self.count is None and self.amount is None:
+            raise ValueError("give count, amount or both")
+        if self.amount is not None and self.amount.step is not None:
+            raise ValueError("an amount of a quota has no step of its own")
+        return self
+
+    def holds(self, species: Species) -> bool:
+        """Whether a species belongs to the group."""
+        if self.group is None:
+            return str(species) in self.members or species.element in self.members
+        if self.group == "redox-active":
+            return species.electrons > 0
+        if self.group == "d0":
+            return species.is_d0
+        return species.charge == int(self.group)
+
+    def __str__(self) -> str:
+        """Return the name of the group."""
+        return self.group or "+".join(self.members)
+
+
+class CandidateSpace(_Frozen):
+    """Every composition a chemist would consider making. Frozen; checked when built."""
+
+    name: str = "space"
+    description: str = ""
+    step: str
+    """``1/D``: every amount is a whole multiple of it."""
+
+    lithium: Annotated[Range, BeforeValidator(_interval)]
+    fluorine: Annotated[Range, BeforeValidator(_interval)]
+    species: tuple[str, ...] = Field(min_length=1)
+    """Species other than Li+, such as ``Mn2+``; several of one element may be present side by side."""
+
+    limits: Mapping[str, Annotated[Range, BeforeValidator(_interval)]] = Field(default_factory=dict)
+    """Amount of an element when it is present."""
+
+    k_elements: Annotated[Count, BeforeValidator(_interval)] = Count(min=1)
+    """Number of distinct metals, lithium not counted."""
+
+    k_species: Annotated[Count, BeforeValidator(_interval)] = Count()
+    """Number of distinct species, Mn2+ and Mn3+ being two."""
+
+    required: tuple[str, ...] = ()
+    """Elements that must be present."""
+
+    excluded: tuple[str, ...] = ()
+    """Elements that must be absent: for narrowing a space without rewriting its species."""
+
+    forbidden_pairs: tuple[tuple[str, str], ...] = ()
+    """Two species, or elements, that must not occur together."""
+
+    quotas: tuple[Quota, ...] = ()
+    allow_elements_outside_model: bool = False
+    """Admit metals that DRXNet has never seen."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_step(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "step" in values:
+            return {**values, "step": str(exact(values["step"]))}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CandidateSpace:
+        step = exact(self.step)
+        if step <= 0 or step.numerator != 1 or step.denominator > 1000:
+            raise ValueError(f"step must be 1/D with a whole D of at most 1000, got {self.step}")
+        known = set(METALS_BY_NUMBER)
+        named = [*self.limits, *self.required, *self.excluded]
+        for element in named:
+            if element not in known:
+                raise ValueError(f"{element!r} is not a metal")
+        listed = {s.element for s in map(Species.parse, self.species)}
+        if "Li" in listed:
+            raise ValueError("Li+ is always present and is not listed; its range is lithium")
+        if len(set(self.species)) < len(self.species):
+            raise ValueError("each species is listed once")
+        foreign = sorted(listed - set(MODEL_METALS))
+        if foreign and not self.allow_elements_outside_model:
+            raise ValueError(
+                f"DRXNet was trained on {', '.join(MODEL_METALS[1:])} and knows nothing of {', '.join(foreign)}; "
+                "remove the species, or set allow_elements_outside_model: true"
+            )
+        for field, elements in (("limits", self.limits), ("required", self.required)):
+            absent = sorted(set(elements) - listed)
+            if absent:
+                raise ValueError(f"{field} names {', '.join(absent)}, of which no species is listed")
+        both = sorted(set(self.required) & set(self.excluded))
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be both required and excluded")
+        loose = [m for pair in self.forbidden_pairs for m in pair] + [m for q in self.quotas for m in q.members]
+        for member in loose:
+            if member not in known:
+                Species.parse(member)
+        for metal, listed_states in self.states.items():
+            couples(metal, listed_states)
+        if not self.lithium_units or self.lithium_units[0] == 0:
+            raise ValueError(f"lithium must hold a multiple of {self.step} above 0 and at most 2")
+        if not self.fluorine_units:
+            raise ValueError(f"fluorine must hold a multiple of {self.step}, at most 2")
+        for element in self.limits:
+            if element in self.metals and not self.metal_units(element):
+                raise ValueError(f"limits of {element} hold no multiple of {self.step} above 0")
+        return self
+
+    # -- what follows from it ----------------------------------------------------------------------------
+
+    @cached_property
+    def denominator(self) -> int:
+        """D: amounts are counted in units of 1/D."""
+        return exact(self.step).denominator
+
+    @cached_property
+    def states(self) -> Mapping[str, tuple[int, ...]]:
+        """Oxidation states of each metal that may occur, ascending; metals by atomic number."""
+        states: dict[str, list[int]] = {}
+        for species in sorted(map(Species.parse, self.species), key=lambda s: METALS_BY_NUMBER.index(s.element)):
+            if species.element not in self.excluded:
+                states.setdefault(species.element, []).append(species.charge)
+        return MappingProxyType({metal: tuple(sorted(charges)) for metal, charges in states.items()})
+
+    @property
+    def metals(self) -> tuple[str, ...]:
+        """Metals that may occur, by atomic number."""
+        return tuple(self.states)
+
+    @cached_property
+    def ladder(self) -> list[Couple]:
+        """Couples between the listed states, the most reducing first."""
+        return oxidation_order(self.states)
+
+    @cached_property
+    def lithium_units(self) -> range:
+        """Allowed amounts of lithium in units of 1/D."""
+        return self.lithium.units(self.denominator, 2 * self.denominator)
+
+    @cached_property
+    def fluorine_units(self) -> range:
+        """Allowed amounts of fluorine in units of 1/D."""
+        return self.fluorine.units(self.denominator, 2 * self.denominator)
+
+    def metal_units(self, metal: str) -> range:
+        """Allowed amounts of a metal, when present, in units of 1/D."""
+        units = self.limits.get(metal, Range()).units(self.denominator, 2 * self.denominator)
+        return units[1:] if units and units[0] == 0 else units
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides which compositions belong, and in which order."""
+        content = self.model_dump(mode="json", exclude={"name", "description"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def with_step(self, step: Any) -> CandidateSpace:
+        """Build the same space on another step."""
+        return parse_space({**self.model_dump(), "step": str(exact(step))})
+
+    # -- what is asked of the species present ------------------------------------------------------------
+
+    @property
+    def asks_for_species(self) -> bool:
+        """Whether belonging depends on more than amounts and the number of elements."""
+        counted = any(q.count is not None for q in self.quotas)
+        return bool(self.required or self.forbidden_pairs or counted or self.k_species != Count())
+
+    def objections(self, present: Sequence[Species]) -> Iterable[str]:
+        """Yield what the space has against a set of species standing side by side."""
+        elements = {s.element for s in present}
+        if not self.k_elements.admits(len(elements)):
+            yield f"k_elements: {len(elements)} metals, {self.k_elements} allowed"
+        if not self.k_species.admits(len(present)):
+            yield f"k_species: {len(present)} species, {self.k_species} allowed"
+        for element in self.required:
+            if element not in elements:
+                yield f"required: {element} is absent"
+        names = elements | {str(s) for s in present}
+        for one, other in self.forbidden_pairs:
+            if one in names and other in names:
+                yield f"forbidden_pairs: {one} with {other}"
+        for quota in self.quotas:
+            number = sum(map(quota.holds, present))
+            if quota.count is not None and not quota.count.admits(number):
+                yield f"quotas: {number} species of {quota}, {quota.count} allowed"
+
+    def why_not(self, composition: Composition) -> list[str]:
+        """List the constraints that keep a composition out of the space; empty when it belongs."""
+        try:
+            units = composition.units(self.denominator)
+        except CompositionError as error:
+            return [f"step: {error}"]
+        reasons = []
+        metals = [m for m in composition.metals]
+        for metal in metals:
+            if metal not in self.states:
+                what = "excluded" if metal in self.excluded else "species"
+                reasons.append(f"{what}: {metal} is not allowed")
+        total = sum(units[m] for m in composition.elements)
+        if total != 2 * self.denominator:
+            reasons.append(f"sites: {total / self.denominator:g} cations for 2 anions")
+        for name, symbol, allowed in (
+            ("lithium", "Li", self.lithium_units),
+            ("fluorine", "F", self.fluorine_units),
+            *(("limits", m, self.metal_units(m)) for m in metals if m in self.states),
+        ):
+            if units.get(symbol, 0) not in allowed:
+                reasons.append(
+                    f"{name}: {symbol} {units.get(symbol, 0) / self.denominator:g}, allowed "
+                    f"{_described(allowed, self.denominator)}"
+                )
+        if reasons:
+            return reasons
+        amounts = np.array([[units[m] for m in metals]])
+        charge = np.array([4 * self.denominator - units["Li"] - units.get("F", 0)])
+        charges, missing = fill_ladder(metals, self.states, amounts, charge)
+        if missing[0] != 0:
+            side = "the highest" if missing[0] > 0 else "the lowest"
+            surplus = -missing[0] / self.denominator
+            return [f"charge: {surplus:+g} per formula unit with every metal in {side} state listed"]
+        present = present_species(metals, self.states, amounts[0], charges[0])
+        reasons += self.objections(list(present))
+        for quota in self.quotas:
+            if quota.amount is not None:
+                held = sum(amount for s, amount in present.items() if quota.holds(s)) / self.denominator
+                high = quota.amount.max if quota.amount.max is not None else float("inf")
+                if not quota.amount.min - 1e-9 <= held <= high + 1e-9:
+                    reasons.append(f"quotas: {held:g} of {quota}, allowed {quota.amount.min:g} to {high:g}")
+        return reasons
+
+
+def _described(allowed: range, denominator: int) -> str:
+    if not allowed:
+        return "none"
+    text = f"{allowed[0] / denominator:g} to {allowed[-1] / denominator:g}"
+    return text if allowed.step == 1 else f"{text} in steps of {allowed.step / denominator:g}"
+
+
+def present_species(
+    metals: Sequence[str], states: Mapping[str, tuple[int, ...]], amounts: np.ndarray, charges: np.ndarray
+) -> dict[Species, float]:
+    """Amount of each species when every metal mixes the two listed states around its average charge.
+
+    Args:
+        metals: s symbols.
+        states: oxidation states listed for each, ascending.
+        amounts: of each metal, ``s``.
+        charges: on each metal, ``s``, in the same units.
+    """
+    present: dict[Species, float] = {}
+    for metal, amount, charge in zip(metals, amounts, charges, strict=True):
+        if amount == 0:
+            continue
+        listed = states[metal]
+        lower = max((z for z in listed if z * amount <= charge + 1e-9), default=listed[0])
+        upper = min((z for z in listed if z > lower), default=lower)
+        raised = (charge - lower * amount) / (upper - lower) if upper > lower else 0
+        for state, held in ((lower, amount - raised), (upper, raised)):
+            if held > 1e-9:
+                present[Species(metal, state)] = float(held)
+    return present
+
+
+def validated(model: type[Configuration], values: Any, where: str) -> Configuration:
+    """Build a configuration, or say in a chemist's words what is wrong with it.
+
+    Args:
+        model: pydantic model.
+        values: what the YAML held.
+        where: file or name, for the message.
+
+    Raises:
+        ConfigurationError: an unknown key (with the nearest known one), a value out of range, ...
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{where}: expected keys and values, got {type(values).__name__}.")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_sentence(model, detail) for detail in error.errors()]
+        raise ConfigurationError(f"{where}: " + "; ".join(dict.fromkeys(lines)) + ".") from None
+
+
+def _sentence(model: type[BaseModel], detail: Any) -> str:
+    path = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        near = difflib.get_close_matches(key, _keys(model, detail["loc"][:-1]), n=1)
+        return f"unknown key {path!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "missing":
+        message = "this key is required"
+    return f"{path}: {message}" if path else message
+
+
+def _keys(model: Any, path: Sequence[Any]) -> list[str]:
+    """Names of the fields of the model that a path of an error leads to; of all nested models where unsure."""
+    found, queue, seen = [], [model], set()
+    while queue:
+        current = queue.pop()
+        if not isinstance(current, type) or not issubclass(current, BaseModel) or current in seen:
+            continue
+        seen.add(current)
+        for name, field in current.model_fields.items():
+            if not path or current is not model:
+                found.append(name)
+            queue.extend(_inner(field.annotation))
+    return found
+
+
+def _inner(annotation: Any) -> list[Any]:
+    return [annotation, *(leaf for part in getattr(annotation, "__args__", ()) for leaf in _inner(part))]
+
+
+def parse_space(values: Mapping[str, Any], where: str = "space") -> CandidateSpace:
+    """Build a space from the keys of a YAML.
+
+    Raises:
+        ConfigurationError: it does not describe a space.
+    """
+    return validated(CandidateSpace, values, where)
+
+
+def load_space(space: str | Path) -> CandidateSpace:
+    """Read a space: the name of a shipped one, or a YAML file.
+
+    Raises:
+        ConfigurationError: no such space, or the file does not describe one.
+    """
+    named = shipped("spaces")
+    path = named.get(str(space), Path(space))
+    if not path.is_file():
+        near = difflib.get_close_matches(str(space), named, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise ConfigurationError(
+            f"No space {str(space)!r}. {hint}Give a YAML file or one of the shipped spaces: {', '.join(named)}."
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not a YAML file ({error}).") from None
+    if isinstance(values, Mapping):
+        values = {"name": path.stem, **values}
+    return parse_space(values, str(space))

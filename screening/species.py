@@ -1,0 +1,283 @@
+"""Cation species: oxidation states, radii, redox couples, supply. The data are tables in ``screening/data``.
+
+Sources:
+
+* ``species.csv``: ionic radii for six-fold coordination, high spin. R. D. Shannon, Acta Cryst. A32, 751 (1976),
+  doi:10.1107/S0567739476001551.
+* ``redox_ladder.csv``: one row per couple. ``oxide_v`` is the potential against O2 (1 bar, 298 K) of the reaction
+  between the binary oxides, from Gibbs energies of formation; ``aqueous_v`` the standard potential in acid against
+  the hydrogen electrode; both from the CRC Handbook of Chemistry and Physics (standard thermodynamic properties;
+  electrochemical series). ``place`` is the adopted order, the most reducing couple first: oxides at synthesis
+  temperature swap the close pairs W/Fe and Mo/Mn of the 298 K column. Rows marked ``estimated`` have no oxide of
+  known Gibbs energy and were placed by hand.
+* ``supply.csv``: Herfindahl-Hirschman indices of production and reserves, M. W. Gaultois et al., Chem. Mater. 25,
+  2911 (2013), doi:10.1021/cm400893e; prices per kilogram of contained element in an oxide, carbonate or fluoride,
+  rounded orders of magnitude of 2023 markets for ordering only (a space may state its own); hazard notes.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from drxnet.composition import HIGHEST_REDOX_STATE
+from drxnet.errors import ConfigurationError
+
+UNCERTAIN_BAND_V = 0.3
+"""Difference of two couples (V) below which the order of a redox ladder is not to be trusted."""
+
+_EMPTY_D_SHELL = {"Sc": 3, "Y": 3, "Ti": 4, "Zr": 4, "Hf": 4, "V": 5, "Nb": 5, "Ta": 5, "Cr": 6, "Mo": 6, "W": 6}
+
+
+class Species(NamedTuple):
+    """An element in an oxidation state, e.g. ``Mn3+``."""
+
+    element: str
+    charge: int
+
+    @classmethod
+    def parse(cls, text: str) -> Species:
+        """Read ``Mn3+``.
+
+        Raises:
+            ConfigurationError: not a species, or one without data.
+        """
+        match = re.fullmatch(r"([A-Z][a-z]?)(\d)\+", str(text).strip())
+        if match is None:
+            raise ConfigurationError(f"A species is an element and its oxidation state, such as Mn3+. Got {text!r}.")
+        species = cls(match[1], int(match[2]))
+        if species not in radii():
+            known = [str(s) for s in radii() if s.element == species.element]
+            near = f"Known of {species.element}: {', '.join(known)}." if known else _nearest_element(species.element)
+            raise ConfigurationError(f"No data for the species {species}. {near}")
+        return species
+
+    @property
+    def electrons(self) -> int:
+        """Electrons it can give up to the highest state that counts in a cathode."""
+        return max(0, HIGHEST_REDOX_STATE.get(self.element, 0) - self.charge)
+
+    @property
+    def is_d0(self) -> bool:
+        """Whether it is a transition metal with an empty d shell."""
+        return _EMPTY_D_SHELL.get(self.element) == self.charge
+
+    @property
+    def radius_angstrom(self) -> float:
+        """Shannon radius (angstrom), six-fold coordination, high spin."""
+        return radii()[self]
+
+    def __str__(self) -> str:
+        """Return e.g. ``Mn3+``."""
+        return f"{self.element}{self.charge}+"
+
+
+def _nearest_element(symbol: str) -> str:
+    elements = sorted({s.element for s in radii()})
+    near = difflib.get_close_matches(symbol, elements, n=1, cutoff=0.3)
+    return (f"Did you mean {near[0]}? " if near else "") + f"Elements with data: {', '.join(elements)}."
+
+
+@dataclass(frozen=True)
+class Couple:
+    """A metal between two of the oxidation states that a chemist lists for it."""
+
+    element: str
+    lower: int
+    upper: int
+    place: float
+    """Position on the redox ladder: low is oxidised first. Over two steps, their mean weighted by electrons."""
+
+    oxide_v: float
+    """Potential against O2 from binary oxides at 298 K (V)."""
+
+    aqueous_v: float
+    """Standard potential in acid against the hydrogen electrode (V)."""
+
+    estimated: bool
+    """Whether the potentials are guesses."""
+
+    def __str__(self) -> str:
+        """Return e.g. ``Mn2+/Mn3+``."""
+        return f"{Species(self.element, self.lower)}/{Species(self.element, self.upper)}"
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    text = (files("screening") / "data" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+@cache
+def radii() -> Mapping[Species, float]:
+    """Ionic radius (angstrom) of every species there are data for."""
+    return {
+        Species(row["element"], int(row["oxidation_state"])): float(row["radius_angstrom"])
+        for row in _table("species.csv")
+    }
+
+
+@cache
+def ladder() -> tuple[Couple, ...]:
+    """Every couple of the shipped redox ladder, the most reducing first."""
+    rows = [
+        Couple(
+            row["element"],
+            int(row["lower"]),
+            int(row["upper"]),
+            float(row["place"]),
+            float(row["oxide_v"]),
+            float(row["aqueous_v"]),
+            row["estimated"] == "yes",
+        )
+        for row in _table("redox_ladder.csv")
+    ]
+    return tuple(sorted(rows, key=lambda couple: couple.place))
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where an element comes from and what it costs."""
+
+    hhi_production: float
+    hhi_reserves: float
+    price_usd_kg: float
+    hazard: str
+    """Empty, or the element or species concerned, a colon, and why."""
+
+
+@cache
+def supply() -> Mapping[str, Supply]:
+    """Supply figures by element."""
+    return {
+        row["element"]: Supply(
+            float(row["hhi_production"]), float(row["hhi_reserves"]), float(row["price_usd_kg"]), row["hazard"] or ""
+        )
+        for row in _table("supply.csv")
+    }
+
+
+@cache
+def known_states(element: str) -> tuple[int, ...]:
+    """Oxidation states of an element there are data for, ascending."""
+    return tuple(sorted(s.charge for s in radii() if s.element == element))
+
+
+@cache
+def couples(element: str, states: tuple[int, ...]) -> tuple[Couple, ...]:
+    """Couples between neighbouring states of one element, the lowest first.
+
+    Raises:
+        ConfigurationError: the ladder does not reach from one state to the next.
+    """
+    return tuple(_couple(element, lower, upper) for lower, upper in zip(states, states[1:], strict=False))
+
+
+def _couple(element: str, lower: int, upper: int) -> Couple:
+    steps = [c for c in ladder() if c.element == element and lower <= c.lower and c.upper <= upper]
+    weights = [c.upper - c.lower for c in steps]
+    if sum(weights) != upper - lower:
+        raise ConfigurationError(
+            f"The redox ladder has no couple {Species(element, lower)}/{Species(element, upper)}; list only one of the "
+            "two states."
+        )
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(w * v for w, v in zip(weights, values, strict=True)) / (upper - lower)
+
+    return Couple(
+        element,
+        lower,
+        upper,
+        mean(c.place for c in steps),
+        mean(c.oxide_v for c in steps),
+        mean(c.aqueous_v for c in steps),
+        any(c.estimated for c in steps),
+    )
+
+
+def oxidation_order(states: Mapping[str, tuple[int, ...]]) -> list[Couple]:
+    """Couples of several elements in the order in which they are oxidised.
+
+    Args:
+        states: allowed oxidation states of each element, ascending.
+    """
+    every = [couple for element, listed in states.items() for couple in couples(element, listed)]
+    return sorted(every, key=lambda couple: (couple.place, couple.element, couple.lower))
+
+
+def fill_ladder(
+    metals: Sequence[str], states: Mapping[str, tuple[int, ...]], amounts: np.ndarray, charge: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Charge on each metal when the most reducing couples are oxidised first.
+
+    Every metal starts in its lowest state; couples are then oxidised along the ladder until the metals carry the
+    charge. At most one couple of a row ends partly oxidised. In whole units the result is exact.
+
+    Args:
+        metals: s symbols.
+        states: allowed oxidation states of each, ascending.
+        amounts: ``n x s``, whole units or amounts per formula unit.
+        charge: total charge on the metals, ``n``, in the same units.
+
+    Returns:
+        Charge on each metal, ``n x s``, in the same units; and what could not be placed, ``n`` (0 where the row is
+        neutral, negative where even the lowest states are too much).
+    """
+    amounts = np.asarray(amounts)
+    lowest = np.array([states[m][0] for m in metals], dtype=amounts.dtype if amounts.dtype.kind == "f" else np.int64)
+    placed = amounts * lowest
+    missing = np.asarray(charge) - placed.sum(1)
+    column = {metal: i for i, metal in enumerate(metals)}
+    for couple in oxidation_order({m: states[m] for m in metals}):
+        i = column[couple.element]
+        taken = np.clip(missing, 0, amounts[:, i] * (couple.upper - couple.lower))
+        placed[:, i] += taken
+        missing = missing - taken
+    return placed, missing
+
+
+Compatibility = Literal["compatible", "uncertain", "unlikely", "impossible"]
+"""How an oxidised species sits beside a reduced one: no reaction; the two scales disagree; both scales say it reacts;
+both say so by more than :data:`UNCERTAIN_BAND_V`."""
+
+_SEVERITY: tuple[Compatibility, ...] = ("compatible", "uncertain", "unlikely", "impossible")
+
+
+def severity(compatibility: Compatibility) -> int:
+    """Rank of a verdict, 0 for compatible to 3 for impossible."""
+    return _SEVERITY.index(compatibility)
+
+
+@cache
+def compatibility(one: Species, other: Species) -> Compatibility:
+    """Whether two species of different elements can stand side by side.
+
+    The oxidant is the upper state of its couple, the reductant the lower state of its own. They react where the
+    oxidant's couple lies above the reductant's on both scales (oxides at 298 K and aqueous). Ions that have no couple
+    on that side, and two states of one element, are compatible.
+    """
+    if one.element == other.element:
+        return "compatible"
+    verdicts = [_reaction(one, other), _reaction(other, one)]
+    return max(verdicts, key=severity)
+
+
+def _reaction(oxidant: Species, reductant: Species) -> Compatibility:
+    down = next((c for c in ladder() if c.element == oxidant.element and c.upper == oxidant.charge), None)
+    up = next((c for c in ladder() if c.element == reductant.element and c.lower == reductant.charge), None)
+    if down is None or up is None:
+        return "compatible"
+    margins = (down.oxide_v - up.oxide_v, down.aqueous_v - up.aqueous_v)
+    if min(margins) >= UNCERTAIN_BAND_V - 1e-9:
+        return "impossible"
+    if min(margins) > 0:
+        return "unlikely"
+    return "uncertain" if max(margins) > 0 else "compatible"
