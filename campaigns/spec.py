@@ -1,0 +1,265 @@
+"""What a campaign is, read from one YAML and checked before anything expensive runs.
+
+::
+
+    space: paper-he
+    constraints:
+      - {quantity: capacity, at_least: 220}
+
+Everything else has a default; see the shipped campaigns under ``configs/campaigns``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from campaigns.records import fingerprint
+from configs import shipped
+from drxnet.composition import METALS_BY_NUMBER
+from drxnet.errors import ConfigurationError
+from screening.objectives import RATE_RETENTION, Conditions, ConstraintSpec, Goals, ObjectiveSpec
+from screening.space import CandidateSpace, load_space, parse_space, validated
+
+if TYPE_CHECKING:
+    from screening.candidates import Candidates
+
+FILE_NAME = "campaign.yaml"
+LEDGER_NAME = "ledger.sqlite"
+
+STRATEGIES = ("qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling")
+Strategy = Literal["qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lab(_Frozen):
+    """What the laboratory can do."""
+
+    banned: tuple[str, ...] = ()
+    """Elements that are out of stock or not wanted."""
+
+    max_precursors: Annotated[int, Field(ge=3)] | None = None
+    """Distinct precursors that one batch may need together."""
+
+    min_distance: Annotated[float, Field(ge=0)] = 0.05
+    """Two compositions of a batch differ by at least this much in one element (per formula unit)."""
+
+    references: tuple[str, ...] = ()
+    """Compositions to make again in every round, so that rounds can be compared."""
+
+    budget_usd_kg: Annotated[float, Field(gt=0)] | None = None
+    """Highest price of the elements in a kilogram of product."""
+
+    @field_validator("banned")
+    @classmethod
+    def _metals(cls, banned: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [symbol for symbol in banned if symbol not in METALS_BY_NUMBER and symbol != "F"]
+        if unknown:
+            raise ValueError(f"only metals and F can be banned, got {', '.join(unknown)}")
+        return banned
+
+
+class Synthesis(_Frozen):
+    """How recipe sheets are worked out."""
+
+    batch_mass_g: Annotated[float, Field(gt=0)] = 5.0
+    li_excess: Annotated[float, Field(ge=0, le=1)] = 0.0
+    f_excess: Annotated[float, Field(ge=0, le=1)] = 0.0
+    prefer: tuple[str, ...] = ()
+    """Precursors to use as much as possible of, e.g. Li2O."""
+
+    avoid: tuple[str, ...] = ()
+    atmosphere: Literal["closed", "open"] = "closed"
+
+
+class FineTuning(_Frozen):
+    """How the model learns from what comes back."""
+
+    first_cycle_only: bool = True
+    """Leave later cycles out; the campaign screens on first cycles."""
+
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    """Keys of :class:`drxnet.training.FineTuneSettings` that differ from its defaults."""
+
+
+class CampaignSpec(_Frozen):
+    """One campaign: where it looks, what it wants, how it chooses."""
+
+    name: str = "campaign"
+    description: str = ""
+    space: str | Mapping[str, Any]
+    """Name of a shipped space, a YAML or CSV file (relative to the campaign's YAML), or the keys of a space."""
+
+    filters: Mapping[str, Any] = Field(default_factory=dict)
+    """Thresholds of :mod:`screening.filters` that differ from its defaults; null switches one off."""
+
+    model: str = "default"
+    """Ensemble that the campaign starts with: a name or a folder."""
+
+    conditions: Conditions = Conditions()
+    objectives: tuple[ObjectiveSpec, ...] = (RATE_RETENTION,)
+    constraints: tuple[ConstraintSpec, ...] = ()
+    strategy: Strategy = "qlognei"
+    batch_size: Annotated[int, Field(ge=1, le=500)] = 8
+    shortlist: Annotated[int, Field(ge=1)] = 2000
+    """Candidates that the stream keeps for the joint choice."""
+
+    replicates: Annotated[int, Field(ge=1)] = 2
+    """Cells the lab makes at each rate; shown in recipe sheets and used for what is still missing."""
+
+    lab: Lab = Lab()
+    synthesis: Synthesis = Synthesis()
+    fine_tuning: FineTuning = FineTuning()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that score the space; by default as many as there are cores, 0 for none beside this one."""
+
+    time_limit_s: Annotated[float, Field(gt=0)] | None = None
+    """How long the stream may take; a space too large for it is searched instead of walked (s)."""
+
+    ledger: str | None = None
+    """SQLAlchemy URL; $NAMES of the environment are filled in. By default a SQLite file in the campaign's folder."""
+
+    folder: Annotated[Path | None, Field(exclude=True)] = None
+    """Where relative paths start; set when the YAML is read."""
+
+    @cached_property
+    def goals(self) -> Goals:
+        """Conditions, objectives and constraints."""
+        return Goals(self.conditions, self.objectives, self.constraints)
+
+    @cached_property
+    def space_name(self) -> str:
+        """Name of the space, for tables."""
+        return self.space if isinstance(self.space, str) else str(self.space.get("name", "space"))
+
+    @cached_property
+    def candidate_space(self) -> CandidateSpace | None:
+        """The space; None when the candidates are a list in a CSV file.
+
+        Raises:
+            ConfigurationError: there is no such space or it is wrong.
+        """
+        if not isinstance(self.space, str):
+            return parse_space(self.space, f"{self.name}: space")
+        return None if self._is_list else load_space(self._space_path)
+
+    def candidates(self) -> Candidates:
+        """Open the space, or the list of candidates.
+
+        Raises:
+            ConfigurationError: it holds no composition.
+        """
+        from screening.candidates import CandidateList
+        from screening.lattice import Lattice
+
+        if self.candidate_space is None:
+            return CandidateList.read(self._space_path)
+        return Lattice(self.candidate_space)
+
+    def ledger_url(self, folder: Path) -> str:
+        """URL of the ledger of a campaign that lives in a folder."""
+        from campaigns.ledger import sqlite_url
+
+        if self.ledger is None:
+            return sqlite_url(folder / LEDGER_NAME)
+        url = os.path.expandvars(self.ledger)
+        if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
+            return sqlite_url(folder / url.removeprefix("sqlite:///"))
+        return url
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that decides what is proposed, as plain values; the ledger's URL is left out."""
+        values = self.model_dump(mode="json", exclude={"ledger", "workers", "folder"})
+        if self.candidate_space is not None:
+            values["space"] = self.candidate_space.model_dump(mode="json")
+        return values
+
+    @property
+    def hash(self) -> str:
+        """Stands for :meth:`resolved`."""
+        return fingerprint(self.resolved())
+
+    @property
+    def _is_list(self) -> bool:
+        return isinstance(self.space, str) and self.space.lower().endswith(".csv")
+
+    @property
+    def _space_path(self) -> str | Path:
+        assert isinstance(self.space, str)
+        if self.space in shipped("spaces"):
+            return self.space
+        return (self.folder or Path()) / self.space if Path(self.space).suffix else self.space
+
+
+def parse_spec(values: Mapping[str, Any], where: str = "campaign", folder: Path | None = None) -> CampaignSpec:
+    """Build a specification from the keys of a YAML.
+
+    Raises:
+        ConfigurationError: an unknown key, a value out of range, a space that does not exist, ...
+    """
+    if isinstance(values, Mapping) and "folder" in values:
+        raise ConfigurationError(f"{where}: unknown key 'folder'.")
+    spec = validated(CampaignSpec, values, where)
+    spec = spec.model_copy(update={"folder": folder})
+    try:
+        _ = spec.goals
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    if spec._is_list:
+        if not Path(spec._space_path).is_file():
+            raise ConfigurationError(f"{where}: no list of candidates {str(spec._space_path)!r}.")
+    else:
+        _ = spec.candidate_space
+    return spec
+
+
+def read_spec(source: str | Path) -> CampaignSpec:
+    """Read a specification: a campaign's folder, a YAML file, or the name of a shipped campaign.
+
+    Raises:
+        ConfigurationError: there is none, or it is wrong; the message names the key.
+    """
+    path = find_spec(source)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not a YAML file ({error}).") from None
+    if isinstance(values, Mapping):
+        name = path.parent.name if path.name == FILE_NAME else path.stem
+        values = {"name": name, **values}
+    return parse_spec(values, str(path), path.resolve().parent)
+
+
+def find_spec(source: str | Path) -> Path:
+    """Path of the YAML that a campaign's folder, a file or the name of a shipped campaign stands for.
+
+    Raises:
+        ConfigurationError: none of them.
+    """
+    path = Path(source)
+    if (path / FILE_NAME).is_file():
+        return path / FILE_NAME
+    if path.is_file():
+        return path
+    named = shipped("campaigns")
+    if str(source) in named:
+        return named[str(source)]
+    if path.is_dir():
+        raise ConfigurationError(f"{path}: a campaign's folder holds a {FILE_NAME}; this one does not.")
+    near = difflib.get_close_matches(str(source), named, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise ConfigurationError(
+        f"No campaign {str(source)!r}. {hint}Give a campaign's folder, a YAML file, or one of the shipped campaigns: "
+        f"{', '.join(named)}."
+    )
