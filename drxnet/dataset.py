@@ -1,0 +1,506 @@
+"""Discharge profiles as arrays: what a model is trained on, tested on and fine-tuned with.
+
+One row per profile. Letters for shapes: P profiles, K voltages of a profile, M members when every member has targets
+of its own. NaN stands for what is not known: the dQ/dV of a cell of which only the capacity was reported, the first
+cycle of a cell of which only later ones were kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from drxnet.composition import Composition
+from drxnet.discharge import GRID_POINTS, CyclingConditions, DischargeProfile
+from drxnet.errors import DatasetError
+
+FAMILIES = ("2TM", "3TM", "HE")
+"""Compositions by their number of metals besides lithium: at most two, three, more (Zhong et al., Joule 8, 2024)."""
+
+MAX_CAPACITY_MAH_G = 1000.0
+"""No lithium cathode delivers more; such a number is a wrong unit or mass."""
+
+
+class Discharge(Protocol):
+    """What a training set needs to know of one discharge; a checked measurement is one."""
+
+    @property
+    def composition(self) -> Composition | None:
+        """Composition of the cathode."""
+
+    @property
+    def conditions(self) -> CyclingConditions | None:
+        """How the cell was discharged."""
+
+    @property
+    def profile(self) -> DischargeProfile | None:
+        """The whole discharge, or None when only its capacity is known."""
+
+    @property
+    def capacity_mah_g(self) -> float | None:
+        """Capacity at the lower cut-off (mAh/g)."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One discharge, the plainest form of :class:`Discharge`."""
+
+    composition: Composition
+    conditions: CyclingConditions
+    profile: DischargeProfile | None = None
+    capacity_mah_g: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileSet:
+    """Discharge profiles of many cells, one row each."""
+
+    compositions: tuple[Composition, ...]
+    """Composition of each profile, P."""
+
+    current_ma_g: np.ndarray
+    """Discharge current (mA/g), P."""
+
+    cycle: np.ndarray
+    """Cycle number from 1, P."""
+
+    window_v: np.ndarray
+    """Lower and upper cut-off (V), P x 2."""
+
+    voltage_v: np.ndarray
+    """Voltages, ascending (V), P x K. All at the lower cut-off where only the capacity is known."""
+
+    capacity_mah_g: np.ndarray
+    """Capacity at each voltage (mAh/g), P x K, or M x P x K when each member has its own."""
+
+    dqdv_mah_g_v: np.ndarray
+    """Its derivative, never positive (mAh/g/V), shaped alike; NaN where not known."""
+
+    first_capacity_mah_g: np.ndarray
+    """Capacity of the same cell's first cycle at the same voltages (mAh/g), shaped alike; NaN where not known."""
+
+    def __post_init__(self) -> None:
+        """Check shapes and values.
+
+        Raises:
+            DatasetError: no profile, shapes that do not fit, or values that no cell has.
+        """
+        for field in fields(self):
+            if field.name != "compositions":
+                object.__setattr__(self, field.name, np.asarray(getattr(self, field.name), np.float64))
+        object.__setattr__(self, "compositions", tuple(self.compositions))
+        p = len(self.compositions)
+        if p == 0:
+            raise DatasetError("A training set needs at least one profile. Got none.")
+        k = self.voltage_v.shape[-1]
+        targets = (p, k) if self.capacity_mah_g.ndim == 2 else (len(self.capacity_mah_g), p, k)
+        expected = {
+            "current_ma_g": (p,),
+            "cycle": (p,),
+            "window_v": (p, 2),
+            "voltage_v": (p, k),
+            "capacity_mah_g": targets,
+            "dqdv_mah_g_v": targets,
+            "first_capacity_mah_g": targets,
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise DatasetError(f"{name} must have the shape {shape}. Got {getattr(self, name).shape}.")
+        for name in ("current_ma_g", "cycle", "window_v", "voltage_v", "capacity_mah_g"):
+            self._refuse_rows(~np.isfinite(getattr(self, name)), f"{name} must be finite")
+        self._refuse_rows(self.current_ma_g <= 0, "the current must be positive")
+        self._refuse_rows(self.cycle < 1, "cycles are counted from 1")
+        self._refuse_rows(self.window_v[:, 0] >= self.window_v[:, 1], "the lower cut-off must lie below the upper one")
+        too_much = np.abs(self.capacity_mah_g) > MAX_CAPACITY_MAH_G
+        self._refuse_rows(too_much, f"a capacity must lie within {MAX_CAPACITY_MAH_G:g} mAh/g")
+
+    def _refuse_rows(self, bad: np.ndarray, rule: str) -> None:
+        axes = {1: (), 2: (1,), 3: (0, 2)}[bad.ndim]
+        rows = np.flatnonzero(bad.any(axes) if axes else bad)
+        if len(rows):
+            first = int(rows[0])
+            raise DatasetError(
+                f"Profile {first} ({self.compositions[first]}, {self.current_ma_g[first]:g} mA/g, "
+                f"cycle {self.cycle[first]:g}): {rule}. It and {len(rows) - 1} more break this; leave them out or "
+                "repair them."
+            )
+
+    # -- how it is made -----------------------------------------------------------------------------------
+
+    @classmethod
+    def from_discharges(
+        cls, discharges: Iterable[Discharge], *, cells: Sequence[str] | None = None, points: int = GRID_POINTS
+    ) -> ProfileSet:
+        """Collect measured discharges, each resampled on its own even voltage grid.
+
+        Capacity between the measured points and dQ/dV follow from monotone cubic interpolation (Fritsch and
+        Carlson, SIAM J. Numer. Anal. 17, 238 (1980)).
+
+        Args:
+            discharges: whole profiles and mere capacities, in any order.
+            cells: which cell each belongs to, to know whose first cycle is whose; by default all of the same
+                composition, current and window are taken as one cell (its first cycles averaged).
+            points: K.
+
+        Raises:
+            DatasetError: a discharge lacks its composition, its conditions, or both profile and capacity.
+        """
+        listed = list(discharges)
+        names = [""] * len(listed) if cells is None else list(cells)
+        if len(names) != len(listed):
+            raise DatasetError(f"One cell name per discharge. Got {len(names)} for {len(listed)}.")
+        rows = [_Row.of(number, discharge, points) for number, discharge in enumerate(listed)]
+        first: dict[Any, list[_Row]] = defaultdict(list)
+        keys = [
+            (r.composition, r.conditions.current_ma_g, r.conditions.window, n)
+            for r, n in zip(rows, names, strict=True)
+        ]
+        for key, row in zip(keys, rows, strict=True):
+            if row.conditions.cycle == 1:
+                first[key].append(row)
+        return cls._stack(rows, [row.first_cycle(first[key]) for key, row in zip(keys, rows, strict=True)])
+
+    @classmethod
+    def _stack(cls, rows: Sequence[_Row], first: Sequence[np.ndarray]) -> ProfileSet:
+        if not rows:
+            raise DatasetError("A training set needs at least one profile. Got none.")
+        return cls(
+            compositions=tuple(row.composition for row in rows),
+            current_ma_g=np.array([row.conditions.current_ma_g for row in rows]),
+            cycle=np.array([row.conditions.cycle for row in rows]),
+            window_v=np.array([row.conditions.window for row in rows]),
+            voltage_v=np.stack([row.voltage for row in rows]),
+            capacity_mah_g=np.stack([row.capacity for row in rows]),
+            dqdv_mah_g_v=np.stack([row.dqdv for row in rows]),
+            first_capacity_mah_g=np.stack(first),
+        )
+
+    @classmethod
+    def concatenate(cls, sets: Sequence[ProfileSet]) -> ProfileSet:
+        """Join sets of the same number of voltages; if one has targets per member, all get them.
+
+        Raises:
+            DatasetError: the numbers of voltages or of members differ.
+        """
+        if not sets:
+            raise DatasetError("A training set needs at least one profile. Got none.")
+        points = {s.points for s in sets}
+        members = {s.members for s in sets if s.members is not None}
+        if len(points) > 1 or len(members) > 1:
+            raise DatasetError(f"Sets to join must agree in voltages and members. Got {points} and {members}.")
+        each = [s.for_members(next(iter(members))) if members else s for s in sets]
+        joined: dict[str, Any] = {"compositions": tuple(c for s in each for c in s.compositions)}
+        for field in fields(cls):
+            if field.name != "compositions":
+                arrays = [getattr(s, field.name) for s in each]
+                joined[field.name] = np.concatenate(arrays, axis=1 if arrays[0].ndim == 3 else 0)
+        return cls(**joined)
+
+    # -- what it holds ------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of profiles."""
+        return len(self.compositions)
+
+    @property
+    def points(self) -> int:
+        """Voltages of a profile, K."""
+        return self.voltage_v.shape[1]
+
+    @property
+    def members(self) -> int | None:
+        """Number of members with targets of their own; None when all learn the same."""
+        return len(self.capacity_mah_g) if self.capacity_mah_g.ndim == 3 else None
+
+    @property
+    def conditions(self) -> list[CyclingConditions]:
+        """How each profile was discharged."""
+        return [
+            CyclingConditions(float(i), float(low), float(high), int(n))
+            for i, (low, high), n in zip(self.current_ma_g, self.window_v, self.cycle, strict=True)
+        ]
+
+    @property
+    def whole(self) -> np.ndarray:
+        """Which rows are whole profiles, not mere capacities, P."""
+        return self.voltage_v[:, 0] < self.voltage_v[:, -1]
+
+    @cached_property
+    def unique(self) -> tuple[tuple[Composition, ...], np.ndarray]:
+        """The different compositions, in order of appearance, and the index of each profile's among them."""
+        index: dict[Composition, int] = {}
+        which = np.array([index.setdefault(c, len(index)) for c in self.compositions])
+        return tuple(index), which
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Every cation that occurs, lithium first, then by how often."""
+        count = Counter(s for c in self.unique[0] for s in c.elements if s != "Li")
+        return ("Li", *(s for s, _ in count.most_common()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything in the set (SHA-256)."""
+        digest = hashlib.sha256("\n".join(c.formula for c in self.compositions).encode())
+        for field in fields(self):
+            if field.name != "compositions":
+                digest.update(np.ascontiguousarray(getattr(self, field.name)).tobytes())
+        return digest.hexdigest()
+
+    # -- parts of it --------------------------------------------------------------------------------------
+
+    def select(self, rows: np.ndarray | Sequence[int]) -> ProfileSet:
+        """Keep some of the profiles, given by their indices or by a mask."""
+        at = np.asarray(rows)
+        at = np.flatnonzero(at) if at.dtype == bool else at.astype(int)
+        parts: dict[str, Any] = {"compositions": tuple(self.compositions[i] for i in at)}
+        for field in fields(self):
+            if field.name != "compositions":
+                array = getattr(self, field.name)
+                parts[field.name] = array[:, at] if array.ndim == 3 else array[at]
+        return ProfileSet(**parts)
+
+    def for_members(self, members: int) -> ProfileSet:
+        """Give every member its targets; the same ones unless they have their own already.
+
+        Raises:
+            DatasetError: targets of another number of members.
+        """
+        if self.members is None:
+            names = ("capacity_mah_g", "dqdv_mah_g_v", "first_capacity_mah_g")
+            repeated: dict[str, Any] = {n: np.repeat(getattr(self, n)[None], members, 0) for n in names}
+            return replace(self, **repeated)
+        if self.members != members:
+            raise DatasetError(f"The set has targets for {self.members} members. Got a network of {members}.")
+        return self
+
+    def families(self) -> dict[str, np.ndarray]:
+        """Rows of each of :data:`FAMILIES`."""
+        of = np.array([family(c) for c in self.compositions])
+        return {name: np.flatnonzero(of == name) for name in FAMILIES}
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[ProfileSet, ProfileSet]:
+        """Split by composition, none on both sides.
+
+        Args:
+            fraction: of the compositions that go to the second set; at least one goes to each.
+            seed: of the choice.
+
+        Raises:
+            DatasetError: fewer than two compositions.
+        """
+        folds = self.folds(2, seed, first_share=1 - fraction)
+        return self.select(folds == 0), self.select(folds == 1)
+
+    def folds(self, count: int, seed: int, *, first_share: float | None = None) -> np.ndarray:
+        """Number of a fold for every profile, P, the same for all of a composition.
+
+        Args:
+            count: of folds.
+            seed: of the choice.
+            first_share: share of the compositions in fold 0; by default all folds are equal.
+
+        Raises:
+            DatasetError: fewer compositions than folds.
+        """
+        compositions, which = self.unique
+        n = len(compositions)
+        if n < count:
+            raise DatasetError(
+                f"Splitting by composition into {count} needs as many compositions. Got {n}: add cells of others."
+            )
+        order = np.random.default_rng(seed).permutation(n)
+        of = np.empty(n, int)
+        if first_share is None:
+            of[order] = np.arange(n) % count
+        else:
+            first = min(max(round(first_share * n), 1), n - 1)
+            of[order[:first]] = 0
+            of[order[first:]] = 1 + np.arange(n - first) % (count - 1)
+        return of[which]
+
+    # -- on disk ------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write everything to one ``.npz`` file."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "compositions"}
+        # dQ/dV and capacities to 32 bits: 1e-5 mAh/g
+        arrays = {n: a.astype(np.float32) if a.ndim == 3 else a for n, a in arrays.items()}
+        np.savez_compressed(path, compositions=np.array([c.formula for c in self.compositions]), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> ProfileSet:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DatasetError: not such a file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {f.name: stored[f.name] for f in fields(cls)}
+        except (OSError, ValueError, KeyError) as error:
+            raise DatasetError(f"{path}: not a set of profiles written by this package ({error}).") from None
+        formulas = [str(c) for c in arrays.pop("compositions")]
+        parsed = {f: Composition.parse(f) for f in set(formulas)}
+        return cls(compositions=tuple(parsed[f] for f in formulas), **arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    composition: Composition
+    conditions: CyclingConditions
+    voltage: np.ndarray
+    capacity: np.ndarray
+    dqdv: np.ndarray
+    profile: DischargeProfile | None
+
+    @classmethod
+    def of(cls, number: int, discharge: Discharge, points: int) -> _Row:
+        composition, conditions, profile = discharge.composition, discharge.conditions, discharge.profile
+        if composition is None or conditions is None:
+            missing = "composition" if composition is None else "cycling conditions"
+            raise DatasetError(f"Discharge {number}: a training set needs the {missing} of every discharge.")
+        if profile is None:
+            if discharge.capacity_mah_g is None:
+                raise DatasetError(f"Discharge {number} ({composition}): neither a profile nor a capacity.")
+            level = np.full(points, conditions.v_low), np.full(points, discharge.capacity_mah_g)
+            return cls(composition, conditions, *level, np.full(points, np.nan), None)
+        from scipy.interpolate import PchipInterpolator
+
+        curve = PchipInterpolator(profile.voltage_v, profile.capacity_mah_g)
+        voltage = np.linspace(profile.voltage_v[0], profile.voltage_v[-1], points)
+        slope = np.minimum(curve(voltage, 1), 0.0)
+        return cls(composition, conditions, voltage, np.maximum(curve(voltage), 0.0), slope, profile)
+
+    def first_cycle(self, candidates: Sequence[_Row]) -> np.ndarray:
+        """Capacity of the first cycle at this row's voltages (mAh/g); NaN when there is none."""
+        if self.conditions.cycle == 1:
+            return self.capacity
+        known = []
+        for row in candidates:
+            if self.profile is not None and row.profile is not None:
+                known.append(np.interp(self.voltage, row.profile.voltage_v, row.profile.capacity_mah_g))
+            elif self.profile is None:
+                at_cutoff = row.capacity[0] if row.profile is None else row.profile.total_capacity_mah_g
+                known.append(np.full_like(self.capacity, at_cutoff))
+        return np.mean(known, axis=0) if known else np.full_like(self.capacity, np.nan)
+
+
+def family(composition: Composition) -> str:
+    """Family of a composition, one of :data:`FAMILIES`."""
+    metals = len(composition.metals)
+    return FAMILIES[0] if metals <= 2 else FAMILIES[1] if metals == 3 else FAMILIES[2]
+
+
+def refuse_overlap(train: ProfileSet, test: ProfileSet, *, first_cycle_allowed: bool = False) -> None:
+    """Make sure that a test is one.
+
+    Args:
+        train: what was learned from.
+        test: what is predicted.
+        first_cycle_allowed: first cycles of the test compositions may be in the training set.
+
+    Raises:
+        DatasetError: a composition is on both sides.
+    """
+    learned = {c for c, n in zip(train.compositions, train.cycle, strict=True) if n > 1 or not first_cycle_allowed}
+    both = sorted({c.formula for c in test.compositions if c in learned})
+    if both:
+        raise DatasetError(
+            f"A composition may not be trained on and tested: {', '.join(both[:3])}"
+            f"{f' and {len(both) - 3} more' if len(both) > 3 else ''}. Split by composition."
+        )
+
+
+def summarize(profiles: ProfileSet) -> dict[str, Any]:
+    """Count what a set holds: profiles and compositions per element, per family, per rate, per cycle."""
+    compositions, which = profiles.unique
+    per_composition = np.bincount(which, minlength=len(compositions))
+    elements: Counter[str] = Counter()
+    made: Counter[str] = Counter()
+    for composition, count in zip(compositions, per_composition, strict=True):
+        for symbol in (*composition.elements, "O", *(["F"] if composition.fluorine else [])):
+            elements[symbol] += int(count)
+            made[symbol] += 1
+    return {
+        "profiles": len(profiles),
+        "capacity_only": int((~profiles.whole).sum()),
+        "compositions": len(compositions),
+        "oxides": int(sum(c.fluorine == 0 for c in profiles.compositions)),
+        "oxyfluorides": int(sum(c.fluorine > 0 for c in profiles.compositions)),
+        "families": {name: len(rows) for name, rows in profiles.families().items()},
+        "elements": {s: {"profiles": n, "compositions": made[s]} for s, n in elements.most_common()},
+        "current_ma_g": _histogram(profiles.current_ma_g),
+        "windows_v": _histogram(f"{low:g}-{high:g}" for low, high in profiles.window_v),
+        "cycles": _histogram(profiles.cycle),
+    }
+
+
+def _histogram(values: Iterable[Any]) -> dict[Any, int]:
+    plain = (int(v) if isinstance(v, float) and v == int(v) else v for v in values)
+    return dict(sorted(Counter(plain).items()))
+
+
+_TABLE_ROWS = (
+    "H                                                   He",
+    "Li Be                               B  C  N  O  F  Ne",
+    "Na Mg                               Al Si P  S  Cl Ar",
+    "K  Ca Sc Ti V  Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr",
+    "Rb Sr Y  Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I  Xe",
+    "Cs Ba La Hf Ta W  Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn",
+)
+
+
+def plot_summary(summary: Mapping[str, Any], path: Path) -> None:
+    """Draw what a set holds, as figure 2A and B of Zhong et al. do: elements, cycles, currents.
+
+    Args:
+        summary: of :func:`summarize`.
+        path: ``.png``, ``.svg`` or ``.pdf``.
+    """
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    table, cycles, currents = figure.subplot_mosaic(
+        [["table", "table"], ["cycles", "currents"]], height_ratios=[3, 2]
+    ).values()
+    counts = {s: e["profiles"] for s, e in summary["elements"].items()}
+    norm = LogNorm(max(1, min(counts.values()) / 2), max(counts.values()))
+    from matplotlib import colormaps
+
+    colours = colormaps["YlGnBu"]
+    for row, line in enumerate(_TABLE_ROWS):
+        for column in range(18):
+            symbol = line[3 * column : 3 * column + 3].strip()
+            if not symbol:
+                continue
+            known = counts.get(symbol)
+            share = float(norm(known)) if known else 0.0
+            table.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colours(share) if known else "#f0f0f0"))
+            ink = "white" if share > 0.6 else "black" if known else "#b0b0b0"
+            table.text(column + 0.47, -row + 0.62, symbol, ha="center", va="center", fontsize=9, color=ink)
+            if known:
+                made = str(summary["elements"][symbol]["compositions"])
+                table.text(column + 0.47, -row + 0.25, made, ha="center", va="center", fontsize=7, color=ink)
+    table.set(xlim=(-0.1, 18.1), ylim=(-5.2, 1.1), aspect="equal")
+    table.set_title(
+        f"{summary['profiles']} profiles of {summary['compositions']} compositions: "
+        "compositions (number) and profiles (colour) per element",
+        fontsize=10,
+    )
+    table.axis("off")
+    for axes, key, label in ((cycles, "cycles", "cycle"), (currents, "current_ma_g", "current (mA/g)")):
+        values = np.array([float(v) for v in summary[key]])
+        edges = np.geomspace(max(values.min(), 0.5) * 0.9, values.max() * 1.1, 25)
+        axes.hist(values, bins=edges.tolist(), weights=list(summary[key].values()), color="#0072B2")
+        axes.set(xscale="log", xlabel=label, ylabel="profiles")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,211 @@
+"""Data sets drawn from a model: profiles as a laboratory would measure them if the model were the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from drxnet.composition import Composition
+from drxnet.dataset import ProfileSet
+from drxnet.discharge import GRID_POINTS, CyclingConditions
+from drxnet.ensemble import Ensemble
+from drxnet.errors import UsageError
+from drxnet.progress import Progress, silent
+
+CELL_NOISE = 0.01
+"""Relative deviation of a cell's capacity, mostly from the weighing of its active mass."""
+
+_CHUNK = 512
+
+PAPER_CURRENTS: Mapping[float, float] = MappingProxyType(
+    {10: 3, 20: 50, 40: 4, 50: 4, 100: 8, 200: 8, 400: 5, 500: 4, 1000: 11, 2000: 2, 10000: 1}
+)
+PAPER_WINDOWS: Mapping[tuple[float, float], float] = MappingProxyType(
+    {
+        (1.5, 4.8): 70, (1.5, 4.6): 6, (1.5, 4.7): 3, (1.5, 4.5): 3, (1.5, 5.0): 4,
+        (2.0, 4.8): 5, (2.0, 4.6): 3, (2.0, 4.4): 3, (1.7, 4.8): 1, (1.0, 4.8): 2,
+    }
+)  # fmt: skip
+PAPER_LAST_CYCLE = 100
+
+
+@dataclass(frozen=True)
+class ConditionMix:
+    """Which conditions a laboratory uses how often.
+
+    The defaults follow what Zhong et al. (Joule 8, 2024) say of DRX-TD: most tests at 20 mA/g in 1.5-4.8 V for
+    10 to 100 cycles, the others up to 10 A/g.
+    """
+
+    currents_ma_g: Mapping[float, float] = field(default_factory=lambda: PAPER_CURRENTS)
+    """Weight of each current."""
+
+    windows_v: Mapping[tuple[float, float], float] = field(default_factory=lambda: PAPER_WINDOWS)
+    """Weight of each pair of cut-offs."""
+
+    first_cycle_share: float = 0.3
+    """Share of profiles that are first cycles; the others are spread evenly in the logarithm of the cycle."""
+
+    last_cycle: int = PAPER_LAST_CYCLE
+
+    def draw(self, count: int, rng: np.random.Generator) -> list[CyclingConditions]:
+        """Draw conditions, each by itself."""
+        currents, windows = list(self.currents_ma_g), list(self.windows_v)
+        i = rng.choice(len(currents), count, p=_shares(self.currents_ma_g.values()))
+        j = rng.choice(len(windows), count, p=_shares(self.windows_v.values()))
+        later = np.exp(rng.uniform(np.log(2), np.log(self.last_cycle + 1), count)).astype(int)
+        cycle = np.where(rng.random(count) < self.first_cycle_share, 1, np.maximum(later, 2))
+        return [
+            CyclingConditions(float(currents[a]), float(windows[b][0]), float(windows[b][1]), int(n))
+            for a, b, n in zip(i, j, cycle, strict=True)
+        ]
+
+
+def _shares(weights: Iterable[float]) -> np.ndarray:
+    w = np.array([float(x) for x in weights])
+    return w / w.sum()
+
+
+OXIDATION_STATES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "Mg": (2, 2), "Al": (3, 3), "Ti": (4, 4), "V": (3, 5), "Cr": (3, 3), "Mn": (2, 4), "Fe": (3, 3), "Co": (2, 3),
+        "Ni": (2, 3), "Zr": (4, 4), "Nb": (5, 5), "Mo": (3, 6), "W": (6, 6),
+    }
+)  # fmt: skip
+"""Lowest and highest oxidation state of each metal in a disordered rocksalt as synthesised."""
+
+
+@dataclass(frozen=True)
+class ChemicalFamily:
+    """Charge-balanced compositions Li-M-O-F of some metals."""
+
+    metals: tuple[str, ...]
+    """Metals to choose from."""
+
+    count: tuple[int, int]
+    """Fewest and most different metals."""
+
+    always: tuple[str, ...] = ()
+    """Metals that every composition holds."""
+
+    lithium: tuple[float, float] = (1.0, 1.35)
+    """Range of Li per formula unit."""
+
+    fluorine: tuple[float, float] = (0.0, 0.0)
+    """Range of F per formula unit; half of the compositions of a range from 0 are oxides."""
+
+    least: float = 0.03
+    """Smallest amount of a metal per formula unit."""
+
+    evenness: float = 1.5
+    """Of the Dirichlet distribution of the metals' shares; larger is more even."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> list[Composition]:
+        """Draw different compositions whose charges can be balanced with :data:`OXIDATION_STATES`.
+
+        Raises:
+            UsageError: the family is so narrow that they cannot be found.
+        """
+        found: dict[Composition, None] = {}
+        for _ in range(_MOST_TRIES * count):
+            if len(found) == count:
+                return list(found)
+            if (composition := self._try(rng)) is not None:
+                found[composition] = None
+        if len(found) == count:
+            return list(found)
+        raise UsageError(
+            f"Only {len(found)} of {count} charge-balanced compositions of {'-'.join(self.metals)} found; "
+            "widen the ranges or ask for fewer."
+        )
+
+    def _try(self, rng: np.random.Generator) -> Composition | None:
+        others = [m for m in self.metals if m not in self.always]
+        wanted = int(rng.integers(self.count[0], self.count[1] + 1)) - len(self.always)
+        metals = (
+            [*self.always, *rng.choice(others, min(wanted, len(others)), replace=False)] if wanted > 0 else self.always
+        )
+        lithium = _hundredths(rng.uniform(*self.lithium))
+        oxide = self.fluorine[0] == 0 and rng.random() < 0.5
+        fluorine = 0.0 if oxide else _hundredths(rng.uniform(*self.fluorine))
+        amounts = rng.dirichlet(np.full(len(metals), self.evenness)) * (2 - lithium)
+        amounts = np.round(amounts / _STEP) * _STEP
+        amounts[0] += 2 - lithium - amounts.sum()
+        if amounts.min() < self.least:
+            return None
+        low, high = (sum(OXIDATION_STATES[m][end] * a for m, a in zip(metals, amounts, strict=True)) for end in (0, 1))
+        needed = 4 - fluorine - lithium
+        if not low - _CHARGE_TOLERANCE <= needed <= high + _CHARGE_TOLERANCE:
+            return None
+        written = {"Li": lithium, **{str(m): float(a) for m, a in zip(metals, amounts, strict=True)}}
+        return Composition.from_amounts({**written, "O": 2 - fluorine, "F": fluorine})
+
+
+_MOST_TRIES = 2000
+_STEP = 0.01
+_CHARGE_TOLERANCE = 0.02
+
+
+def _hundredths(amount: float) -> float:
+    return round(amount / _STEP) * _STEP
+
+
+def simulate(
+    ensemble: Ensemble,
+    compositions: Sequence[Composition],
+    conditions: Sequence[CyclingConditions],
+    *,
+    seed: int,
+    noise: float = CELL_NOISE,
+    per_member: bool = False,
+    points: int = GRID_POINTS,
+    progress: Progress = silent,
+) -> ProfileSet:
+    """Draw one profile for each pair of a composition and conditions.
+
+    Args:
+        ensemble: the truth.
+        compositions: one per profile.
+        conditions: one per profile.
+        seed: of the noise.
+        noise: relative standard deviation of a cell; one factor for all of a profile, as a wrong mass gives.
+        per_member: each member's own profiles (``M x P x K``) instead of their mean.
+        points: voltages of a profile, both cut-offs among them.
+        progress: told of profiles.
+
+    Raises:
+        UsageError: not one set of conditions per composition.
+    """
+    n = len(compositions)
+    if len(conditions) != n or n == 0:
+        raise UsageError(f"One set of conditions per composition. Got {len(conditions)} for {n}.")
+    voltage = np.stack([c.grid(points) for c in conditions])
+    shape = (ensemble.members, n, points)
+    capacity, slope, first = np.empty(shape), np.empty(shape), np.empty(shape)
+    for start in range(0, n, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        some, under = compositions[part], conditions[part]
+        capacity[:, part] = ensemble.predict(some, under, voltage[part]).numpy(force=True)
+        slope[:, part] = ensemble.predict_dqdv(some, under, voltage[part]).numpy(force=True)
+        at_first = [CyclingConditions(c.current_ma_g, *c.window) for c in under]
+        first[:, part] = ensemble.predict(some, at_first, voltage[part]).numpy(force=True)
+        progress(min(start + _CHUNK, n), n)
+    if not per_member:
+        capacity, slope, first = (x.mean(0, keepdims=True) for x in (capacity, slope, first))
+    factor = 1 + noise * np.random.default_rng(seed).standard_normal((len(capacity), n, 1))
+    targets = [factor * x for x in (capacity, slope, first)]
+    if not per_member:
+        targets = [x[0] for x in targets]
+    return ProfileSet(
+        compositions=tuple(compositions),
+        current_ma_g=np.array([c.current_ma_g for c in conditions]),
+        cycle=np.array([c.cycle for c in conditions]),
+        window_v=np.array([c.window for c in conditions]),
+        voltage_v=voltage,
+        capacity_mah_g=targets[0],
+        dqdv_mah_g_v=targets[1],
+        first_capacity_mah_g=targets[2],
+    )

@@ -1,0 +1,621 @@
+"""Train an ensemble from random initialisation: the loss of the paper, the loop, checkpoints.
+
+Zhong et al., Joule 8 (2024), doi:10.1016/j.joule.2024.03.010, "Model training". All members are one network and take
+one step together; a batch is a choice of profiles and of voltages on each, so that every composition is encoded once
+for all members, conditions and voltages. Every member sees the batches in the same order; what differs is where it
+starts from and, if wanted, its targets (``M x P x K``).
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drxnet.checkpoint import CITATION, ModelCard, write_durably
+from drxnet.composition import METALS_BY_NUMBER
+from drxnet.dataset import ProfileSet
+from drxnet.ensemble import Ensemble, resolve_device
+from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning
+from drxnet.network import SITE_INDEX, BatchNorm, DRXNet, NetworkShape
+from drxnet.progress import Progress, silent
+
+log = logging.getLogger(__name__)
+
+Smoothness = Literal["sampled", "exact"]
+
+STATE, LOSSES, LOSS_FIGURE = "state.safetensors", "losses.csv", "losses.png"
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How an ensemble is trained; the defaults are the paper's."""
+
+    members: int = 5
+    """Networks of the ensemble."""
+
+    epochs: int = 30
+    """Times that every point of every profile is used."""
+
+    profiles_per_batch: int = 64
+    """Profiles of a batch."""
+
+    points_per_profile: int = 16
+    """Voltages of each of them; 64 x 16 are the paper's 1,024 points."""
+
+    learning_rate: float = 1e-3
+    """Of Adam, in the first epoch."""
+
+    decay: float = 0.9
+    """Factor on the learning rate after every epoch."""
+
+    capacity_weight: float = 1.0
+    """Of the mean squared error of Q at cycle N ((mAh/g)^2)."""
+
+    dqdv_weight: float = 1.0
+    """Of the mean squared error of dQ/dV ((mAh/g/V)^2)."""
+
+    first_cycle_weight: float = 5.0
+    """Of the mean absolute error of Q at cycle 1 (mAh/g); 0 leaves the term out."""
+
+    l2_weight: float = 1e-4
+    """Of the weights' squared norm / 2, as Adam's weight decay."""
+
+    smoothness_weight: float = 1e-4
+    """Of the norm of dQ/dc, the derivative with respect to the cation fractions; 0 leaves the term out."""
+
+    smoothness: Smoothness = "sampled"
+    """``exact``: dQ/dc at every point of a batch. ``sampled``: at one voltage per profile, scaled to the same
+    expected square; much cheaper."""
+
+    smoothness_every: int = 1
+    """Steps between two that hold the term, whose weight is multiplied by this."""
+
+    network: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the network where they differ from the published ones."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("members", "epochs", "profiles_per_batch", "points_per_profile", "smoothness_every"):
+            if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be a whole number from 1. Got {getattr(self, name)!r}.")
+        for name in ("learning_rate", "decay"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} must be positive. Got {getattr(self, name)!r}.")
+        for name in (f.name for f in fields(self) if f.name.endswith("_weight")):
+            if not getattr(self, name) >= 0:
+                raise ConfigurationError(f"{name} must not be negative. Got {getattr(self, name)!r}.")
+        if self.smoothness not in get_args(Smoothness):
+            raise ConfigurationError(f"smoothness must be sampled or exact. Got {self.smoothness!r}.")
+        known = [f.name for f in fields(NetworkShape) if f.name != "members"]
+        _refuse_unknown(self.network, known, "the network")
+
+    @property
+    def shape(self) -> NetworkShape:
+        """Sizes of the network."""
+        return NetworkShape(members=self.members, **self.network)
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+            raise ConfigurationError(f"{key!r} is no option of {what}. {hint}")
+
+
+def load_options(source: str | Path) -> TrainingOptions:
+    """Read training options from a YAML file, or a shipped one by its name.
+
+    Raises:
+        ConfigurationError: no such file, not a mapping, an unknown key or a value that cannot be.
+    """
+    import yaml
+
+    from configs import shipped
+
+    path = shipped("models").get(str(source), Path(source))
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError:
+        have = ", ".join(shipped("models"))
+        raise ConfigurationError(f"No training options {str(source)!r}. A YAML file, or one of: {have}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: not YAML ({error}).") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: must be a mapping of options. Got {type(content).__name__}.")
+    try:
+        _refuse_unknown(content, [f.name for f in fields(TrainingOptions)], "training")
+        return TrainingOptions(**content)
+    except (TypeError, ConfigurationError) as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+# -- data as the network takes them ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some profiles at some of their voltages."""
+
+    compositions: Tensor
+    """Index of the composition of each profile, ``B``."""
+
+    current: Tensor
+    """(mA/g), ``B``."""
+
+    cycle: Tensor
+    """From 1, ``B``."""
+
+    window: Tensor
+    """(V), ``B x 2``."""
+
+    voltage: Tensor
+    """(V), ``B x K``."""
+
+    capacity: Tensor
+    """(mAh/g), ``M x B x K``, or 1 in place of M when all members learn the same."""
+
+    dqdv: Tensor
+    """(mAh/g/V), shaped alike, NaN where unknown."""
+
+    first: Tensor
+    """Capacity at cycle 1 (mAh/g), shaped alike, NaN where unknown."""
+
+    weight: Tensor
+    """Of each profile in the loss, ``M x B`` or ``1 x B``."""
+
+    def flattened(self) -> Batch:
+        """One row per point, each a profile of one voltage."""
+        k = self.voltage.shape[1]
+
+        def rows(x: Tensor) -> Tensor:
+            return x.repeat_interleave(k, 0)
+
+        def points(x: Tensor) -> Tensor:
+            return x.flatten(1, 2).unsqueeze(-1)
+
+        return Batch(
+            rows(self.compositions),
+            rows(self.current),
+            rows(self.cycle),
+            rows(self.window),
+            self.voltage.reshape(-1, 1),
+            points(self.capacity),
+            points(self.dqdv),
+            points(self.first),
+            self.weight.repeat_interleave(k, 1),
+        )
+
+
+class TrainingTensors:
+    """A :class:`ProfileSet` as tensors, with its compositions listed once."""
+
+    def __init__(
+        self,
+        profiles: ProfileSet,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        weight: np.ndarray | None = None,
+    ) -> None:
+        compositions, which = profiles.unique
+        unknown = sorted({s for c in compositions for s in c.elements if s not in SITE_INDEX})
+        if unknown:
+            raise DatasetError(f"No element vector for {', '.join(unknown)}; leave these cells out.")
+        longest = max(len(c.cations) for c in compositions)
+        sites = torch.zeros(len(compositions), longest, dtype=torch.long)
+        amounts = torch.zeros(len(compositions), longest, dtype=torch.float64)
+        for row, composition in enumerate(compositions):
+            for column, (symbol, amount) in enumerate(composition.cations):
+                sites[row, column], amounts[row, column] = SITE_INDEX[symbol], amount
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+
+        def targets(array: np.ndarray) -> Tensor:
+            return tensor(array if array.ndim == 3 else array[None])
+
+        self.sites = sites.to(device)
+        self.w = (amounts / 2).to(device, dtype)
+        self.sizes = torch.tensor([len(c.cations) for c in compositions], device=device)
+        self.fluorine = tensor(np.array([c.fluorine / 2 for c in compositions]))
+        self.profiles = len(profiles)
+        self.points = profiles.points
+        self.whole = Batch(
+            torch.from_numpy(which).to(device),
+            tensor(profiles.current_ma_g),
+            tensor(profiles.cycle),
+            tensor(profiles.window_v),
+            tensor(profiles.voltage_v),
+            targets(profiles.capacity_mah_g),
+            targets(profiles.dqdv_mah_g_v),
+            targets(profiles.first_capacity_mah_g),
+            tensor(np.ones((1, len(profiles))) if weight is None else weight),
+        )
+
+    def batch(self, rows: Tensor, columns: Tensor) -> Batch:
+        """Take profiles ``B`` and voltages on each, ``B x K``."""
+        whole = self.whole
+
+        def pick(x: Tensor) -> Tensor:
+            return x[:, rows].gather(2, columns.expand(x.shape[0], -1, -1))
+
+        return Batch(
+            whole.compositions[rows],
+            whole.current[rows],
+            whole.cycle[rows],
+            whole.window[rows],
+            whole.voltage[rows].gather(1, columns),
+            pick(whole.capacity),
+            pick(whole.dqdv),
+            pick(whole.first),
+            whole.weight[:, rows],
+        )
+
+    def epoch(self, rng: np.random.Generator, profiles_per_batch: int, points_per_profile: int) -> Iterator[Batch]:
+        """Use every point once, in batches of nearly equal size; profiles and voltages in random order."""
+        device = self.w.device
+        rounds, batches = self.rounds(points_per_profile), max(1, self.profiles // profiles_per_batch)
+        columns = rng.permuted(np.tile(np.arange(self.points), (self.profiles, 1)), axis=1)
+        for chosen in np.array_split(columns, rounds, axis=1):
+            for rows in np.array_split(rng.permutation(self.profiles), batches):
+                yield self.batch(torch.from_numpy(rows).to(device), torch.from_numpy(chosen[rows]).to(device))
+
+    def steps(self, profiles_per_batch: int, points_per_profile: int) -> int:
+        """Batches of an epoch."""
+        return self.rounds(points_per_profile) * max(1, self.profiles // profiles_per_batch)
+
+    def rounds(self, points_per_profile: int) -> int:
+        """Times that an epoch passes over the profiles."""
+        return max(1, round(self.points / points_per_profile))
+
+    def encode(self, network: DRXNet, compositions: Tensor) -> Tensor:
+        """Composition vectors of some of the compositions, each evaluated once, ``M x B x d``."""
+        unique, inverse = compositions.unique(return_inverse=True)
+        u, _ = self._encode(network, unique, tracked=False)
+        return u[:, inverse]
+
+    def encode_tracked(self, network: DRXNet, compositions: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Composition vectors of every row by itself, and the fractions to differentiate by.
+
+        Returns:
+            Vectors, ``M x B x d``, and one leaf ``M x b x n`` for each number n of cations.
+        """
+        return self._encode(network, compositions, tracked=True)
+
+    def _encode(self, network: DRXNet, rows: Tensor, *, tracked: bool) -> tuple[Tensor, list[Tensor]]:
+        sizes = self.sizes[rows]
+        order, parts, leaves = [], [], []
+        for n in sizes.unique().tolist():
+            at = (sizes == n).nonzero().squeeze(1)
+            of = rows[at]
+            w = self.w[of, :n]
+            if tracked:
+                w = w.expand(network.members, -1, -1).clone().requires_grad_()
+                leaves.append(w)
+            order.append(at)
+            parts.append(network.encode(self.sites[of, :n], w, self.fluorine[of]))
+        back = torch.empty_like(rows)
+        back[torch.cat(order)] = torch.arange(len(rows), device=rows.device)
+        return torch.cat(parts, 1)[:, back], leaves
+
+
+# -- the loss --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """Terms of equation 12, one value per member, ``M``, before their weights; None where left out."""
+
+    capacity: Tensor
+    dqdv: Tensor
+    first_cycle: Tensor
+    smoothness: Tensor | None
+
+    def total(self, options: TrainingOptions) -> Tensor:
+        """Weighted sum over terms and members; members share nothing, so each gets the gradient of its own loss."""
+        total = options.capacity_weight * self.capacity + options.dqdv_weight * self.dqdv
+        total = total + options.first_cycle_weight * self.first_cycle
+        if self.smoothness is not None:
+            total = total + options.smoothness_weight * options.smoothness_every * self.smoothness
+        return total.sum()
+
+
+def batch_losses(
+    network: DRXNet, tensors: TrainingTensors, batch: Batch, options: TrainingOptions, *, smooth: bool = True
+) -> Losses:
+    """Evaluate the terms of the loss on a batch.
+
+    Args:
+        network: in training mode, or in evaluation mode to keep the statistics of batch normalisation.
+        tensors: the set that the batch is from.
+        batch: profiles and voltages.
+        options: which terms, and how ||dQ/dc|| is evaluated.
+        smooth: whether this step holds that term at all.
+    """
+    smooth = smooth and options.smoothness_weight > 0
+    if smooth and options.smoothness == "exact":
+        batch = batch.flattened()
+    if smooth:
+        u, fractions = tensors.encode_tracked(network, batch.compositions)
+    else:
+        u, fractions = tensors.encode(network, batch.compositions), []
+    first, now = network.condition(u, batch.current, batch.cycle)
+    q, slope = network.state_and_slope(now, batch.window, batch.voltage)
+    q_first = network.state(first, batch.window, batch.voltage) if options.first_cycle_weight > 0 else None
+
+    norm = None
+    if smooth:
+        # At one voltage per profile, standing for all K of them; the first of a random choice is a random one.
+        k = batch.voltage.shape[1]
+        at_one = q if k == 1 else network.state(now, batch.window, batch.voltage[:, :1])
+        grads = torch.autograd.grad(at_one.sum(), fractions, create_graph=True)
+        norm = (k * torch.stack([g.square().sum((1, 2)) for g in grads]).sum(0)).sqrt()
+    return Losses(
+        capacity=_mean((q - batch.capacity).square(), batch.weight),
+        dqdv=_mean_of_known(slope, batch.dqdv, batch.weight, squared=True),
+        first_cycle=(
+            torch.zeros_like(q[:, 0, 0])
+            if q_first is None
+            else _mean_of_known(q_first, batch.first, batch.weight, squared=False)
+        ),
+        smoothness=norm,
+    )
+
+
+def _mean(errors: Tensor, weight: Tensor) -> Tensor:
+    return (errors.mean(2) * weight).mean(1)
+
+
+def _mean_of_known(predicted: Tensor, target: Tensor, weight: Tensor, *, squared: bool) -> Tensor:
+    known = ~target.isnan()
+    difference = torch.where(known, predicted - target.nan_to_num(), 0.0)
+    return _mean(difference.square() if squared else difference.abs(), weight)
+
+
+# -- the loop --------------------------------------------------------------------------------------------------
+
+
+def pretrain(
+    profiles: ProfileSet,
+    options: TrainingOptions | None = None,
+    *,
+    seed: int,
+    name: str = "trained",
+    folder: Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Progress = silent,
+) -> Ensemble:
+    """Train an ensemble from random initialisation.
+
+    Args:
+        profiles: what to learn; with targets per member, member m learns from the m-th.
+        options: how; by default as in the paper.
+        seed: of initialisation and of the order of the data.
+        name: of the model.
+        folder: where a checkpoint is kept after every epoch, with ``losses.csv`` and ``losses.png``.
+        resume: go on from the checkpoint in the folder; the same weights come out as without interruption.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: of the weights while training.
+        progress: told of steps.
+
+    Raises:
+        DatasetError: fewer than two profiles, or targets of another number of members.
+        CheckpointError: `resume`, and the checkpoint was made with other data, options or seed.
+    """
+    options = options or TrainingOptions()
+    if len(profiles) < 2:
+        raise DatasetError(
+            f"Training needs at least two profiles. Got {len(profiles)} ({profiles.compositions[0]}); "
+            "a single one can only be fine-tuned with."
+        )
+    if profiles.members not in (None, options.members):
+        profiles.for_members(options.members)  # refuses, naming both numbers
+    network = initial_network(options, seed).to(resolve_device(device), dtype).train()
+    still = keep_constant_inputs(network, profiles)
+    tensors = TrainingTensors(profiles, device=resolve_device(device), dtype=dtype)
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.l2_weight, fused=True
+    )
+    run = _Run(folder, _identity(profiles, options, seed))
+    history = run.restore(network, optimizer) if resume else []
+    steps = tensors.steps(options.profiles_per_batch, options.points_per_profile)
+    for epoch in range(len(history), options.epochs):
+        rate = options.learning_rate * options.decay**epoch
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        rng = np.random.default_rng([seed, epoch])
+        seen = []
+        for step, batch in enumerate(tensors.epoch(rng, options.profiles_per_batch, options.points_per_profile)):
+            losses = batch_losses(network, tensors, batch, options, smooth=step % options.smoothness_every == 0)
+            optimizer.zero_grad(set_to_none=True)
+            losses.total(options).backward()
+            optimizer.step()
+            seen.append(losses)
+            progress(epoch * steps + step + 1, options.epochs * steps)
+        history.append({"epoch": epoch + 1, "learning_rate": rate, **_mean_losses(seen)})
+        log.info("epoch %d of %d: %s", epoch + 1, options.epochs, history[-1])
+        if not np.isfinite(history[-1]["capacity_mse"]):
+            raise DatasetError(
+                f"The loss is no longer finite in epoch {epoch + 1}. Lower learning_rate "
+                f"({options.learning_rate:g}) or check the targets."
+            )
+        run.store(network, optimizer, history)
+    card = ModelCard(
+        name=name,
+        members=options.members,
+        elements=tuple(sorted(profiles.elements, key=METALS_BY_NUMBER.index)),
+        network=dict(options.network),
+        data_fingerprint=profiles.fingerprint,
+        provenance={
+            "made": "trained from random initialisation",
+            "profiles": len(profiles),
+            "compositions": len(profiles.unique[0]),
+            "seed": seed,
+            "options": asdict(options),
+            "final_losses": history[-1],
+            "constant_inputs": still,
+            "torch": torch.__version__,
+            "method": CITATION,
+        },
+    )
+    return Ensemble(network, card, device=resolve_device(device), dtype=dtype)
+
+
+def initial_network(options: TrainingOptions, seed: int) -> DRXNet:
+    """Random weights from a seed, whatever torch's own generator was doing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DRXNet(options.shape)
+
+
+_TYPICAL = {
+    "rate": ("current_ma_g", "current", (10.0, 20.0, 40.0, 100.0, 200.0, 400.0, 1000.0)),
+    "cycle": ("cycle", "cycle number", tuple(float(n) for n in range(1, 31))),
+}
+"""Branch of the network, its input in a set, its name for people, and values typical of DRX-TD."""
+
+
+def keep_constant_inputs(network: DRXNet, profiles: ProfileSet) -> list[str]:
+    """Take the statistics of batch normalisation from typical values where the data hold a single one.
+
+    With one current (or cycle) the batch has no variance, and the running variance would fall to zero, so that any
+    other current predicted later is magnified beyond measure. The branch keeps the statistics of typical values.
+
+    Returns:
+        Names of the inputs that do not vary, also said in a :class:`DRXWarning`.
+    """
+    constant = []
+    for branch, (column, name, typical) in _TYPICAL.items():
+        values = getattr(profiles, column)
+        if np.ptp(values) > 0:
+            continue
+        embed = getattr(network, branch)
+        weight = embed.hidden.weight
+        x = torch.tensor([*typical, float(values[0])], device=weight.device, dtype=weight.dtype)
+        with torch.no_grad():
+            hidden = embed.hidden(x[None, :, None].expand(network.members, -1, -1))
+            embed.norm.mean.copy_(hidden.mean(1))
+            embed.norm.var.copy_(hidden.var(1))
+        embed.norm.eval()
+        constant.append(name)
+        warnings.warn(
+            f"Every profile has the same {name} ({values[0]:g}): its effect cannot be learned, and batch "
+            "normalisation of that branch keeps the statistics of typical values.",
+            DRXWarning,
+            stacklevel=3,
+        )
+    return constant
+
+
+def freeze_statistics(network: DRXNet) -> None:
+    """Keep the running statistics of batch normalisation, whatever the mode of the rest."""
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.eval()
+
+
+def _mean_losses(seen: Sequence[Losses]) -> dict[str, float]:
+    def mean(values: Sequence[Tensor]) -> float:
+        return float(torch.stack([v.detach() for v in values]).mean()) if values else float("nan")
+
+    return {
+        "capacity_mse": mean([x.capacity for x in seen]),
+        "dqdv_mse": mean([x.dqdv for x in seen]),
+        "first_cycle_mae": mean([x.first_cycle for x in seen]),
+        "smoothness_norm": mean([x.smoothness for x in seen if x.smoothness is not None]),
+    }
+
+
+def _identity(profiles: ProfileSet, options: TrainingOptions, seed: int) -> dict[str, Any]:
+    """What must be the same for a run to be resumed; more epochs may be added only where the rate does not decay."""
+    return {"data": profiles.fingerprint, "options": asdict(options), "seed": seed}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The checkpoint of a training run: everything needed to go on, in one file that is replaced as a whole."""
+
+    folder: Path | None
+    identity: Mapping[str, Any]
+
+    def store(self, network: DRXNet, optimizer: torch.optim.Adam, history: Sequence[Mapping[str, float]]) -> None:
+        if self.folder is None:
+            return
+        from safetensors.torch import save
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        for name, parameter in network.named_parameters():
+            state = optimizer.state[parameter]
+            tensors |= {f"adam.{name}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
+        facts = {"identity": json.dumps(self.identity), "history": json.dumps(list(history))}
+        partial = self.folder / f".{STATE}"
+        write_durably(partial, save(tensors, facts))
+        partial.replace(self.folder / STATE)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        (self.folder / LOSSES).write_text(text.getvalue())
+        plot_losses(history, self.folder / LOSS_FIGURE)
+
+    def restore(self, network: DRXNet, optimizer: torch.optim.Adam) -> list[dict[str, float]]:
+        if self.folder is None or not (self.folder / STATE).is_file():
+            return []
+        from safetensors import safe_open
+
+        path = self.folder / STATE
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+            identity, history = json.loads(facts["identity"]), json.loads(facts["history"])
+        except Exception as error:  # noqa: BLE001 - safetensors raises its own type, which is not exported
+            raise CheckpointError(f"{path}: cannot be resumed from ({error}). Start without --resume.") from None
+        wanted = json.loads(json.dumps(self.identity))
+        differs = [key for key in wanted if identity.get(key) != wanted[key]]
+        if differs:
+            raise CheckpointError(
+                f"{path}: made with other {', '.join(differs)}. Resume with the same, or start in another folder."
+            )
+        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        for name, parameter in network.named_parameters():
+            prefix = f"adam.{name}."
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
+        return history
+
+
+def plot_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw the terms of the loss against the epoch."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    epochs = [row["epoch"] for row in history]
+    labels = {
+        "capacity_mse": "Q, mean square ((mAh/g)²)",
+        "dqdv_mse": "dQ/dV, mean square ((mAh/g/V)²)",
+        "first_cycle_mae": "Q at cycle 1, mean absolute (mAh/g)",
+        "smoothness_norm": "norm of dQ/dc (mAh/g)",
+    }
+    for key, label in labels.items():
+        axes.plot(epochs, [row[key] for row in history], marker=".", label=label)
+    axes.set(xlabel="epoch", yscale="log")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
