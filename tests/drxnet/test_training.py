@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from drxnet.composition import Composition
+from drxnet.dataset import ProfileSet
+from drxnet.discharge import CyclingConditions
+from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning
+from drxnet.training import (
+    LOSS_FIGURE,
+    LOSSES,
+    STATE,
+    TrainingOptions,
+    TrainingTensors,
+    batch_losses,
+    initial_network,
+    load_options,
+    pretrain,
+)
+
+FORMULAS = (
+    "Li1.2Mn0.4Ti0.4O2",
+    "Li1.25Mn0.75O2",
+    "Li1.2Mn0.2Cr0.2Ti0.4O1.9F0.1",
+    "Li1.15Mg0.1V0.25Mn0.3Nb0.2O1.8F0.2",
+)
+SMALL = TrainingOptions(members=2, epochs=2, profiles_per_batch=4, points_per_profile=5)
+
+
+def linear_profiles(count: int = 12, points: int = 10, *, seed: int = 0) -> ProfileSet:
+    """Profiles that fall linearly with voltage; capacity depends on lithium, current and cycle."""
+    rng = np.random.default_rng(seed)
+    compositions = tuple(Composition.parse(FORMULAS[i % len(FORMULAS)]) for i in range(count))
+    current = rng.choice([20.0, 100.0, 1000.0], count)
+    cycle = rng.integers(1, 30, count).astype(float)
+    voltage = np.tile(np.linspace(1.5, 4.8, points), (count, 1))
+    first = 220 * np.array([c.lithium for c in compositions]) - 30 * np.log10(current)
+    total = first - cycle
+    share = (4.8 - voltage) / 3.3
+    return ProfileSet(
+        compositions,
+        current,
+        cycle,
+        np.tile([1.5, 4.8], (count, 1)),
+        voltage,
+        total[:, None] * share,
+        np.repeat(-total[:, None] / 3.3, points, 1),
+        first[:, None] * share,
+    )
+
+
+def plain_gradients(network, profiles: ProfileSet, member: int, options: TrainingOptions):
+    """One member's loss as the published code evaluates it: every point its own graph, double backward."""
+    p, k = profiles.voltage_v.shape
+    q, q1, dq, norms, voltages = [], [], [], [], []
+    tensors = TrainingTensors(profiles, dtype=torch.float64)
+    fractions = []
+    u = []
+    for row in range(p):
+        for _ in range(k):
+            which = int(tensors.whole.compositions[row])
+            n = int(tensors.sizes[which])
+            w = tensors.w[which : which + 1, :n].clone().requires_grad_()
+            fractions.append(w)
+            u.append(network.encode(tensors.sites[which : which + 1, :n], w, tensors.fluorine[which : which + 1]))
+    voltage = tensors.whole.voltage.reshape(-1, 1).clone().requires_grad_()
+    expand = lambda x: x.repeat_interleave(k, 0)  # noqa: E731
+    first, now = network.condition(torch.cat(u, 1), expand(tensors.whole.current), expand(tensors.whole.cycle))
+    q1 = network.state(first, expand(tensors.whole.window), voltage)[member, :, 0]
+    q = network.state(now, expand(tensors.whole.window), voltage)[member, :, 0]
+    (dq,) = torch.autograd.grad(q.sum(), voltage, create_graph=True)
+    norms = torch.autograd.grad(q.sum(), fractions, create_graph=True)
+    target = lambda x: x.reshape(-1)  # noqa: E731
+    loss = (
+        (q - target(tensors.whole.capacity)).square().mean()
+        + (dq[:, 0] - target(tensors.whole.dqdv)).square().mean()
+        + 5 * (q1 - target(tensors.whole.first)).abs().mean()
+        + options.smoothness_weight * torch.cat([g.flatten() for g in norms]).norm()
+    )
+    return torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+
+
+def test_exact_step_has_the_gradients_of_the_plain_loop() -> None:
+    options = replace(SMALL, smoothness="exact", smoothness_weight=0.1)
+    profiles = linear_profiles(6, 3)
+    tensors = TrainingTensors(profiles, dtype=torch.float64)
+    network = initial_network(options, 3).double().train()
+    batch_losses(network, tensors, tensors.whole, options).total(options).backward()
+    for member in range(2):
+        plain = plain_gradients(network, profiles, member, options)
+        for (name, parameter), expected in zip(network.named_parameters(), plain, strict=True):
+            scale = expected[member].abs().max().clamp(min=1e-3)
+            assert (parameter.grad[member] - expected[member]).abs().max() < 1e-7 * scale, name
+
+
+def test_sampled_smoothness_has_the_mean_square_of_the_exact_one() -> None:
+    profiles = linear_profiles(8, 40)
+    tensors = TrainingTensors(profiles, dtype=torch.float64)
+    network = initial_network(SMALL, 1).double().eval()
+    exact = batch_losses(network, tensors, tensors.whole, replace(SMALL, smoothness="exact")).smoothness
+    rng = np.random.default_rng(0)
+    squares = []
+    for _ in range(20):
+        for batch in tensors.epoch(rng, 8, 4):
+            squares.append(batch_losses(network, tensors, batch, SMALL).smoothness.square() * 40 / 4)
+    sampled = torch.stack(squares).mean(0).sqrt()
+    torch.testing.assert_close(sampled, exact, rtol=0.03, atol=0)
+
+
+def test_an_epoch_uses_every_point_once() -> None:
+    profiles = linear_profiles(9, 10)
+    unique = replace(profiles, capacity_mah_g=np.arange(90.0).reshape(9, 10))
+    tensors = TrainingTensors(unique, dtype=torch.float64)
+    batches = list(tensors.epoch(np.random.default_rng(0), 4, 5))
+    assert len(batches) == tensors.steps(4, 5) == 4
+    seen = torch.cat([b.capacity.flatten() for b in batches]).sort().values
+    assert seen.tolist() == list(range(90))
+
+
+def test_training_lowers_the_error() -> None:
+    options = replace(SMALL, epochs=60, learning_rate=1e-2, decay=0.97, smoothness_weight=0)
+    profiles = linear_profiles(24)
+    model = pretrain(profiles, options, seed=0)
+    predicted = model.predict(profiles.compositions, profiles.conditions, profiles.voltage_v).numpy().mean(0)
+    spread = np.abs(profiles.capacity_mah_g - profiles.capacity_mah_g.mean()).mean()
+    assert np.abs(predicted - profiles.capacity_mah_g).mean() < spread / 3
+
+
+def test_members_learn_their_own_targets() -> None:
+    options = replace(SMALL, epochs=60, learning_rate=1e-2, decay=0.97, smoothness_weight=0)
+    same = linear_profiles(24).for_members(2)
+    scale = np.array([1.0, 0.5])[:, None, None]
+    own = replace(
+        same,
+        capacity_mah_g=same.capacity_mah_g * scale,
+        dqdv_mah_g_v=same.dqdv_mah_g_v * scale,
+        first_capacity_mah_g=same.first_capacity_mah_g * scale,
+    )
+    model = pretrain(own, options, seed=0)
+    totals = model.capacity(FORMULAS[:2], [CyclingConditions(20)]).numpy()[..., 0].mean(1)
+    assert totals[1] / totals[0] == pytest.approx(0.5, abs=0.12)
+
+
+def test_one_member_trains_alone_as_it_does_beside_others() -> None:
+    profiles = linear_profiles()
+    options = replace(SMALL, smoothness_weight=1e-2)
+    network = initial_network(options, 0).double().train()
+    alone = initial_network(replace(options, members=1), 0).double().train()
+    alone.load_state_dict({k: v[1:2] for k, v in network.state_dict().items()})
+    tensors = TrainingTensors(profiles, dtype=torch.float64)
+    for net in (network, alone):
+        batch_losses(net, tensors, tensors.whole, options).total(options).backward()
+    for together, single in zip(network.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(together.grad[1:2], single.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    profiles, options = linear_profiles(), replace(SMALL, epochs=3)
+    whole = pretrain(profiles, options, seed=5, folder=tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int) -> None:
+        if done == 2 * total // 3 + 1:  # in the third epoch
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(profiles, options, seed=5, folder=tmp_path / "killed", progress=kill)
+    resumed = pretrain(profiles, options, seed=5, folder=tmp_path / "killed", resume=True)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[name]), name
+    rows = list(csv.DictReader((tmp_path / "killed" / LOSSES).read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert (tmp_path / "killed" / LOSS_FIGURE).stat().st_size > 0
+
+
+def test_a_run_is_not_resumed_with_other_data(tmp_path: Path) -> None:
+    pretrain(linear_profiles(), SMALL, seed=5, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="made with other data"):
+        pretrain(linear_profiles(seed=1), SMALL, seed=5, folder=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="other options, seed"):
+        pretrain(linear_profiles(), replace(SMALL, epochs=9), seed=6, folder=tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / STATE).write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        pretrain(linear_profiles(), SMALL, seed=5, folder=tmp_path, resume=True)
+
+
+def test_unknown_first_cycles_and_slopes_leave_the_other_terms() -> None:
+    profiles = linear_profiles()
+    blank = np.full_like(profiles.capacity_mah_g, np.nan)
+    tensors = TrainingTensors(replace(profiles, dqdv_mah_g_v=blank, first_capacity_mah_g=blank))
+    network = initial_network(SMALL, 0).train()
+    losses = batch_losses(network, tensors, tensors.whole, SMALL)
+    losses.total(SMALL).backward()
+    assert losses.dqdv.tolist() == losses.first_cycle.tolist() == [0, 0]
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def test_one_profile_is_refused() -> None:
+    with pytest.raises(DatasetError, match="at least two profiles"):
+        pretrain(linear_profiles(1), SMALL, seed=0)
+
+
+def test_targets_of_another_number_of_members_are_refused() -> None:
+    with pytest.raises(DatasetError, match="3 members"):
+        pretrain(linear_profiles().for_members(3), SMALL, seed=0)
+
+
+def test_an_element_without_a_vector_is_refused() -> None:
+    profiles = linear_profiles()
+    odd = Composition((("Li", 1.2), ("Po", 0.8)), 0.0)
+    with pytest.raises(DatasetError, match="No element vector for Po"):
+        pretrain(replace(profiles, compositions=(odd, *profiles.compositions[1:])), SMALL, seed=0)
+
+
+def test_a_single_current_is_said_and_does_not_magnify_others() -> None:
+    profiles = replace(linear_profiles(), current_ma_g=np.full(12, 20.0))
+    with pytest.warns(DRXWarning, match="same current"):
+        model = pretrain(profiles, replace(SMALL, epochs=20), seed=0)
+    at_20, at_100 = model.capacity(FORMULAS[:1], [CyclingConditions(20), CyclingConditions(100)]).numpy().mean(0)[0]
+    assert model.card.provenance["constant_inputs"] == ["current"]
+    assert abs(at_100 - at_20) < at_20
+
+
+def test_exploding_loss_is_said() -> None:
+    with pytest.raises(DatasetError, match="Lower learning_rate"):
+        pretrain(linear_profiles(), replace(SMALL, learning_rate=1e12), seed=0)
+
+
+def test_the_shipped_options_are_the_paper() -> None:
+    assert load_options("drxnet") == TrainingOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "Did you mean epochs"),
+        ("epochs: 0", "whole number from 1"),
+        ("smoothness: often", "sampled or exact"),
+        ("learning_rate: -1", "must be positive"),
+        ("dqdv_weight: -1", "must not be negative"),
+        ("network: {feature: 3}", "Did you mean features"),
+        ("- 3", "must be a mapping"),
+        ("{", "not YAML"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "options.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        load_options(path)
+
+
+def test_the_card_tells_how_it_was_made() -> None:
+    profiles = linear_profiles()
+    card = pretrain(profiles, SMALL, seed=4, name="mine").card
+    assert card.name == "mine"
+    assert card.members == 2
+    assert card.elements == ("Li", "Mg", "Ti", "V", "Cr", "Mn", "Nb")
+    assert card.data_fingerprint == profiles.fingerprint
+    assert json.loads(json.dumps(card.provenance))["options"]["epochs"] == 2
