@@ -10,6 +10,7 @@ import csv
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from drxnet.composition import METALS_BY_NUMBER, Composition
 from drxnet.errors import CompositionError, ConfigurationError
+from screening.filters import Filters, Mixtures
 from screening.species import fill_ladder, known_states
 
 WALK_ROWS = 1 << 16
@@ -24,6 +26,18 @@ WALK_ROWS = 1 << 16
 
 LARGEST_COUNT = 1 << 62
 """Ranks are 64-bit integers."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Share of the candidates that pass the filters of amounts."""
+
+    fraction: float
+    error: float
+    """Standard error of the fraction; 0 where every candidate was looked at."""
+
+    refused: dict[str, float]
+    """Share that each filter refuses, whatever the others do."""
 
 
 class Candidates(ABC):
@@ -42,7 +56,10 @@ class Candidates(ABC):
     """Hash of what is in it and in which order."""
 
     states: Mapping[str, tuple[int, ...]]
-    """Oxidation states a metal may take, ascending."""
+    """Oxidation states of each metal of the columns, ascending."""
+
+    filters: Filters
+    """Thresholds for :meth:`refused`."""
 
     @abstractmethod
     def unrank(self, ranks: np.ndarray | Sequence[int]) -> np.ndarray:
@@ -117,6 +134,25 @@ class Candidates(ABC):
             for row, f in zip(cations.tolist(), fluorine.tolist(), strict=True)
         ]
 
+    def mixtures(self, units: np.ndarray) -> Mixtures:
+        """Turn rows into amounts of species, each metal in the states that filling the redox ladder gives it."""
+        _, cations, fluorine = self.amounts(units)
+        return Mixtures.of(self.states, cations, fluorine, self.charges(units) / self.denominator)
+
+    def refused(self, units: np.ndarray) -> dict[str, np.ndarray]:
+        """Which rows each filter refuses, ``n`` each, by name of the filter."""
+        return self.filters.refused(self.mixtures(units), of_species=False)
+
+    def accepted(self, draws: int = 20_000, seed: int = 0) -> Acceptance:
+        """Estimate the share of candidates that pass the filters from uniform draws; exact for a small set."""
+        every = self.count <= draws
+        units = self.unrank(np.arange(self.count) if every else self.sample_ranks(draws, seed, replace=True))
+        masks = self.refused(units)
+        kept = ~np.any([*masks.values(), np.zeros(len(units), bool)], axis=0)
+        fraction = float(kept.mean())
+        error = 0.0 if every else float(np.sqrt(max(fraction * (1 - fraction), 1 / draws) / draws))
+        return Acceptance(fraction, error, {name: float(mask.mean()) for name, mask in masks.items()})
+
     def row(self, composition: Composition | str) -> np.ndarray:
         """Turn a composition into a row of units, ``columns``.
 
@@ -143,7 +179,7 @@ class CandidateList(Candidates):
 
     denominator = 10_000
 
-    def __init__(self, compositions: Sequence[Composition | str]) -> None:
+    def __init__(self, compositions: Sequence[Composition | str], filters: Filters | None = None) -> None:
         """Collect compositions; later duplicates are dropped.
 
         Raises:
@@ -155,14 +191,24 @@ class CandidateList(Candidates):
             raise ConfigurationError("A list of candidates must hold at least one composition. Got none.")
         present = {m for c in unique for m in c.metals}
         self.columns = ("Li", "F", *(m for m in METALS_BY_NUMBER if m in present))
-        self.states = {m: known_states(m) or (0,) for m in self.metals}
+        self.states = {m: _states(m) for m in self.metals}
         self.count = len(unique)
+        self.filters = filters or Filters.none()
         self._rows = np.array([self.row(c) for c in unique], dtype=np.int32)
         self._ranks = {tuple(row): i for i, row in enumerate(self._rows.tolist())}
-        self.fingerprint = hashlib.sha256("\n".join(c.formula for c in unique).encode()).hexdigest()[:16]
+        content = "\n".join([*(c.formula for c in unique), self.filters.model_dump_json()])
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def refused(self, units: np.ndarray) -> dict[str, np.ndarray]:
+        """Which rows each filter refuses, ``n`` each; in a list, filters of species act on rows too."""
+        mixtures = self.mixtures(units)
+        return {
+            **self.filters.refused(mixtures, of_species=True),
+            **self.filters.refused(mixtures, of_species=False),
+        }
 
     @classmethod
-    def read(cls, path: str | Path) -> CandidateList:
+    def read(cls, path: str | Path, filters: Filters | None = None) -> CandidateList:
         """Read the column ``composition`` (or ``formula``) of a CSV file.
 
         Raises:
@@ -184,7 +230,7 @@ class CandidateList(Candidates):
                         compositions.append(Composition.parse(entry[column].strip()))
                     except CompositionError as error:
                         raise CompositionError(f"{path}, line {line}: {error}") from None
-        return cls(compositions)
+        return cls(compositions, filters)
 
     def unrank(self, ranks: np.ndarray | Sequence[int]) -> np.ndarray:
         """Rows of the given ranks, ``n x columns``, in units of 1/D."""
@@ -216,6 +262,13 @@ def open_candidates(source: str | Path) -> Candidates:
     from screening.space import load_space
 
     return Lattice(load_space(source))
+
+
+def _states(metal: str) -> tuple[int, ...]:
+    states = known_states(metal)
+    if not states:
+        raise ConfigurationError(f"No oxidation states of {metal} are known; it cannot be among the candidates.")
+    return states
 
 
 class Permutation:

@@ -24,12 +24,13 @@ import bisect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from drxnet.errors import CompositionError, ConfigurationError
 from screening.candidates import LARGEST_COUNT, WALK_ROWS, Candidates
+from screening.filters import Mixtures
 from screening.space import CandidateSpace, Quota, parse_space
 from screening.species import Species, fill_ladder
 
@@ -79,6 +80,7 @@ class Lattice(Candidates):
         self.denominator = space.denominator
         self.states = space.states
         self.fingerprint = space.fingerprint
+        self.filters = space.filters
         self._quotas = [q for q in space.quotas if q.amount is not None]
         self._tables = _Tables(space, self._quotas)
         members: dict[Block, list[tuple[int, ...]]] = {}
@@ -105,6 +107,10 @@ class Lattice(Candidates):
         self._diagrams: dict[int, _Diagram] = {}
         self._kept: tuple[int, tuple[list[np.ndarray], np.ndarray]] | None = None
         self._dtype = np.int16 if 2 * self.denominator < 2**15 else np.int32
+
+    def __reduce__(self) -> tuple[type[Lattice], tuple[CandidateSpace]]:
+        """Travel as the space alone; counting it again is faster than sending the tables."""
+        return Lattice, (self.space,)
 
     @property
     def cells(self) -> int:
@@ -218,31 +224,43 @@ def _order(block: Block) -> tuple[tuple[int, ...], ...]:
 
 
 def _cells(space: CandidateSpace, quotas: Sequence[Quota]) -> Iterator[Cell]:
-    """Yield the cells of a space that satisfy what it asks of species."""
-    metals = space.metals
+    """Yield the cells of a space that satisfy what it and its filters ask of species."""
     options = _Options(space, quotas)
+    fillings = [f for f in _fillings(space) if not space.asks_for_species or _present_agrees(space, f)]
+    if fillings and space.filters.active(of_species=True):
+        masks = space.filters.refused(Mixtures.standing([_present(f) for f in fillings]), of_species=True)
+        refused = np.any(list(masks.values()), axis=0)
+        fillings = [f for f, no in zip(fillings, refused, strict=True) if not no]
+    column = {metal: i for i, metal in enumerate(space.metals)}
+    for filling in fillings:
+        yield options.cell([column[m] for m in filling], list(filling.values()))
+
+
+Filling = Mapping[str, tuple[int, int]]
+"""Metals with their lower and upper state, equal unless mixed."""
+
+
+def _fillings(space: CandidateSpace) -> Iterator[Filling]:
+    """Yield every set of metals at every place of the redox ladder."""
+    metals = space.metals
     highest = len(metals) if space.k_elements.max is None else min(space.k_elements.max, len(metals))
     for k in range(max(1, space.k_elements.min), highest + 1):
-        for columns in itertools.combinations(range(len(metals)), k):
-            chosen = {metals[c]: space.states[metals[c]][0] for c in columns}
-            for couple in [None, *(c for c in space.ladder if c.element in chosen)]:
-                fillings = [{m: (z, z) for m, z in chosen.items()}]
-                if couple is not None:
-                    fillings = [
-                        {**fillings[0], couple.element: (couple.lower, couple.upper)},
-                        {**fillings[0], couple.element: (couple.upper, couple.upper)},
-                    ]
-                    chosen[couple.element] = couple.upper
-                for filling in fillings:
-                    if _admitted(space, filling):
-                        yield options.cell(columns, [filling[metals[c]] for c in columns])
+        for chosen in itertools.combinations(metals, k):
+            filling = {m: (space.states[m][0],) * 2 for m in chosen}
+            yield filling
+            for couple in space.ladder:
+                if couple.element in filling:
+                    yield {**filling, couple.element: (couple.lower, couple.upper)}
+                    filling = {**filling, couple.element: (couple.upper, couple.upper)}
+                    yield filling
 
 
-def _admitted(space: CandidateSpace, filling: Mapping[str, tuple[int, int]]) -> bool:
-    if not space.asks_for_species:
-        return True
-    present = [Species(metal, z) for metal, states in filling.items() for z in sorted(set(states))]
-    return next(iter(space.objections(present)), None) is None
+def _present(filling: Filling) -> list[Species]:
+    return [Species(metal, z) for metal, states in filling.items() for z in sorted(set(states))]
+
+
+def _present_agrees(space: CandidateSpace, filling: Filling) -> bool:
+    return next(iter(space.objections(_present(filling))), None) is None
 
 
 def _cell(space: CandidateSpace, quotas: Sequence[Quota], metals: np.ndarray, charges: np.ndarray) -> Cell:
@@ -446,8 +464,8 @@ class _Diagram:
 
 def _what_empties(space: CandidateSpace) -> str:
     """Name the constraint that leaves nothing: all are lifted, then put back one by one until none is left."""
-    stated = space.model_dump()
-    lifted = {
+    stated: dict[str, Any] = space.model_dump()
+    lifted: dict[str, Any] = {
         "lithium": [space.step, 2],
         "fluorine": [0, 2],
         "k_elements": [1, None],
@@ -457,21 +475,22 @@ def _what_empties(space: CandidateSpace) -> str:
         "excluded": (),
         "forbidden_pairs": (),
         "quotas": (),
+        "filters": "none",
     }
     if _is_empty(parse_space({**stated, **lifted})):
         return f"no mixture of the listed species is neutral at step {space.step}, whatever the other constraints"
+    put_back = ["species", "step"]
     for field in list(lifted):
         del lifted[field]
         if _is_empty(parse_space({**stated, **lifted})):
-            before = [name for name in stated if name in _SHOWN and name not in lifted and name != field]
-            return (
-                f"{field} leaves nothing that agrees with species, step{''.join(', ' + name for name in before)}; "
-                f"widen {field} or one of those"
-            )
+            return f"{field} leaves nothing of what {_listed(put_back)} allow; widen {field} or one of those"
+        if stated[field] not in ({}, (), None):
+            put_back.append(field)
     return "its constraints exclude one another"
 
 
-_SHOWN = ("lithium", "fluorine", "k_elements", "limits", "k_species", "required", "excluded", "forbidden_pairs")
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _is_empty(space: CandidateSpace) -> bool:

@@ -34,6 +34,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from configs import shipped
 from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS, Composition
 from drxnet.errors import CompositionError, ConfigurationError
+from screening.filters import Filters, Mixtures
 from screening.species import Couple, Species, couples, fill_ladder, oxidation_order
 
 Configuration = TypeVar("Configuration", bound=BaseModel)
@@ -57,6 +58,10 @@ def _interval(value: Any) -> Any:
             raise ValueError(f"must be one number or [min, max], got {value!r}")
         return {"min": value[0], "max": value[1]}
     return {"min": value, "max": value} if isinstance(value, int | float | str) else value
+
+
+def _filters(value: Any) -> Any:
+    return Filters.none() if value == "none" else value
 
 
 class _Frozen(BaseModel):
@@ -190,6 +195,9 @@ class CandidateSpace(_Frozen):
     """Two species, or elements, that must not occur together."""
 
     quotas: tuple[Quota, ...] = ()
+    filters: Annotated[Filters, BeforeValidator(_filters)] = Filters()
+    """Thresholds of :mod:`screening.filters`, ``null`` for none of one kind; ``none`` switches all off."""
+
     allow_elements_outside_model: bool = False
     """Admit metals that DRXNet has never seen."""
 
@@ -363,6 +371,8 @@ class CandidateSpace(_Frozen):
                 high = quota.amount.max if quota.amount.max is not None else float("inf")
                 if not quota.amount.min - 1e-9 <= held <= high + 1e-9:
                     reasons.append(f"quotas: {held:g} of {quota}, allowed {quota.amount.min:g} to {high:g}")
+        standing = Mixtures.standing([list(present)])
+        reasons += [f"filters: {v}" for v in self.filters.verdicts(standing, of_species=True) if not v.passed]
         return reasons
 
 

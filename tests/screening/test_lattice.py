@@ -70,6 +70,7 @@ def spaces(draw: st.DrawFn) -> CandidateSpace:
         "lithium": {"min": low / step, "max": min(2, (low + draw(st.integers(0, step))) / step)},
         "fluorine": {"min": 0, "max": fluorine / step, "step": draw(st.sampled_from([1, 2])) / step},
         "species": species,
+        "filters": "none",
         "k_elements": [draw(st.integers(1, 2)), draw(st.sampled_from([None, 3, 4]))],
         "k_species": [draw(st.integers(0, 3)), draw(st.sampled_from([None, 4]))],
     }
