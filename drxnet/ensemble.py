@@ -23,11 +23,11 @@ from drxnet.discharge import CyclingConditions
 from drxnet.errors import CheckpointError, CompositionError, UsageError
 from drxnet.network import SITE_INDEX, DRXNet, NetworkShape
 
-_PAIR_FLOATS = 3_000_000
-"""Floats of a pair tensor per chunk on a CPU (12 MB, about what stays in cache; SPEED in benchmarks/README.md)."""
+_PAIR_FLOATS = 750_000
+"""Floats of a pair tensor per chunk on a CPU: 3 MB, of which two are alive, stay in cache."""
 
 _PAIR_FLOATS_GPU = 200_000_000
-_STATE_FLOATS = 4_000_000
+_STATE_FLOATS = 750_000
 """Floats of a hidden layer of the state network per chunk."""
 
 
@@ -98,7 +98,7 @@ class Ensemble:
         self.device = torch.device(device)
         self.dtype = dtype
         self.path = path
-        self._encode: Callable[[Tensor, Tensor, Tensor], Tensor] = self.network.encode
+        self._encode: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor] = self.network.encode
 
     @classmethod
     def load(
@@ -202,9 +202,9 @@ class Ensemble:
     def features(self, compositions: Compositions) -> Tensor:
         """Learned composition vectors, ``members x n x 32``."""
         amounts = self._checked(compositions)
-        out = self._empty(amounts, len(amounts), self.network.shape.features)
+        out = self._empty(len(amounts), self.network.shape.features)
         for rows, u in self._encoded(amounts):
-            out = _put(out, rows, u)
+            out = _put(out, (slice(None), rows), u)
         return out
 
     # -- how it is computed ------------------------------------------------------------------------------
@@ -224,15 +224,14 @@ class Ensemble:
         amounts = self._checked(compositions)
         current, cycle, window = self._conditions(conditions)
         voltages = voltages.to(self.device, self.dtype)
-        c, k = len(conditions), voltages.shape[-1]
-        out = self._empty(amounts, len(amounts), c, k)
+        k = voltages.shape[-1]
+        out = self._empty(len(amounts), len(conditions), k)
         for rows, u in self._encoded(amounts):
-            for part in _pieces(len(rows), c * k * self.members * 64, _STATE_FLOATS):
-                b = part.stop - part.start
-                crossed = u[:, part].repeat_interleave(c, 1)  # M, b * c, d
-                _, now = self.network.condition(crossed, current.repeat(b), cycle.repeat(b))
-                q = self.network.state(now, window.repeat(b, 1), voltages.repeat(b, 1))
-                out = _put(out, rows[part], q.unflatten(1, (b, c)))
+            for part in _pieces(len(rows), self._state_floats(k), _STATE_FLOATS):
+                at = rows[part]
+                for c in range(len(conditions)):
+                    _, now = self.network.condition(u[:, part], current[c].expand(len(at)), cycle[c].expand(len(at)))
+                    out = _put(out, (slice(None), at, c), self.network.state(now, window[c, None], voltages[c, None]))
         return out
 
     def _rows(
@@ -244,19 +243,27 @@ class Ensemble:
     ) -> Tensor:
         amounts = self._checked(compositions)
         n = len(amounts)
-        each = [conditions] * n if isinstance(conditions, CyclingConditions) else list(conditions)
-        if len(each) != n:
-            raise UsageError(f"One set of conditions, or as many as compositions. Got {len(each)} for {n}.")
-        current, cycle, window = self._conditions(each)
+        each = [conditions] if isinstance(conditions, CyclingConditions) else list(conditions)
         grid = torch.as_tensor(np.asarray(voltages, float)).to(self.device, self.dtype)
-        grid = grid.expand(n, grid.shape[-1])
-        out = self._empty(amounts, n, grid.shape[-1])
+        grid = grid[None] if grid.dim() == 1 else grid
+        if len(each) not in (1, n) or len(grid) not in (1, n):
+            raise UsageError(
+                "One set of conditions and one row of voltages, or as many as compositions. "
+                f"Got {len(each)} and {len(grid)} for {n}."
+            )
+        current, cycle, window = self._conditions(each)
+        out = self._empty(n, grid.shape[-1])
         for rows, u in self._encoded(amounts):
-            for part in _pieces(len(rows), grid.shape[-1] * self.members * 64, _STATE_FLOATS):
+            for part in _pieces(len(rows), self._state_floats(grid.shape[-1]), _STATE_FLOATS):
                 at = rows[part]
-                _, now = self.network.condition(u[:, part], current[at], cycle[at])
-                out = _put(out, at, state(now, window[at], grid[at]))
+                own = [x if len(x) == 1 else x[at] for x in (current, cycle, window, grid)]
+                _, now = self.network.condition(u[:, part], own[0].expand(len(at)), own[1].expand(len(at)))
+                out = _put(out, (slice(None), at), state(now, own[2], own[3]))
         return out
+
+    def _state_floats(self, voltages: int) -> int:
+        """Floats per composition of the widest layer of the state network."""
+        return self.members * voltages * self.network.shape.features
 
     def _encoded(self, amounts: Amounts) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and their composition vectors, in blocks of one number of cations.
@@ -272,13 +279,14 @@ class Ensemble:
         counts = present.sum(1)
         for n in sorted(set(counts.tolist())):
             block = (counts == n).nonzero().squeeze(1)
-            pair = self.members * n * n * self.network.shape.heads * self.network.shape.attention_hidden * 2
+            pair = self.members * n * n * self.network.shape.heads * self.network.shape.attention_hidden
             budget = _PAIR_FLOATS if self.device.type == "cpu" else _PAIR_FLOATS_GPU
             for part in _pieces(len(block), pair, budget):
                 rows = block[part]
                 columns = present[rows].nonzero()[:, 1].view(len(rows), n)
+                w = cations[rows].gather(1, columns) / 2
                 with torch.set_grad_enabled(tracked):
-                    u = self._encode(sites[columns], cations[rows].gather(1, columns) / 2, fluorine[rows])
+                    u = self._encode(sites[columns], w, fluorine[rows], w > 0 if tracked else None)
                 yield rows, u
 
     def _conditions(self, conditions: Sequence[CyclingConditions]) -> tuple[Tensor, Tensor, Tensor]:
@@ -286,15 +294,15 @@ class Ensemble:
         table = table.to(self.device, self.dtype)
         return table[:, 0], table[:, 1], table[:, 2:]
 
-    def _empty(self, amounts: Amounts, *shape: int) -> Tensor:
+    def _empty(self, *shape: int) -> Tensor:
         return torch.empty((self.members, *shape), device=self.device, dtype=self.dtype)
 
 
-def _put(out: Tensor, rows: Tensor, values: Tensor) -> Tensor:
-    """Fill rows of the second axis; in place, except where a gradient must flow through."""
+def _put(out: Tensor, where: tuple[slice | Tensor | int, ...], values: Tensor) -> Tensor:
+    """Fill part of a tensor: in place, or as a new tensor where a gradient must flow through."""
     if values.requires_grad:
-        return out.index_copy(1, rows, values)
-    out[:, rows] = values
+        out = out.clone()
+    out[where] = values
     return out
 
 

@@ -28,7 +28,7 @@ SITES: tuple[str, ...] = tuple(METALS_BY_NUMBER)
 SITE_INDEX = {symbol: i for i, symbol in enumerate(SITES)}
 
 _MAX_EXPONENT = 60.0
-"""An absent cation's logit may exceed every present one; its exponential must stay finite."""
+"""Exponentials must stay finite in float32; those of this network lie far below."""
 
 
 class Linear(nn.Module):
@@ -115,13 +115,15 @@ class Attention(nn.Module):
         Returns:
             ``M x B x n x d`` for message layers, ``M x B x d`` for pooling.
         """
-        x = self.other(h)
-        if self.own is not None:
-            x = self.own(h).unsqueeze(-2) + x.unsqueeze(-3)  # M, B, n, n, features of both halves
         heads, hidden = self.gate.shape[1:]
-        gate, value = F.silu(x).unflatten(-1, (2, heads, hidden)).unbind(-3)  # M, B, [n,] n, heads, hidden
+        gate_other, value_other = self.other(h).unflatten(-1, (2, heads, hidden)).unbind(-3)  # M, B, n, heads, hidden
+        if self.own is None:
+            gate, value = _silu(gate_other), _silu(value_other)
+        else:
+            gate_own, value_own = self.own(h).unflatten(-1, (2, heads, hidden)).unbind(-3)
+            gate, value = _silu_of_pairs(gate_own, gate_other), _silu_of_pairs(value_own, value_other)
         between = (1,) * (gate.dim() - 3)
-        logit = (gate * self.gate.view(-1, *between, heads, hidden)).sum(-1)  # M, B, [n,] n, heads
+        logit = torch.linalg.vecdot(gate, self.gate.view(-1, *between, heads, hidden))  # M, B, [n,] n, heads
         pairs = (1,) * (logit.dim() - 4)
         if present is None:
             shifted = logit - logit.amax(-2, keepdim=True)
@@ -133,8 +135,32 @@ class Attention(nn.Module):
         weight = weight.view(weight.shape[0], weight.shape[1], *pairs, weight.shape[2], 1)
         a = weight * torch.exp(shifted)
         a = a / (a.sum(-2, keepdim=True) * heads)
+        pooled = _times(value, a.unsqueeze(-1)).sum(-3).flatten(-2)
         bias = self.out_bias.mean(1)
-        return self.out((a.unsqueeze(-1) * value).sum(-3).flatten(-2)) + bias.view(-1, 1, *pairs, bias.shape[-1])
+        return self.out(pooled) + bias.view(-1, 1, *pairs, bias.shape[-1])
+
+
+def _silu(x: Tensor) -> Tensor:
+    """SiLU, in place where no gradient needs the argument."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _silu_of_pairs(own: Tensor, other: Tensor) -> Tensor:
+    """SiLU of ``own_i + other_j`` for every pair: ``M x B x n x h x d`` twice ``-> M x B x n x n x h x d``.
+
+    Where the loops are fused, the exponential of a sum is taken as a product: one exponential per cation instead of
+    one per pair.
+    """
+    x = own.unsqueeze(3) + other.unsqueeze(2)
+    if torch.compiler.is_compiling():
+        half = [torch.exp(-part.clamp(-_MAX_EXPONENT, _MAX_EXPONENT)) for part in (own, other)]
+        return x / (1 + half[0].unsqueeze(3) * half[1].unsqueeze(2))
+    return _silu(x)
+
+
+def _times(x: Tensor, factor: Tensor) -> Tensor:
+    """Product, in place where no gradient needs the old value."""
+    return x * factor if torch.is_grad_enabled() else x.mul_(factor)
 
 
 class Embed(nn.Module):
@@ -220,14 +246,15 @@ class DRXNet(nn.Module):
     def _each(self, x: Tensor) -> Tensor:
         return x.expand(self.members, *x.shape)
 
-    def encode(self, sites: Tensor, w: Tensor, fluorine: Tensor) -> Tensor:
+    def encode(self, sites: Tensor, w: Tensor, fluorine: Tensor, present: Tensor | None = None) -> Tensor:
         """Encode compositions (equations 3-4).
 
         Args:
             sites: index of each cation in :data:`SITES`, ``B x n``.
-            w: amount / 2 of each cation, ``B x n``, or ``M x B x n`` to differentiate per member. A cation of
-                weight 0 is absent: it changes nothing, and the derivative with respect to its weight is right.
+            w: amount / 2 of each cation, ``B x n``, or ``M x B x n`` to differentiate per member.
             fluorine: F / 2, ``B``.
+            present: which cations exist, ``B x n``; None when all do. One that does not, of weight 0, changes
+                nothing, and the derivative with respect to its weight is right.
 
         Returns:
             Composition vectors, ``M x B x d``.
@@ -238,8 +265,6 @@ class DRXNet(nn.Module):
         nodes = table[:, sites] + fluorine[:, None, None] * shift.unsqueeze(1)  # M, B, n, d - 1
         share = w if w.dim() == 3 else self._each(w)
         h = torch.cat([nodes, share.unsqueeze(-1)], -1)  # M, B, n, d
-        exists = (w if w.dim() == 2 else w[0]) > 0
-        present = None if bool(exists.all()) else exists
         for layer in self.messages:
             h = h + layer(h, w, present)
         return self.pool(h, w, present)
@@ -264,21 +289,24 @@ class DRXNet(nn.Module):
 
         Args:
             c: ``M x B x d``.
-            window: lower and upper cut-off (V), ``B x 2``.
-            voltage: (V), ``B x K``, or ``1 x K`` for the same voltages everywhere.
+            window: lower and upper cut-off (V), ``B x 2``, or ``1 x 2`` for the same window everywhere.
+            voltage: (V), ``B x K``, or ``1 x K`` for the same voltages everywhere; what does not depend on the
+                composition is then evaluated once.
 
         Returns:
             Capacity (mAh/g), ``M x B x K``.
         """
-        x = self.window(self._each(window)).unsqueeze(2) + self.voltage(self._each(voltage[..., None]))
-        x = self.state_in(self.voltage_out(F.silu(x)) + c.unsqueeze(2))
-        x = F.softplus(self.state_hidden(F.softplus(x)))
+        v = self.window(self._each(window)).unsqueeze(2) + self.voltage(self._each(voltage[..., None]))
+        at_voltage = self.state_in(self.voltage_out(F.silu(v)))  # M, B or 1, K, d
+        x = F.softplus(at_voltage + (c @ self.state_in.weight).unsqueeze(2))
+        x = F.softplus(self.state_hidden(x))
         return F.softplus(self.state_out(x)).squeeze(-1)
 
     def state_and_slope(self, c: Tensor, window: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
         """Capacity (mAh/g) and dQ/dV (mAh/g/V) by forward differentiation (equation 11), ``M x B x K`` each."""
-        rows = voltage.expand(c.shape[1], -1)
-        capacity, slope = torch.func.jvp(lambda v: self.state(c, window, v), (rows,), (torch.ones_like(rows),))[:2]
+        capacity, slope = torch.func.jvp(lambda v: self.state(c, window, v), (voltage,), (torch.ones_like(voltage),))[
+            :2
+        ]
         return capacity, slope
 
     def forward(

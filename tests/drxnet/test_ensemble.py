@@ -107,7 +107,7 @@ def test_predictions_change_no_input(ensemble):
         pytest.param(lambda e: e.capacity([], [AT_20]), UsageError, "No composition", id="nothing"),
         pytest.param(lambda e: e.capacity([HE1], []), UsageError, "No cycling conditions", id="no-conditions"),
         pytest.param(
-            lambda e: e.predict([HE1], [AT_20, AT_20], [1.5]), UsageError, "as many as compositions", id="lengths"
+            lambda e: e.predict([HE1] * 3, [AT_20, AT_20], [1.5]), UsageError, "as many as compositions", id="lengths"
         ),
         pytest.param(
             lambda e: e.capacity(Amounts(("Li", "Xx"), torch.ones(1, 2), torch.zeros(1)), [AT_20]),

@@ -47,17 +47,18 @@ def test_a_cation_of_weight_zero_changes_nothing(network, symbol):
     sites = torch.cat([SITES, torch.tensor([[SITE_INDEX[symbol]]])], 1)
     weights = torch.cat([WEIGHTS, torch.zeros(1, 1, dtype=torch.float64)], 1)
     expected = network.encode(SITES, WEIGHTS, FLUORINE)
-    assert torch.allclose(network.encode(sites, weights, FLUORINE), expected, atol=1e-12)
+    assert torch.allclose(network.encode(sites, weights, FLUORINE, weights > 0), expected, atol=1e-12)
 
 
 def test_the_derivative_with_respect_to_an_absent_cation_is_that_of_adding_a_little_of_it(network):
     sites = torch.cat([SITES, torch.tensor([[SITE_INDEX["Ni"]]])], 1)
     weights = torch.cat([WEIGHTS, torch.zeros(1, 1, dtype=torch.float64)], 1).requires_grad_()
-    (gradient,) = torch.autograd.grad(network.encode(sites, weights, FLUORINE).sum(), weights)
+    (gradient,) = torch.autograd.grad(network.encode(sites, weights, FLUORINE, weights > 0).sum(), weights)
     step = torch.zeros_like(weights)
     step[0, -1] = 1e-6
     with torch.no_grad():
-        rise = network.encode(sites, weights + step, FLUORINE).sum() - network.encode(sites, weights, FLUORINE).sum()
+        more = network.encode(sites, weights + step, FLUORINE)
+        rise = more.sum() - network.encode(sites, weights, FLUORINE, weights > 0).sum()
     assert gradient[0, -1].item() == pytest.approx(rise.item() / 1e-6, rel=1e-4)
 
 
