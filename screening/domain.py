@@ -1,0 +1,127 @@
+"""How far a composition is from what the model was trained on and from what a campaign has measured.
+
+Two distances to the nearest known composition: between the members' learned composition vectors, and between amounts
+(the largest difference of any element per formula unit). The first one makes the label, because it is the one that
+tells how wrong the model is. Known are the reported rocksalts of ``data/known_drx.csv`` (DRX-TD itself lists the
+families it covers, not every composition) and whatever the campaign has measured.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drxnet.composition import Composition
+from drxnet.ensemble import Amounts, Ensemble
+
+Label = Literal["inside", "edge", "outside"]
+
+INSIDE, EDGE = 0.3, 0.6
+"""Largest learned distances of the labels; 1 is the distance of a typical pair of known compositions.
+
+Calibrated on 3,000 uniform draws from the paper's high-entropy space: with each published member in turn as the truth
+and the other four as the model, the mean error of Q(20 mA/g) is 24 mAh/g up to 0.3, 42 up to 0.6 and 55 beyond, that of
+the rate retention 0.13, 0.22 and 0.26 (`benchmarks/choose/domain.py`).
+"""
+
+
+@cache
+def known_compositions() -> tuple[Composition, ...]:
+    """Reported disordered rocksalts of the families that DRXNet was trained on."""
+    with (files("screening") / "data" / "known_drx.csv").open(encoding="utf-8") as file:
+        return tuple(Composition.parse(row["formula"]) for row in csv.DictReader(file))
+
+
+class FeatureScale:
+    """Puts the members' composition vectors on one scale: a typical pair of known compositions is 1 apart."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        u = ensemble.features(known_compositions()).detach().double()
+        spread = 2 * len(u) * u.var(1).sum(-1)  # a typical squared distance, once all members stand side by side
+        self._width = spread.clamp_min(1e-12).sqrt()[:, None, None]
+
+    def __call__(self, ensemble: Ensemble, amounts: Amounts) -> Tensor:
+        """Scaled features of all members side by side, ``n x (s * 32)``; differentiable."""
+        return self.scaled(ensemble.features(amounts))
+
+    def scaled(self, features: Tensor) -> Tensor:
+        """Scale composition vectors, ``s x n x 32 -> n x (s * 32)``."""
+        return (features.double() / self._width).movedim(0, 1).flatten(1)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest known composition of each of n candidates."""
+
+    learned: np.ndarray
+    """Distance in learned features, ``n``; 1 is a typical pair of known compositions."""
+
+    amount: np.ndarray
+    """Distance in composition, the largest difference of any amount per formula unit, ``n``."""
+
+    neighbours: tuple[Composition, ...]
+    """The nearest known composition by learned features, ``n``."""
+
+    @property
+    def labels(self) -> list[Label]:
+        """Where each candidate lies."""
+        names: tuple[Label, ...] = ("inside", "edge", "outside")
+        return [names[i] for i in np.digitize(self.learned, [INSIDE, EDGE], right=True)]
+
+
+class Domain:
+    """What a model knows, from reported and measured compositions."""
+
+    def __init__(
+        self, ensemble: Ensemble, measured: Sequence[Composition] = (), scale: FeatureScale | None = None
+    ) -> None:
+        self.ensemble = ensemble
+        self.scale = scale or FeatureScale(ensemble)
+        self.known = tuple(dict.fromkeys((*known_compositions(), *measured)))
+        amounts = Amounts.of(self.known)
+        self._features = self.scale(ensemble, amounts).detach()
+        self._symbols, self._table = amounts.symbols, _rows(amounts)
+
+    def nearest(self, amounts: Amounts, features: Tensor | None = None) -> Nearest:
+        """Find the nearest known composition of each candidate.
+
+        Args:
+            amounts: n candidates.
+            features: their scaled features where already computed, ``n x f``.
+        """
+        scaled = self.scale(self.ensemble, amounts) if features is None else features
+        learned, which = self.distances(scaled).min(1)
+        symbols = (*self._symbols, *(s for s in amounts.symbols if s not in self._symbols))
+        apart = torch.cdist(_columns(amounts, symbols), _padded(self._table, len(symbols)), p=torch.inf)
+        return Nearest(
+            learned.detach().numpy(), apart.amin(1).detach().numpy(), tuple(self.known[i] for i in which.tolist())
+        )
+
+    def distances(self, features: Tensor) -> Tensor:
+        """Learned distance of every candidate to every known composition, ``n x known``."""
+        return torch.cdist(features, self._features)
+
+
+def _rows(amounts: Amounts) -> Tensor:
+    """F first, then the cations, ``n x (1 + symbols)``."""
+    return torch.cat([amounts.fluorine.double()[:, None], amounts.cations.double()], 1)
+
+
+def _columns(amounts: Amounts, symbols: Sequence[str]) -> Tensor:
+    rows = torch.zeros(len(amounts), len(symbols) + 1, dtype=torch.float64)
+    rows[:, 0] = amounts.fluorine.detach()
+    for i, symbol in enumerate(amounts.symbols):
+        rows[:, 1 + symbols.index(symbol)] = amounts.cations[:, i].detach()
+    return rows
+
+
+def _padded(table: Tensor, symbols: int) -> Tensor:
+    return torch.nn.functional.pad(table, (0, symbols + 1 - table.shape[1]))

@@ -1,0 +1,432 @@
+"""The ensemble as two BoTorch models over rows of X (see :mod:`screening.encoding`).
+
+:class:`DRXNetEnsembleModel` is the members themselves, a finite set of functions. :class:`DRXNetGaussianModel` is a
+Gaussian process around them, with enough rank to fill a batch and the campaign's own data conditioned on. The m outputs
+of both are the quantities of :class:`~screening.objectives.Goals`, in their units. Letters: ``b`` batch axes, ``q`` or
+``n`` points, ``s`` members, ``m`` outputs, ``d`` columns of X.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from botorch.acquisition.objective import PosteriorTransform
+from botorch.models.ensemble import EnsembleModel
+from botorch.models.model import FantasizeMixin, Model
+from botorch.posteriors import GPyTorchPosterior, Posterior
+from botorch.posteriors.ensemble import EnsemblePosterior
+from botorch.sampling.base import MCSampler
+from botorch.sampling.get_sampler import GetSampler
+from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
+from torch import Tensor, nn
+
+from drxnet.ensemble import Amounts, Ensemble
+from drxnet.errors import UsageError
+from screening.domain import FeatureScale, known_compositions
+from screening.encoding import Encoding
+from screening.objectives import Goals
+
+RELATIVE_NOISE = 0.03
+"""Default standard deviation of one cell, relative to its capacity (about what replicate coin cells show)."""
+
+DEFAULT_WEIGHT = 0.5
+"""Default amplitude of the residual kernel, in typical member spreads."""
+
+DEFAULT_LENGTH = 0.5
+"""Default length scale of the residual kernel, in typical distances between known compositions' features."""
+
+_NUGGET = 1e-6
+"""Relative to the mean variance of a joint posterior, so that its Cholesky factor exists."""
+
+
+class MemberPosterior(EnsemblePosterior):
+    """Joint posterior over a finite set of functions; a draw is one member, the same in every t-batch.
+
+    :attr:`variance` is the sample variance over members (ddof 1), as in BoTorch; the published spread of DRXNet is
+    the population one (ddof 0).
+    """
+
+    def rsample(self, sample_shape: torch.Size | None = None) -> Tensor:
+        """Draw members at random, ``sample_shape x b x q x m``."""
+        shape = torch.Size([1]) if not sample_shape else sample_shape
+        return self.of_members(torch.randint(self.ensemble_size, shape, device=self.device))
+
+    def of_members(self, members: Tensor) -> Tensor:
+        """Values of the given members, ``members.shape x b x q x m``."""
+        in_front = self.values.movedim(-3, 0)
+        return in_front[members]
+
+
+class MemberSampler(MCSampler):
+    """Every member exactly once, in order: the moments over the samples are those of the ensemble.
+
+    BoTorch's own ``IndexSampler`` draws other members for every t-batch, so that the same candidate gets different
+    values depending on its neighbours in the list.
+    """
+
+    def forward(self, posterior: MemberPosterior) -> Tensor:
+        """Values of all members, ``s x b x q x m``."""
+        return posterior.of_members(torch.arange(posterior.ensemble_size, device=posterior.device))
+
+    def _update_base_samples(self, posterior: Posterior, base_sampler: MCSampler) -> None:
+        """There are no base samples to carry over."""
+
+
+@GetSampler.register(MemberPosterior)
+def _enumerate_members(posterior: MemberPosterior, sample_shape: torch.Size, *, seed: int | None = None) -> MCSampler:
+    return MemberSampler(torch.Size([posterior.ensemble_size]), seed=seed)
+
+
+class DRXNetEnsembleModel(EnsembleModel):
+    """The members' own quantities, each member one function."""
+
+    def __init__(self, ensemble: Ensemble, encoding: Encoding, goals: Goals | None = None) -> None:
+        super().__init__()
+        self.ensemble, self.encoding, self.goals = ensemble, encoding, goals or Goals()
+        self._num_outputs = len(self.goals.quantities)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Quantities of every member, ``b x n x d -> b x s x n x m``; float64, differentiable."""
+        values = self.goals.evaluate(self.ensemble, self.encoding.amounts(X))  # s, b * n, m
+        return values.unflatten(1, X.shape[:-1]).movedim(0, -3)
+
+    def posterior(  # type: ignore[override]  # a transformed posterior need not be an ensemble's
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,
+        posterior_transform: PosteriorTransform | None = None,
+        **kwargs: Any,
+    ) -> Posterior:
+        """Joint posterior of the members at ``b x q x d``."""
+        plain = super().posterior(X, output_indices=output_indices, **kwargs)
+        posterior = MemberPosterior(plain.values)
+        return posterior if posterior_transform is None else posterior_transform(posterior=posterior, X=X)
+
+
+@dataclass(frozen=True)
+class Points:
+    """What the ensemble says of points: all that the Gaussian model needs to know about them."""
+
+    mean: Tensor
+    """Ensemble mean, ``b x m x n``."""
+
+    deviations: Tensor
+    """Members minus mean over sqrt(s - 1), so that their Gram matrix is the covariance; ``b x m x n x s``."""
+
+    features: Tensor
+    """Learned composition features of all members, scaled to a typical distance of 1; ``b x n x f``."""
+
+    def expand(self, batch: torch.Size) -> Points:
+        """Repeat along new leading axes."""
+        return Points(*(t.expand(batch + t.shape[-k:]) for t, k in self._parts()))
+
+    def join(self, other: Points) -> Points:
+        """Put other points behind these, along n."""
+        batch = torch.broadcast_shapes(self.features.shape[:-2], other.features.shape[:-2])
+        one, two = self.expand(batch), other.expand(batch)
+        return Points(
+            torch.cat([one.mean, two.mean], -1),
+            torch.cat([one.deviations, two.deviations], -2),
+            torch.cat([one.features, two.features], -2),
+        )
+
+    def _parts(self) -> tuple[tuple[Tensor, int], ...]:
+        return ((self.mean, 2), (self.deviations, 3), (self.features, 2))
+
+
+class DRXNetGaussianModel(Model, FantasizeMixin):
+    """A Gaussian process whose mean is the ensemble's, output by output.
+
+    The covariance of output j between compositions a and b is
+    ``scale_j^2 C_j(a, b) + weight_j^2 k(a, b)``, with C the sample covariance (ddof 1) over the members and k a
+    Matern-5/2 kernel on the learned features, shared by the outputs up to its length scale; observations carry the
+    noise ``noise_j^2``, or their own. Missing observations are NaN and leave the other outputs of the point alone.
+
+    Without data, the scale is sqrt(1 + 1/s): the reality is taken for one more member. The other defaults are
+    :data:`DEFAULT_WEIGHT`, :data:`DEFAULT_LENGTH` and :data:`RELATIVE_NOISE`. :meth:`fit` moves all four towards
+    the data, by the marginal likelihood times log-normal priors around these defaults.
+    """
+
+    train_targets: Tensor
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        encoding: Encoding,
+        goals: Goals | None = None,
+        train_X: Tensor | None = None,
+        train_Y: Tensor | None = None,
+        train_Yvar: Tensor | None = None,
+    ) -> None:
+        """Condition on data, with the default hyperparameters.
+
+        Args:
+            ensemble: the members.
+            encoding: of the rows of X.
+            goals: which quantities the outputs are.
+            train_X: measured compositions, ``n x d``.
+            train_Y: their measured quantities, ``n x m``; NaN where not measured.
+            train_Yvar: variance of each, ``n x m``; NaN for the model's own noise.
+        """
+        super().__init__()
+        self.ensemble, self.encoding, self.goals = ensemble, encoding, goals or Goals()
+        m = self.num_outputs
+        self._scale_features = FeatureScale(ensemble)
+        known = self.goals.evaluate(ensemble, known_compositions())  # s, known, m
+        spread = known.var(1 if len(known) == 1 else 0, correction=1 if len(known) > 1 else 0).mean(0).sqrt()
+        typical = known.mean(0).abs().mean(0)
+        tiny = 1e-3 * typical + 1e-6
+        s = ensemble.members
+        defaults = {
+            "scale": torch.full((m,), math.sqrt(1 + 1 / s), dtype=torch.float64),
+            "weight": DEFAULT_WEIGHT * spread.maximum(tiny),
+            "length": torch.full((m,), DEFAULT_LENGTH, dtype=torch.float64),
+            "noise": RELATIVE_NOISE * typical.maximum(tiny),
+        }
+        self.log = nn.ParameterDict({k: nn.Parameter(v.log()) for k, v in defaults.items()})
+        self._prior = {k: v.log() for k, v in defaults.items()}
+        nothing = torch.zeros(0, encoding.d, dtype=torch.float64)
+        x = nothing if train_X is None else train_X
+        y = torch.zeros(len(x), m, dtype=torch.float64) if train_Y is None else train_Y
+        if y.shape != (*x.shape[:-1], m):
+            raise UsageError(f"train_Y must be n x m = {x.shape[-2]} x {m}. Got {' x '.join(map(str, y.shape))}.")
+        variance = torch.full_like(y, torch.nan) if train_Yvar is None else train_Yvar
+        with torch.no_grad():
+            self._train = self.points(x)
+        self._x = x
+        self._y, self._own_noise = y.mT.double(), variance.mT.double()  # m, n
+        self._factor: tuple[Tensor, Tensor] | None = None
+
+    # -- what BoTorch asks for ---------------------------------------------------------------------------
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of quantities, m."""
+        return len(self.goals.quantities)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading axes of the data conditioned on; empty unless fantasised."""
+        return self._y.shape[:-2]
+
+    @property
+    def train_inputs(self) -> tuple[Tensor]:
+        """Rows conditioned on, ``b x n x d``."""
+        return (self._x,)
+
+    def posterior(  # type: ignore[override]  # BoTorch's two base classes disagree with each other
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,
+        observation_noise: bool | Tensor = False,
+        posterior_transform: PosteriorTransform | None = None,
+        **kwargs: Any,
+    ) -> Posterior:
+        """Joint posterior at ``b x q x d``, outputs independent of each other.
+
+        Args:
+            X: points.
+            output_indices: outputs wanted; all by default.
+            observation_noise: add the noise of a measurement, or variances ``b x q x m``.
+            posterior_transform: applied last.
+            kwargs: what other models take; not used.
+        """
+        mean, covariance = self.moments(self.points(X), output_indices=output_indices)
+        if isinstance(observation_noise, Tensor):
+            covariance = covariance + torch.diag_embed(observation_noise.mT.expand(mean.shape))
+        elif observation_noise:
+            noise = self._value("noise", output_indices).square()
+            covariance = covariance + noise[:, None, None] * torch.eye(X.shape[-2], dtype=torch.float64)
+        nugget = _NUGGET * covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
+        covariance = covariance + nugget[..., None, None] * torch.eye(X.shape[-2], dtype=torch.float64)
+        if mean.shape[-2] == 1:
+            distribution = MultivariateNormal(mean.squeeze(-2), covariance.squeeze(-3))
+        else:
+            distribution = MultitaskMultivariateNormal.from_batch_mvn(MultivariateNormal(mean, covariance), task_dim=-1)
+        posterior = GPyTorchPosterior(distribution)
+        return posterior if posterior_transform is None else posterior_transform(posterior=posterior, X=X)
+
+    def condition_on_observations(
+        self,
+        X: Tensor,
+        Y: Tensor,
+        noise: Tensor | None = None,
+        **kwargs: Any,
+    ) -> DRXNetGaussianModel:
+        """Build the model that has seen more, hyperparameters unchanged.
+
+        Args:
+            X: ``b x n x d``.
+            Y: ``(fantasies x) b x n x m``.
+            noise: variances like Y; by default the model's own noise.
+            kwargs: what other models take; not used.
+        """
+        twin = object.__new__(DRXNetGaussianModel)
+        nn.Module.__init__(twin)
+        twin.ensemble, twin.encoding, twin.goals = self.ensemble, self.encoding, self.goals
+        twin._scale_features, twin.log, twin._prior = self._scale_features, self.log, self._prior
+        variance = torch.full_like(Y, torch.nan) if noise is None else noise.expand(Y.shape)
+        batch = torch.broadcast_shapes(Y.shape[:-2], self.batch_shape)
+        n, m = self._y.shape[-1], self.num_outputs
+        twin._train = self._train.join(self.points(X)).expand(batch)
+        old_x = self._x.expand(batch + self._x.shape[-2:])
+        twin._x = torch.cat([old_x, X.double().expand(batch + X.shape[-2:])], -2)
+        twin._y = torch.cat([self._y.expand(*batch, m, n), Y.double().mT.expand(*batch, m, -1)], -1)
+        twin._own_noise = torch.cat(
+            [self._own_noise.expand(*batch, m, n), variance.double().mT.expand(*batch, m, -1)], -1
+        )
+        twin._factor = None
+        return twin
+
+    def transform_inputs(self, X: Tensor, input_transform: nn.Module | None = None) -> Tensor:
+        """Rows as they are: scaling lives in the ensemble."""
+        return X
+
+    @property
+    def likelihood(self) -> None:
+        """Noise is a parameter of this model, not a module (BoTorch looks for one when it fantasises)."""
+        return None
+
+    # -- how it is computed ------------------------------------------------------------------------------
+
+    def points(self, X: Tensor) -> Points:
+        """Ask the ensemble about ``b x n x d``."""
+        s, f = self.ensemble.members, self._feature_count
+        if X.shape[-2] == 0:
+            b, m = X.shape[:-2], self.num_outputs
+            zeros = [X.new_zeros((*b, *tail), dtype=torch.float64) for tail in ((m, 0), (m, 0, s), (0, f))]
+            return Points(*zeros)
+        amounts = self.encoding.amounts(X)
+        return self.read(amounts, X.shape[:-1])
+
+    def read(self, amounts: Amounts, shape: torch.Size) -> Points:
+        """Ask the ensemble about amounts, folded to ``shape`` (``b x n``)."""
+        values = self.goals.evaluate(self.ensemble, amounts).unflatten(1, shape)  # s, b, n, m
+        mean = values.mean(0)
+        deviations = (values - mean).movedim(0, -1).movedim(-2, -3) / math.sqrt(max(len(values) - 1, 1))
+        features = self._scale_features(self.ensemble, amounts).unflatten(0, shape)
+        return Points(mean.mT, deviations, features)
+
+    def moments(
+        self, at: Points, output_indices: list[int] | None = None, *, marginal: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Posterior mean ``b x m x q`` and covariance ``b x m x q x q``, or variance ``b x m x q`` if marginal."""
+        outputs = slice(None) if output_indices is None else output_indices
+        mean = at.mean[..., outputs, :]
+        prior = self._variance(at, output_indices) if marginal else self._covariance(at, at, output_indices)
+        if self._y.shape[-1] == 0:
+            return mean, prior
+        factor, alpha = self._solved()
+        known = self._known()[..., outputs, :]
+        cross = self._covariance(self._train, at, output_indices) * known.unsqueeze(-1)  # b, m, n, q
+        mean = mean + (cross * alpha[..., outputs, :].unsqueeze(-1)).sum(-2)
+        explained = torch.linalg.solve_triangular(factor[..., outputs, :, :], cross, upper=False)
+        if marginal:
+            return mean, (prior - explained.square().sum(-2)).clamp_min(1e-12)
+        return mean, prior - explained.mT @ explained
+
+    def fit(self, steps: int = 50) -> DRXNetGaussianModel:
+        """Move the hyperparameters to the maximum of marginal likelihood times priors; returns this model."""
+        if self._known().sum() == 0:
+            return self
+        optimiser = torch.optim.LBFGS(self.log.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            self._factor = None
+            value = -self.log_marginal_likelihood() - self._log_prior()
+            value.backward()
+            return value
+
+        self._factor = None
+        optimiser.step(loss)
+        self._factor = None
+        return self.requires_grad_(requires_grad=False)
+
+    def log_marginal_likelihood(self) -> Tensor:
+        """Log probability of the data conditioned on, summed over the outputs."""
+        factor, _ = self._cholesky()
+        known = self._known()
+        residual = self._residual()
+        white = torch.linalg.solve_triangular(factor, residual.unsqueeze(-1), upper=False).squeeze(-1)
+        log_det = factor.diagonal(dim1=-2, dim2=-1).log().mul(known).sum()
+        return -0.5 * white.square().sum() - log_det - 0.5 * known.sum() * math.log(2 * math.pi)
+
+    def hyperparameters(self) -> dict[str, list[float]]:
+        """Scale, weight, length and noise of each output, in the units of the outputs."""
+        return {name: value.detach().exp().tolist() for name, value in self.log.items()}
+
+    @property
+    def _feature_count(self) -> int:
+        return self.ensemble.members * 32
+
+    def _value(self, name: str, output_indices: list[int] | None) -> Tensor:
+        value = self.log[name].exp()
+        return value if output_indices is None else value[output_indices]
+
+    def _covariance(self, a: Points, b: Points, output_indices: list[int] | None = None) -> Tensor:
+        """Prior covariance of the latent functions, ``b x m x n x n'``."""
+        outputs = slice(None) if output_indices is None else output_indices
+        scale = self._value("scale", output_indices)[:, None, None]
+        weight = self._value("weight", output_indices)[:, None, None]
+        members = a.deviations[..., outputs, :, :] @ b.deviations[..., outputs, :, :].mT
+        length = self._value("length", output_indices)[:, None, None]
+        distance = _distance(a.features, b.features).unsqueeze(-3) / length
+        return scale.square() * members + weight.square() * _matern(distance)
+
+    def _variance(self, a: Points, output_indices: list[int] | None) -> Tensor:
+        outputs = slice(None) if output_indices is None else output_indices
+        scale = self._value("scale", output_indices)[:, None]
+        weight = self._value("weight", output_indices)[:, None]
+        return scale.square() * a.deviations[..., outputs, :, :].square().sum(-1) + weight.square()
+
+    def _known(self) -> Tensor:
+        return torch.isfinite(self._y).double()
+
+    def _residual(self) -> Tensor:
+        return torch.where(torch.isfinite(self._y), self._y - self._train.mean, torch.zeros_like(self._y))
+
+    def _cholesky(self) -> tuple[Tensor, Tensor]:
+        known = self._known()
+        own = self._value("noise", None).square()[:, None]
+        noise = torch.where(torch.isfinite(self._own_noise), self._own_noise, own)
+        prior = self._covariance(self._train, self._train) * known.unsqueeze(-1) * known.unsqueeze(-2)
+        diagonal = torch.where(known > 0, noise, torch.ones_like(noise))
+        factor = torch.linalg.cholesky(prior + torch.diag_embed(diagonal))
+        alpha = torch.cholesky_solve(self._residual().unsqueeze(-1), factor).squeeze(-1)
+        return factor, alpha
+
+    def _solved(self) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.log.parameters()):
+            return self._cholesky()
+        if self._factor is None:
+            self._factor = self._cholesky()
+        return self._factor
+
+    def _log_prior(self) -> Tensor:
+        return sum(
+            (
+                -0.5 * ((self.log[name] - self._prior[name]) / width).square().sum()
+                for name, width in _PRIOR_WIDTH.items()
+            ),
+            start=torch.zeros((), dtype=torch.float64),
+        )
+
+
+_PRIOR_WIDTH = {"scale": 0.5, "weight": 0.7, "length": 0.5, "noise": 0.5}
+"""Standard deviations of the normal priors on the logarithms of the hyperparameters."""
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distances, ``... x n x n'``, with a finite derivative where two points coincide."""
+    squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1, keepdim=True).mT - 2 * a @ b.mT
+    return squares.clamp_min(1e-12).sqrt()
+
+
+def _matern(distance: Tensor) -> Tensor:
+    """Matern kernel of smoothness 5/2 (Rasmussen and Williams, Gaussian Processes, MIT Press 2006, eq. 4.17)."""
+    r = math.sqrt(5) * distance
+    return (1 + r + r.square() / 3) * torch.exp(-r)
