@@ -1,0 +1,86 @@
+"""Readers of measurement files, one module per format; the content decides which one is used.
+
+To add a format: write a module with a :class:`~campaigns.readers.recording.Reader` and name it in
+:func:`all_readers`; ``tests/contracts.py`` checks that it behaves like the others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from campaigns.measurement import RuleBroken
+from campaigns.readers.recording import Reader, ReadOptions, Recording, open_head
+from drxnet.progress import Progress, silent
+
+
+def all_readers() -> tuple[Reader, ...]:
+    """Every reader, in the order in which they are asked."""
+    from campaigns.readers import (
+        arbin_res,
+        arbin_text,
+        bdf,
+        biologic_mpr,
+        biologic_text,
+        digitised,
+        drxtd,
+        landt,
+        maccor,
+        neware_binary,
+        neware_text,
+        other_text,
+        spreadsheet,
+        summary,
+    )
+
+    modules = (
+        biologic_mpr,
+        arbin_res,
+        neware_binary,
+        spreadsheet,
+        drxtd,
+        summary,
+        biologic_text,
+        maccor,
+        neware_text,
+        landt,
+        arbin_text,
+        bdf,
+        other_text,
+        digitised,
+    )
+    return tuple(reader for module in modules for reader in module.READERS)
+
+
+def choose(path: Path) -> Reader:
+    """The reader for a file.
+
+    Raises:
+        RuleBroken: E9 where none recognises it.
+    """
+    head = open_head(path)
+    for reader in all_readers():
+        if reader.recognises(head):
+            return reader
+    if path.suffix.lower() == ".mps":
+        raise RuleBroken("E9", f"{path.name}: EC-Lab settings hold no measurement; give the .mpr or .mpt beside it.")
+    names = ", ".join(dict.fromkeys(reader.name for reader in all_readers()))
+    raise RuleBroken(
+        "E9",
+        f"{path.name}: no reader recognises it. Known: {names}. A text export needs a header line that names "
+        "time, voltage and current.",
+    )
+
+
+def read(path: str | Path, options: ReadOptions | None = None, progress: Progress = silent) -> tuple[str, Recording]:
+    """Read a file.
+
+    Returns:
+        The name of its format, and what it holds.
+
+    Raises:
+        RuleBroken: E8 or E9, where it cannot be read without guessing.
+        MissingExtra: a BioLogic .mpr without the extra that reads it.
+    """
+    path = Path(path)
+    reader = choose(path)
+    return reader.name, reader.read(open_head(path), options or ReadOptions(), progress)

@@ -1,0 +1,40 @@
+"""Any other text table whose header names time, voltage and current with their units."""
+
+from __future__ import annotations
+
+from campaigns.readers import arbin_text, bdf, biologic_text, landt, maccor, neware_text
+from campaigns.readers.delimited import TextFormat
+from campaigns.readers.recording import Head
+from campaigns.readers.table import Header, Vocabulary
+
+_BY_LATER_WINS: Vocabulary = {
+    **biologic_text.COLUMNS,
+    **landt.COLUMNS,
+    **bdf.COLUMNS,
+    **neware_text.COLUMNS,
+    **maccor.COLUMNS,
+    **arbin_text.COLUMNS,
+}
+COLUMNS: Vocabulary = {
+    **{stem: (quantity, unit) for stem, (quantity, unit) in _BY_LATER_WINS.items() if stem != "i"},
+    "time": ("time", "s"),
+    "elapsedtime": ("time", "s"),
+    "runtime": ("time", "s"),
+    "t": ("time", "s"),
+    "potential": ("voltage", "V"),
+    "u": ("voltage", "V"),
+    "v": ("voltage", "V"),
+    "e": ("voltage", "V"),
+    "cellvoltage": ("voltage", "V"),
+    "i": ("current", "mA"),
+    "command": ("state", ""),
+    "linetype": ("state", ""),
+    "line": ("record", ""),
+}
+
+
+def _any(head: Head, header: Header) -> bool:
+    return True
+
+
+READERS = (TextFormat("text table", COLUMNS, _any).reader(),)

@@ -1,0 +1,122 @@
+"""A table of capacities without profiles: composition, current, window, cycle, capacity."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+
+import numpy as np
+import pandas as pd
+
+from campaigns.measurement import RuleBroken
+from campaigns.readers.recording import Head, Reader, ReadOptions, SummaryRow, SummaryTable, whole_content
+from campaigns.readers.table import split_header, split_line
+from drxnet.progress import Progress
+
+NAME = "summary table"
+COLUMNS = {
+    "composition": "composition",
+    "formula": "composition",
+    "compound": "composition",
+    "currentmag": "current",
+    "current": "current",
+    "currentdensity": "current",
+    "ratemag": "current",
+    "rate": "current",
+    "vlow": "v_low",
+    "vmin": "v_low",
+    "lowvoltage": "v_low",
+    "lowercutoff": "v_low",
+    "vhigh": "v_high",
+    "vmax": "v_high",
+    "highvoltage": "v_high",
+    "uppercutoff": "v_high",
+    "window": "window",
+    "voltagewindow": "window",
+    "cycle": "cycle",
+    "cyclenumber": "cycle",
+    "capacitymahg": "capacity",
+    "dischargecapacitymahg": "capacity",
+    "specificcapacity": "capacity",
+    "dischargecapacity": "capacity",
+    "capacity": "capacity",
+    "q": "capacity",
+    "q1": "capacity",
+}
+"""Header stem -> what the column holds."""
+
+_WINDOW = re.compile(r"^\s*([\d.,]+)\s*V?\s*(?:-|–|to|;|/)\s*([\d.,]+)\s*V?\s*$", re.IGNORECASE)
+
+
+def _columns(head: Head, line: str) -> tuple[str, dict[str, int]] | None:
+    for separator in ("\t", ";", ","):
+        found: dict[str, int] = {}
+        for i, cell in enumerate(split_line(line, separator)):
+            plain = re.sub(r"[^a-z0-9]", "", cell.lower())
+            meaning = COLUMNS.get(plain) or COLUMNS.get(split_header(cell)[0])
+            if meaning and meaning not in found:
+                found[meaning] = i
+        if {"composition", "capacity"} <= found.keys():
+            return separator, found
+    return None
+
+
+def _is_summary(head: Head) -> bool:
+    return head.is_text and bool(_columns(head, head.lines[0].lstrip("\ufeff")))
+
+
+def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
+    layout = _columns(head, head.lines[0].lstrip("\ufeff"))
+    assert layout is not None  # noqa: S101 - recognised before
+    separator, columns = layout
+    name = head.path.name
+    try:
+        table = pd.read_csv(
+            io.StringIO(whole_content(head).decode(head.encoding, errors="replace")),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            index_col=False,
+            skipinitialspace=True,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise RuleBroken("E9", f"{name}: rows do not match the header ({str(error).strip()}).") from None
+    rows = []
+    for i, cells in enumerate(table.to_numpy(str)):
+        line = i + 2
+        if not any(cell.strip() for cell in cells):
+            continue
+        values = {meaning: str(cells[at]).strip() for meaning, at in columns.items() if at < len(cells)}
+        v_low, v_high = (_number(name, line, key, values.get(key, "")) for key in ("v_low", "v_high"))
+        if values.get("window"):
+            found = _WINDOW.match(values["window"])
+            if found is None:
+                raise RuleBroken("E9", f"{name}, row {line}: the window must read like 1.5-4.8. Got {values['window']!r}.")
+            v_low, v_high = (_number(name, line, "window", text) for text in found.groups())
+        capacity = _number(name, line, "capacity", values["capacity"])
+        cycle = _number(name, line, "cycle", values.get("cycle", "")) or 1.0
+        if capacity is None:
+            raise RuleBroken("E9", f"{name}, row {line}: the capacity is missing.")
+        if cycle != int(cycle) or cycle < 1:
+            raise RuleBroken("E9", f"{name}, row {line}: cycles are counted from 1. Got {cycle:g}.")
+        current = _number(name, line, "current", values.get("current", ""))
+        rows.append(SummaryRow(line, values["composition"] or None, current, v_low, v_high, int(cycle), capacity))
+    if not rows:
+        raise RuleBroken("E9", f"{name}: no rows below the header.")
+    return SummaryTable(NAME, tuple(rows))
+
+
+def _number(name: str, line: int, column: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(re.sub(r"\s*(?:m?a?h?/g|mah g-1|v)$", "", text.strip(), flags=re.IGNORECASE).replace(",", "."))
+    except ValueError:
+        raise RuleBroken("E9", f"{name}, row {line}: {column} must be a number. Got {text!r:.40}.") from None
+    if not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+        raise RuleBroken("E8", f"{name}, row {line}: {column} must be finite. Got {text!r:.40}.")
+    return value
+
+
+READERS = (Reader(NAME, _is_summary, _read, (".csv",)),)
