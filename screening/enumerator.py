@@ -1,0 +1,519 @@
+"""Score every candidate and keep the best: ranks go to the workers, top scores come back, rows never travel.
+
+Candidates are scored in batches of fixed rank boundaries and collected in shards, which are whole batches; what a shard
+gives is a function of its ranks alone. So a result does not depend on the number of workers, on their order, on how
+often one died, or on the length of the shards. Equal scores are ordered by rank.
+
+A run with a folder writes ``manifest.json`` and one file for each finished shard (temporary file, fsync, rename); the
+same call on the folder does the shards that are missing.
+
+Workers are processes of Ray core: tasks, or actors that hold a GPU each. ``workers=0`` runs the same code here. A local
+cluster is started for the call unless an address is given or set in ``RAY_ADDRESS``. On two machines::
+
+    ray start --head --port=6379                    # on the first
+    ray start --address=FIRST:6379                  # on the second
+    RAY_ADDRESS=FIRST:6379 drx-screen propose ...   # on the first
+
+Under SLURM, run the first line on one node and the second on the others with ``srun``, all inside one allocation.
+Every node needs the same installation, and the folder, if any, is written by the driver alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from drxnet.errors import ConfigurationError, UsageError
+from drxnet.progress import Progress, silent
+from screening.candidates import Candidates
+from screening.lattice import Lattice
+from screening.space import CandidateSpace
+
+log = logging.getLogger(__name__)
+
+BATCH = 8192
+"""Candidates scored in one call. Part of what a result depends on, in the last digits."""
+
+SHARD_SECONDS = 10.0
+"""Time one shard should take; a run loses at most the shards in flight when it is killed."""
+
+SMALLEST_SHARDS = 4
+"""Shards per worker, at least, so that all workers end together."""
+
+
+class Scorer(Protocol):
+    """What says how good candidates are. It is sent to the workers, so it must be picklable."""
+
+    fingerprint: str
+    """Changes with everything the scores depend on."""
+
+    def prepare(self) -> None:
+        """Load what is heavy. Called once in each process before the first :meth:`score`."""
+
+    def score(self, units: np.ndarray) -> np.ndarray:
+        """Scores of rows in units of 1/D, ``n``; higher is better, -inf rejects."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a run did."""
+
+    count: int
+    """Candidates there are."""
+
+    walked: int
+    """Candidates looked at."""
+
+    scored: int
+    """Of these, passed the filters and were scored."""
+
+    rejected: int
+    """Of these, given -inf (or no number) by the scorer."""
+
+    refused: Mapping[str, int]
+    """Refused by each filter, whatever the others do."""
+
+    shards: int
+    shards_done: int
+    shards_resumed: int
+    """Found finished in the folder."""
+
+    seconds: float
+    """Wall time of this call."""
+
+    worker_seconds: float
+    """Time spent in shards, over all workers and calls."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every candidate was looked at."""
+        return self.shards_done == self.shards
+
+    @property
+    def candidates_per_worker_second(self) -> float:
+        """Candidates looked at per second of one worker."""
+        return self.walked / self.worker_seconds if self.worker_seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """The best candidates of a run, the best first."""
+
+    ranks: np.ndarray
+    """``k``"""
+
+    scores: np.ndarray
+    """``k``, descending; equal scores by ascending rank."""
+
+    units: np.ndarray
+    """Rows in units of 1/D, ``k x columns``."""
+
+    statistics: Statistics
+
+
+@dataclass
+class _Part:
+    """What a range of ranks gave."""
+
+    start: int
+    stop: int
+    ranks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    scored: int = 0
+    rejected: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, ranks: np.ndarray, scores: np.ndarray, keep: int) -> None:
+        """Merge scored candidates, keeping the best."""
+        ranks, scores = np.concatenate([self.ranks, ranks]), np.concatenate([self.scores, scores])
+        if len(scores) > 4 * keep:  # cheaper than sorting everything
+            bound = np.partition(scores, len(scores) - keep)[len(scores) - keep]
+            ranks, scores = ranks[scores >= bound], scores[scores >= bound]
+        best = np.lexsort((ranks, -scores))[:keep]
+        self.ranks, self.scores = ranks[best], scores[best]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything a worker needs beside a range of ranks."""
+
+    candidates: Candidates
+    scorer: Scorer
+    keep: int
+    batch: int
+
+    @property
+    def key(self) -> str:
+        text = f"{self.candidates.fingerprint} {self.scorer.fingerprint} {self.keep} {self.batch}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def run(self, start: int, stop: int, watch: Callable[[int], None] = lambda done: None) -> _Part:
+        """Score one shard."""
+        begun = time.perf_counter()
+        part = _Part(start, stop)
+        for first, units in self.candidates.walk(start, stop, self.batch):
+            masks = self.candidates.refused(units)
+            kept = np.flatnonzero(~np.any([*masks.values(), np.zeros(len(units), bool)], axis=0))
+            for name, mask in masks.items():
+                part.refused[name] = part.refused.get(name, 0) + int(mask.sum())
+            if len(kept):
+                scores = self._score(np.ascontiguousarray(units[kept]))
+                good = scores > -np.inf
+                part.scored += len(kept)
+                part.rejected += int((~good).sum())
+                part.add(first + kept[good], scores[good], self.keep)
+            watch(first + len(units) - start)
+        part.seconds = time.perf_counter() - begun
+        return part
+
+    def _score(self, units: np.ndarray) -> np.ndarray:
+        scores = np.asarray(self.scorer.score(units), dtype=float)
+        if scores.shape != (len(units),):
+            raise UsageError(f"A scorer returns one score per row. Got shape {scores.shape} for {len(units)} rows.")
+        return np.where(np.isnan(scores), -np.inf, scores)
+
+
+def stream(
+    space: CandidateSpace | Candidates,
+    scorer: Scorer,
+    *,
+    keep: int = 1000,
+    workers: int | None = 0,
+    gpus_per_worker: float = 0.0,
+    batch: int = BATCH,
+    shard: int | None = None,
+    folder: str | Path | None = None,
+    time_limit_s: float | None = None,
+    ray_address: str | None = None,
+    progress: Progress = silent,
+) -> Shortlist:
+    """Score every candidate that passes the filters and return the best.
+
+    Args:
+        space: a space, or candidates of any kind.
+        scorer: says how good they are.
+        keep: how many to return.
+        workers: processes; 0 for this one alone, null for one per CPU (or GPU share) of the cluster.
+        gpus_per_worker: share of a GPU that each worker holds; above 0, workers are actors.
+        batch: candidates per call of the scorer.
+        shard: candidates per shard, rounded up to whole batches; by default what takes about
+            :data:`SHARD_SECONDS`, from a measurement.
+        folder: where finished shards are kept, so that a killed run can go on; it belongs to one job.
+        time_limit_s: no shard is begun after this many seconds.
+        ray_address: of a running Ray cluster; by default ``RAY_ADDRESS``, else a local one for this call.
+        progress: called with candidates done and in all.
+
+    Raises:
+        ConfigurationError: the folder belongs to another job (the message says what differs).
+        UsageError: a setting out of range, or Ray cannot be reached.
+    """
+    if keep < 1 or batch < 1 or (workers is not None and workers < 0) or (shard is not None and shard < 1):
+        raise UsageError(
+            "keep, batch and shard are at least 1, workers at least 0. "
+            f"Got keep {keep}, batch {batch}, shard {shard}, workers {workers}."
+        )
+    begun = time.monotonic()
+    deadline = None if time_limit_s is None else begun + time_limit_s
+    candidates = Lattice(space) if isinstance(space, CandidateSpace) else space
+    job = _Job(candidates, scorer, keep, batch)
+    store = _Store(Path(folder), job) if folder is not None else None
+    length = (store.shard if store else None) or _shard_length(job, shard, workers, time_limit_s, gpus_per_worker)
+    shards = [(a, min(a + length, candidates.count)) for a in range(0, candidates.count, length)]
+    done = store.open(length, shards) if store else {}
+    resumed = len(done)
+    finished = sum(part.stop - part.start for part in done.values())
+    progress(finished, candidates.count)
+    missing = [s for s in shards if s[0] not in done]
+
+    def watch(here: int) -> None:
+        progress(finished + here, candidates.count)
+
+    if workers == 0:
+        parts = _here(job, missing, deadline, watch)
+    else:
+        parts = _on_ray(job, missing, deadline, workers, gpus_per_worker, ray_address)
+    for part in parts:
+        if store:
+            store.save(part)
+        done[part.start] = part
+        finished += part.stop - part.start
+        progress(finished, candidates.count)
+    return _merged(job, done, shards, resumed, time.monotonic() - begun)
+
+
+def speed(candidates: Candidates, scorer: Scorer, *, batch: int = BATCH, seconds: float = 1.0) -> float:
+    """Measure how many candidates per second one process walks, filters and scores.
+
+    Args:
+        candidates: of the run.
+        scorer: of the run.
+        batch: candidates per call.
+        seconds: how long to measure, at least one batch after one to warm up.
+    """
+    job = _Job(candidates, scorer, 1, min(batch, candidates.count))
+    scorer.prepare()
+    starts = np.random.default_rng(0).integers(0, max(1, candidates.count // job.batch), 1000) * job.batch
+    job.run(0, min(64, candidates.count))
+    walked, begun = 0, time.perf_counter()
+    for start in starts.tolist():
+        stop = min(start + job.batch, candidates.count)
+        job.run(start, stop)
+        walked += stop - start
+        if time.perf_counter() - begun > seconds:
+            break
+    return walked / (time.perf_counter() - begun)
+
+
+def _shard_length(
+    job: _Job, asked: int | None, workers: int | None, time_limit_s: float | None, gpus_per_worker: float
+) -> int:
+    """Candidates per shard, whole batches."""
+    if asked is None:
+        pool = max(1, workers if workers is not None else os.cpu_count() or 1)
+        fair = -(-job.candidates.count // (pool * SMALLEST_SHARDS))
+        target = SHARD_SECONDS if time_limit_s is None else min(SHARD_SECONDS, max(0.2, time_limit_s / 10))
+        if job.candidates.count <= job.batch * pool:
+            asked = job.batch
+        elif gpus_per_worker > 0:  # the driver may have no GPU to measure with
+            asked = min(fair, 64 * job.batch)
+        else:
+            rate = speed(job.candidates, job.scorer, batch=job.batch, seconds=0.5)
+            log.info("measured %.3g candidates/s in one process", rate)
+            asked = min(fair, max(1, int(rate * target)))
+    return -(-asked // job.batch) * job.batch
+
+
+def _merged(
+    job: _Job, done: Mapping[int, _Part], shards: list[tuple[int, int]], resumed: int, seconds: float
+) -> Shortlist:
+    best = _Part(0, job.candidates.count)
+    for start in sorted(done):
+        best.add(done[start].ranks, done[start].scores, job.keep)
+    parts = list(done.values())
+    names = {name for part in parts for name in part.refused}
+    statistics = Statistics(
+        count=job.candidates.count,
+        walked=sum(p.stop - p.start for p in parts),
+        scored=sum(p.scored for p in parts),
+        rejected=sum(p.rejected for p in parts),
+        refused={name: sum(p.refused.get(name, 0) for p in parts) for name in sorted(names)},
+        shards=len(shards),
+        shards_done=len(done),
+        shards_resumed=resumed,
+        seconds=seconds,
+        worker_seconds=sum(p.seconds for p in parts),
+    )
+    return Shortlist(best.ranks, best.scores, job.candidates.unrank(best.ranks), statistics)
+
+
+# -- where shards run ------------------------------------------------------------------------------------
+
+
+def _here(
+    job: _Job, shards: list[tuple[int, int]], deadline: float | None, watch: Callable[[int], None]
+) -> Iterator[_Part]:
+    job.scorer.prepare()
+    for start, stop in shards:
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        yield job.run(start, stop, watch)
+
+
+class _Runner:
+    """A worker process: prepares the scorer once, then runs shards."""
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+        job.scorer.prepare()
+
+    def run(self, start: int, stop: int) -> _Part:
+        return self.job.run(start, stop)
+
+
+_runners: dict[str, _Runner] = {}
+"""The runner of this worker process, by job; a task finds here what an earlier one prepared."""
+
+
+def _run(key: str, job: _Job, start: int, stop: int) -> _Part:
+    if key not in _runners:
+        _runners.clear()
+        _runners[key] = _Runner(job)
+    return _runners[key].run(start, stop)
+
+
+def _on_ray(
+    job: _Job,
+    shards: list[tuple[int, int]],
+    deadline: float | None,
+    workers: int | None,
+    gpus_per_worker: float,
+    address: str | None,
+) -> Iterator[_Part]:
+    """Yield finished shards, two per worker in flight; what a dead worker or node held is run again."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    if not shards:
+        return
+    with _cluster(address, workers):
+        resource, share = ("GPU", gpus_per_worker) if gpus_per_worker > 0 else ("CPU", 1.0)
+        available = int(ray.cluster_resources().get(resource, 0) / share)
+        if available == 0:
+            raise UsageError(f"The Ray cluster has no {resource}. Add a node, or run with workers=0.")
+        pool = min(available, len(shards)) if workers is None else min(workers, len(shards))
+        submit = _submitter(job, pool, gpus_per_worker)
+        queue = iter(shards)
+        pending: set[Any] = set()
+
+        def fill() -> None:
+            while len(pending) < 2 * pool and (deadline is None or time.monotonic() < deadline):
+                following = next(queue, None)
+                if following is None:
+                    return
+                pending.add(submit(*following))
+
+        try:
+            fill()
+            while pending:
+                ready, _ = ray.wait(list(pending), num_returns=1)
+                for reference in ready:
+                    pending.discard(reference)
+                    yield ray.get(reference)
+                fill()
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            raise cause from None
+        finally:
+            for reference in pending:
+                ray.cancel(reference, force=gpus_per_worker == 0)
+
+
+def _submitter(job: _Job, pool: int, gpus_per_worker: float) -> Callable[[int, int], Any]:
+    """Return what sends one shard to a worker and returns the reference to its part."""
+    import ray
+
+    if gpus_per_worker > 0:
+        actor: Any = ray.remote(num_gpus=gpus_per_worker, max_restarts=-1, max_task_retries=-1)(_Runner)
+        actors = [actor.remote(job) for _ in range(pool)]
+        turn = iter(range(1 << 62))
+        return lambda start, stop: actors[next(turn) % pool].run.remote(start, stop)
+    task = ray.remote(num_cpus=1, max_retries=-1)(_run)
+    sent = ray.put(job)
+    return lambda start, stop: task.remote(job.key, sent, start, stop)
+
+
+@contextmanager
+def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
+    """Join the Ray cluster at an address, or the one already joined; else start a local one for as long as it is used.
+
+    Raises:
+        UsageError: no cluster answers there.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        settings["address"] = address
+    else:
+        settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    try:
+        ray.init(**settings)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"at {address}" if address else "on this machine"
+        raise UsageError(f"No Ray cluster {where} ({error}). Give another address, or run with workers=0.") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+# -- what is kept on disk --------------------------------------------------------------------------------
+
+
+class _Store:
+    """Folder of one job: a manifest, and a file for each finished shard."""
+
+    def __init__(self, folder: Path, job: _Job) -> None:
+        self.folder = folder
+        self.job = job
+        self.manifest = folder / "manifest.json"
+        self.shard: int | None = None
+        if self.manifest.exists():
+            found = json.loads(self.manifest.read_text(encoding="utf-8"))
+            different = [k for k, v in self._identity().items() if found.get(k) != v]
+            if different:
+                told = "; ".join(f"{k} was {found.get(k)}, is {self._identity()[k]}" for k in different)
+                raise ConfigurationError(f"{folder} holds another job: {told}. Take a new folder, or delete this one.")
+            self.shard = int(found["shard"])
+
+    def _identity(self) -> dict[str, Any]:
+        candidates = self.job.candidates
+        return {
+            "version": 1,
+            "candidates": candidates.fingerprint,
+            "filters": json.loads(candidates.filters.model_dump_json()),
+            "columns": list(candidates.columns),
+            "denominator": candidates.denominator,
+            "count": candidates.count,
+            "scorer": self.job.scorer.fingerprint,
+            "keep": self.job.keep,
+            "batch": self.job.batch,
+        }
+
+    def open(self, shard: int, shards: list[tuple[int, int]]) -> dict[int, _Part]:
+        """Write the manifest, or read the shards that are finished."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.shard is None:
+            text = json.dumps({**self._identity(), "shard": shard}, indent=1)
+            _write(self.manifest, text.encode())
+            return {}
+        return {start: part for start, stop in shards if (part := self._load(start, stop)) is not None}
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"shard-{start:016d}.json"
+
+    def save(self, part: _Part) -> None:
+        """Keep a finished shard."""
+        values = {**asdict(part), "ranks": part.ranks.tolist(), "scores": [float.hex(s) for s in part.scores.tolist()]}
+        _write(self._path(part.start), json.dumps(values).encode())
+
+    def _load(self, start: int, stop: int) -> _Part | None:
+        path = self._path(start)
+        if not path.exists():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            ranks = np.array(values.pop("ranks"), dtype=np.int64)
+            scores = np.array([float.fromhex(s) for s in values.pop("scores")])
+            part = _Part(**values, ranks=ranks, scores=scores)
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged (%s); its shard is run again", path, error)
+            return None
+        return part if part.stop == stop else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
