@@ -13,7 +13,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,7 +225,7 @@ class Recipe:
 @cache
 def shipped_precursors() -> tuple[Precursor, ...]:
     """Precursors that come with the package; prices are planning estimates with their basis beside them."""
-    return read_precursors(Path(str(files("campaigns") / "data" / "precursors.csv")))
+    return read_precursors(Path(__file__).parent / "data" / "precursors.csv")
 
 
 def read_precursors(path: Path) -> tuple[Precursor, ...]:

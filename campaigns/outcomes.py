@@ -1,0 +1,323 @@
+"""What came back for each proposal, beside what was predicted: the numbers behind the report.
+
+Conditions are never mixed: a capacity counts for the low or the high rate only when cycle and window agree and the
+current lies within 10 % of the campaign's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from campaigns.records import Measurement, Proposal, Snapshot, State
+from drxnet.composition import Composition
+from drxnet.discharge import CyclingConditions
+from screening.objectives import RETENTION_LIMITS, Conditions
+
+CURRENT_TOLERANCE = 0.10
+VOLTAGE_TOLERANCE_V = 0.05
+
+QuantityOfOutcome = Literal["rate_retention", "capacity_low_mah_g", "capacity_high_mah_g"]
+QUANTITIES: tuple[QuantityOfOutcome, ...] = ("rate_retention", "capacity_low_mah_g", "capacity_high_mah_g")
+
+
+def same_conditions(came: CyclingConditions, wanted: CyclingConditions) -> bool:
+    """Whether a discharge counts as one under the conditions that were asked for."""
+    return (
+        came.cycle == wanted.cycle
+        and abs(came.current_ma_g / wanted.current_ma_g - 1) <= CURRENT_TOLERANCE
+        and abs(came.v_low - wanted.v_low) <= VOLTAGE_TOLERANCE_V
+        and abs(came.v_high - wanted.v_high) <= VOLTAGE_TOLERANCE_V
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its spread."""
+
+    mean: float
+    spread: float | None
+    """Standard deviation; None where it is not known (one cell without an uncertainty)."""
+
+    count: int = 1
+    """Cells behind it; 0 for a prediction."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One proposal, what was predicted for it and what its cells gave."""
+
+    proposal: Proposal
+    capacity_low_mah_g: Estimate | None
+    capacity_high_mah_g: Estimate | None
+    missing: tuple[str, ...]
+    """Conditions that no cell was measured under, in words; empty once the retention is measured."""
+
+    @property
+    def rate_retention(self) -> Estimate | None:
+        """Measured retention: ratio of the means over cells; None until both rates are in."""
+        low, high = self.capacity_low_mah_g, self.capacity_high_mah_g
+        if low is None or high is None or low.mean <= 0:
+            return None
+        ratio = high.mean / low.mean
+        spread = None
+        if low.spread is not None and high.spread is not None and high.mean > 0:
+            spread = ratio * math.hypot(low.spread / low.mean, high.spread / high.mean)
+        return Estimate(float(np.clip(ratio, *RETENTION_LIMITS)), spread, min(low.count, high.count))
+
+    @property
+    def half_measured(self) -> bool:
+        """Whether one of the two rates is in and the other is not."""
+        return len(self.missing) == 1
+
+    def measured(self, quantity: QuantityOfOutcome) -> Estimate | None:
+        """Measured value of a quantity."""
+        estimate: Estimate | None = getattr(self, quantity)
+        return estimate
+
+    def predicted(self, quantity: QuantityOfOutcome) -> Estimate | None:
+        """Value predicted when it was proposed, before any cell of it existed."""
+        prediction = self.proposal.prediction
+        if prediction is None:
+            return None
+        return Estimate(getattr(prediction, f"{quantity}_mean"), getattr(prediction, f"{quantity}_std"), 0)
+
+    @property
+    def ranking(self) -> float:
+        """Value that the table is ordered by: the measured retention, or the lower bound of the predicted one."""
+        if self.rate_retention is not None:
+            return self.rate_retention.mean
+        return self.proposal.prediction.rate_retention_lower if self.proposal.prediction else -math.inf
+
+
+def outcomes_of(snapshot: Snapshot, conditions: Conditions) -> tuple[Outcome, ...]:
+    """Outcome of every proposal, in the order in which they were made."""
+    cells: dict[str, list[Measurement]] = {}
+    for measurement in snapshot.valid:
+        cells.setdefault(measurement.proposal_id, []).append(measurement)
+    wanted = {"low": conditions.low, "high": conditions.high}
+    outcomes = []
+    for proposal in snapshot.proposals:
+        mine = cells.get(proposal.proposal_id, [])
+        at = {
+            rate: _over_cells([m for m in mine if same_conditions(m.conditions, asked)])
+            for rate, asked in wanted.items()
+        }
+        missing = tuple(f"{wanted[rate].current_ma_g:g} mA/g" for rate, estimate in at.items() if estimate is None)
+        outcomes.append(Outcome(proposal, at["low"], at["high"], missing))
+    return tuple(outcomes)
+
+
+def _over_cells(measurements: Sequence[Measurement]) -> Estimate | None:
+    """Mean over cells and their sample standard deviation; of one cell, its stated uncertainty."""
+    if not measurements:
+        return None
+    values = [m.capacity_mah_g for m in measurements]
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else measurements[0].sigma_mah_g
+    return Estimate(float(np.mean(values)), spread, len(values))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Predicted against measured, one entry per proposal that has both."""
+
+    quantity: QuantityOfOutcome
+    outcomes: tuple[Outcome, ...]
+    predicted: np.ndarray
+    predicted_std: np.ndarray
+    measured: np.ndarray
+    measured_std: np.ndarray
+    """NaN where it is not known."""
+
+    @property
+    def mean_absolute_error(self) -> float:
+        """Mean of ``|predicted - measured|``."""
+        return float(np.abs(self.predicted - self.measured).mean())
+
+    def within(self, spreads: float) -> int:
+        """How many measured values lie within so many predicted standard deviations."""
+        return int((np.abs(self.measured - self.predicted) <= spreads * self.predicted_std).sum())
+
+
+def compare(outcomes: Sequence[Outcome], quantity: QuantityOfOutcome) -> Comparison:
+    """Set what was predicted at the time of proposing against what the cells gave."""
+    both = [
+        (o, p, m)
+        for o in outcomes
+        for p, m in [(o.predicted(quantity), o.measured(quantity))]
+        if p is not None and m is not None
+    ]
+    return Comparison(
+        quantity,
+        tuple(o for o, _, _ in both),
+        np.array([p.mean for _, p, _ in both]),
+        np.array([p.spread or 0.0 for _, p, _ in both]),
+        np.array([m.mean for _, _, m in both]),
+        np.array([np.nan if m.spread is None else m.spread for _, _, m in both]),
+    )
+
+
+def coverage(comparisons: Sequence[Comparison], levels: np.ndarray) -> np.ndarray:
+    """Fraction of measured values inside the central predicted interval of each nominal level.
+
+    The intervals are those of a normal distribution; quantities are pooled. NaN where nothing was measured.
+
+    Args:
+        comparisons: of one or more quantities.
+        levels: nominal probabilities in (0, 1), ``levels``.
+    """
+    from scipy.stats import norm
+
+    deviations = [
+        np.abs(c.measured - c.predicted) / np.maximum(c.predicted_std, 1e-12) for c in comparisons if len(c.measured)
+    ]
+    if not deviations:
+        return np.full(len(levels), np.nan)
+    half_widths = norm.ppf(0.5 + np.asarray(levels) / 2)
+    return (np.concatenate(deviations)[None, :] <= half_widths[:, None]).mean(1)
+
+
+def best_so_far(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> list[Outcome | None]:
+    """Best measured retention among proposals up to each round; what the lab brought counts from the start."""
+    best: Outcome | None = None
+    by_round: dict[int, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_round.setdefault(outcome.proposal.round or 0, []).append(outcome)
+    trail: list[Outcome | None] = []
+    last = -1
+    for number in rounds:
+        for earlier in range(last + 1, number + 1):
+            for outcome in by_round.get(earlier, []):
+                if outcome.rate_retention and (best is None or outcome.ranking > best.ranking):
+                    best = outcome
+        last = number
+        trail.append(best)
+    return trail
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Capacity at the low rate against retention, ``n x 2``, with the outcomes the rows stand for."""
+
+    measured: tuple[Outcome, ...]
+    measured_points: np.ndarray
+    waiting: tuple[Outcome, ...]
+    waiting_points: np.ndarray
+    """Predicted, for what is not measured at both rates."""
+
+
+def trade_off(outcomes: Sequence[Outcome]) -> TradeOff:
+    """Points of the two things one wants at once, measured and predicted apart."""
+    measured, came, waiting, expected = [], [], [], []
+    for outcome in outcomes:
+        retention, low, prediction = outcome.rate_retention, outcome.capacity_low_mah_g, outcome.proposal.prediction
+        if retention is not None and low is not None:
+            measured.append(outcome)
+            came.append((low.mean, retention.mean))
+        elif prediction is not None:
+            waiting.append(outcome)
+            expected.append((prediction.capacity_low_mah_g_mean, prediction.rate_retention_mean))
+    return TradeOff(tuple(measured), np.array(came).reshape(-1, 2), tuple(waiting), np.array(expected).reshape(-1, 2))
+
+
+def pareto_front(points: np.ndarray) -> np.ndarray:
+    """Indices of the points that no other point equals or beats in both coordinates, by rising first coordinate.
+
+    Args:
+        points: ``n x 2``, more is better in both.
+    """
+    order = np.lexsort((-points[:, 1], -points[:, 0]))
+    front, top = [], -math.inf
+    for i in order:
+        if points[i, 1] > top:
+            front.append(i)
+            top = points[i, 1]
+    return np.array(front[::-1], dtype=int)
+
+
+@dataclass(frozen=True)
+class CompositionMap:
+    """Compositions in the plane of their two largest principal components."""
+
+    positions: np.ndarray
+    """``n x 2``."""
+
+    elements: tuple[str, ...]
+    loadings: np.ndarray
+    """Direction of each element in the plane, ``elements x 2``."""
+
+    explained: tuple[float, float]
+    """Share of the variance along each axis."""
+
+
+def composition_map(compositions: Sequence[str]) -> CompositionMap:
+    """Lay compositions out so that what was made alike lies together.
+
+    Principal components of the amounts per formula unit, oxygen left out; signs are fixed so that the largest loading
+    of each axis is positive.
+    """
+    parsed = [Composition.parse(c) for c in compositions]
+    elements = tuple(dict.fromkeys(s for c in parsed for s in c.amounts() if s != "O"))
+    amounts = np.array([[c.amounts().get(s, 0.0) for s in elements] for c in parsed])
+    centred = amounts - amounts.mean(0)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    axes = np.vstack([axes, np.zeros((max(0, 2 - len(axes)), len(elements)))])[:2]
+    sizes = np.append(sizes, [0.0, 0.0])
+    signs = np.sign(axes[np.arange(2), np.abs(axes).argmax(1)])
+    axes = axes * np.where(signs == 0, 1, signs)[:, None]
+    total = max(float((sizes**2).sum()), 1e-30)
+    return CompositionMap(
+        centred @ axes.T, elements, axes.T, (float(sizes[0] ** 2 / total), float(sizes[1] ** 2 / total))
+    )
+
+
+STATE_WORDS = {
+    State.PROPOSED: "proposed",
+    State.ACCEPTED: "being made",
+    State.MEASURED: "measured",
+    State.FAILED: "failed",
+    State.ABANDONED: "abandoned",
+}
+
+
+def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Conditions) -> str:
+    """One sentence that says where the campaign stands."""
+    rates = f"{conditions.high_current_ma_g:g} against {conditions.low_current_ma_g:g} mA/g"
+    waiting = len(snapshot.pending)
+    measured = [o for o in outcomes if o.rate_retention]
+    half = sum(o.half_measured for o in outcomes)
+    rounds = _counted(snapshot.round, "round")
+    wait = f"{_counted(waiting, 'composition')} {'waits' if waiting == 1 else 'wait'} for cells" if waiting else ""
+    if not outcomes:
+        return f"Campaign {snapshot.campaign} has not proposed anything yet."
+    if not measured:
+        best = max(outcomes, key=lambda o: o.ranking)
+        text = f"No retention is measured yet after {rounds}"
+        text += f" ({half} half-measured)" if half else ""
+        if best.proposal.prediction:
+            p = best.proposal.prediction
+            text += (
+                f"; the best proposal, {best.proposal.composition} ({best.proposal.proposal_id}), is predicted to keep "
+                f"{p.rate_retention_mean:.0%} ± {p.rate_retention_std:.0%} of its capacity at {rates}"
+            )
+        return f"{text}; {wait}." if wait else f"{text}."
+    best = max(measured, key=lambda o: o.ranking)
+    assert best.rate_retention is not None
+    low = best.capacity_low_mah_g
+    text = (
+        f"After {rounds} and {_counted(len(measured), 'measured composition')}, the best is "
+        f"{best.proposal.composition} ({best.proposal.proposal_id}), which keeps {best.rate_retention.mean:.0%} of its "
+        f"{low.mean if low else float('nan'):.0f} mAh/g at {rates}"
+    )
+    first = max((o.ranking for o in measured if (o.proposal.round or 0) <= 1), default=None)
+    if first is not None and snapshot.round > 1 and best.ranking > first:
+        text += f", {100 * (best.ranking - first):.0f} points more than the best of round 1"
+    return f"{text}; {wait}." if wait else f"{text}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
