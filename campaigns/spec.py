@@ -100,9 +100,6 @@ class CampaignSpec(_Frozen):
     space: str | Mapping[str, Any]
     """Name of a shipped space, a YAML or CSV file (relative to the campaign's YAML), or the keys of a space."""
 
-    filters: Mapping[str, Any] = Field(default_factory=dict)
-    """Thresholds of :mod:`screening.filters` that differ from its defaults; null switches one off."""
-
     model: str = "default"
     """Ensemble that the campaign starts with: a name or a folder."""
 

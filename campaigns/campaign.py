@@ -1,0 +1,284 @@
+"""A campaign: its folder, its specification and its ledger, and what can be asked of them from Python."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from campaigns.ledger import Ledger, NewModel
+from campaigns.records import ModelRecord, Proposal, Snapshot
+from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
+from drxnet.checkpoint import find_model, read_card, write_durably
+from drxnet.errors import CheckpointError, ConfigurationError
+from drxnet.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from drxnet.ensemble import Ensemble
+
+_log = logging.getLogger(__name__)
+
+
+class Campaign:
+    """One search with one laboratory. All state lives in the ledger; two objects on one campaign see the same."""
+
+    def __init__(self, spec: CampaignSpec, folder: Path, ledger: Ledger) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.ledger = ledger
+
+    @classmethod
+    def open(cls, source: str | Path, *, command: str = "python") -> Campaign:
+        """Open a campaign; the first use of a YAML or of a shipped campaign starts it in the folder ``./NAME``.
+
+        Args:
+            source: a campaign's folder, a YAML file, or the name of a shipped campaign.
+            command: what the event log says was run.
+
+        Raises:
+            ConfigurationError: no such campaign, or its YAML is wrong.
+            LedgerError: its ledger cannot be used.
+        """
+        path = find_spec(source)
+        if path.name == FILE_NAME:
+            return cls._started(path.parent, command)
+        folder = Path.cwd() / read_spec(path).name
+        if (folder / FILE_NAME).is_file():
+            _refuse_if_changed(path, folder)
+            return cls._started(folder, command)
+        return cls.start(folder, path, command=command)
+
+    @classmethod
+    def start(cls, folder: str | Path, template: str | Path, *, command: str = "python") -> Campaign:
+        """Start a campaign in a new folder: its YAML, its ledger and a copy of its first model.
+
+        Args:
+            folder: to create; its name is the campaign's name.
+            template: a shipped campaign, a YAML file or another campaign's folder.
+            command: what the event log says was run.
+
+        Raises:
+            ConfigurationError: the folder holds a campaign already, or the template is wrong.
+        """
+        folder = Path(folder)
+        if (folder / FILE_NAME).exists():
+            raise ConfigurationError(f"{folder}: holds a campaign already. Choose another name, or use it as it is.")
+        path = find_spec(template)
+        spec = read_spec(path)
+        find_model(_model_path(spec))
+        _write_template(path, spec, folder)
+        return cls._started(folder, command)
+
+    @classmethod
+    def _started(cls, folder: Path, command: str) -> Campaign:
+        spec = read_spec(folder)
+        model = _first_model(spec, folder)
+        ledger = Ledger.create(spec.ledger_url(folder), spec.name, model, command=command)
+        return cls(spec, folder, ledger)
+
+    @property
+    def name(self) -> str:
+        """Name of the campaign."""
+        return self.spec.name
+
+    def state(self, as_of: int | None = None) -> Snapshot:
+        """Everything the campaign knows, now or right after a round was recorded."""
+        return self.ledger.read(as_of)
+
+    def model_path(self, model: ModelRecord) -> Path:
+        """Folder of a model of this campaign."""
+        return self.folder / model.path
+
+    def ensemble(self, model: ModelRecord | None = None, *, device: str = "cpu") -> Ensemble:
+        """Load a model of this campaign, by default the current one.
+
+        Raises:
+            CheckpointError: its files are missing or not those that the ledger names.
+        """
+        from drxnet.ensemble import Ensemble
+
+        record = model or self.state().current_model
+        path = self.model_path(record)
+        if not path.is_dir():
+            raise CheckpointError(
+                f"{path}: the weights of model {record.name} ({record.model_id}) are gone. Copy the campaign's folder "
+                "`models` back, or run `drx-screen finetune` to learn them again."
+            )
+        ensemble = Ensemble.load(path, device=device)
+        if ensemble.model_id != record.model_id:
+            raise CheckpointError(
+                f"{path}: holds model {ensemble.model_id}, but the ledger says {record.model_id}. Copy the right one "
+                "back."
+            )
+        return ensemble
+
+    # -- from Python -------------------------------------------------------------------------------------
+
+    def recommend(self, batch_size: int | None = None, **options: Any) -> tuple[Proposal, ...]:
+        """Choose and record the next round; compositions that are pending or measured are not proposed again.
+
+        Args:
+            batch_size: how many; by default as the YAML says.
+            **options: of :func:`campaigns.propose.propose`.
+
+        Raises:
+            NothingToPropose: every candidate is measured, pending or excluded.
+        """
+        from campaigns.propose import propose
+
+        return propose(self, batch_size=batch_size, **options).proposals
+
+    def add_measurements(
+        self, measurements: Iterable[Mapping[str, Any]] | Any, *, fine_tune: bool = True, progress: Progress = silent
+    ) -> tuple[str, ...]:
+        """Record measured discharges and learn from them.
+
+        Args:
+            measurements: rows of a mapping each, or a data frame. Keys: ``proposal_id`` or ``composition``,
+                ``current_ma_g``, ``capacity_mah_g``; optionally ``v_low``, ``v_high`` (by default the campaign's
+                window), ``cycle``, ``cell``, ``sigma_mah_g``, and the profile as ``voltage_v`` with
+                ``profile_mah_g``.
+            fine_tune: whether the model learns from them at once.
+            progress: of the fine-tuning.
+
+        Returns:
+            Ids of the measurements.
+
+        Raises:
+            DataRefused: a row cannot be trusted; nothing was recorded.
+        """
+        from campaigns.ingest import record_rows
+
+        ids = record_rows(self, measurements)
+        if fine_tune:
+            self.fine_tune(progress=progress)
+        return ids
+
+    def update_measurement(self, measurement_id: str, reason: str, **changes: Any) -> str:
+        """Supersede a measurement by a corrected one; the old one stays in the ledger.
+
+        Args:
+            measurement_id: such as ``M0007``.
+            reason: why.
+            **changes: keys of :meth:`add_measurements` that are different now.
+
+        Returns:
+            Id of the new measurement.
+
+        Raises:
+            UsageError: unknown or withdrawn already.
+            DataRefused: the new values cannot be trusted.
+        """
+        from campaigns.ingest import supersede
+
+        return supersede(self, measurement_id, reason, changes)
+
+    def retract_measurement(self, measurement_id: str, reason: str) -> None:
+        """Stop counting a measurement; it stays in the ledger with the reason.
+
+        Raises:
+            UsageError: unknown, withdrawn already, or no reason.
+        """
+        with self.ledger.write("retract") as entry:
+            entry.withdraw(measurement_id, reason)
+            entry.summary = f"{measurement_id.upper()}: {reason}"
+
+    def fine_tune(self, **options: Any) -> Any:
+        """Learn from every valid measurement; see :func:`campaigns.finetune.fine_tune_campaign`."""
+        from campaigns.finetune import fine_tune_campaign
+
+        return fine_tune_campaign(self, **options)
+
+    def rank(self, by: str = "rate-retention", **options: Any) -> list[dict[str, Any]]:
+        """Rank measured and predicted compositions together; see :func:`campaigns.rank.rank`."""
+        from campaigns.rank import rank
+
+        return rank(self, by=by, **options).rows
+
+    def summarize(self, as_of: int | None = None) -> dict[str, Any]:
+        """Say where the campaign stands, with the keys of ``drx-screen status --format json``."""
+        from campaigns.rank import summarize
+
+        return summarize(self, as_of)
+
+    def close(self) -> None:
+        """Give back the connections to the ledger."""
+        self.ledger.close()
+
+    def __enter__(self) -> Campaign:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _model_path(spec: CampaignSpec) -> str | Path:
+    beside = (spec.folder or Path()) / spec.model
+    return beside if beside.is_dir() else spec.model
+
+
+def _first_model(spec: CampaignSpec, folder: Path) -> NewModel:
+    """Copy the model that a campaign starts with into its folder, once, so that an upgrade does not change it."""
+    target = folder / "models" / "N01"
+    if not target.is_dir():
+        source = find_model(_model_path(spec))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".N01-", dir=target.parent))
+        try:
+            shutil.copytree(source, partial / "model", ignore=shutil.ignore_patterns(".*", "__pycache__"))
+            if not target.is_dir():
+                (partial / "model").rename(target)
+        except OSError:
+            if not target.is_dir():  # another process may have been faster
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    card = read_card(target)
+    return NewModel(card.model_id, "models/N01", metrics={"name": card.name})
+
+
+def _write_template(path: Path, spec: CampaignSpec, folder: Path) -> None:
+    """Copy a campaign's YAML under the new name, with the files it refers to beside it."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"^name:.*\n", "", text, flags=re.MULTILINE)
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(spec.space, str) and Path(spec.space).suffix:
+        referred = (spec.folder or Path()) / spec.space
+        shutil.copyfile(referred, folder / referred.name)
+        text = re.sub(r"^space:.*$", f"space: {referred.name}", text, flags=re.MULTILINE)
+    model = _model_path(spec)
+    if isinstance(model, Path):
+        text = re.sub(r"^model:.*$", f"model: {model.resolve()}", text, flags=re.MULTILINE)
+    replace_file(folder / FILE_NAME, f"name: {folder.resolve().name}\n{text}".encode())
+
+
+def _refuse_if_changed(path: Path, folder: Path) -> None:
+    """Two YAMLs of one campaign must say the same, or one of them would be ignored in silence."""
+    given, used = (_comparable(read_spec(source)) for source in (path, folder))
+    changed = [key for key in given if given[key] != used[key]]
+    if changed:
+        raise ConfigurationError(
+            f"{folder / FILE_NAME} is the YAML of this campaign, and {path} differs from it in {', '.join(changed)}. "
+            f"Edit the former and use --campaign {folder.name}/, or start another campaign with `drx-screen init`."
+        )
+
+
+def _comparable(spec: CampaignSpec) -> dict[str, Any]:
+    values = spec.resolved() | {"ledger": spec.ledger, "workers": spec.workers}
+    if isinstance(values["space"], str):
+        values["space"] = Path(values["space"]).name
+    del values["name"], values["model"]
+    return values
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    write_durably(partial, content)
+    partial.replace(path)

@@ -1,0 +1,571 @@
+"""What a lab hands in, matched to proposals and recorded in one transaction.
+
+A discharge belongs to the proposal it was handed in for, else to the one with the same composition, else it is
+attached as a composition that the lab made unasked (``origin=lab``). A file is recorded whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from campaigns.campaign import Campaign
+from campaigns.ledger import Entry, NewMeasurement
+from campaigns.measurement import CheckedDischarge, CheckedFile, RuleHit, SampleInfo
+from campaigns.outcomes import same_conditions
+from campaigns.records import PENDING, Snapshot, State
+from drxnet.composition import Composition
+from drxnet.discharge import CyclingConditions, DischargeProfile
+from drxnet.errors import CompositionError, MeasurementError, UsageError
+from drxnet.progress import Progress, silent
+
+SAME_COMPOSITION = 0.011
+"""Compositions this close in every element are one: files give amounts to two decimals (per formula unit)."""
+
+Outcome = Literal["recorded", "known", "refused", "left out"]
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of one file."""
+
+    name: str
+    sha256: str
+    format: str
+    status: Outcome
+    """``known`` files change nothing; ``left out`` ones were good, but another file of the same batch was not."""
+
+    rules: tuple[RuleHit, ...] = ()
+    notes: tuple[str, ...] = ()
+    proposals: tuple[str, ...] = ()
+    """Proposals its discharges belong to."""
+
+    measurements: tuple[str, ...] = ()
+    """Ids under which they were recorded; empty in a dry run."""
+
+    discharges: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A returned capacity beside what was predicted when it was proposed."""
+
+    measurement_id: str
+    proposal_id: str
+    composition: str
+    current_ma_g: float
+    capacity_mah_g: float
+    predicted_mah_g_mean: float | None
+    predicted_mah_g_std: float | None
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of everything that was handed in together."""
+
+    files: tuple[FileOutcome, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    """First cycles at the campaign's two rates."""
+
+    @property
+    def refused(self) -> tuple[FileOutcome, ...]:
+        """Files of which nothing was recorded because of what is in them."""
+        return tuple(f for f in self.files if f.status == "refused")
+
+    @property
+    def measurements(self) -> tuple[str, ...]:
+        """Ids of what was recorded."""
+        return tuple(m for f in self.files for m in f.measurements)
+
+
+@dataclass
+class _Lane:
+    """A cell that is being put together from the discharges of one file."""
+
+    label: str
+    current_ma_g: float
+    cycles: set[int] = field(default_factory=set)
+
+
+class _Claims:
+    """Cells and discharges that are spoken for, by proposal id or, for what nobody proposed, by composition."""
+
+    def __init__(self, state: Snapshot) -> None:
+        self.discharges = {(m.proposal_id, m.cell, m.conditions): m.measurement_id for m in state.valid}
+        self._labels: dict[str, set[str]] = {}
+        for cell in state.cells:
+            self._labels.setdefault(cell.proposal_id, set()).add(cell.label)
+
+    def labels(self, owner: str) -> frozenset[str]:
+        """Labels of the cells of a proposal."""
+        return frozenset(self._labels.get(owner, ()))
+
+    def add(self, owner: str, cell: str, conditions: CyclingConditions, by: str) -> None:
+        """Claim a discharge of a cell."""
+        self._labels.setdefault(owner, set()).add(cell)
+        self.discharges[owner, cell, conditions] = by
+
+    def refuse_repeat(self, owner: str, cell: str, conditions: CyclingConditions, name: str) -> None:
+        """Refuse a discharge that a cell has already."""
+        by = self.discharges.get((owner, cell, conditions))
+        if by is not None:
+            raise MeasurementError(
+                f"{name}: cell {cell} of {owner} has this discharge already ({conditions}): {by}. Retract that one "
+                "first, or give the cell another label."
+            )
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A discharge with the proposal and the cell it will be recorded under."""
+
+    proposal_id: str | None
+    """None for a composition that nobody proposed."""
+
+    cell: str
+    measurement: NewMeasurement
+
+
+def ingest(
+    campaign: Campaign,
+    files: Sequence[tuple[CheckedFile, SampleInfo]],
+    *,
+    all_or_nothing: bool = False,
+    dry_run: bool = False,
+) -> Ingested:
+    """Record checked files.
+
+    Args:
+        campaign: to record them in.
+        files: each with what the lab says about it.
+        all_or_nothing: record none when one is refused.
+        dry_run: record nothing, only say what would be.
+
+    Returns:
+        What became of each file; refused ones are no error here.
+
+    Raises:
+        UsageError: a sample names a proposal that does not exist.
+    """
+    if dry_run:
+        return Ingested(tuple(outcome for outcome, _ in _plans(files, campaign.state(), all_or_nothing)))
+    with campaign.ledger.write("ingest") as entry:
+        plans = _plans(files, entry.before, all_or_nothing)
+        lab: dict[str, str] = {}
+        outcomes = [
+            _record(entry, file, matches, outcome, lab) if outcome.status == "recorded" else outcome
+            for (file, _), (outcome, matches) in zip(files, plans, strict=True)
+        ]
+        entry.note_refused(
+            [
+                {"name": o.name, "sha256": o.sha256, "rules": [{"id": r.id, "message": r.message} for r in o.rules]}
+                for o in outcomes
+                if o.status == "refused"
+            ]
+        )
+        entry.summary = _summary(outcomes)
+    return Ingested(tuple(outcomes), compare_with_proposed(campaign, [m for o in outcomes for m in o.measurements]))
+
+
+def compare_with_proposed(campaign: Campaign, measurement_ids: Iterable[str]) -> tuple[Comparison, ...]:
+    """Set first cycles at the campaign's two rates beside what was predicted when they were proposed."""
+    wanted = set(measurement_ids)
+    if not wanted:
+        return ()
+    state, conditions = campaign.state(), campaign.spec.conditions
+    rows = []
+    for m in state.valid:
+        rate = next((r for r in ("low", "high") if same_conditions(m.conditions, getattr(conditions, r))), None)
+        if m.measurement_id not in wanted or rate is None:
+            continue
+        prediction = state.by_id[m.proposal_id].prediction
+        mean, std = (
+            (getattr(prediction, f"capacity_{rate}_mah_g_{kind}") for kind in ("mean", "std"))
+            if prediction is not None
+            else (None, None)
+        )
+        current = m.conditions.current_ma_g
+        rows.append(Comparison(m.measurement_id, m.proposal_id, m.composition, current, m.capacity_mah_g, mean, std))
+    return tuple(rows)
+
+
+def sample_for(state: Snapshot, sample: SampleInfo) -> SampleInfo:
+    """Fill in the composition of the proposal that a sample was made for.
+
+    Raises:
+        UsageError: there is no such proposal.
+    """
+    if sample.proposal is None:
+        return sample
+    proposal = state.proposal(sample.proposal)
+    known = sample.composition if sample.composition is not None else proposal.composition
+    return replace(sample, proposal=proposal.proposal_id, composition=known)
+
+
+def _plans(
+    files: Sequence[tuple[CheckedFile, SampleInfo]], state: Snapshot, all_or_nothing: bool
+) -> list[tuple[FileOutcome, list[_Match]]]:
+    """Say of every file what becomes of it, and under what its discharges will be recorded."""
+    known = {f.sha256: f.name for f in state.files}
+    claims = _Claims(state)
+    plans: list[tuple[FileOutcome, list[_Match]]] = []
+    for file, sample in files:
+        if file.sha256 in known:
+            plans.append((_known(file, known[file.sha256], state), []))
+            continue
+        matches, rules = _planned(file, sample, state, claims)
+        plans.append((_outcome(file, matches, rules), matches))
+        if matches:
+            known[file.sha256] = file.path.name
+    if all_or_nothing and any(outcome.status == "refused" for outcome, _ in plans):
+        plans = [(replace(o, status="left out") if o.status == "recorded" else o, m) for o, m in plans]
+    return plans
+
+
+def _known(file: CheckedFile, name: str, state: Snapshot) -> FileOutcome:
+    earlier = [m for m in state.measurements if m.sha256 == file.sha256]
+    gone = [m for m in earlier if m.status != "valid"]
+    note = f"recorded before, as {name}; nothing changed"
+    if gone:
+        note += f". {len(gone)} of its {len(earlier)} discharges are withdrawn: {gone[0].withdrawn_reason}"
+    proposals = tuple(dict.fromkeys(m.proposal_id for m in earlier))
+    return FileOutcome(str(file.path), file.sha256, file.format, "known", notes=(note,), proposals=proposals)
+
+
+def _planned(
+    file: CheckedFile, sample: SampleInfo, state: Snapshot, claims: _Claims
+) -> tuple[list[_Match], tuple[RuleHit, ...]]:
+    """Match the discharges of a file, or say why it cannot be recorded."""
+    if file.status == "refused":
+        return [], file.rules
+    lanes: dict[str, list[_Lane]] = {}
+    matches: list[_Match] = []
+    base, flags = sample.cell or file.path.stem, tuple(hit.id for hit in file.rules)
+    try:
+        for discharge in file.discharges:
+            if discharge.conditions is None or discharge.capacity_mah_g is None:
+                raise MeasurementError(
+                    f"{file.path.name} cycle {discharge.cycle}: no capacity per gram. Give the active mass and the "
+                    "current."
+                )
+            proposal_id, composition = _proposal(discharge, sample, state, file.path.name)
+            owner = proposal_id or composition
+            taken = frozenset[str]() if sample.cell else claims.labels(owner)
+            lane = _lane(lanes.setdefault(owner, []), discharge.conditions, base, taken)
+            claims.refuse_repeat(owner, lane.label, discharge.conditions, file.path.name)
+            matches.append(_Match(proposal_id, lane.label, _new(composition, discharge, flags)))
+    except MeasurementError as error:
+        return [], (*file.rules, RuleHit("P1", str(error), "error"))
+    if not matches:
+        return [], (*file.rules, RuleHit("P2", f"{file.path.name}: holds no discharge to record.", "error"))
+    for match in matches:
+        owner = match.proposal_id or match.measurement.composition
+        claims.add(owner, match.cell, match.measurement.conditions, file.path.name)
+    return matches, file.rules
+
+
+def _proposal(discharge: CheckedDischarge, sample: SampleInfo, state: Snapshot, name: str) -> tuple[str | None, str]:
+    """Proposal (None: nobody proposed it) and composition under which a discharge is recorded."""
+    if sample.proposal is not None:
+        proposal = state.proposal(sample.proposal)
+        wanted = Composition.parse(proposal.composition)
+        if discharge.composition is not None and discharge.composition.distance(wanted) > SAME_COMPOSITION:
+            raise MeasurementError(
+                f"{name}: holds {discharge.composition}, but {proposal.proposal_id} is {wanted}. Leave the proposal "
+                "out, or correct the composition."
+            )
+        return proposal.proposal_id, proposal.composition
+    if discharge.composition is None:
+        raise MeasurementError(
+            f"{name}: does not say what was made. Give --proposal, or a composition with --composition or in the "
+            "sample table."
+        )
+    return match_composition(state, discharge.composition)
+
+
+def match_composition(state: Snapshot, composition: Composition) -> tuple[str | None, str]:
+    """Find the proposal of a composition: a pending one first, then the latest."""
+    same = [p for p in state.proposals if p.composition == composition.formula]
+    if not same:
+        same = [
+            p for p in state.proposals if Composition.parse(p.composition).distance(composition) <= SAME_COMPOSITION
+        ]
+    if not same:
+        return None, composition.formula
+    best = max(same, key=lambda p: (p.state in PENDING, p.state is not State.ABANDONED, p.event, p.proposal_id))
+    return best.proposal_id, best.composition
+
+
+def _lane(lanes: list[_Lane], conditions: CyclingConditions, base: str, taken: frozenset[str]) -> _Lane:
+    """Cell that a discharge belongs to: one cell runs one rate from its first cycle, or a staircase with rising cycles.
+
+    Files that hold several cells (tables, DRX-TD) do not name them, so a cycle that is there already starts another.
+    """
+    current, cycle = conditions.current_ma_g, conditions.cycle
+    lane = next((n for n in lanes if n.current_ma_g == current and cycle not in n.cycles), None)
+    if lane is None:
+        lane = next((n for n in lanes if cycle > max(n.cycles)), None)
+    if lane is None:
+        number = len(lanes) + 1
+        label = base if number == 1 else f"{base} #{number}"
+        while label in taken or any(n.label == label for n in lanes):
+            number += 1
+            label = f"{base} #{number}"
+        lane = _Lane(label, current)
+        lanes.append(lane)
+    lane.cycles.add(cycle)
+    return lane
+
+
+def _new(composition: str, discharge: CheckedDischarge, flags: tuple[str, ...]) -> NewMeasurement:
+    assert discharge.conditions is not None
+    assert discharge.capacity_mah_g is not None
+    return NewMeasurement(
+        composition=composition,
+        conditions=discharge.conditions,
+        capacity_mah_g=float(discharge.capacity_mah_g),
+        profile=discharge.profile,
+        sigma_mah_g=discharge.sigma_mah_g,
+        provenance=discharge.provenance,
+        flags=flags,
+    )
+
+
+def _outcome(file: CheckedFile, matches: Sequence[_Match], rules: tuple[RuleHit, ...]) -> FileOutcome:
+    unasked = dict.fromkeys(m.measurement.composition for m in matches if m.proposal_id is None)
+    return FileOutcome(
+        name=str(file.path),
+        sha256=file.sha256,
+        format=file.format,
+        status="recorded" if matches else "refused",
+        rules=rules,
+        notes=(*file.notes, *(f"{c} was never proposed; attached as made by the lab (origin=lab)" for c in unasked)),
+        proposals=tuple(dict.fromkeys(m.proposal_id or "new" for m in matches)),
+        discharges=len(matches),
+    )
+
+
+def _record(
+    entry: Entry, file: CheckedFile, matches: Sequence[_Match], outcome: FileOutcome, lab: dict[str, str]
+) -> FileOutcome:
+    rules = [{"id": hit.id, "message": hit.message} for hit in file.rules]
+    entry.add_file(file.sha256, file.path.name, file.format, file.status, rules)
+    ids, proposals = [], []
+    for match in matches:
+        proposal_id = match.proposal_id
+        if proposal_id is None:
+            composition = match.measurement.composition
+            if composition not in lab:
+                lab[composition] = entry.add_lab_composition(composition)
+            proposal_id = lab[composition]
+        ids.append(entry.add_measurement(proposal_id, match.cell, match.measurement, file.sha256))
+        proposals.append(proposal_id)
+    return replace(outcome, measurements=tuple(ids), proposals=tuple(dict.fromkeys(proposals)))
+
+
+def _summary(outcomes: Sequence[FileOutcome]) -> str:
+    recorded = [o for o in outcomes if o.status == "recorded"]
+    counts = [f"{sum(len(o.measurements) for o in recorded)} discharges of {len(recorded)} files"]
+    for status in ("known", "refused", "left out"):
+        if number := sum(o.status == status for o in outcomes):
+            counts.append(f"{number} {status}")
+    return ", ".join(counts)
+
+
+# -- from Python -----------------------------------------------------------------------------------------
+
+_KEYS = {
+    "proposal_id",
+    "composition",
+    "current_ma_g",
+    "capacity_mah_g",
+    "v_low",
+    "v_high",
+    "cycle",
+    "cell",
+    "sigma_mah_g",
+    "voltage_v",
+    "profile_mah_g",
+}
+
+
+def record_rows(campaign: Campaign, measurements: Iterable[Mapping[str, Any]] | Any) -> tuple[str, ...]:
+    """Record rows as :meth:`campaigns.Campaign.add_measurements` takes them, all or none.
+
+    Raises:
+        MeasurementError: a row cannot be trusted.
+        UsageError: an unknown key or proposal.
+    """
+    rows = measurements.to_dict("records") if hasattr(measurements, "to_dict") else list(measurements)
+    if not rows:
+        raise UsageError("No measurement to add.")
+    with campaign.ledger.write("ingest") as entry:
+        ids, lab, lanes = [], dict[str, str](), dict[str, list[_Lane]]()
+        before, claims = _Claims(entry.before), _Claims(entry.before)
+        for number, row in enumerate(rows, start=1):
+            where = f"Measurement {number}"
+            proposal_id, new = _row(campaign, entry.before, row, where)
+            if proposal_id is None:
+                if new.composition not in lab:
+                    lab[new.composition] = entry.add_lab_composition(new.composition)
+                proposal_id = lab[new.composition]
+            if _given(row, "cell"):
+                cell = str(row["cell"])
+            else:
+                taken = before.labels(proposal_id)
+                cell = _lane(lanes.setdefault(proposal_id, []), new.conditions, "cell", taken).label
+            claims.refuse_repeat(proposal_id, cell, new.conditions, where)
+            claims.add(proposal_id, cell, new.conditions, where)
+            ids.append(entry.add_measurement(proposal_id, cell, new, None))
+        entry.summary = f"{len(ids)} discharges from Python"
+    return tuple(ids)
+
+
+def supersede(campaign: Campaign, measurement_id: str, reason: str, changes: Mapping[str, Any]) -> str:
+    """Record a corrected measurement in place of another one, and give back its id.
+
+    Raises:
+        UsageError: unknown or withdrawn already, an unknown key, or no reason.
+        MeasurementError: the new values cannot be trusted.
+    """
+    name = measurement_id.upper()
+    with campaign.ledger.write("supersede") as entry:
+        old = next((m for m in entry.before.valid if m.measurement_id == name), None)
+        if old is None:
+            entry.withdraw(name, reason)  # says what is wrong with it
+            raise AssertionError("a valid measurement was not found")
+        (stored,) = campaign.ledger.profiles([old])
+        row: dict[str, Any] = {
+            "proposal_id": old.proposal_id,
+            "current_ma_g": old.conditions.current_ma_g,
+            "v_low": old.conditions.v_low,
+            "v_high": old.conditions.v_high,
+            "cycle": old.conditions.cycle,
+            "capacity_mah_g": old.capacity_mah_g,
+            "sigma_mah_g": old.sigma_mah_g,
+        }
+        if stored.profile is not None and "capacity_mah_g" in changes:
+            scale = float(changes["capacity_mah_g"]) / old.capacity_mah_g
+            row |= {"voltage_v": stored.profile.voltage_v, "profile_mah_g": stored.profile.capacity_mah_g * scale}
+        elif stored.profile is not None:
+            row |= {"voltage_v": stored.profile.voltage_v, "profile_mah_g": stored.profile.capacity_mah_g}
+        proposal_id, new = _row(campaign, entry.before, {**row, **changes}, name)
+        proposal_id = proposal_id or entry.add_lab_composition(new.composition)
+        successor = entry.add_measurement(proposal_id, str(changes.get("cell", old.cell)), new, None)
+        entry.withdraw(name, reason, superseded_by=successor)
+        entry.summary = f"{name} by {successor}: {reason}"
+    return successor
+
+
+def _row(campaign: Campaign, state: Snapshot, row: Mapping[str, Any], where: str) -> tuple[str | None, NewMeasurement]:
+    unknown = sorted(set(row) - _KEYS)
+    if unknown:
+        raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(_KEYS))}.")
+    proposal_id: str | None
+    if _given(row, "proposal_id"):
+        proposal = state.proposal(str(row["proposal_id"]))
+        proposal_id, formula = proposal.proposal_id, proposal.composition
+    elif _given(row, "composition"):
+        proposal_id, formula = match_composition(state, _parsed(row["composition"], where))
+    else:
+        raise UsageError(f"{where}: give proposal_id or composition.")
+    window = campaign.spec.conditions
+    try:
+        conditions = CyclingConditions(
+            float(row["current_ma_g"]),
+            float(row["v_low"]) if _given(row, "v_low") else window.v_low,
+            float(row["v_high"]) if _given(row, "v_high") else window.v_high,
+            int(row["cycle"]) if _given(row, "cycle") else 1,
+        )
+        capacity = float(row["capacity_mah_g"])
+        profile = None
+        if _given(row, "voltage_v"):
+            profile = DischargeProfile(row["voltage_v"], row["profile_mah_g"])
+    except KeyError as error:
+        raise UsageError(f"{where}: {error} is missing.") from None
+    except (TypeError, ValueError) as error:
+        raise MeasurementError(f"{where} ({formula}): {error}") from None
+    highest = _parsed(formula, where).theoretical_capacity_mah_g
+    if not math.isfinite(capacity) or not 0 <= capacity <= highest:
+        raise MeasurementError(
+            f"{where} ({formula}): a capacity lies between 0 and that of all lithium, {highest:.0f} mAh/g. "
+            f"Got {capacity:g}. Check the active mass and the unit."
+        )
+    if profile is not None and abs(profile.total_capacity_mah_g - capacity) > max(5.0, 0.05 * capacity):
+        raise MeasurementError(
+            f"{where} ({formula}): the profile ends at {profile.total_capacity_mah_g:.1f} mAh/g and the capacity is "
+            f"{capacity:.1f}. They must agree."
+        )
+    sigma = float(row["sigma_mah_g"]) if _given(row, "sigma_mah_g") else None
+    return proposal_id, NewMeasurement(formula, conditions, capacity, profile, sigma, "python")
+
+
+def _given(row: Mapping[str, Any], key: str) -> bool:
+    value = row.get(key)
+    if isinstance(value, float):
+        return not math.isnan(value)
+    return value is not None and not (isinstance(value, str) and not value.strip())
+
+
+def _parsed(formula: Any, where: str) -> Composition:
+    try:
+        return Composition.parse(str(formula))
+    except CompositionError as error:
+        raise MeasurementError(f"{where}: {error}") from None
+
+
+def check_files(
+    campaign: Campaign,
+    paths: Sequence[Path],
+    samples: Mapping[Path, SampleInfo] | None = None,
+    default: SampleInfo = SampleInfo(),  # noqa: B008 - frozen
+    *,
+    progress: Progress = silent,
+    **options: Any,
+) -> list[tuple[CheckedFile, SampleInfo]]:
+    """Read and check files against the validation rules.
+
+    Args:
+        campaign: whose proposals the samples may name.
+        paths: of files and of folders, whose files are taken in order of their names.
+        samples: what the lab says of single files.
+        default: what it says of all others.
+        progress: called after each file.
+        **options: of :func:`campaigns.validation.check_file`.
+
+    Raises:
+        UsageError: a path does not exist, or a sample names an unknown proposal.
+    """
+    from campaigns.validation import check_file
+
+    listed = expanded(paths)
+    state = campaign.state()
+    checked = []
+    for i, path in enumerate(listed):
+        sample = sample_for(state, (samples or {}).get(path, default))
+        checked.append((check_file(path, sample, **options), sample))
+        progress(i + 1, len(listed))
+    return checked
+
+
+def expanded(paths: Sequence[Path]) -> list[Path]:
+    """Replace folders by the files in them; hidden ones are left out.
+
+    Raises:
+        UsageError: nothing there.
+    """
+    listed: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+            if not inside:
+                raise UsageError(f"{path}: the folder holds no file.")
+            listed += inside
+        elif path.exists():
+            listed.append(path)
+        else:
+            raise UsageError(f"{path}: no such file.")
+    return list(dict.fromkeys(listed))
