@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ import numpy as np
 
 from drxnet.composition import METALS_BY_NUMBER, Composition
 from drxnet.errors import CompositionError, ConfigurationError
-from screening.filters import Filters, Mixtures
-from screening.species import fill_ladder, known_states
+from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, hazard_notes
+from screening.species import Species, compatibility, fill_ladder, known_states
 
 WALK_ROWS = 1 << 16
 """Rows of one array that :meth:`Candidates.walk` yields, unless asked otherwise."""
@@ -81,6 +82,10 @@ class Candidates(ABC):
             The rank of the first row, and at most ``chunk`` rows, ``n x columns`` in units of 1/D.
         """
 
+    @abstractmethod
+    def why_not(self, composition: Composition) -> list[str]:
+        """List what keeps a composition out; empty when it is among the candidates."""
+
     @property
     def metals(self) -> tuple[str, ...]:
         """Metals of the columns after Li and F."""
@@ -92,8 +97,11 @@ class Candidates(ABC):
 
     def shards(self, n: int) -> list[tuple[int, int]]:
         """Cut all ranks into n consecutive ranges, as equal as whole numbers allow."""
-        cuts = [self.count * i // n for i in range(n + 1)]
-        return list(zip(cuts, cuts[1:], strict=False))
+        return [self.shard(i, n) for i in range(n)]
+
+    def shard(self, i: int, n: int) -> tuple[int, int]:
+        """First rank of the i-th of n shards, i from 0, and the rank after its last."""
+        return self.count * i // n, self.count * (i + 1) // n
 
     def sample_ranks(self, n: int, seed: int, *, replace: bool = False) -> np.ndarray:
         """Draw n ranks uniformly; without replacement the first n places of a seeded permutation.
@@ -134,6 +142,22 @@ class Candidates(ABC):
             for row, f in zip(cations.tolist(), fluorine.tolist(), strict=True)
         ]
 
+    def formulas(self, units: np.ndarray) -> list[str]:
+        """Canonical formulas of rows; faster than :meth:`compositions` for writing many."""
+        units = np.asarray(units)
+        d = self.denominator
+        text = np.full(len(units), "", dtype=object)
+        for symbol, amounts in (
+            ("Li", units[:, 0]),
+            *zip(self.metals, units[:, 2:].T, strict=True),
+            ("O", 2 * d - units[:, 1]),
+            ("F", units[:, 1]),
+        ):
+            held, place = np.unique(amounts, return_inverse=True)
+            terms = [f"{symbol}{n / d:.4f}".rstrip("0").rstrip(".") if n else "" for n in held.tolist()]
+            text = text + np.array(terms, dtype=object)[place]
+        return text.tolist()
+
     def mixtures(self, units: np.ndarray) -> Mixtures:
         """Turn rows into amounts of species, each metal in the states that filling the redox ladder gives it."""
         _, cations, fluorine = self.amounts(units)
@@ -142,6 +166,10 @@ class Candidates(ABC):
     def refused(self, units: np.ndarray) -> dict[str, np.ndarray]:
         """Which rows each filter refuses, ``n`` each, by name of the filter."""
         return self.filters.refused(self.mixtures(units), of_species=False)
+
+    def keeps(self, units: np.ndarray) -> np.ndarray:
+        """Which rows pass every filter, ``n``."""
+        return ~np.any([*self.refused(units).values(), np.zeros(len(units), bool)], axis=0)
 
     def accepted(self, draws: int = 20_000, seed: int = 0) -> Acceptance:
         """Estimate the share of candidates that pass the filters from uniform draws; exact for a small set."""
@@ -198,6 +226,12 @@ class CandidateList(Candidates):
         self._ranks = {tuple(row): i for i, row in enumerate(self._rows.tolist())}
         content = "\n".join([*(c.formula for c in unique), self.filters.model_dump_json()])
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def why_not(self, composition: Composition) -> list[str]:
+        """Say that a composition is not in the list; empty when it is."""
+        known = set(composition.elements) <= set(self.columns)
+        listed = known and tuple(self.row(composition).tolist()) in self._ranks
+        return [] if listed else [f"{composition} is not in the list of candidates"]
 
     def refused(self, units: np.ndarray) -> dict[str, np.ndarray]:
         """Which rows each filter refuses, ``n`` each; in a list, filters of species act on rows too."""
@@ -269,6 +303,64 @@ def _states(metal: str) -> tuple[int, ...]:
     if not states:
         raise ConfigurationError(f"No oxidation states of {metal} are known; it cannot be among the candidates.")
     return states
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What can be said of one composition beside a set of candidates."""
+
+    composition: Composition
+    excluded_by: list[str]
+    """Constraints that keep it out; empty for a candidate."""
+
+    rank: int | None
+    """None where it is not a candidate."""
+
+    oxidation_states: dict[str, float]
+    """Average oxidation state of each metal, the redox ladder filled."""
+
+    species: dict[Species, float]
+    """Amount of each species per formula unit, Li+ included."""
+
+    surplus_charge: float
+    """What is left over per formula unit when every metal is at the end of its states; 0 where it is neutral."""
+
+    reactions: list[tuple[Species, Species, str]]
+    """Pairs of species that may not stand side by side, and how surely: uncertain, unlikely, impossible."""
+
+    verdicts: list[Verdict]
+    """Every filter's value beside its threshold."""
+
+    hazards: list[str]
+
+
+def explain(candidates: Candidates, composition: Composition | str) -> Explanation:
+    """Say whether a composition is a candidate or why not, with its charges and what every filter sees.
+
+    Metals that the candidates do not hold take any state there are data for.
+    """
+    composition = Composition.parse(composition)
+    reasons = candidates.why_not(composition)
+    metals = composition.metals
+    states = {m: candidates.states.get(m) or _states(m) for m in metals}
+    amounts = np.array([list(metals.values())])
+    total = np.array([4 - composition.lithium - composition.fluorine])
+    charges, missing = fill_ladder(list(metals), states, amounts, total)
+    cations = np.concatenate([[[composition.lithium]], amounts], 1)
+    mixtures = Mixtures.of(states, cations, np.array([composition.fluorine]), charges)
+    present = {s: round(float(a), 6) for s, a in zip(mixtures.species, mixtures.amounts[0], strict=True) if a > 0}
+    pairs = [(a, b, compatibility(a, b)) for a, b in itertools.combinations(present, 2)]
+    return Explanation(
+        composition,
+        reasons,
+        None if reasons else candidates.rank(candidates.row(composition)),
+        {m: round(float(c / a), 6) for m, c, a in zip(metals, charges[0], amounts[0], strict=True)},
+        present,
+        0.0 if abs(missing[0]) < LEAST_AMOUNT else float(-missing[0]),
+        [pair for pair in pairs if pair[2] != "compatible"],
+        candidates.filters.verdicts(mixtures),
+        hazard_notes(list(present)),
+    )
 
 
 class Permutation:

@@ -330,6 +330,11 @@ class Verdict:
     at_least: bool
 
     @property
+    def side(self) -> str:
+        """``at least`` or ``at most``: how the value must stand to the threshold."""
+        return "at least" if self.at_least else "at most"
+
+    @property
     def excess(self) -> float:
         """By how much the value misses the threshold; 0 where it passes."""
         return 0.0 if self.passed or self.threshold is None else abs(self.value - self.threshold)
@@ -340,7 +345,7 @@ class Verdict:
         text = f"{self.name}: {self.value:.4g}{unit}"
         if self.threshold is None:
             return text
-        text += f", at {'least' if self.at_least else 'most'} {self.threshold:.4g}{unit}"
+        text += f", {self.side} {self.threshold:.4g}{unit}"
         return text if self.passed else f"{text} (by {self.excess:.2g})"
 
 

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from drxnet.composition import Composition
 from drxnet.errors import CompositionError, ConfigurationError
 from screening.candidates import LARGEST_COUNT, WALK_ROWS, Candidates
 from screening.filters import Mixtures
@@ -168,6 +169,10 @@ class Lattice(Candidates):
         if path is None or not len(place):
             return None
         return self._base[block] + int(place[0]) * self._counts[block] + path
+
+    def why_not(self, composition: Composition) -> list[str]:
+        """List the constraints that keep a composition out; empty when it belongs."""
+        return self.space.why_not(composition)
 
     def walk(self, start: int = 0, stop: int | None = None, chunk: int = WALK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the rows of ranks ``start`` to ``stop`` in order, ``chunk`` at a time.

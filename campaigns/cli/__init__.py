@@ -22,9 +22,9 @@ def main(debug: bool) -> None:
 
 
 def _register() -> None:
-    from campaigns.cli import insight, models, predict
+    from campaigns.cli import insight, models, predict, spaces
 
-    for module in (predict, models, insight):
+    for module in (predict, spaces, models, insight):
         for command in module.COMMANDS:
             main.add_command(command)
 

@@ -1,0 +1,267 @@
+"""`enumerate` and `explain`: what a space holds, and why a composition is in it or not."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from campaigns.cli.console import emit, format_option, print_table, progress, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from screening.candidates import Candidates, Explanation
+
+_SHOWN_AT_MOST = 100_000
+"""Rows that are printed; more go to a file."""
+
+space_option = click.option(
+    "--space", required=True, help="Name of a shipped space, a YAML, or a CSV with a column of compositions."
+)
+
+
+@click.command("enumerate")
+@space_option
+@click.option("--count", is_flag=True, help="How many, exactly, and the share that passes the filters (default).")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="N different ones, drawn uniformly.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@click.option("--shard", metavar="I/N", help="The I-th of N equal parts, I from 1.")
+@click.option("--all", "everything", is_flag=True, help="All of them, in order.")
+@click.option("--accepted", is_flag=True, help="Leave out what the filters of the space refuse.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write to this .csv or .parquet instead of the screen.")
+@format_option
+def enumerate_(
+    space: str,
+    count: bool,
+    sample: int | None,
+    seed: int,
+    shard: str | None,
+    everything: bool,
+    accepted: bool,
+    out: Path | None,
+    output: str,
+) -> None:
+    """Count, sample or list the compositions of a space.
+
+    \b
+    Example:
+      drx-screen enumerate --space paper-he --count
+      drx-screen enumerate --space wide --sample 10 --seed 1
+      drx-screen enumerate --space paper-he --shard 3/8 --accepted --out part3.parquet
+    """
+    from drxnet.errors import UsageError
+    from screening.candidates import open_candidates
+
+    asked = [name for name, given in _modes(count, sample, shard, everything).items() if given]
+    if len(asked) > 1:
+        raise UsageError(f"Give one of --count, --sample, --shard and --all. Got {' and '.join(asked)}.")
+    if out is not None and (not asked or count):
+        raise UsageError("--out takes rows; give --sample, --shard or --all with it.")
+    begun = time.perf_counter()
+    candidates = open_candidates(space)
+    if not asked or count:
+        _show_count(candidates, space, time.perf_counter() - begun, output)
+        return
+    if sample is not None:
+        start, stop, pieces = 0, sample, _sampled(candidates, sample, seed)
+    else:
+        start, stop = (0, candidates.count) if shard is None else _part(candidates, shard)
+        pieces = ((first + _places(units), units) for first, units in candidates.walk(start, stop))
+    if out is None and stop - start > _SHOWN_AT_MOST:
+        raise UsageError(f"{stop - start:,} rows are too many for the screen; add --out FILE.csv or FILE.parquet.")
+    if accepted:
+        pieces = _accepted(candidates, pieces)
+    if out is None:
+        emit(output, [row for ranks, units in pieces for row in _rows(candidates, ranks, units)])
+        return
+    written = done = 0
+    with progress("writing") as report, _writer(out, candidates) as write:
+        for ranks, units in pieces:
+            write(ranks, units)
+            written += len(ranks)
+            done = int(ranks[-1]) + 1 - start if sample is None and len(ranks) else written
+            report(done, stop - start)
+    say(f"{written:,} compositions in {out}.")
+
+
+def _modes(count: bool, sample: int | None, shard: str | None, everything: bool) -> dict[str, bool]:
+    return {"--count": count, "--sample": sample is not None, "--shard": shard is not None, "--all": everything}
+
+
+def _show_count(candidates: Candidates, space: str, seconds: float, output: str) -> None:
+    acceptance = candidates.accepted()
+    found: dict[str, Any] = {
+        "space": space,
+        "count": candidates.count,
+        "accepted_fraction": acceptance.fraction,
+        "accepted_fraction_error": acceptance.error,
+        "refused_fractions": {name: share for name, share in acceptance.refused.items() if share > 0},
+        "step": f"1/{candidates.denominator}",
+        "metals": list(candidates.metals),
+        "fingerprint": candidates.fingerprint,
+        "counted_in_s": seconds,
+    }
+
+    def table() -> None:
+        click.echo(f"{candidates.count:,} compositions of {', '.join(candidates.metals)} in steps of {found['step']}")
+        error = f" +- {100 * acceptance.error:.1f}" if acceptance.error else ""
+        click.echo(f"{100 * acceptance.fraction:.1f}{error} % pass the filters")
+        for name, share in sorted(found["refused_fractions"].items(), key=lambda item: -item[1]):
+            click.echo(f"  {name} refuses {100 * share:.1f} %")
+
+    emit(output, found, table)
+
+
+def _part(candidates: Candidates, shard: str) -> tuple[int, int]:
+    from drxnet.errors import UsageError
+
+    place, _, parts = shard.partition("/")
+    if not (place.isdecimal() and parts.isdecimal() and 1 <= int(place) <= int(parts)):
+        raise UsageError(f"--shard takes I/N with I from 1 to N, such as 3/8. Got {shard!r}.")
+    return candidates.shard(int(place) - 1, int(parts))
+
+
+def _places(units: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.arange(len(units))
+
+
+def _sampled(candidates: Candidates, n: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    import numpy as np
+
+    ranks = candidates.sample_ranks(n, seed)
+    for part in np.array_split(ranks, -(-n // _SHOWN_AT_MOST)):
+        yield part, candidates.unrank(part)
+
+
+def _accepted(
+    candidates: Candidates, pieces: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for ranks, units in pieces:
+        kept = candidates.keeps(units)
+        yield ranks[kept], units[kept]
+
+
+def _rows(candidates: Candidates, ranks: np.ndarray, units: np.ndarray) -> Iterator[dict[str, Any]]:
+    for rank, formula in zip(ranks.tolist(), candidates.formulas(units), strict=True):
+        yield {"rank": rank, "composition": formula}
+
+
+@contextmanager
+def _writer(path: Path, candidates: Candidates) -> Iterator[Any]:
+    """Give a function that writes ranks and rows; the file appears when all are written."""
+    from drxnet.errors import MissingExtra, UsageError
+
+    columns = ["rank", "composition", *candidates.columns]
+    temporary = path.with_name(path.name + ".part")
+    if path.suffix == ".csv":
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(columns)
+
+            def write_csv(ranks: np.ndarray, units: np.ndarray) -> None:
+                amounts = (units / candidates.denominator).tolist()
+                named = zip(ranks.tolist(), candidates.formulas(units), amounts, strict=True)
+                table.writerows([rank, formula, *row] for rank, formula, row in named)
+
+            yield write_csv
+    elif path.suffix == ".parquet":
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            raise MissingExtra("Parquet needs pyarrow: pip install 'drx-screen[parquet]', or write .csv.") from None
+        kinds = [pyarrow.int64(), pyarrow.string(), *[pyarrow.float64()] * len(candidates.columns)]
+        schema = pyarrow.schema(list(zip(columns, kinds, strict=True)))
+        with parquet.ParquetWriter(temporary, schema) as file:
+
+            def write_parquet(ranks: np.ndarray, units: np.ndarray) -> None:
+                amounts = list((units / candidates.denominator).T)
+                file.write_table(pyarrow.table([ranks, candidates.formulas(units), *amounts], schema=schema))
+
+            yield write_parquet
+    else:
+        raise UsageError(f"--out ends in .csv or .parquet. Got {path.name}.")
+    temporary.replace(path)
+
+
+@click.command()
+@click.argument("formula")
+@space_option
+@format_option
+def explain(formula: str, space: str, output: str) -> None:
+    """Say whether FORMULA is in a space or what excludes it, with its charges and every filter.
+
+    \b
+    Example:
+      drx-screen explain Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2 --space paper-he
+    """
+    from screening.candidates import explain as explained
+    from screening.candidates import open_candidates
+
+    found = explained(open_candidates(space), formula)
+    emit(output, _explanation(found, space), lambda: _show(found, space))
+
+
+def _explanation(found: Explanation, space: str) -> dict[str, Any]:
+    return {
+        "composition": found.composition.formula,
+        "space": space,
+        "in_space": not found.excluded_by,
+        "excluded_by": found.excluded_by,
+        "rank": found.rank,
+        "accepted": all(v.passed for v in found.verdicts),
+        "oxidation_states": found.oxidation_states,
+        "species": {str(s): amount for s, amount in found.species.items()},
+        "surplus_charge": found.surplus_charge,
+        "reactions": [{"pair": [str(a), str(b)], "verdict": verdict} for a, b, verdict in found.reactions],
+        "filters": [
+            {"name": v.name, "value": v.value, "threshold": v.threshold, "side": v.side, "unit": v.unit}
+            | {"passed": v.passed, "excess": v.excess}
+            for v in found.verdicts
+        ],
+        "hazards": found.hazards,
+    }
+
+
+def _show(found: Explanation, space: str) -> None:
+    click.echo(found.composition.formula)
+    if found.excluded_by:
+        click.echo(f"not in {space}:")
+        for reason in found.excluded_by:
+            click.echo(f"  {reason}")
+    else:
+        click.echo(f"in {space}, rank {found.rank:,}")
+    click.echo()
+    anions = {"O2-": found.composition.oxygen, "F-": found.composition.fluorine}
+    ledger = [(str(s), amount, s.charge * amount) for s, amount in found.species.items()]
+    ledger += [(s, amount, -amount * (2 if s == "O2-" else 1)) for s, amount in anions.items() if amount]
+    ledger.append(("sum", sum(a for _, a, _ in ledger), round(sum(charge for *_, charge in ledger), 6)))
+    print_table([{"species": s, "amount": a, "charge": charge} for s, a, charge in ledger])
+    click.echo()
+    print_table(
+        [
+            {
+                "filter": v.name,
+                "value": v.value,
+                "threshold": "" if v.threshold is None else f"{v.side} {v.threshold:.4g}",
+                "unit": v.unit,
+                "verdict": "" if v.threshold is None else "passes" if v.passed else f"misses by {v.excess:.3g}",
+            }
+            for v in found.verdicts
+        ]
+    )
+    for one, other, verdict in found.reactions:
+        click.echo(f"{one} beside {other}: {verdict}")
+    for note in found.hazards:
+        click.echo(note)
+
+
+COMMANDS: list[click.Command] = [enumerate_, explain]
