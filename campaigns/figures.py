@@ -23,9 +23,10 @@ from campaigns.outcomes import (
     composition_map,
     coverage,
     pareto_front,
+    staircase,
     trade_off,
 )
-from campaigns.records import MeasuredProfile, ModelRecord, PredictedProfile, State
+from campaigns.records import MeasuredProfile, ModelRecord, PredictedProfile
 from drxnet.composition import Composition
 from screening.objectives import Conditions
 
@@ -107,24 +108,16 @@ def plot_comparison(outcomes: Sequence[Outcome], conditions: Conditions) -> Figu
     figure, grid = _figure(9.5, 8.5, 2, 2)
     comparisons = [compare(outcomes, quantity) for quantity in QUANTITIES]
     for axes, c in zip(grid.flat, comparisons, strict=False):
-        axes.set_xlabel(f"predicted {quantity_label(c.quantity, conditions)}", fontsize=9)
-        axes.set_ylabel("measured", fontsize=9)
+        axes.set_xlabel(f"predicted {quantity_label(c.quantity, conditions)}, ± 1 s.d. over members", fontsize=9)
+        axes.set_ylabel("measured, ± 1 s.d. over cells", fontsize=9)
         if not len(c.measured):
             _say_nothing(axes)
             continue
-        axes.errorbar(
-            c.predicted,
-            c.measured,
-            xerr=c.predicted_std,
-            yerr=np.nan_to_num(c.measured_std),
-            fmt="o",
-            color=MEASURED_COLOUR,
-            ecolor=PREDICTED_COLOUR,
-            elinewidth=0.8,
-            ms=4.5,
-            alpha=0.85,
-        )
-        both = np.concatenate([c.predicted, c.measured])
+        bars = {"elinewidth": 0.8, "alpha": 0.85, "fmt": "none"}
+        axes.errorbar(c.predicted, c.measured, xerr=c.predicted_std, ecolor=PREDICTED_COLOUR, **bars)
+        axes.errorbar(c.predicted, c.measured, yerr=np.nan_to_num(c.measured_std), ecolor=MEASURED_COLOUR, **bars)
+        axes.plot(c.predicted, c.measured, "o", color=MEASURED_COLOUR, ms=4.5)
+        both = np.concatenate([c.predicted - c.predicted_std, c.predicted + c.predicted_std, c.measured])
         margin = 0.08 * max(float(np.ptp(both)), 1e-3 + 0.1 * abs(float(both.max())))
         ends = [float(both.min()) - margin, float(both.max()) + margin]
         axes.plot(ends, ends, color=FAILED_COLOUR, lw=1, zorder=0)
@@ -166,7 +159,12 @@ def plot_pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     axes.plot(*points.T, "o", color=MEASURED_COLOUR, ms=6, label="measured")
     if len(points):
         front = pareto_front(points)
-        axes.plot(*points[front].T, "-", color=FRONT_COLOUR, lw=1.6, label="front of the measured")
+        every = np.concatenate([points, known.waiting_points])
+        corner = every.min(0) - 0.06 * (np.ptp(every, 0) + 1e-3)
+        axes.plot(*staircase(points[front], tuple(corner)).T, color=FRONT_COLOUR, lw=1.6, label="front of the measured")
+        axes.plot(*points[front].T, "o", mfc="none", mec=FRONT_COLOUR, ms=11, mew=1.6)
+        axes.set_xlim(left=corner[0])
+        axes.set_ylim(bottom=corner[1])
         for i in front if len(front) <= 8 else ():
             name = known.measured[i].proposal.proposal_id
             axes.annotate(name, points[i], xytext=(6, 5), textcoords="offset points", fontsize=8)
@@ -214,8 +212,8 @@ def plot_profiles(
             fontsize=8,
             loc="left",
         )
-        axes.set_xlim(left=0)
         axes.tick_params(labelsize=8)
+    panels[0].set_xlim(left=0)
     figure.supxlabel("capacity (mAh/g)", fontsize=10)
     figure.supylabel("voltage (V)", fontsize=10)
     _rate_legend(figure, conditions)
@@ -224,6 +222,8 @@ def plot_profiles(
 
 def plot_map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     """What was tried, laid out by composition; colour is the retention."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     figure, axes = _figure(7.5, 5.6)
@@ -231,15 +231,13 @@ def plot_map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     values = np.array([_shown_retention(o) for o in outcomes])
     known = np.isfinite(values)
     norm = Normalize(values[known].min(), values[known].max()) if known.any() else Normalize(0, 1)
-    failed = np.array([o.proposal.state in (State.FAILED, State.ABANDONED) for o in outcomes])
+    failed = np.array([o.dropped for o in outcomes])
     is_measured = np.array([o.rate_retention is not None for o in outcomes])
     x, y = plane.positions.T
     kinds = {
         "predicted": (~is_measured & ~failed & known, {"marker": "o", "s": 46, "linewidths": 1.8}),
         "measured": (is_measured, {"marker": "o", "s": 60}),
     }
-    from matplotlib import colormaps
-
     colours = colormaps[COLOUR_MAP](norm(values))
     for label, (where, style) in kinds.items():
         face = "none" if label == "predicted" else colours[where]
@@ -251,8 +249,6 @@ def plot_map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     _draw_loadings(axes, plane.elements, plane.loadings, plane.positions)
     axes.set_xlabel(f"first principal component of the amounts ({plane.explained[0]:.0%} of the variance)")
     axes.set_ylabel(f"second ({plane.explained[1]:.0%})")
-    from matplotlib.cm import ScalarMappable
-
     bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=axes, fraction=0.045, pad=0.02)
     bar.set_label(quantity_label("rate_retention", conditions))
     _legend_above(axes, columns=3)
@@ -329,14 +325,15 @@ def places_in_rounds(outcomes: Sequence[Outcome]) -> list[float]:
 
 def _draw_loadings(axes: Axes, elements: Sequence[str], loadings: np.ndarray, positions: np.ndarray) -> None:
     lengths = np.linalg.norm(loadings, axis=1)
-    reach = 0.75 * max(float(np.abs(positions).max(initial=0.0)), 1e-3) / max(float(lengths.max(initial=0.0)), 1e-9)
+    reach = 0.8 * max(float(np.abs(positions).max(initial=0.0)), 1e-3) / max(float(lengths.max(initial=0.0)), 1e-9)
     for element, direction, length in zip(elements, loadings, lengths, strict=True):
         if length < 0.2 * lengths.max():
             continue
         axes.annotate("", direction * reach, (0, 0), arrowprops={"arrowstyle": "->", "color": "#999999", "lw": 1})
-        axes.annotate(
-            f"more {element}", direction * reach * 1.06, fontsize=8, color="#555555", ha="center", va="center"
-        )
+        tip = direction * reach * 1.08
+        axes.annotate(f"more {element}", tip, fontsize=8, color="#555555", ha="center", va="center")
+        axes.update_datalim([tip * 1.05])
+    axes.autoscale_view()
 
 
 def _rate_legend(figure: Figure, conditions: Conditions) -> None:

@@ -74,6 +74,11 @@ class Outcome:
         """Whether one of the two rates is in and the other is not."""
         return len(self.missing) == 1
 
+    @property
+    def dropped(self) -> bool:
+        """Whether it failed or was abandoned without a measured retention."""
+        return self.rate_retention is None and self.proposal.state in (State.FAILED, State.ABANDONED)
+
     def measured(self, quantity: QuantityOfOutcome) -> Estimate | None:
         """Measured value of a quantity."""
         estimate: Estimate | None = getattr(self, quantity)
@@ -207,7 +212,7 @@ class TradeOff:
     measured_points: np.ndarray
     waiting: tuple[Outcome, ...]
     waiting_points: np.ndarray
-    """Predicted, for what is not measured at both rates."""
+    """Predicted, for what may still be measured at both rates."""
 
 
 def trade_off(outcomes: Sequence[Outcome]) -> TradeOff:
@@ -218,10 +223,23 @@ def trade_off(outcomes: Sequence[Outcome]) -> TradeOff:
         if retention is not None and low is not None:
             measured.append(outcome)
             came.append((low.mean, retention.mean))
-        elif prediction is not None:
+        elif prediction is not None and not outcome.dropped:
             waiting.append(outcome)
             expected.append((prediction.capacity_low_mah_g_mean, prediction.rate_retention_mean))
     return TradeOff(tuple(measured), np.array(came).reshape(-1, 2), tuple(waiting), np.array(expected).reshape(-1, 2))
+
+
+def staircase(front: np.ndarray, corner: tuple[float, float]) -> np.ndarray:
+    """Border of what a front dominates, from the left edge to the bottom edge, ``2 n + 1 x 2``.
+
+    Args:
+        front: points by rising first coordinate, ``n x 2``.
+        corner: left and bottom edge.
+    """
+    steps = [(corner[0], front[0, 1])]
+    for point, after in zip(front, [*front[1:, 1], corner[1]], strict=True):
+        steps += [(point[0], point[1]), (point[0], after)]
+    return np.array(steps)
 
 
 def pareto_front(points: np.ndarray) -> np.ndarray:
@@ -286,7 +304,7 @@ STATE_WORDS = {
 
 def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Conditions) -> str:
     """One sentence that says where the campaign stands."""
-    rates = f"{conditions.high_current_ma_g:g} against {conditions.low_current_ma_g:g} mA/g"
+    rates = f"at {conditions.high_current_ma_g:g} instead of {conditions.low_current_ma_g:g} mA/g"
     waiting = len(snapshot.pending)
     measured = [o for o in outcomes if o.rate_retention]
     half = sum(o.half_measured for o in outcomes)
@@ -302,7 +320,7 @@ def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condit
             p = best.proposal.prediction
             text += (
                 f"; the best proposal, {best.proposal.composition} ({best.proposal.proposal_id}), is predicted to keep "
-                f"{p.rate_retention_mean:.0%} ± {p.rate_retention_std:.0%} of its capacity at {rates}"
+                f"{p.rate_retention_mean:.0%} ± {p.rate_retention_std:.0%} of its capacity {rates}"
             )
         return f"{text}; {wait}." if wait else f"{text}."
     best = max(measured, key=lambda o: o.ranking)
@@ -311,7 +329,7 @@ def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condit
     text = (
         f"After {rounds} and {_counted(len(measured), 'measured composition')}, the best is "
         f"{best.proposal.composition} ({best.proposal.proposal_id}), which keeps {best.rate_retention.mean:.0%} of its "
-        f"{low.mean if low else float('nan'):.0f} mAh/g at {rates}"
+        f"{low.mean if low else float('nan'):.0f} mAh/g {rates}"
     )
     first = max((o.ranking for o in measured if (o.proposal.round or 0) <= 1), default=None)
     if first is not None and snapshot.round > 1 and best.ranking > first:

@@ -35,6 +35,7 @@ from campaigns.outcomes import (
     coverage,
     headline,
     pareto_front,
+    staircase,
     trade_off,
 )
 from campaigns.records import MeasuredProfile, PredictedProfile, Snapshot, State
@@ -141,8 +142,8 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condition
         '<div id="compare-capacity_low_mah_g" class="plot"></div>'
         '<div id="compare-capacity_high_mah_g" class="plot"></div></div>',
         '<h2 id="s-pareto">Retention against capacity</h2>',
-        '<p class="note">Up and to the right is better. The line joins the measured compositions that no other one '
-        "beats in both.</p>",
+        '<p class="note">Up and to the right is better. No measured composition lies beyond the line; those on its '
+        "corners are beaten by no other in both.</p>",
         '<div id="pareto" class="plot"></div>',
         '<h2 id="s-profiles">Discharge profiles</h2>',
         '<p class="note">First discharge at both rates. Dashed with a band: predicted when proposed, ± 1 s.d. over the '
@@ -166,9 +167,9 @@ def _how_to_read(snapshot: Snapshot, conditions: Conditions) -> str:
     return (
         f"Retention is Q({high}) / Q({low}), first cycle, {conditions.v_low:g}-{conditions.v_high:g} V. "
         '<span class="tag measured">measured</span> rows: mean over cells ± sample standard deviation (ddof 1), or the '
-        "stated uncertainty of a single cell. Predicted rows: mean ± standard deviation over the ensemble's members "
-        "after calibration, as of the round they were proposed in. Order: measured retention, or the 10 % quantile of "
-        "the predicted one."
+        "stated uncertainty of a single cell, at each rate. Predicted rows: mean ± standard deviation over the "
+        "ensemble's members after calibration, as of the round they were proposed in; lower bound: the retention is "
+        "above it with 90 %. Order: measured retention, else lower bound."
         + (f" State of the ledger after round R{snapshot.as_of:02d}." if snapshot.as_of is not None else "")
     )
 
@@ -195,10 +196,9 @@ def _table(outcomes: Sequence[Outcome], conditions: Conditions, *, searchable: b
         ("composition", ""),
         ("proposal", ""),
         ("retention", "number"),
-        ("at least (10 %)", "number"),
-        (f"Q({low} mA/g), mAh/g", "number"),
-        (f"Q({high} mA/g), mAh/g", "number"),
-        ("cells", "number"),
+        ("lower bound", "number"),
+        (f"Q({low}), mAh/g", "number"),
+        (f"Q({high}), mAh/g", "number"),
         ("", ""),
         ("domain", ""),
     ]
@@ -210,9 +210,8 @@ def _table(outcomes: Sequence[Outcome], conditions: Conditions, *, searchable: b
 def _row(number: int, outcome: Outcome, searchable: bool) -> str:
     proposal, prediction = outcome.proposal, outcome.proposal.prediction
     retention = outcome.rate_retention
-    tag = '<span class="tag measured">measured</span>' if retention else f'<span class="tag">{_status(outcome)}</span>'
+    tag = f'<span class="tag{" measured" if retention else ""}">{_status(outcome)}</span>'
     lower = f"{prediction.rate_retention_lower:.2f}" if prediction and not retention else ""
-    cells = "" if not retention else str(retention.count)
     text = f"{proposal.composition} {proposal.proposal_id} {_status(outcome)}".lower()
     mark = f' data-text="{html.escape(text)}"' if searchable else ""
     return (
@@ -224,13 +223,14 @@ def _row(number: int, outcome: Outcome, searchable: bool) -> str:
             + (f"<td class='number'>{lower}</td>" if q == "rate_retention" else "")
             for q, digits in _DIGITS.items()
         )
-        + f"<td class='number'>{cells}</td><td>{tag}</td><td>{prediction.domain if prediction else 'lab'}</td></tr>"
+        + f"<td>{tag}</td><td>{prediction.domain if prediction else 'lab'}</td></tr>"
     )
 
 
 def _status(outcome: Outcome) -> str:
     if outcome.rate_retention:
-        return "measured"
+        count = outcome.rate_retention.count
+        return "measured" if count == 1 else f"measured, {count} cells"
     if outcome.half_measured:
         return f"{outcome.missing[0]} missing"
     return STATE_WORDS[outcome.proposal.state]
@@ -239,8 +239,11 @@ def _status(outcome: Outcome) -> str:
 def _number(estimate: Estimate | None, digits: int) -> str:
     if estimate is None:
         return "–"
-    spread = "" if estimate.spread is None else f" ± {estimate.spread:.{digits}f}"
-    return f"{estimate.mean:.{digits}f}{spread}"
+    if estimate.spread is None:
+        return f"{estimate.mean:.{digits}f}"
+    smallest = 10.0**-digits
+    spread = f"{estimate.spread:.{digits}f}" if estimate.spread >= smallest / 2 else f"&lt;{smallest:g}"
+    return f"{estimate.mean:.{digits}f} ± {spread}"
 
 
 def _everything(ranked: Sequence[Outcome], conditions: Conditions) -> list[str]:
@@ -479,7 +482,10 @@ def _pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
         x, y = known.measured_points.T
         traces.append(_marks("measured", x, y, known.measured, hollow=False))
         front = known.measured_points[pareto_front(known.measured_points)]
-        line = _line(front[:, 0], front[:, 1], FRONT_COLOUR)
+        every = np.concatenate([known.measured_points, known.waiting_points])
+        corner = every.min(0) - 0.06 * (np.ptp(every, 0) + 1e-3)
+        x, y = staircase(front, tuple(corner)).T
+        line = _line(x, y, FRONT_COLOUR)
         traces.append({**line, "name": "front of the measured", "showlegend": True})
     labels = (quantity_label("capacity_low_mah_g", conditions), quantity_label("rate_retention", conditions))
     return {"data": traces, "layout": _layout(*labels, height=460)}
@@ -488,9 +494,9 @@ def _pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
 def _map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     plane = composition_map([o.proposal.composition for o in outcomes])
     groups: list[tuple[str, str, Callable[[Outcome], bool]]] = [
-        ("predicted", "circle-open", lambda o: o.rate_retention is None and not _dropped(o)),
+        ("predicted", "circle-open", lambda o: o.rate_retention is None and not o.dropped),
         ("measured", "circle", lambda o: o.rate_retention is not None),
-        ("failed or abandoned", "x-thin-open", _dropped),
+        ("failed or abandoned", "x-thin-open", lambda o: o.dropped),
     ]
     values = [v.mean if (v := o.rate_retention or o.predicted("rate_retention")) else None for o in outcomes]
     known = [v for v in values if v is not None] or [0.0, 1.0]
@@ -523,10 +529,6 @@ def _map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
         annotations=_arrows(plane.elements, plane.loadings, plane.positions),
     )
     return {"data": traces, "layout": layout}
-
-
-def _dropped(outcome: Outcome) -> bool:
-    return outcome.rate_retention is None and outcome.proposal.state in (State.FAILED, State.ABANDONED)
 
 
 def _arrows(elements: Sequence[str], loadings: np.ndarray, positions: np.ndarray) -> list[dict[str, Any]]:

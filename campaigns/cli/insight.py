@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table
+from campaigns.cli.console import emit, format_option, print_table, progress, say
 
 
 @click.command()
 @click.argument("formulas", nargs=-1, metavar="[FORMULA]...")
-@click.option("--mass-g", default=5.0, show_default=True, help="Mass of product (g).")
+@click.option("--campaign", "-C", help="Campaign whose proposals to make; its synthesis settings are the defaults.")
+@click.option("--proposal", "proposals", multiple=True, metavar="ID", help="Such as R01-03.")
+@click.option("--mass-g", type=float, help="Mass of product (g).  [default: 5]")
 @click.option("--prefer", multiple=True, metavar="PRECURSOR", help="Use as much as possible of it, e.g. Li2O or MnF2.")
 @click.option("--avoid", multiple=True, metavar="PRECURSOR", help="Do not use it.")
 @click.option(
     "--atmosphere",
     type=click.Choice(["closed", "open"]),
-    default="closed",
-    show_default=True,
-    help="closed: argon, every metal arrives in its final oxidation state. open: O2 may come and go.",
+    help="closed (the default): argon, every metal arrives in its final oxidation state. open: O2 may come and go.",
 )
-@click.option("--li-excess", default=0.0, show_default=True, help="Fraction of lithium on top, lost on firing (0.1).")
-@click.option("--f-excess", default=0.0, show_default=True, help="Fraction of fluorine on top, lost as LiF.")
+@click.option("--li-excess", type=float, help="Fraction of lithium on top, lost on firing (0.1 for 10 %).")
+@click.option("--f-excess", type=float, help="Fraction of fluorine on top, lost as LiF.")
 @click.option(
     "--state", "states", multiple=True, metavar="Mn=3", help="Average oxidation state; else the redox ladder."
 )
@@ -39,12 +39,14 @@ from campaigns.cli.console import emit, format_option, print_table
 @format_option
 def recipe(
     formulas: tuple[str, ...],
-    mass_g: float,
+    campaign: str | None,
+    proposals: tuple[str, ...],
+    mass_g: float | None,
     prefer: tuple[str, ...],
     avoid: tuple[str, ...],
-    atmosphere: str,
-    li_excess: float,
-    f_excess: float,
+    atmosphere: Literal["closed", "open"] | None,
+    li_excess: float | None,
+    f_excess: float | None,
     states: tuple[str, ...],
     purity: tuple[str, ...],
     typical_purity: bool,
@@ -62,9 +64,21 @@ def recipe(
     Example:
       drx-screen recipe Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2 --mass-g 5
       drx-screen recipe Li1.2Mn0.4Ti0.4O2 --prefer Li2O --li-excess 0.1
+      drx-screen recipe --campaign he-rate --proposal R01-03
     """
     from campaigns.recipe import make_recipe, merged, read_precursors, shipped_precursors
+    from campaigns.spec import Synthesis
 
+    usual = Synthesis()
+    if campaign is not None:
+        from campaigns.campaign import Campaign
+
+        opened = Campaign.open(campaign, command="recipe")
+        usual = opened.spec.synthesis
+        state = opened.state()
+        formulas += tuple(state.proposal(name).composition for name in proposals)
+    elif proposals:
+        raise click.UsageError("--proposal needs --campaign.")
     if not formulas:
         raise click.UsageError("Give a formula, or --campaign with --proposal.")
     stock = merged(read_precursors(precursors)) if precursors else shipped_precursors()
@@ -74,14 +88,14 @@ def recipe(
     recipes = [
         make_recipe(
             formula,
-            batch_mass_g=mass_g,
+            batch_mass_g=usual.batch_mass_g if mass_g is None else mass_g,
             oxidation_states=given or None,
             precursors=stock,
-            prefer=prefer,
-            avoid=avoid,
-            atmosphere="open" if atmosphere == "open" else "closed",
-            li_excess=li_excess,
-            f_excess=f_excess,
+            prefer=prefer or usual.prefer,
+            avoid=avoid or usual.avoid,
+            atmosphere=atmosphere or usual.atmosphere,
+            li_excess=usual.li_excess if li_excess is None else li_excess,
+            f_excess=usual.f_excess if f_excess is None else f_excess,
             assays=assays,
             balance_g=balance_g,
             cheapest=cheapest,
@@ -119,4 +133,35 @@ def _numbers(option: str, pairs: tuple[str, ...]) -> dict[str, float]:
         raise click.UsageError(f"{option} is written NAME=NUMBER. Got {' '.join(pairs)}.") from None
 
 
-COMMANDS: list[click.Command] = [recipe]
+@click.command()
+@click.option("--campaign", "-C", required=True, help="Folder, YAML or shipped name.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder to write to [default: report/ there].")
+@click.option("--as-of", metavar="ROUND", help="State right after a round was recorded, e.g. R03.")
+@click.option("--proposal", "proposals", multiple=True, metavar="ID", help="Draw the profiles of these as PNG.")
+def report(campaign: str, output: Path | None, as_of: str | None, proposals: tuple[str, ...]) -> None:
+    """Write the campaign's report: one HTML page that needs no network, and figures as PNG.
+
+    \b
+    Example:
+      drx-screen report --campaign he-rate
+      drx-screen report --campaign he-rate --as-of R03 --output as-of-R03
+    """
+    from campaigns.campaign import Campaign
+    from campaigns.records import round_number
+    from campaigns.report import write_report
+
+    opened = Campaign.open(campaign, command="report")
+    with progress("figures") as watch:
+        written = write_report(
+            opened.ledger,
+            opened.spec.conditions,
+            output or opened.folder / "report",
+            as_of=round_number(as_of) if as_of else None,
+            proposals=proposals,
+            progress=watch,
+        )
+    click.echo(str(written.page))
+    say(f"and {len(written.figures)} figures beside it.")
+
+
+COMMANDS: list[click.Command] = [recipe, report]
