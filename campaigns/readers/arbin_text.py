@@ -23,7 +23,9 @@ COLUMNS: Vocabulary = {
 
 
 def _is_arbin(head: Head, header: Header) -> bool:
-    return {"testtime"} <= header.stems and bool({"cycleindex", "cycleid"} & header.stems) and "stepindex" in header.stems
+    return (
+        {"testtime"} <= header.stems and bool({"cycleindex", "cycleid"} & header.stems) and "stepindex" in header.stems
+    )
 
 
 READERS = (TextFormat("arbin csv", COLUMNS, _is_arbin).reader(),)

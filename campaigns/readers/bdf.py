@@ -30,7 +30,11 @@ COLUMNS: Vocabulary = {
 def _is_bdf(head: Head, header: Header) -> bool:
     cells = {cell.strip().strip('"').lower() for cell in header.cells}
     machine = {"test_time_second", "voltage_volt"} <= cells or {"test_time_s", "voltage_v", "current_a"} <= cells
-    return machine or any(c.startswith("test time /") for c in cells) or head.path.name.lower().endswith((".bdf", ".bdf.csv"))
+    return (
+        machine
+        or any(c.startswith("test time /") for c in cells)
+        or head.path.name.lower().endswith((".bdf", ".bdf.csv"))
+    )
 
 
 READERS = (TextFormat("battery data format csv", COLUMNS, _is_bdf, (".bdf.csv", ".bdf")).reader(),)

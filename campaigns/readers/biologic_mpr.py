@@ -56,7 +56,9 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     if moved is None and "(Q-Qo)/C" in fields:
         moved = table["(Q-Qo)/C"].astype(float) / 3.6
     if voltage is None or time is None or (moved is None and current is None):
-        raise RuleBroken("E9", f"{name}: holds no voltage, time and charge (columns {', '.join(fields)}): not a cycling test.")
+        raise RuleBroken(
+            "E9", f"{name}: holds no voltage, time and charge (columns {', '.join(fields)}): not a cycling test."
+        )
     return CyclerRows(
         NAME,
         voltage * (options.voltage_unit or 1.0),

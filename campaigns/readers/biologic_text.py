@@ -35,7 +35,9 @@ READERS = (
         COLUMNS,
         _is_biologic,
         (".mpt", ".txt"),
-        mass=re.compile(r"(?:characteristic mass|mass of active material)\s*:\s*([\d.,]+)\s*(kg|mg|g|.g)", re.IGNORECASE),
+        mass=re.compile(
+            r"(?:characteristic mass|mass of active material)\s*:\s*([\d.,]+)\s*(kg|mg|g|.g)", re.IGNORECASE
+        ),
         material=re.compile(r"^electrode material\s*:\s*(\S.*)", re.IGNORECASE),
     ).reader(),
 )

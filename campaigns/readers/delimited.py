@@ -38,7 +38,7 @@ class TextFormat:
     def read(self, head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
         """Read a file of this format."""
         header = find_header(head.lines, self.columns)
-        assert header is not None  # noqa: S101 - recognised before
+        assert header is not None
         columns, notes = read_text_columns(head, header, options, progress)
         preamble = head.lines[: header.line]
         return rows_from_columns(

@@ -63,7 +63,9 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> DigitisedCurv
     text = whole_content(head).decode(head.encoding, errors="replace")
     lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
     if len(lines) > MAX_POINTS:
-        raise RuleBroken("E9", f"{name}: {len(lines)} pairs of numbers are no digitised curve, and no header names them.")
+        raise RuleBroken(
+            "E9", f"{name}: {len(lines)} pairs of numbers are no digitised curve, and no header names them."
+        )
     sets = _many(name, lines) if _is_many(lines) else [("", _single(name, lines))]
     curves, notes = [], []
     for label, points in sets:

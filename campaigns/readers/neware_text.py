@@ -81,7 +81,7 @@ def _is_nested(head: Head) -> bool:
 
 def _read_nested(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     header = _record_header(head)
-    assert header is not None  # noqa: S101 - recognised before
+    assert header is not None
     step_cells = [split_header(c)[0] for c in split_line(head.lines[header.line - 1], header.separator)]
     type_at = next((i for i, stem in enumerate(step_cells) if stem in ("steptype", "stepname")), None)
     number_at = next((i for i, stem in enumerate(step_cells) if stem in ("stepnumber", "stepindex", "stepid")), None)

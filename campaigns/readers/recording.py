@@ -94,8 +94,8 @@ class CyclerRows:
     record: np.ndarray | None = None
     """Number of the row in the instrument's order, ``rows``."""
 
-    clock_s: np.ndarray | None = None
-    """Wall clock (s since any moment), ``rows``."""
+    clock_span_s: float | None = None
+    """Wall clock of the last row less that of the first (s)."""
 
     time_of_step: bool = False
     header_mass_mg: float | None = None
@@ -295,5 +295,7 @@ def zip_members(head: Head) -> tuple[str, ...]:
     except (zipfile.BadZipFile, OSError, EOFError, ValueError):
         return ()
     if sum(member.file_size for member in members) > MAX_BYTES:
-        raise RuleBroken("E9", f"{head.path.name}: unpacks to more than {MAX_BYTES >> 30} GiB; export one test per file.")
+        raise RuleBroken(
+            "E9", f"{head.path.name}: unpacks to more than {MAX_BYTES >> 30} GiB; export one test per file."
+        )
     return tuple(member.filename for member in members)

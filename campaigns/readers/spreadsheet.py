@@ -11,7 +11,7 @@ import pandas as pd
 from campaigns.measurement import RuleBroken
 from campaigns.readers import arbin_text, landt, neware_text, other_text
 from campaigns.readers.recording import CyclerRows, Head, Reader, ReadOptions, open_bytes, zip_members
-from campaigns.readers.table import NamedColumn, Vocabulary, Header, name_columns, rows_from_columns
+from campaigns.readers.table import Header, NamedColumn, Vocabulary, name_columns, rows_from_columns
 from drxnet.progress import Progress
 
 ARBIN, OTHER = "arbin xlsx", "spreadsheet"

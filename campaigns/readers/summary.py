@@ -68,7 +68,7 @@ def _is_summary(head: Head) -> bool:
 
 def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
     layout = _columns(head, head.lines[0].lstrip("\ufeff"))
-    assert layout is not None  # noqa: S101 - recognised before
+    assert layout is not None
     separator, columns = layout
     name = head.path.name
     try:
@@ -92,7 +92,9 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
         if values.get("window"):
             found = _WINDOW.match(values["window"])
             if found is None:
-                raise RuleBroken("E9", f"{name}, row {line}: the window must read like 1.5-4.8. Got {values['window']!r}.")
+                raise RuleBroken(
+                    "E9", f"{name}, row {line}: the window must read like 1.5-4.8. Got {values['window']!r}."
+                )
             v_low, v_high = (_number(name, line, "window", text) for text in found.groups())
         capacity = _number(name, line, "capacity", values["capacity"])
         cycle = _number(name, line, "cycle", values.get("cycle", "")) or 1.0

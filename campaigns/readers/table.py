@@ -95,7 +95,11 @@ def split_header(cell: str) -> tuple[str, str]:
     ``Voltage(V)``, ``I/mA``, ``Current [A]``, ``Test Time / s`` and ``current_ampere`` are all understood.
     """
     text = cell.strip().strip("\ufeff\"'~").strip()
-    for pattern in (r"^(.*?)\s*[(\[{]([^()\[\]{}]*)[)\]}]?\s*$", r"^(.+?)\s*/\s*([^/]+(?:/k?g)?)$", r"^(.+?)\s*,\s*(\S+)$"):
+    for pattern in (
+        r"^(.*?)\s*[(\[{]([^()\[\]{}]*)[)\]}]?\s*$",
+        r"^(.+?)\s*/\s*([^/]+(?:/k?g)?)$",
+        r"^(.+?)\s*,\s*(\S+)$",
+    ):
         found = re.match(pattern, text)
         if found and _stem(found[1]):
             return _stem(found[1]), found[2].strip()
@@ -103,7 +107,9 @@ def split_header(cell: str) -> tuple[str, str]:
     for tail in (2, 1):
         if len(words) > tail:
             unit = "".join(words[-tail:])
-            if any(units.factor(dimension, unit) for dimension in units.UNITS) and not (tail == 1 and len(unit) == 1 and unit in "dc"):
+            if any(units.factor(dimension, unit) for dimension in units.UNITS) and not (
+                tail == 1 and len(unit) == 1 and unit in "dc"
+            ):
                 return _stem("".join(words[:-tail])), unit
     return _stem(text), ""
 
@@ -181,7 +187,12 @@ def read_text_columns(
         raise RuleBroken("E9", f"{name}: no rows below the header in line {header.line + 1}.")
     decimal = _decimal_sign(name, rows, header, options)
     width = max(len(header.cells), *(len(row) for row in rows))
-    skip = header.line + 1 + unit_rows + sum(not line.strip() for line in head.lines[header.line + 1 : header.line + 1 + unit_rows])
+    skip = (
+        header.line
+        + 1
+        + unit_rows
+        + sum(not line.strip() for line in head.lines[header.line + 1 : header.line + 1 + unit_rows])
+    )
     chunks = []
     try:
         with open_bytes(head.path) as file, warnings.catch_warnings():
@@ -250,13 +261,17 @@ def rows_from_columns(
             keep |= ~np.isnan(values[quantity])
     if not keep.all():
         said.append(f"{int((~keep).sum())} lines without numbers left out")
-    clock = _clock(columns["clock"]) if "clock" in columns else None
     time, of_step = values.get("time"), False
     if time is None and "step_time" in values:
         time, of_step = values["step_time"], True
-    if (time is None or np.isnan(time[keep]).all()) and clock is not None:
-        time, of_step = clock, False
-        said.append("elapsed time taken from the date column")
+    clock_span = None
+    if "clock" in columns:
+        if time is None or np.isnan(time[keep]).all():
+            time, of_step = _clock(columns["clock"]), False
+            said.append("elapsed time taken from the date column")
+        else:
+            ends = _clock(columns["clock"].iloc[[0, -1]])
+            clock_span = None if ends is None else float(ends[1] - ends[0])
     if time is None:
         raise RuleBroken("E9", f"{file_name}: no time column that can be read; export the elapsed time.")
     state = state_codes(columns["state"]) if "state" in columns else None
@@ -278,7 +293,7 @@ def rows_from_columns(
         state=None if state is None else state[keep],
         step=kept(values.get("step")),
         record=kept(values.get("record")),
-        clock_s=kept(clock),
+        clock_span_s=clock_span,
         time_of_step=of_step,
         header_mass_mg=header_mass_mg,
         header_material=header_material,
@@ -315,7 +330,9 @@ def _state_code(word: str) -> int:
         return DISCHARGE
     if text in ("c", "chg", "chrg") or re.search(r"chg|charge|充电", text):
         return CHARGE
-    if text in ("r", "p", "o", "rest", "pause", "ocv", "ocp", "stop", "standby") or re.search(r"rest|pause|ocv|静置|搁置|idle|open circuit", text):
+    if text in ("r", "p", "o", "rest", "pause", "ocv", "ocp", "stop", "standby") or re.search(
+        r"rest|pause|ocv|静置|搁置|idle|open circuit", text
+    ):
         return REST
     return UNKNOWN
 
@@ -367,7 +384,11 @@ def _in_our_unit(
     }.get(dimension)
     unit = column.unit
     is_text = not pd.api.types.is_numeric_dtype(series)
-    if dimension == "time" and is_text and (units.is_duration(unit) or series.astype(str).head(50).str.contains(":").any()):
+    if (
+        dimension == "time"
+        and is_text
+        and (units.is_duration(unit) or series.astype(str).head(50).str.contains(":").any())
+    ):
         seconds = durations(series)
         _refuse_words(file_name, series, seconds, column)
         return seconds * (stated or 1.0)
