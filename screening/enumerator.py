@@ -119,6 +119,8 @@ class Shortlist:
     """Rows in units of 1/D, ``k x columns``."""
 
     statistics: Statistics
+    how: str = "all candidates"
+    """How they were found, in words."""
 
 
 @dataclass

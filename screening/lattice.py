@@ -24,6 +24,7 @@ import bisect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,6 +170,60 @@ class Lattice(Candidates):
         if path is None or not len(place):
             return None
         return self._base[block] + int(place[0]) * self._counts[block] + path
+
+    def contains(self, units: np.ndarray) -> np.ndarray:
+        """Which rows are in the space, ``n``; filters of species included."""
+        units = np.asarray(units, dtype=np.int64)
+        metals = units[:, 2:]
+        inside = (units[:, 0] + metals.sum(1) == 2 * self.denominator) & (metals.sum(1) > 0)
+        inside &= np.isin(units[:, 0], self.space.lithium_units) & np.isin(units[:, 1], self.space.fluorine_units)
+        for column, metal in enumerate(self.metals):
+            inside &= np.isin(metals[:, column], [0, *self.space.metal_units(metal)])
+        elements = (metals > 0).sum(1)
+        most = self.space.k_elements.max
+        inside &= (elements >= self.space.k_elements.min) & (elements <= (len(self.metals) if most is None else most))
+        places = np.flatnonzero(inside)
+        total = 4 * self.denominator - units[places, 0] - units[places, 1]
+        charges, missing = fill_ladder(self.metals, self.states, metals[places], total)
+        places, charges = places[missing == 0], charges[missing == 0]
+        inside[:] = False
+        inside[places] = True
+        if len(places) and self._asks_for_species:
+            _, cations, fluorine = self.amounts(units[places])
+            mixtures = Mixtures.of(self.states, cations, fluorine, charges / self.denominator)
+            inside[places] = self._species_agree(mixtures)
+        return inside
+
+    @cached_property
+    def _asks_for_species(self) -> bool:
+        return bool(self.space.asks_for_species or self._quotas or self.filters.active(of_species=True))
+
+    def _species_agree(self, mixtures: Mixtures) -> np.ndarray:
+        """Whether the species of each row satisfy the space, quotas on amounts and filters of species, ``n``."""
+        present, member = np.unique(mixtures.metals > 0, axis=0, return_inverse=True)
+        sets = [[s for s, there in zip(mixtures.species[1:], row, strict=True) if there] for row in present]
+        agreed = np.array([next(iter(self.space.objections(held)), None) is None for held in sets])
+        for mask in self.filters.refused(Mixtures.standing(sets), of_species=True).values():
+            agreed &= ~mask
+        inside = agreed[member.ravel()]
+        for quota in self._quotas:
+            assert quota.amount is not None
+            held = mixtures.amounts @ mixtures.per_species(quota.holds)
+            inside &= held >= quota.amount.min - 1e-9
+            inside &= held <= (2.0 if quota.amount.max is None else quota.amount.max) + 1e-9
+        return inside
+
+    def sample_cells(self, n: int, seed: int) -> np.ndarray:
+        """Draw n ranks, the cells in turn and in random order, uniformly inside each; some may come twice.
+
+        A cell is a set of metals in given states, so small chemistries are seen as often as large ones.
+        """
+        generator = np.random.default_rng(seed)
+        cells = np.array([(b, c) for b, held in enumerate(self._cells) for c in range(len(held))])
+        rounds = [generator.permutation(len(cells)) for _ in range(-(-n // len(cells)))]
+        block, cell = cells[np.concatenate(rounds)[:n]].T
+        counts = np.array(self._counts)[block]
+        return np.array(self._base)[block] + cell * counts + generator.integers(0, counts)
 
     def why_not(self, composition: Composition) -> list[str]:
         """List the constraints that keep a composition out; empty when it belongs."""
