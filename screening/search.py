@@ -291,9 +291,7 @@ class _Memory:
             seconds=seconds,
             worker_seconds=seconds,
         )
-        return Shortlist(
-            np.array([ranked[i] for i in order.tolist()], np.int64), scores[order], units[order], statistics
-        )
+        return Shortlist(ranks, scores[best], units[best], statistics)
 
 
 # -- best-first ------------------------------------------------------------------------------------------
