@@ -62,7 +62,19 @@ class Amounts:
         return len(self.cations)
 
 
-Compositions = Amounts | Sequence[Composition | str]
+@dataclass(frozen=True)
+class Encoded:
+    """Compositions as the members see them; saves encoding again what is asked about more than once."""
+
+    features: Tensor
+    """Learned composition vectors, ``members x n x 32``."""
+
+    def __len__(self) -> int:
+        """Return the number of compositions."""
+        return self.features.shape[1]
+
+
+Compositions = Amounts | Encoded | Sequence[Composition | str]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -207,9 +219,15 @@ class Ensemble:
             out = _put(out, (slice(None), rows), u)
         return out
 
+    def encode(self, compositions: Compositions) -> Encoded:
+        """Encode compositions once, for several questions about them."""
+        return Encoded(self.features(compositions))
+
     # -- how it is computed ------------------------------------------------------------------------------
 
-    def _checked(self, compositions: Compositions) -> Amounts:
+    def _checked(self, compositions: Compositions) -> Amounts | Encoded:
+        if isinstance(compositions, Encoded):
+            return compositions
         amounts = compositions if isinstance(compositions, Amounts) else Amounts.of(compositions)
         unknown = [s for s in amounts.symbols if s not in SITE_INDEX]
         if unknown:
@@ -265,12 +283,15 @@ class Ensemble:
         """Floats per composition of the widest layer of the state network."""
         return self.members * voltages * self.network.shape.features
 
-    def _encoded(self, amounts: Amounts) -> Iterator[tuple[Tensor, Tensor]]:
+    def _encoded(self, amounts: Amounts | Encoded) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and their composition vectors, in blocks of one number of cations.
 
         With gradients, absent elements are kept as cations of weight zero, so that the derivative with respect
         to their amount is right too.
         """
+        if isinstance(amounts, Encoded):
+            yield torch.arange(len(amounts), device=self.device), amounts.features
+            return
         cations = amounts.cations.to(self.device, self.dtype)
         fluorine = amounts.fluorine.to(self.device, self.dtype) / 2
         sites = torch.tensor([SITE_INDEX[s] for s in amounts.symbols], device=self.device)

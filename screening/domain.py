@@ -24,6 +24,8 @@ from drxnet.ensemble import Amounts, Ensemble
 
 Label = Literal["inside", "edge", "outside"]
 
+LABELS: tuple[Label, ...] = ("inside", "edge", "outside")
+
 INSIDE, EDGE = 0.3, 0.6
 """Largest learned distances of the labels; 1 is the distance of a typical pair of known compositions.
 
@@ -44,7 +46,7 @@ class FeatureScale:
     """Puts the members' composition vectors on one scale: a typical pair of known compositions is 1 apart."""
 
     def __init__(self, ensemble: Ensemble) -> None:
-        u = ensemble.features(known_compositions()).detach().double()
+        u = ensemble.features(known_compositions()).detach().cpu().double()
         spread = 2 * len(u) * u.var(1).sum(-1)  # a typical squared distance, once all members stand side by side
         self._width = spread.clamp_min(1e-12).sqrt()[:, None, None]
 
@@ -54,7 +56,7 @@ class FeatureScale:
 
     def scaled(self, features: Tensor) -> Tensor:
         """Scale composition vectors, ``s x n x 32 -> n x (s * 32)``."""
-        return (features.double() / self._width).movedim(0, 1).flatten(1)
+        return (features.cpu().double() / self._width).movedim(0, 1).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,7 @@ class Nearest:
     @property
     def labels(self) -> list[Label]:
         """Where each candidate lies."""
-        names: tuple[Label, ...] = ("inside", "edge", "outside")
-        return [names[i] for i in np.digitize(self.learned, [INSIDE, EDGE], right=True)]
+        return [LABELS[i] for i in np.digitize(self.learned, [INSIDE, EDGE], right=True)]
 
 
 class Domain:
@@ -104,6 +105,11 @@ class Domain:
         return Nearest(
             learned.detach().numpy(), apart.amin(1).detach().numpy(), tuple(self.known[i] for i in which.tolist())
         )
+
+    def labels(self, features: Tensor) -> Tensor:
+        """Label of each candidate as its index in :data:`LABELS`, ``n``."""
+        nearest = self.distances(features).amin(1)
+        return torch.bucketize(nearest, torch.tensor([INSIDE, EDGE], dtype=torch.float64))
 
     def distances(self, features: Tensor) -> Tensor:
         """Learned distance of every candidate to every known composition, ``n x known``."""

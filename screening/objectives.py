@@ -7,7 +7,7 @@ must not report a retention of 60. Importing this module does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -21,7 +21,8 @@ from drxnet.errors import ConfigurationError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from drxnet.ensemble import Amounts, Compositions, Ensemble
+    from drxnet.composition import Composition
+    from drxnet.ensemble import Amounts, Encoded, Ensemble
 
 RETENTION_LIMITS = (0.0, 1.05)
 """Clip of every retention; 5 % above 1 is within the noise between two cells."""
@@ -134,6 +135,11 @@ class Quantity(_Frozen):
     def limits(self) -> tuple[float, float]:
         """Smallest and largest value that can mean anything."""
         return _KINDS[self.quantity].limits
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Which way anybody would want it."""
+        return _KINDS[self.quantity].direction == "maximize"
 
     def resolved(self, conditions: Conditions) -> Quantity:
         """Fill in what was left to the campaign, so that equal quantities compare equal."""
@@ -256,12 +262,19 @@ class Goals:
         """References of the objectives, signed so that larger is better."""
         return np.array([o.sign * o.reference_value for o in self.objectives])
 
-    def evaluate(self, ensemble: Ensemble, compositions: Compositions) -> Tensor:
+    def evaluate(
+        self, ensemble: Ensemble, compositions: Amounts | Sequence[Composition | str], encoded: Encoded | None = None
+    ) -> Tensor:
         """Evaluate every quantity for every member (float64, in their units), ``members x n x m``.
 
         Differentiable with respect to :class:`~drxnet.ensemble.Amounts` that require a gradient.
+
+        Args:
+            ensemble: the members.
+            compositions: n compositions.
+            encoded: the same, where the ensemble has encoded them already.
         """
-        return _evaluate(self, ensemble, compositions)
+        return _evaluate(self, ensemble, compositions, encoded)
 
     def objective_values(self, values: np.ndarray) -> np.ndarray:
         """Objectives of quantities (``... x m``), signed so that larger is better, ``... x objectives``."""
@@ -291,7 +304,7 @@ class Goals:
 
     def lower(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         """Pessimistic 10 % quantile of every quantity: the lower, or the upper where small is good, ``n x m``."""
-        signs = np.array([1 if _KINDS[q.quantity].direction == "maximize" else -1 for q in self.quantities])
+        signs = np.array([1 if q.larger_is_better else -1 for q in self.quantities])
         return self.clipped(mean - signs * _LOWER_Z * std)
 
     def columns(self, mean: np.ndarray, std: np.ndarray) -> dict[str, np.ndarray]:
@@ -365,7 +378,12 @@ def retention(later: Tensor, first: Tensor, floor_mah_g: float = CAPACITY_FLOOR_
     return torch.where(first < floor_mah_g, torch.zeros_like(ratio), ratio)
 
 
-def _evaluate(goals: Goals, ensemble: Ensemble, compositions: Compositions) -> Tensor:
+def _evaluate(
+    goals: Goals,
+    ensemble: Ensemble,
+    compositions: Amounts | Sequence[Composition | str],
+    encoded: Encoded | None,
+) -> Tensor:
     import torch
 
     from drxnet.ensemble import Amounts
@@ -385,10 +403,11 @@ def _evaluate(goals: Goals, ensemble: Ensemble, compositions: Compositions) -> T
         else:
             whole += [window.at(current, cycle)]
     at_cutoff, whole = list(dict.fromkeys(at_cutoff)), list(dict.fromkeys(whole))
-    capacities = ensemble.capacity(amounts, at_cutoff).double()
+    known = encoded or ensemble.encode(amounts)
+    capacities = ensemble.capacity(known, at_cutoff).double()
     if whole:
         grid = np.linspace(window.v_low, window.v_high, GRID_POINTS)
-        profiles = ensemble.profiles(amounts, whole, grid).double()
+        profiles = ensemble.profiles(known, whole, grid).double()
         steps = profiles[..., :-1] - profiles[..., 1:]
         energies = (steps * torch.from_numpy((grid[1:] + grid[:-1]) / 2)).sum(-1)
         delivered = steps.sum(-1)
@@ -409,12 +428,12 @@ def _evaluate(goals: Goals, ensemble: Ensemble, compositions: Compositions) -> T
             return energies[..., at]
         if q.quantity == "average-voltage":
             return energies[..., at] / delivered[..., at].clamp_min(_SMALLEST_STD)
-        return _cost_usd_kg(amounts) / (energies[..., at].clamp_min(ENERGY_FLOOR_WH_KG) / 1000)
+        return cost_usd_kg(amounts) / (energies[..., at].clamp_min(ENERGY_FLOOR_WH_KG) / 1000)
 
     return torch.stack([value(q) for q in goals.quantities], -1)
 
 
-def _cost_usd_kg(amounts: Amounts) -> Tensor:
+def cost_usd_kg(amounts: Amounts) -> Tensor:
     """Price of the elements in a kilogram of product (USD/kg), ``n``; differentiable.
 
     Prices of contained element as :func:`screening.species.supply` gives them; oxygen is free.

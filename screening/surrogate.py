@@ -9,6 +9,7 @@ of both are the quantities of :class:`~screening.objectives.Goals`, in their uni
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,9 @@ DEFAULT_WEIGHT = 0.5
 
 DEFAULT_LENGTH = 0.5
 """Default length scale of the residual kernel, in typical distances between known compositions' features."""
+
+_FOURIER = 512
+"""Random Fourier features of a sample path."""
 
 _NUGGET = 1e-6
 """Relative to the mean variance of a joint posterior, so that its Cholesky factor exists."""
@@ -67,8 +71,9 @@ class MemberSampler(MCSampler):
     values depending on its neighbours in the list.
     """
 
-    def forward(self, posterior: MemberPosterior) -> Tensor:
+    def forward(self, posterior: Posterior) -> Tensor:
         """Values of all members, ``s x b x q x m``."""
+        assert isinstance(posterior, MemberPosterior)
         return posterior.of_members(torch.arange(posterior.ensemble_size, device=posterior.device))
 
     def _update_base_samples(self, posterior: Posterior, base_sampler: MCSampler) -> None:
@@ -178,6 +183,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         known = self.goals.evaluate(ensemble, known_compositions())  # s, known, m
         spread = known.var(1 if len(known) == 1 else 0, correction=1 if len(known) > 1 else 0).mean(0).sqrt()
         typical = known.mean(0).abs().mean(0)
+        self.unit = known.mean(0).std(0).clamp_min(1e-6)  # how much a quantity differs between known compositions
         tiny = 1e-3 * typical + 1e-6
         s = ensemble.members
         defaults = {
@@ -267,7 +273,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         twin = object.__new__(DRXNetGaussianModel)
         nn.Module.__init__(twin)
         twin.ensemble, twin.encoding, twin.goals = self.ensemble, self.encoding, self.goals
-        twin._scale_features, twin.log, twin._prior = self._scale_features, self.log, self._prior
+        twin._scale_features, twin.log, twin._prior, twin.unit = self._scale_features, self.log, self._prior, self.unit
         variance = torch.full_like(Y, torch.nan) if noise is None else noise.expand(Y.shape)
         batch = torch.broadcast_shapes(Y.shape[:-2], self.batch_shape)
         n, m = self._y.shape[-1], self.num_outputs
@@ -304,10 +310,11 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
 
     def read(self, amounts: Amounts, shape: torch.Size) -> Points:
         """Ask the ensemble about amounts, folded to ``shape`` (``b x n``)."""
-        values = self.goals.evaluate(self.ensemble, amounts).unflatten(1, shape)  # s, b, n, m
+        encoded = self.ensemble.encode(amounts)
+        values = self.goals.evaluate(self.ensemble, amounts, encoded).unflatten(1, shape).cpu()  # s, b, n, m
         mean = values.mean(0)
         deviations = (values - mean).movedim(0, -1).movedim(-2, -3) / math.sqrt(max(len(values) - 1, 1))
-        features = self._scale_features(self.ensemble, amounts).unflatten(0, shape)
+        features = self._scale_features.scaled(encoded.features).unflatten(0, shape)
         return Points(mean.mT, deviations, features)
 
     def moments(
@@ -345,6 +352,56 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         optimiser.step(loss)
         self._factor = None
         return self.requires_grad_(requires_grad=False)
+
+    def with_hyperparameters(self, values: Mapping[str, Sequence[float]]) -> DRXNetGaussianModel:
+        """Set what :meth:`hyperparameters` of a fitted model gave; returns this model."""
+        with torch.no_grad():
+            for name, parameter in self.log.items():
+                parameter.copy_(torch.tensor(values[name], dtype=torch.float64).log())
+        self._factor = None
+        return self.requires_grad_(requires_grad=False)
+
+    def sample_path(self, seed: int) -> Callable[[Points], Tensor]:
+        """Draw one function from the posterior; what it gives, ``b x m x n``, is the same at the same point always.
+
+        A prior function (random weights of the members' deviations, and :data:`_FOURIER` random Fourier features for
+        the kernel) corrected by the data: J. Wilson et al., Efficiently sampling functions from Gaussian process
+        posteriors, ICML 2020.
+        """
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+        m, f = self.num_outputs, self._feature_count
+        along, amplitude = normal(m, self.ensemble.members), normal(m, _FOURIER)
+        # the spectrum of a Matern kernel of smoothness 5/2 is a t distribution with 5 degrees of freedom
+        heavy = normal(5, _FOURIER).square().mean(0).rsqrt()
+        frequency, phase = normal(f, _FOURIER) * heavy, 2 * math.pi * torch.rand(_FOURIER, generator=generator)
+        scale, weight, length = (self._value(k, None).detach() for k in ("scale", "weight", "length"))
+
+        def prior(at: Points) -> Tensor:
+            members = torch.einsum("...mns,ms->...mn", at.deviations, along)
+            angles = (at.features @ frequency).unsqueeze(-3) / length[:, None, None] + phase
+            waves = torch.einsum("...mnw,mw->...mn", torch.cos(angles), amplitude) * math.sqrt(2 / _FOURIER)
+            return at.mean + scale[:, None] * members + weight[:, None] * waves
+
+        if self._y.shape[-1] == 0:
+            return prior
+        with torch.no_grad():
+            factor, _ = self._cholesky()
+            known = self._known()
+            noise = torch.where(
+                torch.isfinite(self._own_noise), self._own_noise, self._value("noise", None)[:, None] ** 2
+            )
+            seen = self._y.nan_to_num() - prior(self._train) - noise.sqrt() * normal(*self._y.shape)
+            correction = torch.cholesky_solve((seen * known).unsqueeze(-1), factor).squeeze(-1)
+
+        def posterior(at: Points) -> Tensor:
+            cross = self._covariance(self._train, at) * known.unsqueeze(-1)
+            return prior(at) + (cross * correction.unsqueeze(-1)).sum(-2)
+
+        return posterior
 
     def log_marginal_likelihood(self) -> Tensor:
         """Log probability of the data conditioned on, summed over the outputs."""

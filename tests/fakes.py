@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from drxnet.checkpoint import ModelCard
 from drxnet.composition import MODEL_METALS
 from drxnet.discharge import CyclingConditions
-from drxnet.ensemble import Amounts, Compositions
+from drxnet.ensemble import Amounts, Compositions, Encoded
 from drxnet.errors import CompositionError
 
 # What a mole of each of the 14 metals adds to the capacity (mAh/g) and to the loss at high rates; invented, fixed.
@@ -21,6 +21,13 @@ _CAPACITY = (90.0, -120.0, -150.0, 20.0, 150.0, 180.0, 170.0, 90.0, 110.0, 60.0,
 _SLOWNESS = (0.0, 0.2, 0.4, 0.5, 0.2, -0.3, 0.3, 0.4, 0.3, 0.3, 0.1, 0.0, 0.2, 0.4)
 _REFERENCE_CURRENT = 20.0
 _FADE_PER_CYCLE = 0.01
+
+
+@dataclass(frozen=True)
+class FakeEncoded(Encoded):
+    """Remembers what was encoded."""
+
+    amounts: Amounts
 
 
 class FakeEnsemble:
@@ -110,6 +117,10 @@ class FakeEnsemble:
             [torch.cos(0.2 * step) * padded + 0.2 * step * padded.roll(1, -1) for step in self._tensor()]
         )
 
+    def encode(self, compositions: Compositions) -> FakeEncoded:
+        amounts = _amounts(compositions)
+        return FakeEncoded(self.features(amounts), amounts)
+
     def _tensor(self) -> Tensor:
         return torch.tensor(self._steps, dtype=self.dtype)
 
@@ -139,6 +150,9 @@ def _share(conditions: CyclingConditions, voltages: Tensor) -> Tensor:
 
 
 def _amounts(compositions: Compositions) -> Amounts:
+    if isinstance(compositions, FakeEncoded):
+        return compositions.amounts
+    assert not isinstance(compositions, Encoded)
     return compositions if isinstance(compositions, Amounts) else Amounts.of(compositions)
 
 
