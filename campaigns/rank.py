@@ -93,10 +93,11 @@ def rank(
         within: ``measured``: only what is measured under the conditions asked for; ``proposed``: every proposal of
             the campaign too; ``space``: every candidate of the space, streamed.
         top: rows to give back; all when null (of a space, 50).
-        min_capacity_mah_g: leave out what delivers less at the low rate.
+        min_capacity_mah_g: leave out what delivers less at the low rate; of a space, by default what the campaign's
+            constraint asks for.
         current_ma_g: for quantities at one rate; by default the campaign's low one (mA/g).
         cycle: cycle of the quantity; by default 1, of a capacity retention 20.
-        order: by the lower bound or by the mean.
+        order: by the lower bound or by the mean (of a space: among the best by the lower bound).
         as_of: rank as of a past round.
         device: of the model.
         workers: for the space; by default as the campaign says.
@@ -114,6 +115,9 @@ def rank(
     rows = measured
     if within != "measured":
         from campaigns.forecast import predicted_rows
+
+        if within == "space" and min_capacity_mah_g is None:
+            min_capacity_mah_g = _least_capacity(campaign.spec.goals)
 
         rows = measured + predicted_rows(
             campaign,
@@ -161,6 +165,13 @@ def _quantities(campaign: Campaign, by: str, current_ma_g: float | None, cycle: 
     return [asked]
 
 
+def _least_capacity(goals: Goals) -> float | None:
+    """Low-rate capacity that the constraints ask for."""
+    low = Quantity(quantity="capacity").resolved(goals.conditions)
+    asked = [c.at_least for c in goals.constraints if c.resolved(goals.conditions) == low and c.at_least is not None]
+    return max(asked, default=None)
+
+
 def _ordered(rows: Sequence[dict[str, Any]], quantities: Sequence[ObjectiveSpec], order: Order) -> list[dict[str, Any]]:
     def value(row: Mapping[str, Any], quantity: ObjectiveSpec) -> float:
         number = row[f"_{quantity.quantity}"][1 if order == "lower" else 0]
@@ -205,7 +216,7 @@ def _measured_rows(
         mine = by_proposal.get(outcome.proposal.proposal_id, [])
         if not mine:
             continue
-        values = {q: _measured(outcome, mine, q, goals) for q in quantities}
+        values = {q: measured_value(outcome, mine, q, goals) for q in quantities}
         if any(value is None for value in values.values()):
             if outcome.half_measured:
                 half.append(f"{outcome.proposal.proposal_id} (no cell at {outcome.missing[0]})")
@@ -252,7 +263,7 @@ def _measured_row(outcome: Outcome, values: Mapping[ObjectiveSpec, Any], goals: 
     return row
 
 
-def _measured(outcome: Outcome, mine: Sequence[Measurement], quantity: Quantity, goals: Goals) -> Estimate | None:
+def measured_value(outcome: Outcome, mine: Sequence[Measurement], quantity: Quantity, goals: Goals) -> Estimate | None:
     """Measured value of a quantity over the cells of a proposal; None where a condition is missing."""
     q, conditions = quantity.resolved(goals.conditions), goals.conditions
     if q.quantity == "rate-retention" and q.cycle == 1:
@@ -311,10 +322,13 @@ def _over(values: Iterable[float | None]) -> Estimate | None:
 
 def _with_spread(estimate: Estimate | None) -> tuple[float | None, float | None]:
     """Mean over cells and the standard error of that mean."""
-    if estimate is None:
-        return None, None
+    return (None, None) if estimate is None else (estimate.mean, standard_error(estimate))
+
+
+def standard_error(estimate: Estimate) -> float:
+    """Standard error of a mean over cells; of a single cell, what equal cells usually differ by."""
     spread = CELL_TO_CELL * abs(estimate.mean) if estimate.spread is None else estimate.spread
-    return estimate.mean, spread / math.sqrt(max(1, estimate.count))
+    return spread / math.sqrt(max(1, estimate.count))
 
 
 def _lower(

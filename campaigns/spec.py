@@ -55,7 +55,10 @@ class Lab(_Frozen):
     """Two compositions of a batch differ by at least this much in one element (per formula unit)."""
 
     references: tuple[str, ...] = ()
-    """Compositions to make again in every round, so that rounds can be compared."""
+    """Compositions to make again in every round, so that rounds can be compared; they take places of the batch."""
+
+    replicates: Annotated[int, Field(ge=0)] = 0
+    """Places of the batch for making the best measured compositions again."""
 
     budget_usd_kg: Annotated[float, Field(gt=0)] | None = None
     """Highest price of the elements in a kilogram of product."""
@@ -88,8 +91,8 @@ class FineTuning(_Frozen):
     first_cycle_only: bool = True
     """Leave later cycles out; the campaign screens on first cycles."""
 
-    settings: Mapping[str, Any] = Field(default_factory=dict)
-    """Keys of :class:`drxnet.training.FineTuneSettings` that differ from its defaults."""
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """Keys of :class:`drxnet.finetuning.FineTuningOptions` that differ from its defaults."""
 
 
 class CampaignSpec(_Frozen):
@@ -111,8 +114,8 @@ class CampaignSpec(_Frozen):
     shortlist: Annotated[int, Field(ge=1)] = 2000
     """Candidates that the stream keeps for the joint choice."""
 
-    replicates: Annotated[int, Field(ge=1)] = 2
-    """Cells the lab makes at each rate; shown in recipe sheets and used for what is still missing."""
+    cells_per_rate: Annotated[int, Field(ge=1)] = 2
+    """Cells that the lab makes of a composition at each of the two rates; stands in the recipe sheets."""
 
     lab: Lab = Lab()
     synthesis: Synthesis = Synthesis()

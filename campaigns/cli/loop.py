@@ -1,0 +1,660 @@
+"""`init`, `check`, `propose`, `ingest`, `rank`, `status` and the rest of the loop with the laboratory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from campaigns.cli.console import emit, format_option, print_table, progress, say
+
+if TYPE_CHECKING:
+    from campaigns.campaign import Campaign
+    from campaigns.ingest import FileOutcome, Ingested
+
+REFUSED = 3
+RANKINGS = ("rate-retention", "capacity", "energy", "average-voltage", "capacity-retention", "cost", "pareto")
+CHOOSERS = ("qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling")
+
+
+def campaign_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--campaign`` to a command."""
+    return click.option(
+        "--campaign",
+        "-c",
+        "source",
+        required=True,
+        metavar="DIR|YAML|NAME",
+        help="A campaign's folder, a YAML, or a shipped campaign; the last two start ./NAME on first use.",
+    )(command)
+
+
+def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--as-of`` to a command."""
+    return click.option("--as-of", metavar="R03", help="Answer as right after this round was recorded.")(command)
+
+
+def open_campaign(source: str) -> Campaign:
+    """Open a campaign for a command; say so when this starts it."""
+    from campaigns.campaign import Campaign
+    from campaigns.spec import FILE_NAME, find_spec
+
+    begins = find_spec(source).name != FILE_NAME
+    campaign = Campaign.open(source, command=command_line())
+    if begins and len(campaign.state().events) == 1:
+        say(f"Started campaign {campaign.name} in {shown(campaign.folder)}{'/'} from {source}.")
+    return campaign
+
+
+def command_line() -> str:
+    """What was typed, for the event log."""
+    return " ".join(["drx-screen", *sys.argv[1:]])
+
+
+def shown(path: Path) -> str:
+    """Path as short as it can be written from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _round(as_of: str | None) -> int | None:
+    from campaigns.records import round_number
+
+    return None if as_of is None else round_number(as_of)
+
+
+# -- starting --------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("name")
+@click.option("--from", "template", required=True, metavar="CAMPAIGN", help="Shipped campaign, YAML or folder to copy.")
+def init(name: str, template: str) -> None:
+    """Start a campaign in the new folder NAME, with a YAML to edit.
+
+    \b
+    Example:
+      drx-screen init mn-rich --from he-rate
+    """
+    from campaigns.campaign import Campaign
+    from campaigns.spec import FILE_NAME
+
+    campaign = Campaign.start(name, template, command=command_line())
+    say(f"Started campaign {campaign.name} in {shown(campaign.folder)}/.")
+    say(f"Edit {shown(campaign.folder / FILE_NAME)}, then: drx-screen check --campaign {name}")
+
+
+@click.command()
+@campaign_option
+@format_option
+def check(source: str, output: str) -> None:
+    """Check everything that is cheap to check before anything expensive runs.
+
+    Reads the YAML, the space, the ledger and the model, counts the candidates and estimates the time of a round.
+
+    \b
+    Example:
+      drx-screen check --campaign he-rate
+    """
+    from campaigns.propose import estimate
+
+    with open_campaign(source) as campaign:
+        found = estimate(campaign)
+    emit(output, found, lambda: print_table([{"what": k.replace("_", " "), "found": v} for k, v in found.items()]))
+
+
+# -- proposing -------------------------------------------------------------------------------------------
+
+
+@click.command()
+@campaign_option
+@click.option("-n", "--batch-size", type=click.IntRange(1, 500), help="Compositions; by default as the campaign says.")
+@click.option(
+    "--candidates",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Choose from the column `composition` of this CSV instead of the space.",
+)
+@click.option("--strategy", type=click.Choice(CHOOSERS), help="How to choose; by default as the campaign says.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="By default as the campaign says.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that score; 0 for none beside this one.")
+@click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster; else $RAY_ADDRESS, else here.")
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="For the stream (s).")
+@click.option("--dry-run", is_flag=True, help="Choose and show, but record and write nothing.")
+@format_option
+def propose(
+    source: str,
+    batch_size: int | None,
+    candidates: Path | None,
+    strategy: str | None,
+    seed: int | None,
+    workers: int | None,
+    ray_address: str | None,
+    device: str,
+    time_limit: float | None,
+    dry_run: bool,
+    output: str,
+) -> None:
+    """Choose the next compositions to make, record them and write their recipes.
+
+    Streams every candidate of the space, keeps the best, and chooses a batch of them together, away from what is
+    measured or pending. The same ledger and seed give the same batch.
+
+    \b
+    Example:
+      drx-screen propose --campaign he-rate
+      drx-screen propose --campaign he-rate -n 4 --strategy greedy --dry-run
+    """
+    from campaigns.propose import propose as choose
+    from campaigns.propose import write_round_files
+
+    with open_campaign(source) as campaign:
+        with progress("scoring candidates") as bar:
+            chosen = choose(
+                campaign,
+                batch_size=batch_size,
+                candidates=candidates,
+                strategy=strategy,
+                seed=seed,
+                workers=workers,
+                ray_address=ray_address,
+                device=device,
+                time_limit_s=time_limit,
+                dry_run=dry_run,
+                progress=bar,
+            )
+        content = {
+            "round": chosen.round,
+            "model": chosen.model_id,
+            "proposals": [p.as_row() for p in chosen.proposals],
+        }
+        for note in chosen.notes:
+            say(note)
+        if dry_run:
+            say("Dry run: nothing was recorded.")
+            emit(output, content, lambda: _show_proposals(content["proposals"]))
+            return
+        emit(output, content, lambda: _show_proposals(content["proposals"]))
+        with progress("writing the report") as bar:
+            files = write_round_files(campaign, chosen.round, progress=bar)
+        for name, path in files.items():
+            say(f"{name.capitalize():<9} {shown(path)}")
+
+
+def _show_proposals(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print proposals as two tables that fit a terminal: the numbers, then the reasons."""
+    numbers = []
+    for row in rows:
+        low, high = f"{row['low_current_ma_g']:g}", f"{row['high_current_ma_g']:g}"
+        numbers.append(
+            {
+                "id": row["proposal_id"],
+                "composition": row["composition"],
+                "retention": f"{row['rate_retention_mean']:.2f} ± {row['rate_retention_std']:.2f}",
+                "lower": f"{row['rate_retention_lower']:.2f}",
+                f"Q({low} mA/g)": f"{row['capacity_low_mah_g_mean']:.0f} ± {row['capacity_low_mah_g_std']:.0f}",
+                f"Q({high})": f"{row['capacity_high_mah_g_mean']:.0f} ± {row['capacity_high_mah_g_std']:.0f}",
+                "feasible": f"{row['feasibility']:.0%}",
+                "domain": row["domain"],
+            }
+        )
+    print_table(numbers)
+    click.echo("\nQ in mAh/g; retention = Q(high rate) / Q(low rate) at cycle 1; lower = its 10 % quantile.\n\nWhy")
+    for row in rows:
+        click.echo(f"  {row['proposal_id']}  {row['why']}")
+
+
+# -- what comes back -------------------------------------------------------------------------------------
+
+
+@click.command()
+@campaign_option
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--proposal", metavar="R01-03", help="Proposal that the files belong to.")
+@click.option("--composition", metavar="FORMULA", help="What was made, where the files do not say it.")
+@click.option("--active-mass-mg", type=float, help="Mass of the oxide alone in the cell (mg).")
+@click.option("--current", type=float, metavar="MA_G", help="Discharge current that was set (mA/g).")
+@click.option("--window", nargs=2, type=float, metavar="LOW HIGH", help="Cut-offs that were set (V).")
+@click.option("--cell", metavar="LABEL", help="Label of the cell; by default the name of the file.")
+@click.option(
+    "--samples",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV that says for each file: file, proposal or composition, active_mass_mg, current, window, cell.",
+)
+@click.option("--all-or-nothing", is_flag=True, help="Record none when one is refused.")
+@click.option("--dry-run", is_flag=True, help="Say what would be recorded.")
+@click.option("--no-finetune", is_flag=True, help="Only record; the model does not learn from it yet.")
+@format_option
+def ingest(
+    source: str,
+    files: tuple[Path, ...],
+    proposal: str | None,
+    composition: str | None,
+    active_mass_mg: float | None,
+    current: float | None,
+    window: tuple[float, float] | None,
+    cell: str | None,
+    samples: Path | None,
+    all_or_nothing: bool,
+    dry_run: bool,
+    no_finetune: bool,
+    output: str,
+) -> None:
+    """Check returned files, record them, and let the model learn from them.
+
+    Takes cycler exports, DRX-TD files, tables of capacities and digitised curves, or folders of them. Files that are
+    known already change nothing; bad ones are refused with the reason (exit code 3).
+
+    \b
+    Example:
+      drx-screen ingest --campaign he-rate R01-03_cellA.csv --proposal R01-03 --active-mass-mg 1.82
+      drx-screen ingest --campaign he-rate exports/ --samples samples.csv
+    """
+    from campaigns.ingest import check_files
+    from campaigns.ingest import ingest as record
+    from campaigns.measurement import SampleInfo
+
+    stated = SampleInfo(active_mass_mg, composition, current, window, cell, proposal)
+    with open_campaign(source) as campaign:
+        table = read_sample_table(samples) if samples else None
+        with progress("reading files") as bar:
+            checked = check_files(campaign, files, table, stated, progress=bar)
+        done = record(campaign, checked, all_or_nothing=all_or_nothing, dry_run=dry_run)
+        content: dict[str, Any] = {
+            "files": [_file_row(f) for f in done.files],
+            "comparisons": [vars(c) for c in done.comparisons],
+            "fine_tuning": None,
+        }
+        _say_outcome(done, dry_run)
+        if done.measurements and not no_finetune:
+            content["fine_tuning"] = _fine_tune(campaign)
+        elif not dry_run and (waiting := len(campaign.state().unlearned)):
+            say(f"{waiting} discharges are not learned from yet: drx-screen finetune --campaign {source}")
+        emit(output, content if output == "json" else content["files"], lambda: _show_ingested(content))
+    if done.refused:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _file_row(outcome: FileOutcome) -> dict[str, Any]:
+    return {
+        "file": outcome.name,
+        "status": outcome.status,
+        "format": outcome.format,
+        "discharges": outcome.discharges,
+        "proposals": list(outcome.proposals),
+        "measurements": list(outcome.measurements),
+        "rules": [{"id": r.id, "message": r.message} for r in outcome.rules],
+        "notes": list(outcome.notes),
+    }
+
+
+def _say_outcome(done: Ingested, dry_run: bool) -> None:
+    for outcome in done.files:
+        word = f"would be {outcome.status}" if dry_run and outcome.status == "recorded" else outcome.status
+        say(f"{outcome.name}: {word}")
+        for line in (*(str(rule) for rule in outcome.rules), *outcome.notes):
+            say(f"  {line}")
+
+
+def _show_ingested(content: Mapping[str, Any]) -> None:
+    print_table(
+        [
+            {
+                "file": Path(row["file"]).name,
+                "status": row["status"],
+                "format": row["format"],
+                "discharges": row["discharges"],
+                "proposals": ", ".join(row["proposals"]) or "-",
+            }
+            for row in content["files"]
+        ]
+    )
+    if content["comparisons"]:
+        click.echo()
+        print_table([_comparison(row) for row in content["comparisons"]], title="Predicted when proposed, and measured")
+
+
+def _comparison(row: Mapping[str, Any]) -> dict[str, Any]:
+    mean, std, measured = row["predicted_mah_g_mean"], row["predicted_mah_g_std"], row["capacity_mah_g"]
+    return {
+        "id": row["measurement_id"],
+        "proposal": row["proposal_id"],
+        "composition": row["composition"],
+        "mA/g": row["current_ma_g"],
+        "predicted mAh/g": "never proposed" if mean is None else f"{mean:.0f} ± {std:.0f}",
+        "measured": f"{measured:.1f}",
+        "difference": "-" if mean is None else f"{measured - mean:+.1f}",
+    }
+
+
+def _fine_tune(campaign: Campaign) -> dict[str, Any]:
+    from campaigns.finetune import fine_tune_campaign
+
+    with progress("learning") as bar:
+        learned = fine_tune_campaign(campaign, progress=bar)
+    say(learned.sentence)
+    return learned.as_dict()
+
+
+@click.command()
+@campaign_option
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@format_option
+def finetune(source: str, device: str, output: str) -> None:
+    """Let the model learn from every valid measurement, if that makes it better.
+
+    The starting model is trained again on all of them; a gate compares the two on held-out compositions and keeps the
+    old one when the new one is not better.
+
+    \b
+    Example:
+      drx-screen finetune --campaign he-rate
+    """
+    from campaigns.finetune import fine_tune_campaign
+
+    with open_campaign(source) as campaign, progress("learning") as bar:
+        learned = fine_tune_campaign(campaign, device=device, progress=bar)
+    say(learned.sentence)
+    row = learned.as_dict()
+    emit(output, row, lambda: print_table([{k: v for k, v in row.items() if not isinstance(v, dict | list)}]))
+
+
+# -- looking ---------------------------------------------------------------------------------------------
+
+
+@click.command()
+@campaign_option
+@click.option("--by", type=click.Choice(RANKINGS), default="rate-retention", show_default=True, help="What to rank by.")
+@click.option(
+    "--within",
+    type=click.Choice(["measured", "proposed", "space"]),
+    default="proposed",
+    show_default=True,
+    help="measured: what came back; proposed: every proposal too; space: every candidate, streamed.",
+)
+@click.option("--top", type=click.IntRange(1), default=50, show_default=True, help="Rows to show.")
+@click.option("--min-capacity", type=float, metavar="MAH_G", help="Leave out what delivers less at the low rate.")
+@click.option("--current", type=float, metavar="MA_G", help="Current of the quantity; by default the low one.")
+@click.option("--cycle", type=click.IntRange(1), help="Cycle of the quantity; by default 1 (capacity retention: 20).")
+@click.option(
+    "--order",
+    type=click.Choice(["lower", "mean"]),
+    default="lower",
+    show_default=True,
+    help="By the lower bound (10 % quantile) or by the mean.",
+)
+@click.option("--workers", type=click.IntRange(0), help="Processes that score the space.")
+@click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster.")
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@as_of_option
+@format_option
+def rank(
+    source: str,
+    by: str,
+    within: str,
+    top: int,
+    min_capacity: float | None,
+    current: float | None,
+    cycle: int | None,
+    order: str,
+    workers: int | None,
+    ray_address: str | None,
+    device: str,
+    as_of: str | None,
+    output: str,
+) -> None:
+    """Rank measured and predicted compositions together.
+
+    Measured ones are marked; conditions are never mixed. The default order is by the lower bound, so that what is
+    merely uncertain does not come first.
+
+    \b
+    Example:
+      drx-screen rank --campaign he-rate --by rate-retention
+      drx-screen rank --campaign he-rate --by rate-retention --within space --min-capacity 220 --top 20
+    """
+    from campaigns.rank import rank as order_by
+
+    with open_campaign(source) as campaign, progress("scoring candidates") as bar:
+        ranking = order_by(
+            campaign,
+            by,
+            within=within,  # type: ignore[arg-type]  # click checked it
+            top=top,
+            min_capacity_mah_g=min_capacity,
+            current_ma_g=current,
+            cycle=cycle,
+            order=order,  # type: ignore[arg-type]
+            as_of=_round(as_of),
+            device=device,
+            workers=workers,
+            ray_address=ray_address,
+            progress=bar,
+        )
+    for note in ranking.notes:
+        say(note)
+    content = {"by": by, "rows": ranking.rows}
+    emit(output, content, lambda: _show_ranking(ranking.rows))
+    if not ranking.rows:
+        say("Nothing to rank yet.")
+
+
+def _show_ranking(rows: Sequence[Mapping[str, Any]]) -> None:
+    shown_rows = []
+    fixed = {"rate_retention", "capacity_low_mah_g", "capacity_high_mah_g"}
+    for row in rows:
+        line: dict[str, Any] = {"": row["rank"], "id": row["proposal_id"] or "-", "composition": row["composition"]}
+        line["source"] = row["source"]
+        line["retention"] = _plus_minus(row, "rate_retention", 2)
+        line["lower"] = "-" if row["rate_retention_lower"] is None else f"{row['rate_retention_lower']:.2f}"
+        line[f"Q({row['low_current_ma_g']:g} mA/g)"] = _plus_minus(row, "capacity_low_mah_g", 0)
+        line[f"Q({row['high_current_ma_g']:g})"] = _plus_minus(row, "capacity_high_mah_g", 0)
+        for key in row:
+            name = key.removesuffix("_mean")
+            if key.endswith("_mean") and name not in fixed:
+                line[name.replace("_", " ")] = _plus_minus(row, name, 2)
+        line["feasible"] = "-" if row["feasibility"] is None else f"{row['feasibility']:.0%}"
+        line["domain"] = row["domain"] or "-"
+        shown_rows.append(line)
+    print_table(shown_rows)
+
+
+def _plus_minus(row: Mapping[str, Any], name: str, digits: int) -> str:
+    mean, std = row[f"{name}_mean"], row[f"{name}_std"]
+    if mean is None:
+        return "-"
+    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+@click.command()
+@campaign_option
+@click.option("--proposals", is_flag=True, help="List every proposal with its state.")
+@as_of_option
+@format_option
+def status(source: str, proposals: bool, as_of: str | None, output: str) -> None:
+    """Say where a campaign stands: rounds, proposals, measurements, model.
+
+    \b
+    Example:
+      drx-screen status --campaign he-rate
+      drx-screen status --campaign he-rate --as-of R03 --format json
+    """
+    with open_campaign(source) as campaign:
+        found = campaign.summarize(_round(as_of))
+        listed = campaign.state(_round(as_of)).proposals if proposals else ()
+    rows = [
+        {
+            "proposal_id": p.proposal_id,
+            "composition": p.composition,
+            "state": str(p.state),
+            "origin": p.origin,
+            "reason": p.reason or "-",
+        }
+        for p in listed
+    ]
+    if proposals:
+        emit(output, {**found, "rows": rows} if output == "json" else rows)
+    else:
+        emit(output, found, lambda: _show_status(found, source))
+
+
+def _show_status(found: Mapping[str, Any], source: str) -> None:
+    states = ", ".join(f"{n} {state}" for state, n in found["proposals"].items() if n) or "none yet"
+    model, best = found["model"], found["best"]
+    lines = {
+        "campaign": f"{found['campaign']} ({found['folder']})",
+        "rounds": f"{found['round']}" + (f", as of {found['as_of']}" if found["as_of"] else ""),
+        "proposals": states + (f"; {found['from_the_lab']} from the lab" if found["from_the_lab"] else ""),
+        "measured": f"{found['measurements']} discharges of {found['cells']} cells in {found['files']} files, "
+        f"{found['profiles']} with profiles",
+        "withdrawn": f"{found['withdrawn']} discharges; {found['refused_files']} files refused",
+        "model": f"{model['name']} ({model['model_id']}), learned from {model['learned_from']} discharges",
+        "best": "nothing measured at both rates yet"
+        if best is None
+        else f"{best['composition']} ({best['proposal_id']}): retention {best['rate_retention']:.2f}",
+    }
+    half = [f"{h['proposal_id']} (no cell at {', '.join(h['missing'])})" for h in found["half_measured"]]
+    if half:
+        lines["half-measured"] = ", ".join(half[:6]) + (f" and {len(half) - 6} more" if len(half) > 6 else "")
+    for name, text in lines.items():
+        click.echo(f"{name + ':':<15}{text}")
+    if found["not_learned_from"]:
+        say(f"{found['not_learned_from']} discharges are not learned from: drx-screen finetune --campaign {source}")
+
+
+@click.command()
+@campaign_option
+@click.option("--last", type=click.IntRange(1), help="Only so many of the latest.")
+@as_of_option
+@format_option
+def log(source: str, last: int | None, as_of: str | None, output: str) -> None:
+    """Show the history: who did what, when, with which command and versions.
+
+    \b
+    Example:
+      drx-screen log --campaign he-rate --last 20
+    """
+    with open_campaign(source) as campaign:
+        events = campaign.state(_round(as_of)).events
+    rows = [vars(e) for e in (events[-last:] if last else events)]
+    short = [{k: r[k] for k in ("number", "at", "who", "verb", "summary")} for r in rows]
+    emit(output, rows if output == "json" else short)
+
+
+# -- deciding --------------------------------------------------------------------------------------------
+
+
+@click.command()
+@campaign_option
+@click.argument("proposals", nargs=-1, required=True, metavar="PROPOSAL... STATE")
+@click.option("--reason", default="", help="Why; needed for failed and abandoned.")
+def mark(source: str, proposals: tuple[str, ...], reason: str) -> None:
+    """Say what became of proposals: accepted, failed (may be tried again) or abandoned (never).
+
+    \b
+    Example:
+      drx-screen mark --campaign he-rate R01-03 accepted
+      drx-screen mark --campaign he-rate R01-04 R01-05 failed --reason "Nb2O5 left in the XRD"
+    """
+    from campaigns.records import State
+    from drxnet.errors import UsageError
+
+    *names, word = proposals
+    possible = [State.PROPOSED, State.ACCEPTED, State.FAILED, State.ABANDONED]
+    if word.lower() not in possible or not names:
+        raise UsageError(f"Give proposals and then one of {', '.join(possible)}. Got {' '.join(proposals)!r}.")
+    state = State(word.lower())
+    if state in (State.FAILED, State.ABANDONED) and not reason.strip():
+        raise UsageError(f"Say why it {'failed' if state is State.FAILED else 'is abandoned'}: --reason TEXT.")
+    with open_campaign(source) as campaign, campaign.ledger.write("mark") as entry:
+        for name in names:
+            proposal = entry.before.proposal(name)
+            if state is State.ACCEPTED and proposal.state is State.MEASURED:
+                raise UsageError(f"{proposal.proposal_id} is measured already.")
+            entry.set_state(proposal.proposal_id, state, reason)
+        entry.summary = f"{', '.join(n.upper() for n in names)}: {state}" + (f", {reason}" if reason else "")
+    say(f"{', '.join(n.upper() for n in names)}: {state}.")
+
+
+@click.command()
+@campaign_option
+@click.argument("measurements", nargs=-1, required=True, metavar="MEASUREMENT|PROPOSAL|FILE...")
+@click.option("--reason", required=True, help="Why they must not count.")
+def retract(source: str, measurements: tuple[str, ...], reason: str) -> None:
+    """Stop counting measurements; they stay in the ledger with the reason.
+
+    Names a measurement (M0007), all of a proposal (R01-03), or all of a file (its name).
+
+    \b
+    Example:
+      drx-screen retract --campaign he-rate M0007 --reason "cell was short-circuited"
+      drx-screen retract --campaign he-rate R01-03_cellA.csv --reason "wrong active mass"
+    """
+    from drxnet.errors import UsageError
+
+    with open_campaign(source) as campaign:
+        with campaign.ledger.write("retract") as entry:
+            ids: list[str] = []
+            for name in measurements:
+                key = name.upper()
+                found = [
+                    m.measurement_id
+                    for m in entry.before.valid
+                    if key in (m.measurement_id, m.proposal_id) or name == m.file
+                ]
+                if not found and not any(key == m.measurement_id for m in entry.before.measurements):
+                    raise UsageError(f"No measurement, measured proposal or recorded file {name!r} in this campaign.")
+                ids += found or [key]
+            for measurement_id in dict.fromkeys(ids):
+                entry.withdraw(measurement_id, reason)
+            entry.summary = f"{', '.join(dict.fromkeys(ids))}: {reason}"
+        state = campaign.state()
+        learned = set(state.current_model.measurement_ids) & set(ids)
+    say(f"Retracted {', '.join(dict.fromkeys(ids))}.")
+    if learned:
+        say(f"The current model learned from {len(learned)} of them: drx-screen finetune --campaign {source}")
+
+
+@click.command()
+@campaign_option
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@click.option(
+    "--form",
+    type=click.Choice(["csv", "json", "drx-td"]),
+    help="csv: one row per discharge; json: everything; drx-td: profiles for training. By default from FILE's name.",
+)
+@click.option("--withdrawn", is_flag=True, help="With the measurements that no longer count (csv, json).")
+@as_of_option
+def export(source: str, target: Path, form: str | None, withdrawn: bool, as_of: str | None) -> None:
+    """Write what was measured to a file: a table, everything as JSON, or DRX-TD for training.
+
+    \b
+    Example:
+      drx-screen export --campaign he-rate measured.csv
+      drx-screen export --campaign he-rate measured.drxtd.csv --form drx-td
+    """
+    from campaigns.export import export_campaign
+
+    with open_campaign(source) as campaign:
+        number = export_campaign(campaign, target, form=form, withdrawn=withdrawn, as_of=_round(as_of))
+    say(f"{number} discharges written to {shown(target)}.")
+
+
+COMMANDS: list[click.Command] = [
+    init,
+    check,
+    propose,
+    ingest,
+    rank,
+    status,
+    mark,
+    retract,
+    finetune,
+    export,
+    log,
+]

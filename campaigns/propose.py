@@ -1,0 +1,368 @@
+"""Choose the next batch of compositions, record it, and write what the lab needs to make it.
+
+The choice is made on a snapshot, outside any transaction, because it takes minutes; it is checked again inside the
+transaction that records it, and made again when somebody else was faster.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from campaigns.campaign import Campaign, replace_file
+from campaigns.outcomes import outcomes_of
+from campaigns.records import PENDING, PredictedProfile, Prediction, Proposal, Snapshot, State
+from drxnet.composition import Composition
+from drxnet.errors import ConfigurationError, LedgerLocked, NothingToPropose, RecipeError
+from drxnet.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from screening.batch import Choice
+    from screening.candidates import Candidates
+
+_log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 5
+"""Times that a batch is chosen anew because another process recorded one in the meantime."""
+
+PROPOSALS_NAME, RECIPES_NAME, SHEETS_NAME = "proposals.csv", "recipes.csv", "recipes.txt"
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """One batch."""
+
+    round: int
+    model_id: str
+    proposals: tuple[Proposal, ...]
+    statistics: Mapping[str, Any]
+    """Of the stream."""
+
+    notes: tuple[str, ...] = ()
+
+
+def propose(
+    campaign: Campaign,
+    *,
+    batch_size: int | None = None,
+    candidates: Path | None = None,
+    strategy: str | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    device: str = "cpu",
+    time_limit_s: float | None = None,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Proposed:
+    """Choose the next batch and record it as a round.
+
+    Args:
+        campaign: to propose for.
+        batch_size: how many compositions; like the next ones by default as the campaign says.
+        candidates: CSV to choose from instead of the space.
+        strategy: how to choose.
+        seed: with the ledger's state, decides the batch.
+        workers: processes that score.
+        ray_address: of a Ray cluster.
+        device: of the model.
+        time_limit_s: for the stream (s).
+        dry_run: choose, but record nothing.
+        progress: told of candidates.
+
+    Raises:
+        NothingToPropose: every candidate is measured, pending or excluded.
+    """
+    from campaigns.forecast import Forecast, limits_of, measured_of, run_stream
+    from screening.acquisition import StreamScorer
+    from screening.batch import choose_batch
+    from screening.candidates import CandidateList
+
+    spec, state = campaign.spec, campaign.state()
+    n, how = batch_size or spec.batch_size, strategy or spec.strategy
+    model = state.current_model
+    ensemble = campaign.ensemble(model, device=device)
+    source: Candidates = CandidateList.read(candidates) if candidates else spec.candidates()
+    round_seed = seed_of_round(spec.seed if seed is None else seed, state.round + 1)
+    goals, limits = spec.goals, limits_of(spec)
+    scorer = StreamScorer.of(
+        campaign.model_path(model),
+        source.columns,
+        source.denominator,
+        goals,
+        measured=measured_of(state, goals),
+        pending=pending_of(state, spec.conditions),
+        strategy=how,  # type: ignore[arg-type]  # StreamScorer refuses what it does not know
+        limits=limits,
+        seed=round_seed,
+        device=device,
+    )
+    keep = spec.shortlist + len(state.excluded)
+    scan = campaign.folder / "rounds" / f".scan-{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}"
+    shortlist = run_stream(
+        source,
+        scorer,
+        keep=keep,
+        workers=spec.workers if workers is None else workers,
+        folder=scan,
+        time_limit_s=time_limit_s or spec.time_limit_s,
+        ray_address=ray_address,
+        device=device,
+        progress=progress,
+    )
+    statistics = asdict(shortlist.statistics) | {"candidates": str(candidates) if candidates else spec.space_name}
+    listed = source.compositions(shortlist.units)
+    notes = _notes(shortlist.statistics)
+    for _ in range(MOST_ATTEMPTS):
+        measured, pending = measured_of(state, goals), pending_of(state, spec.conditions)
+        open_ones = [c for c in listed if c.formula not in state.excluded]
+        if not open_ones:
+            raise NothingToPropose(_nothing_left(state, shortlist.statistics, source.count))
+        picks = choose_batch(
+            open_ones,
+            ensemble,
+            goals,
+            n=n,
+            strategy=how,  # type: ignore[arg-type]
+            measured=measured,
+            pending=pending,
+            limits=limits,
+            seed=round_seed,
+        )
+        forecast = Forecast(ensemble, goals, measured, [p.composition for p in picks])
+        rows = [
+            (pick.composition.formula, prediction(pick, spec.conditions), profiles)
+            for pick, profiles in zip(picks, forecast.profiles(), strict=True)
+        ]
+        recipe = {
+            "model_id": model.model_id,
+            "seed": round_seed,
+            "strategy": how,
+            "spec": spec.resolved(),
+            "spec_hash": spec.hash,
+            "statistics": statistics,
+        }
+        if len(picks) < n:
+            notes = (*notes, f"{len(picks)} of {n} proposed: the limits of the lab leave no other candidate.")
+        if dry_run:
+            return Proposed(state.round + 1, model.model_id, _preview(rows, state), statistics, notes)
+        new = {p.composition.formula for p in picks if p.kind == "candidate"}
+        number = _record(campaign, rows, new, recipe)
+        if number is not None:
+            shutil.rmtree(scan, ignore_errors=True)
+            return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes)
+        state = campaign.state()
+        _log.info("another process proposed the same compositions in the meantime; choosing again")
+    raise LedgerLocked(
+        f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
+    )
+
+
+def _record(
+    campaign: Campaign,
+    rows: Sequence[tuple[str, Prediction, Sequence[PredictedProfile]]],
+    new: set[str],
+    recipe: Mapping[str, Any],
+) -> int | None:
+    """Record a round; None, and nothing recorded, when one of its compositions has been taken since it was chosen."""
+    with campaign.ledger.write("propose") as entry:
+        if new & entry.before.excluded:
+            return None
+        number = entry.add_round(rows, **recipe)
+        entry.summary = f"R{number:02d}: {len(rows)} compositions by {recipe['strategy']}"
+    return number
+
+
+def prediction(pick: Choice, conditions: Any) -> Prediction:
+    """What is recorded of a pick."""
+    return Prediction(
+        low_current_ma_g=conditions.low_current_ma_g,
+        high_current_ma_g=conditions.high_current_ma_g,
+        score=pick.score,
+        domain=pick.domain,
+        why=pick.why,
+        **{name: float(value) for name, value in pick.columns.items()},
+    )
+
+
+def pending_of(state: Snapshot, conditions: Any) -> list[Composition]:
+    """Compositions that wait for cells: proposed or accepted, or measured at one rate only."""
+    half = {o.proposal.composition for o in outcomes_of(state, conditions) if o.half_measured}
+    waiting = [p.composition for p in state.proposals if p.state in PENDING or p.composition in half]
+    return [Composition.parse(c) for c in dict.fromkeys(waiting)]
+
+
+def seed_of_round(seed: int, number: int) -> int:
+    """Seed of one round, different for every round of a campaign."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) % 2**31
+
+
+def _preview(
+    rows: Sequence[tuple[str, Prediction, Sequence[PredictedProfile]]], state: Snapshot
+) -> tuple[Proposal, ...]:
+    number = state.round + 1
+    return tuple(
+        Proposal(f"R{number:02d}-{i:02d}", number, formula, "proposed", State.PROPOSED, "", predicted, 0)
+        for i, (formula, predicted, _) in enumerate(rows, start=1)
+    )
+
+
+def _notes(statistics: Any) -> tuple[str, ...]:
+    refused = ", ".join(f"{name} {number:,}" for name, number in statistics.refused.items() if number)
+    notes = [
+        f"{statistics.count:,} candidates, {statistics.scored:,} scored in {statistics.seconds:.0f} s"
+        + (f"; refused by {refused}" if refused else "")
+        + "."
+    ]
+    if not statistics.complete:
+        notes.append(
+            f"The time limit ended the stream after {statistics.walked:,} of them; run again to go on from there, or "
+            "allow more time."
+        )
+    return tuple(notes)
+
+
+def _nothing_left(state: Snapshot, statistics: Any, count: int) -> str:
+    return (
+        f"Nothing left to propose: of {count:,} candidates {statistics.scored - statistics.rejected:,} pass the "
+        f"filters and the limits of the lab, and {len(state.excluded):,} compositions are measured, pending or abandoned. "
+        "Widen the space, lift a limit, or enter what is pending."
+    )
+
+
+# -- what a round leaves in its folder -------------------------------------------------------------------
+
+
+def round_folder(campaign: Campaign, number: int) -> Path:
+    """Folder of a round."""
+    return campaign.folder / "rounds" / f"R{number:02d}"
+
+
+def incomplete_rounds(campaign: Campaign) -> list[int]:
+    """Rounds whose files were not all written, because the process ended in between."""
+    return [
+        r.number for r in campaign.state().rounds if not (round_folder(campaign, r.number) / PROPOSALS_NAME).is_file()
+    ]
+
+
+def write_round_files(campaign: Campaign, number: int, *, progress: Progress = silent) -> dict[str, Path]:
+    """Write the table, the recipe sheets and the report of a round, and of any earlier one that lacks them.
+
+    Returns:
+        Paths by what they are: ``table``, ``recipes``, ``report``.
+    """
+    for earlier in incomplete_rounds(campaign):
+        if earlier != number:
+            _write_round(campaign, earlier, silent)
+    return _write_round(campaign, number, progress)
+
+
+def _write_round(campaign: Campaign, number: int, progress: Progress) -> dict[str, Path]:
+    from campaigns.report import write_report
+
+    folder = round_folder(campaign, number)
+    proposals = campaign.state().proposals_of(number)
+    sheets = _write_recipes(campaign, proposals, folder)
+    report = write_report(campaign.ledger, campaign.spec.conditions, folder, as_of=number, progress=progress)
+    text = io.StringIO()
+    rows = [p.as_row() for p in proposals]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    table = folder / PROPOSALS_NAME  # last: where it is, the others are
+    replace_file(table, text.getvalue().encode())
+    return {"table": table, "recipes": sheets, "report": report.page}
+
+
+def _write_recipes(campaign: Campaign, proposals: Sequence[Proposal], folder: Path) -> Path:
+    """Write what to weigh, as a sheet to print and as a table."""
+    from campaigns.recipe import make_recipe
+
+    synthesis, conditions = campaign.spec.synthesis, campaign.spec.conditions
+    cells = f"{campaign.spec.cells_per_rate} cells each at {conditions.low} and {conditions.high}"
+    sheets, rows = [], []
+    for proposal in proposals:
+        lines = [f"{proposal.proposal_id}  {proposal.composition}", f"cells: {cells}"]
+        try:
+            recipe = make_recipe(proposal.composition, **synthesis.model_dump())
+        except RecipeError as error:
+            sheets.append("\n".join([*lines, f"no recipe: {error}", ""]))
+            continue
+        for weighing in recipe.weighings:
+            row = weighing.row()
+            rows.append({"proposal_id": proposal.proposal_id, "composition": proposal.composition, **row})
+            lines.append(f"  {row['precursor']:<10} {row['mass_g']:>9.4f} g  {row['name']}")
+        sheets.append("\n".join([*lines, recipe.summary(), ""]))
+    replace_file(folder / SHEETS_NAME, "\n".join(sheets).encode())
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    replace_file(folder / RECIPES_NAME, text.getvalue().encode())
+    return folder / SHEETS_NAME
+
+
+# -- what can be known before ----------------------------------------------------------------------------
+
+
+def estimate(campaign: Campaign) -> dict[str, Any]:
+    """Check what is cheap to check, and say what a round would take.
+
+    Raises:
+        ConfigurationError: the space is empty, or nothing of it passes the filters.
+        CheckpointError: the model cannot be read.
+    """
+    from campaigns.forecast import limits_of, measured_of, one_thread
+    from screening.acquisition import StreamScorer
+    from screening.enumerator import speed
+
+    spec, state = campaign.spec, campaign.state()
+    begun = time.monotonic()
+    source = spec.candidates()
+    counted_s = time.monotonic() - begun
+    sample = source.unrank(source.sample_ranks(min(source.count, 4000), spec.seed))
+    refused = source.refused(sample)
+    passing = len(sample) - int(np.any([*refused.values(), np.zeros(len(sample), bool)], axis=0).sum())
+    if passing == 0:
+        worst = max(refused, key=lambda name: int(refused[name].sum()))
+        raise ConfigurationError(
+            f"{campaign.name}: none of {len(sample):,} candidates drawn from {spec.space_name} passes the filters; "
+            f"most are refused by {worst}. Loosen it in the space."
+        )
+    model = state.current_model
+    scorer = StreamScorer.of(
+        campaign.model_path(model),
+        source.columns,
+        source.denominator,
+        spec.goals,
+        measured=measured_of(state, spec.goals),
+        limits=limits_of(spec),
+    )
+    with one_thread():
+        rate = speed(source, scorer, seconds=1.0)
+    return {
+        "campaign": spec.name,
+        "folder": str(campaign.folder),
+        "space": spec.space_name,
+        "candidates": source.count,
+        "counted_in_s": round(counted_s, 2),
+        "passing_filters": f"about {passing / len(sample):.0%}",
+        "candidates_per_s_and_core": round(rate),
+        "stream_s_on_one_core": round(source.count / rate),
+        "strategy": spec.strategy,
+        "batch_size": spec.batch_size,
+        "model": f"{model.name} ({model.model_id})",
+        "rounds": state.round,
+        "pending": len(state.pending),
+        "measured": len(state.valid),
+    }
