@@ -6,6 +6,7 @@ never averaged here; the population spread over them (ddof 0) is the published u
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,17 +19,19 @@ from torch import Tensor
 
 from drxnet import checkpoint
 from drxnet.checkpoint import ModelCard
-from drxnet.composition import Composition
+from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import CyclingConditions
-from drxnet.errors import CheckpointError, CompositionError, UsageError
+from drxnet.errors import CheckpointError, CompositionError, DRXWarning, UsageError
 from drxnet.network import SITE_INDEX, DRXNet, NetworkShape
 
 _PAIR_FLOATS = 750_000
 """Floats of a pair tensor per chunk on a CPU: 3 MB, of which two are alive, stay in cache."""
 
-_PAIR_FLOATS_GPU = 200_000_000
 _STATE_FLOATS = 750_000
-"""Floats of a hidden layer of the state network per chunk."""
+"""Floats of a hidden layer of the state network per chunk on a CPU."""
+
+_PAIR_FLOATS_GPU = _STATE_FLOATS_GPU = 100_000_000
+"""The same on a GPU: 400 MB, enough to fill it."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class Ensemble:
         compiler.
         """
         twin = Ensemble(self.network, self.card, device=self.device, dtype=self.dtype, path=self.path)
-        twin._encode = torch.compile(self.network.encode, dynamic=False)
+        twin._encode = _CompiledEncoder(self.network.encode, self._block_rows)
         return twin
 
     # -- what is asked for -------------------------------------------------------------------------------
@@ -245,7 +248,7 @@ class Ensemble:
         k = voltages.shape[-1]
         out = self._empty(len(amounts), len(conditions), k)
         for rows, u in self._encoded(amounts):
-            for part in _pieces(len(rows), self._state_floats(k), _STATE_FLOATS):
+            for part in _pieces(len(rows), self._state_rows(k)):
                 at = rows[part]
                 for c in range(len(conditions)):
                     _, now = self.network.condition(u[:, part], current[c].expand(len(at)), cycle[c].expand(len(at)))
@@ -272,16 +275,22 @@ class Ensemble:
         current, cycle, window = self._conditions(each)
         out = self._empty(n, grid.shape[-1])
         for rows, u in self._encoded(amounts):
-            for part in _pieces(len(rows), self._state_floats(grid.shape[-1]), _STATE_FLOATS):
+            for part in _pieces(len(rows), self._state_rows(grid.shape[-1])):
                 at = rows[part]
                 own = [x if len(x) == 1 else x[at] for x in (current, cycle, window, grid)]
                 _, now = self.network.condition(u[:, part], own[0].expand(len(at)), own[1].expand(len(at)))
                 out = _put(out, (slice(None), at), state(now, own[2], own[3]))
         return out
 
-    def _state_floats(self, voltages: int) -> int:
-        """Floats per composition of the widest layer of the state network."""
-        return self.members * voltages * self.network.shape.features
+    def _block_rows(self, n: int) -> int:
+        """Compositions of n cations that are encoded at once."""
+        pair = self.members * n * n * self.network.shape.heads * self.network.shape.attention_hidden
+        return max(1, (_PAIR_FLOATS if self.device.type == "cpu" else _PAIR_FLOATS_GPU) // pair)
+
+    def _state_rows(self, voltages: int) -> int:
+        """Compositions whose profiles are evaluated at once."""
+        floats = self.members * voltages * self.network.shape.features
+        return max(1, (_STATE_FLOATS if self.device.type == "cpu" else _STATE_FLOATS_GPU) // floats)
 
     def _encoded(self, amounts: Amounts | Encoded) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and their composition vectors, in blocks of one number of cations.
@@ -300,9 +309,7 @@ class Ensemble:
         counts = present.sum(1)
         for n in sorted(set(counts.tolist())):
             block = (counts == n).nonzero().squeeze(1)
-            pair = self.members * n * n * self.network.shape.heads * self.network.shape.attention_hidden
-            budget = _PAIR_FLOATS if self.device.type == "cpu" else _PAIR_FLOATS_GPU
-            for part in _pieces(len(block), pair, budget):
+            for part in _pieces(len(block), self._block_rows(n)):
                 rows = block[part]
                 columns = present[rows].nonzero()[:, 1].view(len(rows), n)
                 w = cations[rows].gather(1, columns) / 2
@@ -327,10 +334,31 @@ def _put(out: Tensor, where: tuple[slice | Tensor | int, ...], values: Tensor) -
     return out
 
 
-def _pieces(rows: int, floats_per_row: int, budget: int) -> Iterator[slice]:
-    size = max(1, budget // max(1, floats_per_row))
+def _pieces(rows: int, size: int) -> Iterator[slice]:
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
+
+
+class _CompiledEncoder:
+    """The encoder through ``torch.compile``; one block size per number of cations, so that each compiles once."""
+
+    def __init__(self, encode: Callable[..., Tensor], block_rows: Callable[[int], int]) -> None:
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 2 * len(MODEL_METALS))
+        self.eager, self.block_rows = encode, block_rows
+        self.fused: Callable[..., Tensor] | None = torch.compile(encode, dynamic=False)
+
+    def __call__(self, sites: Tensor, w: Tensor, fluorine: Tensor, present: Tensor | None) -> Tensor:
+        if self.fused is None or present is not None:
+            return self.eager(sites, w, fluorine, present)
+        rows = len(w)
+        fill = torch.arange(self.block_rows(w.shape[1]), device=w.device).clamp(max=rows - 1)
+        try:
+            return self.fused(sites[fill], w[fill], fluorine[fill])[:, :rows]
+        except Exception as error:  # noqa: BLE001 - whatever the compiler raises, the eager network gives the answer
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(f"torch.compile failed, going on without it: {reason}", DRXWarning, stacklevel=2)
+            self.fused = None
+            return self.eager(sites, w, fluorine, None)
 
 
 def mean_and_spread(values: Tensor) -> tuple[np.ndarray, np.ndarray]:

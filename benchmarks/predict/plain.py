@@ -48,8 +48,10 @@ def attention(state: State, name: str, pairs: Tensor, weights: Tensor, index: Te
     return torch.stack(heads).mean(0)
 
 
-def capacities(state: State, rows: Rows, window: Tensor, voltage: Tensor, current: Tensor, cycle: Tensor) -> Tensor:
-    """Capacity of each row (mAh/g), ``rows x 1``."""
+def capacities(
+    state: State, rows: Rows, window: Tensor, voltage: Tensor, current: Tensor, cycle: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Capacity of each row at cycle 1 and at its cycle (mAh/g), ``rows x 1`` each."""
     nodes = linear(state, "material_nn.embedding", rows.vectors)
     h = torch.cat([nodes, rows.weights], 1)
     for layer in range(3):
@@ -69,8 +71,13 @@ def capacities(state: State, rows: Rows, window: Tensor, voltage: Tensor, curren
     first = u + informed(u, "rate", current)
     c = first + informed(first, "cycle", cycle) * linear(state, "delta_N", cycle - 1)
     x = linear(state, "encode_voltage.fc_window", window) + linear(state, "encode_voltage.fc_Vii", voltage)
-    x = linear(state, "add_voltage.hidden", linear(state, "encode_voltage.fc", F.silu(x)) + c)
-    return F.softplus(linear(state, "fc.fc", F.softplus(linear(state, "fc.hidden", F.softplus(x)))))
+    at_voltage = linear(state, "encode_voltage.fc", F.silu(x))
+
+    def capacity(condition: Tensor) -> Tensor:
+        y = F.softplus(linear(state, "add_voltage.hidden", at_voltage + condition))
+        return F.softplus(linear(state, "fc.fc", F.softplus(linear(state, "fc.hidden", y))))
+
+    return capacity(first), capacity(c)
 
 
 class Rows:
@@ -95,6 +102,8 @@ class PlainEnsemble:
     def __init__(self, states: Sequence[State], dtype: torch.dtype = torch.float32) -> None:
         self.states = [{k: v.to(dtype) if v.is_floating_point() else v for k, v in s.items()} for s in states]
         self.dtype = dtype
+        for tensor in (t for s in self.states for k, t in s.items() if t.is_floating_point() and "running" not in k):
+            tensor.requires_grad_()
 
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> PlainEnsemble:
@@ -120,12 +129,16 @@ class PlainEnsemble:
                 table = torch.tensor([[c.current_ma_g, c.cycle, c.v_low, c.v_high] for _, c in part], dtype=self.dtype)
                 current, cycle, window = table[:, :1], table[:, 1:2], table[:, 2:]
                 parts.append(
-                    torch.stack([capacities(s, rows, window, window[:, :1], current, cycle) for s in self.states])
+                    torch.stack([capacities(s, rows, window, window[:, :1], current, cycle)[1] for s in self.states])
                 )
         return torch.cat(parts, 1).view(len(self.states), len(amounts), len(conditions))
 
     def profile_as_published(self, amounts: Amounts, row: int, c: CyclingConditions) -> tuple[np.ndarray, np.ndarray]:
-        """One composition under one condition: 100 rows collated one by one, members in turn, dQ/dV by autograd."""
+        """Predict one composition under one condition the way the published network is used.
+
+        100 rows are collated one by one, each with its own composition; members follow one another; parameters track
+        gradients, and the forward pass always takes dQ/dV and dQ/dc by autograd.
+        """
         voltages = c.grid()
         rows = Rows([self.inputs(amounts, row) for _ in voltages])
         window = torch.tensor([[c.v_low, c.v_high] for _ in voltages], dtype=self.dtype)
@@ -134,8 +147,10 @@ class PlainEnsemble:
         q, slope = [], []
         for state in self.states:
             voltage = torch.tensor(voltages, dtype=self.dtype)[:, None].requires_grad_()
-            capacity = capacities(state, rows, window, voltage, current, cycle)
-            (gradient,) = torch.autograd.grad(capacity.sum(), voltage)
+            rows.weights.requires_grad_()
+            _, capacity = capacities(state, rows, window, voltage, current, cycle)
+            (gradient,) = torch.autograd.grad(capacity.sum(), voltage, create_graph=True)
+            torch.autograd.grad(capacity.sum(), rows.weights, create_graph=True)
             q.append(capacity.detach().numpy()[:, 0])
-            slope.append(gradient.numpy()[:, 0])
+            slope.append(gradient.detach().numpy()[:, 0])
         return np.stack(q), np.stack(slope)

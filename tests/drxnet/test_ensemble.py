@@ -10,7 +10,7 @@ from drxnet.checkpoint import ModelCard
 from drxnet.composition import MODEL_METALS
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble, mean_and_spread, resolve_device
-from drxnet.errors import CompositionError, UsageError
+from drxnet.errors import CompositionError, DRXWarning, UsageError
 from drxnet.network import DRXNet, NetworkShape
 
 HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
@@ -53,6 +53,22 @@ def test_chunks_do_not_change_results(ensemble, monkeypatch):
     monkeypatch.setattr("drxnet.ensemble._PAIR_FLOATS", 1)
     monkeypatch.setattr("drxnet.ensemble._STATE_FLOATS", 1)
     assert torch.allclose(ensemble.profiles(MIXED * 4, [AT_20, AT_1000], AT_20.grid(6)), expected, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_a_compiled_ensemble_gives_the_same_numbers(ensemble):
+    expected = ensemble.capacity(MIXED * 3, [AT_20, AT_1000])
+    assert torch.allclose(ensemble.compiled().capacity(MIXED * 3, [AT_20, AT_1000]), expected, atol=1e-6)
+
+
+def test_without_a_compiler_an_ensemble_goes_on_uncompiled(ensemble, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: broken)
+    with pytest.warns(DRXWarning, match="going on without it: no C"):
+        capacity = ensemble.compiled().capacity(MIXED, [AT_20])
+    assert torch.equal(capacity, ensemble.capacity(MIXED, [AT_20]))
 
 
 def test_equal_members_give_their_own_value_and_no_spread(ensemble):
@@ -173,3 +189,13 @@ def test_every_member_equals_a_plain_implementation_in_float64(published_ensembl
     conditions = [CyclingConditions(20), CyclingConditions(1000, 2.0, 4.4, 30)]
     expected = plain.capacity(amounts, conditions)
     assert (ensemble.capacity(amounts, conditions) - expected).abs().max() <= 1e-5
+
+
+def test_what_was_encoded_once_answers_as_before(published_ensemble) -> None:
+    compositions = ["Li1.2Mn0.4Ti0.4O2", "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"]
+    rates = [CyclingConditions(20), CyclingConditions(1000)]
+    encoded = published_ensemble.encode(compositions)
+    torch.testing.assert_close(
+        published_ensemble.capacity(encoded, rates), published_ensemble.capacity(compositions, rates)
+    )
+    torch.testing.assert_close(encoded.features, published_ensemble.features(compositions))
