@@ -151,6 +151,9 @@ VOLTAGE_BOUNDS_V = (0.0, 6.0)
 MOST_CURRENT_MA_G = 5e4
 DURATION_BOUNDS_S = (60.0, 90 * 86400.0)
 TABLE_TOLERANCE_V, PROCESSED_TOLERANCE_V, START_TOLERANCE_V = 0.02, 0.05, 0.5
+EARLY_SHARE = 0.01
+"""A discharge before any charge is told from this share of the first one on."""
+
 LEAST_ROWS, LEAST_DIGITISED_POINTS = 50, 15
 UNIT_FACTORS: Mapping[float, str] = MappingProxyType(
     {3600.0: "3600", 60.0: "60", 1000.0: "1000", 1e6: "10^6", 1 / 3600: "1/3600", 1 / 60: "1/60", 1e-3: "1/1000"}
@@ -317,8 +320,8 @@ def _check_rows(
     window = sample.window or _observed_window(found, candidates)
     if sample.window is None:
         notes.append(f"window taken from the rows: {window[0]:g}-{window[1]:g} V")
-    if not anode and found.early:
-        early = sum(d.total_mah for d in found.early)
+    early = sum(d.total_mah for d in found.early)
+    if not anode and early > EARLY_SHARE * candidates[0].total_mah:
         hits.warning(
             "W1",
             f"{file}: starts with a discharge ({early:.3g} mAh) before any charge; it is skipped, and the first-cycle "
@@ -466,8 +469,8 @@ def _check_physics(
         )
         hits.error(
             "E8",
-            f"{file}, row {rows.source[wild[0]] + 1}: voltage {v:g} V lies outside {low:g}-{high:g} V ({len(wild)} rows), "
-            f"{way}; nothing guessed.",
+            f"{file}, row {rows.source[wild[0]] + 1}: voltage {v:g} V lies outside {low:g}-{high:g} V "
+            f"({len(wild)} rows), {way}; nothing guessed.",
         )
     for discharge in discharges:
         _check_duration(file, found, discharge, mass, hits)
@@ -574,8 +577,8 @@ def _check_discharge(file: str, recording: CyclerRows, found: Segmentation, disc
         lowest = float(found.rows.voltage_v[discharge.start : discharge.stop].min())
         covered = (discharge.voltage_v[0] - discharge.voltage_v[-1]) / max(discharge.voltage_v[0] - lowest, 1e-9)
         message = (
-            f"{here}: current is not constant ({steps}); only the first {part:.3g} of {discharge.all_steps_mah:.3g} mAh "
-            f"at {discharge.current_ma:.3g} mA used."
+            f"{here}: current is not constant ({steps}); only the first {part:.3g} of "
+            f"{discharge.all_steps_mah:.3g} mAh at {discharge.current_ma:.3g} mA used."
         )
         if covered < 0.8:
             hits.error("E6", f"{message} They cover {100 * covered:.0f} % of the voltages.", cycle)
@@ -784,8 +787,8 @@ def _check_declared(
     ):
         hits.warning(
             "W7",
-            f"{file}: file says {test.v_low:g}-{test.v_high:g} V; table says {sample.window[0]:g}-{sample.window[1]:g} V. "
-            "The file is used.",
+            f"{file}: file says {test.v_low:g}-{test.v_high:g} V; table says {sample.window[0]:g}-"
+            f"{sample.window[1]:g} V. The file is used.",
         )
 
 

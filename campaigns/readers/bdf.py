@@ -1,4 +1,7 @@
-"""Battery Data Format csv (battery-data-alliance.org): machine names such as ``voltage_volt`` or labels such as ``Voltage / V``."""
+"""Battery Data Format csv (battery-data-alliance.org).
+
+Columns have machine names such as ``voltage_volt``, or labels such as ``Voltage / V``.
+"""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
 
     voltage, time = column(*_VOLTAGE), column("time/s")
     moved, current = column("(Q-Qo)/mA.h"), column(*_CURRENT)
-    if moved is None and "dq/mA.h" in fields:
-        moved = np.cumsum(column("dq/mA.h"))
+    if moved is None and (added := column("dq/mA.h")) is not None:
+        moved = np.cumsum(added)
     if moved is None and "(Q-Qo)/C" in fields:
         moved = table["(Q-Qo)/C"].astype(float) / 3.6
     if voltage is None or time is None or (moved is None and current is None):

@@ -1,4 +1,7 @@
-"""Curves read off a figure, as WebPlotDigitizer writes them: one data set or many, capacity and voltage in either order."""
+"""Curves read off a figure, as WebPlotDigitizer writes them.
+
+One data set or many, capacity and voltage in either order.
+"""
 
 from __future__ import annotations
 

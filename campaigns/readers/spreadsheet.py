@@ -68,18 +68,25 @@ def _sheet(sheet: Any, progress: Progress) -> tuple[str, tuple[NamedColumn, ...]
     for number, cells in enumerate(rows):
         if number >= HEADER_ROWS:
             return None
-        for format_name, vocabulary in VOCABULARIES:
-            named = name_columns([c if isinstance(c, str) else "" for c in cells], vocabulary)
-            if Header(number, "", tuple(str(c or "") for c in cells), named).complete:
-                break
-        else:
+        match = _columns(number, tuple(c if isinstance(c, str) else "" for c in cells))
+        if match is None:
             continue
+        format_name, named = match
         records = []
         for done, row in enumerate(rows, start=1):
             records.append([row[c.position] if c.position < len(row) else None for c in named])
             if done % PROGRESS_ROWS == 0:
                 progress(done, max(done, sheet.max_row or done))
         return format_name, named, pd.DataFrame(records, columns=[c.quantity for c in named])
+    return None
+
+
+def _columns(number: int, cells: tuple[str, ...]) -> tuple[str, tuple[NamedColumn, ...]] | None:
+    """Format and columns of a header row; None where it is no header."""
+    for format_name, vocabulary in VOCABULARIES:
+        named = name_columns(cells, vocabulary)
+        if Header(number, "", cells, named).complete:
+            return format_name, named
     return None
 
 

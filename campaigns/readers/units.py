@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from drxnet.errors import UsageError
+
 DURATION = "h:m:s"
 """Unit of a time column that is text, such as ``0d 06:00:00.04``."""
 
@@ -72,3 +74,25 @@ def normalised(spelling: str, keep_slash: bool = False) -> str:
     text = re.sub(r"^[µμ\ufffd?]|^Â[µμ]", "u", spelling.strip())
     text = re.sub(r"[\s.·*_^⋅-]" if keep_slash else r"[\s.·*_^⋅/-]", "", text)
     return text.lower()
+
+
+def parse_unit(dimension: str, text: str | None) -> float | None:
+    """What one unit is in ours, from a name (``ms``), a number or a fraction (``1/3600``); None stays None.
+
+    Raises:
+        UsageError: neither a unit of that dimension nor a positive number.
+    """
+    if text is None:
+        return None
+    known = factor(dimension, text)
+    if known is not None:
+        return known
+    try:
+        over, _, under = text.partition("/")
+        value = float(over) / float(under or 1)
+    except (ValueError, ZeroDivisionError):
+        value = 0.0
+    if not 0 < value < float("inf"):
+        names = ", ".join(dict.fromkeys(UNITS[dimension]))
+        raise UsageError(f"{text!r} is no unit of {dimension}. Give one of {names}, or a number such as 1/3600.")
+    return value

@@ -1,0 +1,222 @@
+"""`validate`: check measurement files without a campaign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from campaigns.cli.console import emit, format_option, print_table, progress, say
+
+if TYPE_CHECKING:
+    from campaigns.measurement import CheckedFile, SampleInfo
+    from campaigns.readers.recording import ReadOptions
+
+REFUSED = 3
+
+
+def sample_options(command: Any) -> Any:
+    """Add what the lab says about a cell to a command."""
+    for option in reversed(
+        (
+            click.option("--active-mass-mg", type=float, help="Mass of the oxide alone (mg)."),
+            click.option("--composition", help="What was made, e.g. Li1.2Mn0.4Ti0.4O2."),
+            click.option("--current", type=float, help="Discharge current that was set (mA/g)."),
+            click.option("--window", type=float, nargs=2, help="Lower and upper cut-off that were set (V)."),
+            click.option("--cell", help="Label that tells replicates apart."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def reading_options(command: Any) -> Any:
+    """Add what settles an ambiguous file to a command."""
+    for option in reversed(
+        (
+            click.option("--decimal", type=click.Choice([".", ","]), help="Decimal sign of a text file."),
+            click.option(
+                "--time-unit", metavar="UNIT", help="Unit of the time column: s, ms, min, h, or seconds such as 1/3600."
+            ),
+            click.option("--voltage-unit", metavar="UNIT", help="Unit of the voltage column: V, mV."),
+            click.option("--current-unit", metavar="UNIT", help="Unit of the current column: A, mA, uA."),
+            click.option("--capacity-unit", metavar="UNIT", help="Unit of the capacity columns: Ah, mAh, uAh, mAs."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
+@sample_options
+@click.option(
+    "--samples",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV that says for each file: file, composition, active_mass_mg, current, window, cell.",
+)
+@reading_options
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw rows, selection, profile, dQ/dV: .png, .svg, .pdf.")
+@click.option("--explain", metavar="RULE", help="Say what a rule is for, such as E4; 'all' for every rule.")
+@format_option
+def validate(
+    files: tuple[Path, ...],
+    active_mass_mg: float | None,
+    composition: str | None,
+    current: float | None,
+    window: tuple[float, float] | None,
+    cell: str | None,
+    samples: Path | None,
+    decimal: str | None,
+    time_unit: str | None,
+    voltage_unit: str | None,
+    current_unit: str | None,
+    capacity_unit: str | None,
+    plot: Path | None,
+    explain: str | None,
+    output: str,
+) -> None:
+    """Check measurement files: cycler exports, DRX-TD, digitised curves, tables of capacities.
+
+    Says which discharge was found and which rules are broken; nothing is recorded. Exit code 3 when a file is refused.
+    Folders are taken file by file; with --samples and no FILE, the files that the table names.
+
+    \b
+    Example:
+      drx-screen validate cellA.mpt --active-mass-mg 1.82 --composition Li1.2Mn0.4Ti0.4O2 --window 1.5 4.8
+      drx-screen validate exports/ --samples samples.csv --format json
+      drx-screen validate cellA.mpt --plot cellA.png
+      drx-screen validate --explain E4
+    """
+    from campaigns.measurement import SampleInfo
+    from drxnet.errors import UsageError
+
+    if explain is not None:
+        _explain(explain, output)
+        return
+    if not files and samples is None:
+        raise UsageError("Give at least one FILE, or --samples.")
+    options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
+    stated = SampleInfo(active_mass_mg, composition, current, window, cell)
+    with progress("reading files") as bar:
+        checked = _check(files, samples, stated, options, bar)
+    if plot is not None:
+        _plot(plot, [file for file, _ in checked], options)
+    rows = [file.as_row() for file, _ in checked]
+    emit(output, _flat(rows) if output == "csv" else rows, lambda: _show([file for file, _ in checked]))
+    if any(file.status == "refused" for file, _ in checked):
+        raise click.exceptions.Exit(REFUSED)
+
+
+def read_options(
+    decimal: str | None = None,
+    time_unit: str | None = None,
+    voltage_unit: str | None = None,
+    current_unit: str | None = None,
+    capacity_unit: str | None = None,
+) -> ReadOptions:
+    """Turn the words of the command line into factors.
+
+    Raises:
+        UsageError: a unit that is not known.
+    """
+    from campaigns.readers.recording import ReadOptions
+    from campaigns.readers.units import parse_unit
+
+    return ReadOptions(
+        decimal,
+        parse_unit("time", time_unit),
+        parse_unit("voltage", voltage_unit),
+        parse_unit("current", current_unit),
+        parse_unit("charge", capacity_unit),
+    )
+
+
+def _check(
+    files: tuple[Path, ...], samples: Path | None, stated: SampleInfo, options: ReadOptions, bar: Any
+) -> list[tuple[CheckedFile, SampleInfo]]:
+    from campaigns.samples import read_samples
+    from campaigns.validation import check_file, check_replicates
+
+    table = read_samples(samples) if samples else None
+    listed = _expanded(files) if files else [Path(p) for p in table or ()]
+    checked = []
+    for done, path in enumerate(listed, start=1):
+        sample = table.for_file(path, stated) if table is not None else stated
+        alone = len(listed) == 1
+        checked.append((check_file(path, sample, options, bar if alone else lambda *_: None), sample))
+        if not alone:
+            bar(done, len(listed))
+    return list(check_replicates(checked))
+
+
+def _expanded(files: tuple[Path, ...]) -> list[Path]:
+    from drxnet.errors import UsageError
+
+    listed: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+            if not inside:
+                raise UsageError(f"{path}: the folder holds no file.")
+            listed += inside
+        elif path.is_file():
+            listed.append(path)
+        else:
+            raise UsageError(f"{path}: no such file.")
+    return list(dict.fromkeys(listed))
+
+
+def _plot(plot: Path, checked: list[CheckedFile], options: ReadOptions) -> None:
+    from campaigns.inspection import plot_file
+
+    for file in checked:
+        target = plot if len(checked) == 1 else plot.with_stem(f"{plot.stem}-{file.path.name}")
+        plot_file(file, target, options)
+        say(f"{target} written")
+
+
+def _explain(name: str, output: str) -> None:
+    from campaigns.validation import RULES
+    from drxnet.errors import UsageError
+
+    wanted = list(RULES) if name.lower() == "all" else [name.upper()]
+    if any(rule not in RULES for rule in wanted):
+        raise UsageError(f"No rule {name!r}. There are {', '.join(RULES)}.")
+    rows = [{"id": rule, "rule": RULES[rule].title, "why": RULES[rule].why} for rule in wanted]
+
+    def table() -> None:
+        for row in rows:
+            click.echo(f"{row['id']}: {row['rule']}\n  {row['why']}")
+
+    emit(output, rows, table)
+
+
+def _flat(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line per discharge, or per file without any."""
+    flat = []
+    for row in rows:
+        head = {"file": row["file"], "format": row["format"], "status": row["status"]}
+        head["broken"] = " ".join(rule["id"] for rule in row["rules"])
+        empty = dict.fromkeys(
+            "cycle capacity_mah capacity_mah_g current_ma v_start v_end rows all_steps_capacity_mah".split()
+        )
+        flat += [{**head, **discharge} for discharge in row["discharges"]] or [{**head, **empty}]
+    return flat
+
+
+def _show(checked: list[CheckedFile]) -> None:
+    for file in checked:
+        click.echo(f"{file.path.name}: {file.status} ({file.format})")
+        for rule in file.rules:
+            click.echo(f"  {'error  ' if rule.severity == 'error' else 'warning'} {rule}")
+        for note in file.notes:
+            click.echo(f"  note    {note}")
+        shown = [discharge.as_row() for discharge in file.discharges]
+        print_table(shown[:20])
+        if len(shown) > 20:
+            click.echo(f"  and {len(shown) - 20} more discharges; --format json lists them all")
+
+
+COMMANDS: list[click.Command] = [validate]
