@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS, CyclingConditions, DischargeProfile
-from drxnet.errors import DatasetError
+from drxnet.errors import DataRefused, DatasetError
+from drxnet.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from drxnet.drxtd import CyclingTest
 
 FAMILIES = ("2TM", "3TM", "HE")
 """Compositions by their number of metals besides lithium: at most two, three, more (Zhong et al., Joule 8, 2024)."""
@@ -159,13 +163,37 @@ class ProfileSet:
         rows = [_Row.of(number, discharge, points) for number, discharge in enumerate(listed)]
         first: dict[Any, list[_Row]] = defaultdict(list)
         keys = [
-            (r.composition, r.conditions.current_ma_g, r.conditions.window, n)
-            for r, n in zip(rows, names, strict=True)
+            (r.composition, r.conditions.current_ma_g, r.conditions.window, n) for r, n in zip(rows, names, strict=True)
         ]
         for key, row in zip(keys, rows, strict=True):
             if row.conditions.cycle == 1:
                 first[key].append(row)
         return cls._stack(rows, [row.first_cycle(first[key]) for key, row in zip(keys, rows, strict=True)])
+
+    @classmethod
+    def from_tests(cls, tests: Iterable[CyclingTest], *, points: int = GRID_POINTS) -> ProfileSet:
+        """Collect DRX-TD cycling tests, every discharge on an even grid over the voltages that it reached.
+
+        Args:
+            tests: as :mod:`drxnet.drxtd` reads them.
+            points: K.
+
+        Raises:
+            DatasetError: no discharge among them.
+            MeasurementError: a discharge with fewer than two different voltages.
+        """
+        from drxnet.drxtd import standardize
+
+        rows: list[_Row] = []
+        first: list[np.ndarray] = []
+        for test in tests:
+            for curve in standardize(test, grid="measured", points=points).discharges:
+                assert curve.dqdv_mah_g_v is not None  # standardized
+                values = (curve.voltage_v, curve.capacity_mah_g, curve.dqdv_mah_g_v)
+                rows.append(_Row(test.composition, test.conditions(curve.cycle), *values, None))
+                known = curve.first_cycle_mah_g
+                first.append(np.full(points, np.nan) if known is None else known)
+        return cls._stack(rows, first)
 
     @classmethod
     def _stack(cls, rows: Sequence[_Row], first: Sequence[np.ndarray]) -> ProfileSet:
@@ -391,6 +419,34 @@ class _Row:
                 at_cutoff = row.capacity[0] if row.profile is None else row.profile.total_capacity_mah_g
                 known.append(np.full_like(self.capacity, at_cutoff))
         return np.mean(known, axis=0) if known else np.full_like(self.capacity, np.nan)
+
+
+def read_profiles(
+    path: Path,
+    *,
+    on_refused: Callable[[Path, DataRefused], None] | None = None,
+    points: int = GRID_POINTS,
+    progress: Progress = silent,
+) -> ProfileSet:
+    """Read a set of profiles: a ``.npz`` of this package, a DRX-TD json or csv, or a folder of those.
+
+    Args:
+        path: file or folder.
+        on_refused: called with each file of a folder that cannot be used; by default the first one raises.
+        points: voltages of a profile, where they are resampled.
+        progress: told of files.
+
+    Raises:
+        DatasetError: nothing there, or nothing that can be used.
+        MeasurementError: a file that is damaged.
+    """
+    from drxnet import drxtd
+
+    if not path.exists():
+        raise DatasetError(f"{path}: no such file or folder.")
+    if path.is_dir():
+        return ProfileSet.from_tests(drxtd.read_folder(path, on_refused, progress), points=points)
+    return ProfileSet.load(path) if path.suffix == ".npz" else ProfileSet.from_tests(drxtd.read(path), points=points)
 
 
 def family(composition: Composition) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
 
-from drxnet.composition import Composition
+from drxnet.composition import MODEL_METALS, Composition
 from drxnet.dataset import ProfileSet
 from drxnet.discharge import GRID_POINTS, CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
+
+log = logging.getLogger(__name__)
 
 CELL_NOISE = 0.01
 """Relative deviation of a cell's capacity, mostly from the weighing of its active mass."""
@@ -122,6 +125,18 @@ class ChemicalFamily:
             "widen the ranges or ask for fewer."
         )
 
+    @property
+    def most(self) -> int:
+        """Compositions that can surely be drawn at once; one metal leaves few."""
+        return 100 if len(self.metals) == 1 else 10_000
+
+    def of(self, known: Container[str]) -> ChemicalFamily | None:
+        """Keep the known metals; None when too few are left."""
+        metals = tuple(m for m in self.metals if m in known)
+        if len(metals) < self.count[0] or any(m not in known for m in self.always):
+            return None
+        return replace(self, metals=metals)
+
     def _try(self, rng: np.random.Generator) -> Composition | None:
         others = [m for m in self.metals if m not in self.always]
         wanted = int(rng.integers(self.count[0], self.count[1] + 1)) - len(self.always)
@@ -145,12 +160,91 @@ class ChemicalFamily:
 
 
 _MOST_TRIES = 2000
+_MOST_DRAWN = 40
+_FAMILY_CHUNK = 400
 _STEP = 0.01
 _CHARGE_TOLERANCE = 0.02
 
 
 def _hundredths(amount: float) -> float:
     return round(amount / _STEP) * _STEP
+
+
+OXYFLUORIDE = (0.0, 0.6)
+DRX_FAMILIES: Mapping[str, tuple[float, ChemicalFamily]] = MappingProxyType(
+    {
+        "Li-Mn-O-F": (6, ChemicalFamily(("Mn",), (1, 1), lithium=(1.0, 1.4), fluorine=(0, 0.75))),
+        "Mn-Ti": (7, ChemicalFamily(("Mn", "Ti"), (2, 2), ("Mn", "Ti"), fluorine=OXYFLUORIDE)),
+        "Mn-Nb": (7, ChemicalFamily(("Mn", "Nb"), (2, 2), ("Mn", "Nb"), fluorine=OXYFLUORIDE)),
+        "Mn-V": (5, ChemicalFamily(("Mn", "V"), (2, 2), ("Mn", "V"), fluorine=OXYFLUORIDE)),
+        "Cr-Mn-Ti": (10, ChemicalFamily(("Cr", "Mn", "Ti"), (2, 3), ("Cr",), fluorine=OXYFLUORIDE)),
+        "Ni": (
+            7,
+            ChemicalFamily(("Ni", "Ti", "Mo", "Nb", "Mn", "Co", "W", "Zr"), (2, 3), ("Ni",), fluorine=OXYFLUORIDE),
+        ),
+        "Fe": (6, ChemicalFamily(("Fe", "Ti", "Nb", "Mn", "W", "Mo", "Al"), (2, 3), ("Fe",), fluorine=OXYFLUORIDE)),
+        "Mg-substituted": (
+            8,
+            ChemicalFamily(("Mg", "Mn", "Ti", "Nb", "Cr", "V", "Al"), (2, 4), ("Mg", "Mn"), fluorine=OXYFLUORIDE),
+        ),
+        "d0 mixtures": (
+            6,
+            ChemicalFamily(("Mn", "V", "Cr", "Ti", "Nb", "Zr", "Mo", "W", "Al"), (2, 3), ("Mn",), fluorine=OXYFLUORIDE),
+        ),
+        "HE of Mn, Cr, V, Ti, Nb, Mg": (
+            20,
+            ChemicalFamily(("Mg", "Ti", "V", "Cr", "Mn", "Nb"), (4, 6), ("Ti",), fluorine=OXYFLUORIDE, evenness=3),
+        ),
+        "HE of all": (20, ChemicalFamily(MODEL_METALS[1:], (3, 7), fluorine=OXYFLUORIDE, evenness=3)),
+    }
+)
+"""Weight and definition of the families of DRX-TD, the high-entropy ones more often than there."""
+
+MOST_SPREAD_MAH_G = 25.0
+"""Compositions on which members differ by more at 20 mA/g (population standard deviation) lie outside their domain."""
+
+
+def draw_domain(
+    ensemble: Ensemble,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    forbidden: Callable[[Composition], bool] = lambda _: False,
+    most_spread_mah_g: float = MOST_SPREAD_MAH_G,
+) -> list[Composition]:
+    """Draw different compositions on which the members agree, from :data:`DRX_FAMILIES` by their weights.
+
+    Args:
+        ensemble: whose domain is meant.
+        count: how many, nearly; a family of which too few are found gives fewer.
+        rng: of the draw.
+        forbidden: compositions that must not be among them.
+        most_spread_mah_g: of the members at 20 mA/g.
+
+    Raises:
+        UsageError: the ensemble knows the metals of none of the families, or agrees on none.
+    """
+    known = set(ensemble.card.elements)
+    families = {n: (w, f.of(known)) for n, (w, f) in DRX_FAMILIES.items() if f.of(known) is not None}
+    total = sum(weight for weight, _ in families.values())
+    chosen: dict[Composition, None] = {}
+    for name, (weight, family) in families.items():
+        assert family is not None
+        wanted, found, drawn = max(1, round(count * weight / total)), 0, 0
+        while found < wanted and drawn < _MOST_DRAWN * count:
+            some = family.draw(min(_FAMILY_CHUNK, 2 * wanted + 20, family.most), rng)
+            drawn += len(some)
+            spread = ensemble.capacity(some, [CyclingConditions(20)]).numpy(force=True).std(0)[:, 0]
+            for composition, sigma in zip(some, spread, strict=True):
+                if sigma < most_spread_mah_g and composition not in chosen and not forbidden(composition):
+                    chosen[composition] = None
+                    found += 1
+                    if found == wanted:
+                        break
+        log.debug("%s: %d of %d drawn", name, found, drawn)
+    if not chosen:
+        raise UsageError(f"{ensemble.card.name} agrees on no composition of the known families.")
+    return [list(chosen)[i] for i in rng.permutation(len(chosen))]
 
 
 def simulate(

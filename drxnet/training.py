@@ -34,6 +34,7 @@ from drxnet.progress import Progress, silent
 log = logging.getLogger(__name__)
 
 Smoothness = Literal["sampled", "exact"]
+InputStatistics = Literal["set", "batch"]
 
 STATE, LOSSES, LOSS_FIGURE = "state.safetensors", "losses.csv", "losses.png"
 
@@ -82,6 +83,10 @@ class TrainingOptions:
     smoothness_every: int = 1
     """Steps between two that hold the term, whose weight is multiplied by this."""
 
+    input_statistics: InputStatistics = "set"
+    """Of batch normalisation of current and cycle. ``batch``: of each batch, as in the paper, whose 1,024 random points
+    give steady ones. ``set``: of the whole set, since among 64 profiles a single one at 10 A/g rescales all others."""
+
     network: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the network where they differ from the published ones."""
 
@@ -96,8 +101,9 @@ class TrainingOptions:
         for name in (f.name for f in fields(self) if f.name.endswith("_weight")):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"{name} must not be negative. Got {getattr(self, name)!r}.")
-        if self.smoothness not in get_args(Smoothness):
-            raise ConfigurationError(f"smoothness must be sampled or exact. Got {self.smoothness!r}.")
+        for name, choices in (("smoothness", get_args(Smoothness)), ("input_statistics", get_args(InputStatistics))):
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(f"{name} must be {' or '.join(choices)}. Got {getattr(self, name)!r}.")
         known = [f.name for f in fields(NetworkShape) if f.name != "members"]
         _refuse_unknown(self.network, known, "the network")
 
@@ -426,11 +432,10 @@ def pretrain(
     if profiles.members not in (None, options.members):
         profiles.for_members(options.members)  # refuses, naming both numbers
     network = initial_network(options, seed).to(resolve_device(device), dtype).train()
-    still = keep_constant_inputs(network, profiles)
+    still = fix_input_statistics(network, profiles, options)
     tensors = TrainingTensors(profiles, device=resolve_device(device), dtype=dtype)
-    optimizer = torch.optim.Adam(
-        network.parameters(), lr=options.learning_rate, weight_decay=options.l2_weight, fused=True
-    )
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=options.learning_rate, weight_decay=options.l2_weight, fused=True)
     run = _Run(folder, _identity(profiles, options, seed))
     history = run.restore(network, optimizer) if resume else []
     steps = tensors.steps(options.profiles_per_batch, options.points_per_profile)
@@ -483,42 +488,44 @@ def initial_network(options: TrainingOptions, seed: int) -> DRXNet:
         return DRXNet(options.shape)
 
 
-_TYPICAL = {
+_INPUTS = {
     "rate": ("current_ma_g", "current", (10.0, 20.0, 40.0, 100.0, 200.0, 400.0, 1000.0)),
     "cycle": ("cycle", "cycle number", tuple(float(n) for n in range(1, 31))),
 }
 """Branch of the network, its input in a set, its name for people, and values typical of DRX-TD."""
 
 
-def keep_constant_inputs(network: DRXNet, profiles: ProfileSet) -> list[str]:
-    """Take the statistics of batch normalisation from typical values where the data hold a single one.
+def fix_input_statistics(network: DRXNet, profiles: ProfileSet, options: TrainingOptions) -> list[str]:
+    """Give batch normalisation of current and cycle the statistics of a whole set.
 
-    With one current (or cycle) the batch has no variance, and the running variance would fall to zero, so that any
-    other current predicted later is magnified beyond measure. The branch keeps the statistics of typical values.
+    It acts on a linear map of a single number, so all it does is to shift and scale that number, and the map's own
+    weights do not matter; they are frozen. Where the set holds a single value there is no scale (with those of a
+    batch, the running variance would fall to zero and any other value be magnified beyond measure): then the
+    statistics are those of values typical of DRX-TD, whatever the options say.
 
     Returns:
         Names of the inputs that do not vary, also said in a :class:`DRXWarning`.
     """
     constant = []
-    for branch, (column, name, typical) in _TYPICAL.items():
+    for branch, (column, name, typical) in _INPUTS.items():
         values = getattr(profiles, column)
-        if np.ptp(values) > 0:
+        if np.ptp(values) == 0:
+            constant.append(name)
+            warnings.warn(
+                f"Every profile has the same {name} ({values[0]:g}): its effect cannot be learned, and batch "
+                "normalisation of that branch keeps the statistics of typical values.",
+                DRXWarning,
+                stacklevel=3,
+            )
+            values = np.array([*typical, values[0]])
+        elif options.input_statistics == "batch":
             continue
         embed = getattr(network, branch)
-        weight = embed.hidden.weight
-        x = torch.tensor([*typical, float(values[0])], device=weight.device, dtype=weight.dtype)
+        embed.hidden.requires_grad_(False)
         with torch.no_grad():
-            hidden = embed.hidden(x[None, :, None].expand(network.members, -1, -1))
-            embed.norm.mean.copy_(hidden.mean(1))
-            embed.norm.var.copy_(hidden.var(1))
+            embed.norm.mean.copy_((embed.hidden.weight * values.mean() + embed.hidden.bias).squeeze(1))
+            embed.norm.var.copy_((embed.hidden.weight * values.std()).square().squeeze(1))
         embed.norm.eval()
-        constant.append(name)
-        warnings.warn(
-            f"Every profile has the same {name} ({values[0]:g}): its effect cannot be learned, and batch "
-            "normalisation of that branch keeps the statistics of typical values.",
-            DRXWarning,
-            stacklevel=3,
-        )
     return constant
 
 
@@ -561,7 +568,7 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
         for name, parameter in network.named_parameters():
-            state = optimizer.state[parameter]
+            state = optimizer.state.get(parameter, {})
             tensors |= {f"adam.{name}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
         facts = {"identity": json.dumps(self.identity), "history": json.dumps(list(history))}
         partial = self.folder / f".{STATE}"
@@ -597,7 +604,8 @@ class _Run:
         for name, parameter in network.named_parameters():
             prefix = f"adam.{name}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
+            if state:
+                optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
         return history
 
 

@@ -24,8 +24,9 @@ from drxnet.composition import MODEL_METALS, Composition
 from drxnet.dataset import ProfileSet
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
-from drxnet.simulation import ChemicalFamily, ConditionMix, simulate
-from drxnet.training import load_options, pretrain
+from drxnet.network import DRXNet
+from drxnet.simulation import DRX_FAMILIES, MOST_SPREAD_MAH_G, ConditionMix, draw_domain, simulate
+from drxnet.training import TrainingOptions, load_options, pretrain
 
 HIGH_ENTROPY = ("Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2", "Li1.2Mn0.1Mg0.1Cr0.15V0.15Ti0.2Nb0.1O1.8F0.2")
 """HE-1 and HE-2 of Zhong et al., Joule 8 (2024), figure 5: kept out of the training set, with their neighbours."""
@@ -33,59 +34,16 @@ HIGH_ENTROPY = ("Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2", "Li1.2Mn0.1Mg0.1Cr0.15
 NEIGHBOURHOOD = 0.05
 """Largest difference of any amount to a composition that counts as its neighbour."""
 
-MOST_SPREAD_MAH_G = 25.0
-"""Compositions on which the published members differ by more at 20 mA/g are not simulated."""
-
-OXYFLUORIDE = (0.0, 0.6)
-FAMILIES: dict[str, tuple[float, ChemicalFamily]] = {
-    "Li-Mn-O-F": (6, ChemicalFamily(("Mn",), (1, 1), lithium=(1.0, 1.4), fluorine=(0, 0.75))),
-    "Mn-Ti": (7, ChemicalFamily(("Mn", "Ti"), (2, 2), ("Mn", "Ti"), fluorine=OXYFLUORIDE)),
-    "Mn-Nb": (7, ChemicalFamily(("Mn", "Nb"), (2, 2), ("Mn", "Nb"), fluorine=OXYFLUORIDE)),
-    "Mn-V": (5, ChemicalFamily(("Mn", "V"), (2, 2), ("Mn", "V"), fluorine=OXYFLUORIDE)),
-    "Cr-Mn-Ti": (10, ChemicalFamily(("Cr", "Mn", "Ti"), (2, 3), ("Cr",), fluorine=OXYFLUORIDE)),
-    "Ni": (7, ChemicalFamily(("Ni", "Ti", "Mo", "Nb", "Mn", "Co", "W", "Zr"), (2, 3), ("Ni",), fluorine=OXYFLUORIDE)),
-    "Fe": (6, ChemicalFamily(("Fe", "Ti", "Nb", "Mn", "W", "Mo", "Al"), (2, 3), ("Fe",), fluorine=OXYFLUORIDE)),
-    "Mg-substituted": (
-        8,
-        ChemicalFamily(("Mg", "Mn", "Ti", "Nb", "Cr", "V", "Al"), (2, 4), ("Mg", "Mn"), fluorine=OXYFLUORIDE),
-    ),
-    "d0 mixtures": (
-        6,
-        ChemicalFamily(("Mn", "V", "Cr", "Ti", "Nb", "Zr", "Mo", "W", "Al"), (2, 3), ("Mn",), fluorine=OXYFLUORIDE),
-    ),
-    "HE of Mn, Cr, V, Ti, Nb, Mg": (
-        20,
-        ChemicalFamily(("Mg", "Ti", "V", "Cr", "Mn", "Nb"), (4, 6), ("Ti",), fluorine=OXYFLUORIDE, evenness=3),
-    ),
-    "HE of all": (20, ChemicalFamily(MODEL_METALS[1:], (3, 7), fluorine=OXYFLUORIDE, evenness=3)),
-}
-"""Weight and definition of each family: those of DRX-TD, the high-entropy ones more often than there."""
-
-
-def draw_compositions(source: Ensemble, count: int, rng: np.random.Generator, apart: float) -> list[Composition]:
-    """Draw compositions of the families on which the members of the source agree."""
-    forbidden = [Composition.parse(formula) for formula in HIGH_ENTROPY]
-    total = sum(weight for weight, _ in FAMILIES.values())
-    chosen: dict[Composition, None] = {}
-    for name, (weight, family) in FAMILIES.items():
-        wanted, found, drawn = round(count * weight / total), 0, 0
-        while found < wanted and drawn < 40 * count:
-            some = family.draw(400 if len(family.metals) > 1 else 100, rng)
-            drawn += len(some)
-            spread = source.capacity(some, [CyclingConditions(20)]).numpy().std(0)[:, 0]
-            for composition, sigma in zip(some, spread, strict=True):
-                near = any(composition.distance(other) <= apart for other in forbidden)
-                if sigma < MOST_SPREAD_MAH_G and not near and composition not in chosen and found < wanted:
-                    chosen[composition] = None
-                    found += 1
-        logging.info("%-28s %5d of %6d drawn", name, found, drawn)
-    return [list(chosen)[i] for i in rng.permutation(len(chosen))]
-
 
 def make_profiles(source: Ensemble, count: int, per_composition: float, seed: int) -> ProfileSet:
     """Simulate the training set."""
     rng = np.random.default_rng(seed)
-    compositions = draw_compositions(source, round(count / per_composition), rng, NEIGHBOURHOOD)
+    left_out = [Composition.parse(formula) for formula in HIGH_ENTROPY]
+
+    def near(composition: Composition) -> bool:
+        return any(composition.distance(other) <= NEIGHBOURHOOD for other in left_out)
+
+    compositions = draw_domain(source, round(count / per_composition), rng, forbidden=near)
     which = np.concatenate([np.arange(len(compositions)), rng.integers(len(compositions), size=count)])[:count]
     conditions = ConditionMix().draw(count, rng)
     return simulate(source, [compositions[i] for i in which], conditions, seed=seed, per_member=True)
@@ -113,10 +71,29 @@ def compare(model: Ensemble, source: Ensemble, compositions: list[Composition]) 
     return {k: round(v, 2) for k, v in facts.items()}
 
 
+def train_members(profiles: ProfileSet, options: TrainingOptions, members: list[int], seed: int, work: Path) -> None:
+    """Train some of the members in a process of their own, with a seed of their own."""
+    names = ("capacity_mah_g", "dqdv_mah_g_v", "first_capacity_mah_g")
+    part = replace(profiles, **{name: getattr(profiles, name)[members] for name in names})
+    folder = work / f"members-{'-'.join(map(str, members))}"
+    options = replace(options, members=len(members))
+    model = pretrain(part, options, seed=seed + members[0], folder=folder, resume=True)
+    checkpoint.save(folder / "model", model.network.state_dict(), model.card)
+
+
+def join(parts: list[Ensemble]) -> Ensemble:
+    """Put the members of several ensembles side by side."""
+    members = sum(part.members for part in parts)
+    network = DRXNet(replace(parts[0].network.shape, members=members))
+    states = [part.network.state_dict() for part in parts]
+    network.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
+    return Ensemble(network, replace(parts[0].card, members=members))
+
+
 def test_compositions(source: Ensemble, train: ProfileSet, seed: int) -> list[Composition]:
     """Draw compositions of every family, also where the members disagree, none of them trained on."""
     rng = np.random.default_rng(seed)
-    drawn = [c for _, family in FAMILIES.values() for c in family.draw(150 if len(family.metals) > 1 else 60, rng)]
+    drawn = [c for _, family in DRX_FAMILIES.values() for c in family.draw(min(150, family.most), rng)]
     trained = set(train.compositions)
     return [c for c in dict.fromkeys(drawn) if c not in trained]
 
@@ -130,27 +107,37 @@ def main() -> None:
     parser.add_argument("--options", default="default", help="training options, a name or a YAML file")
     parser.add_argument("--profiles", type=int, default=19_000)
     parser.add_argument("--per-composition", type=float, default=3.0, help="mean number of profiles of a composition")
+    parser.add_argument(
+        "--members", type=int, nargs="+", help="train only these, to share the work among processes; then run without"
+    )
     parser.add_argument("--seed", type=int, default=2024)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     source = Ensemble.load(arguments.source)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    stored = arguments.work / "profiles.npz"
+    stored = arguments.work / f"profiles-{arguments.profiles}-{arguments.seed}.npz"
     if not stored.exists():
-        partial = stored.with_suffix(".part.npz")
+        partial = stored.with_suffix(".partial.npz")
         make_profiles(source, arguments.profiles, arguments.per_composition, arguments.seed).save(partial)
         partial.rename(stored)
     profiles = ProfileSet.load(stored)
     options = load_options(arguments.options)
     started = time.monotonic()
-    model = pretrain(
-        profiles, options, seed=arguments.seed, name=checkpoint.DEFAULT_MODEL, folder=arguments.work, resume=True
+    if arguments.members:
+        train_members(profiles, options, arguments.members, arguments.seed, arguments.work)
+        return
+    parts = sorted(arguments.work.glob("members-*/model"))
+    model = (
+        join([Ensemble.load(part) for part in parts])
+        if parts
+        else pretrain(profiles, options, seed=arguments.seed, folder=arguments.work, resume=True)
     )
     facts = compare(model, source, test_compositions(source, profiles, arguments.seed + 1))
     logging.info("%s", facts)
     card = replace(
         model.card,
+        name=checkpoint.DEFAULT_MODEL,
         elements=MODEL_METALS,
         provenance={
             **model.card.provenance,

@@ -1,0 +1,384 @@
+"""Teach a trained ensemble what came back from the laboratory, and judge whether that helped.
+
+The children of all cross-validation folds and the child that would be used are one network: ``(folds + 1) x members``
+copies of the parent side by side, which differ in the weight that each gives to each profile (zero for the fold that
+it does not see). So the held-out error is known at every step, and the step at which it was lowest is the one kept.
+
+Against forgetting, every step also holds profiles of other compositions with the parent's own predictions as targets
+(learning without forgetting: Li and Hoiem, IEEE TPAMI 40, 2935 (2018)). The statistics of batch normalisation stay the
+parent's. Members see their own weights (Bayesian bootstrap: Rubin, Ann. Stat. 9, 130 (1981)) and their own noise, so
+that their spread stays a spread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drxnet.checkpoint import ModelCard
+from drxnet.dataset import ProfileSet
+from drxnet.ensemble import Ensemble
+from drxnet.errors import ConfigurationError, DatasetError
+from drxnet.network import DRXNet
+from drxnet.progress import Progress, silent
+from drxnet.simulation import CELL_NOISE, ConditionMix, draw_domain, simulate
+from drxnet.training import Batch, TrainingOptions, TrainingTensors, batch_losses, freeze_statistics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FineTuningOptions:
+    """How an ensemble is fine-tuned, and when the child is good enough."""
+
+    steps: int = 200
+    """Most steps of Adam."""
+
+    evaluate_every: int = 10
+    """Steps between two looks at the held-out error."""
+
+    patience: int = 5
+    """Looks without a lower error after which the training stops."""
+
+    learning_rate: float = 1e-3
+    """Of Adam; rises from zero over the first :attr:`evaluate_every` steps."""
+
+    folds: int = 4
+    """Parts of the compositions (fewer when there are fewer), each held out once."""
+
+    profiles_per_step: int = 64
+    """Most measured profiles of a step."""
+
+    points_per_profile: int = 10
+    """Voltages of each of them."""
+
+    replay_profiles: int = 400
+    """Profiles simulated from the parent when no training set is given."""
+
+    replay_per_step: int = 32
+    """Replayed profiles of a step."""
+
+    replay_weight: float = 1.0
+    """Of the loss on them, relative to that on the measured ones."""
+
+    first_cycle_weight: float = 5.0
+    """Of the mean absolute error of Q at cycle 1, as in training."""
+
+    dqdv_weight: float = 1.0
+    """Of the mean squared error of dQ/dV, as in training."""
+
+    noise: float = CELL_NOISE
+    """Relative standard deviation of a cell, drawn anew for every member."""
+
+    least_gain: float = 0.02
+    """Relative fall of the held-out error below which the parent stays."""
+
+    most_drift_mah_g: float = 3.0
+    """Mean change of the parent's predictions on replayed compositions above which a step is not kept."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("steps", "evaluate_every", "patience", "profiles_per_step", "points_per_profile"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be a whole number from 1. Got {getattr(self, name)!r}.")
+        if self.folds < 2:
+            raise ConfigurationError(f"folds must be at least 2. Got {self.folds}.")
+        if not self.learning_rate > 0:
+            raise ConfigurationError(f"learning_rate must be positive. Got {self.learning_rate!r}.")
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """What came of fine-tuning."""
+
+    ensemble: Ensemble
+    """The child where it was accepted, else the parent."""
+
+    accepted: bool
+    """Whether the child is better than the parent by the rules of the gate."""
+
+    report: dict[str, Any]
+    """Errors before and after, drift and the reason, as plain values."""
+
+
+def fine_tune(
+    ensemble: Ensemble,
+    profiles: ProfileSet,
+    *,
+    seed: int,
+    replay: ProfileSet | None = None,
+    options: FineTuningOptions | None = None,
+    name: str | None = None,
+    progress: Progress = silent,
+) -> FineTuned:
+    """Fine-tune a copy of an ensemble and accept it only when cross-validation says that it learned.
+
+    The child must (1) predict held-out profiles better than its parent, (2) predict them better than the mean of the
+    other returned profiles does, which no model can where the labels do not belong to the compositions, and (3) stay
+    close to its parent elsewhere. Compositions are held out whole; where there is a single one, its last cycles
+    are, or single profiles.
+
+    Args:
+        ensemble: the parent; not changed.
+        profiles: what was measured: whole profiles and mere capacities, any rates and cycles.
+        seed: of the folds, the bootstrap, the noise and the batches.
+        replay: profiles to keep in memory, such as the training set; by default simulated from the parent.
+        options: how.
+        name: of the child.
+        progress: told of steps.
+
+    Raises:
+        DatasetError: an element that the ensemble has never seen, or targets of another number of members.
+    """
+    options = options or FineTuningOptions()
+    unseen = sorted({s for c in profiles.compositions for s in c.elements} - set(ensemble.card.elements))
+    if unseen:
+        raise DatasetError(
+            f"The model {ensemble.card.name} has never seen {', '.join(unseen)}; fine-tuning cannot teach it a new "
+            "element. Leave these cells out, or train a model on a set that holds the element."
+        )
+    facts: dict[str, Any] = {
+        "profiles": len(profiles),
+        "compositions": len(profiles.unique[0]),
+        "parent": ensemble.model_id,
+        "data_fingerprint": profiles.fingerprint,
+        "seed": seed,
+    }
+    folds, held_out = choose_folds(profiles, options.folds, seed)
+    facts["held_out"] = held_out
+    if folds is None:
+        reason = "The parent stays: a single profile cannot be cross-validated; add a second one."
+        return FineTuned(ensemble, False, {**facts, "accepted": False, "reason": reason})
+    if replay is None:
+        replay = replay_profiles(ensemble, options.replay_profiles, seed)
+    school = _School(ensemble, profiles.for_members(ensemble.members), folds, replay, options, seed)
+    best = school.run(progress)
+    facts |= school.facts(best)
+    accepted, reason = _verdict(facts, options)
+    facts |= {"accepted": accepted, "reason": reason, "options": asdict(options)}
+    log.info("%s", reason)
+    if not accepted:
+        return FineTuned(ensemble, False, facts)
+    network = DRXNet(ensemble.network.shape)
+    network.load_state_dict(best.weights)
+    card = ModelCard(
+        name=name or f"{ensemble.card.name}-tuned",
+        members=ensemble.members,
+        elements=ensemble.card.elements,
+        network=ensemble.card.network,
+        parent=ensemble.model_id,
+        data_fingerprint=profiles.fingerprint,
+        provenance={"made": "fine-tuned", "gate": facts, "parent": dict(ensemble.card.provenance)},
+    )
+    return FineTuned(Ensemble(network, card, device=ensemble.device, dtype=ensemble.dtype), True, facts)
+
+
+def choose_folds(profiles: ProfileSet, count: int, seed: int) -> tuple[np.ndarray | None, str]:
+    """Decide what is held out.
+
+    Returns:
+        Fold of every profile, -1 for those that are never held out, or None when nothing can be; and what the
+        folds are, in words.
+    """
+    compositions = len(profiles.unique[0])
+    if compositions > 1:
+        return profiles.folds(min(count, compositions), seed), "compositions"
+    cycles = np.unique(profiles.cycle)
+    if len(cycles) >= 4:
+        last = cycles[-max(1, len(cycles) // 4) :]
+        return np.where(np.isin(profiles.cycle, last), 0, -1), "the last cycles of the only composition"
+    if len(profiles) > 1:
+        folds = np.random.default_rng(seed).permutation(len(profiles)) % min(count, len(profiles))
+        return folds, "profiles of the only composition"
+    return None, "nothing"
+
+
+def replay_profiles(ensemble: Ensemble, count: int, seed: int) -> ProfileSet:
+    """Draw profiles of every member of the parent from its domain, first cycles and later ones."""
+    rng = np.random.default_rng([seed, 1])
+    compositions = draw_domain(ensemble, max(2, count // 2), rng)
+    which = np.arange(count) % len(compositions)
+    mix = ConditionMix(currents_ma_g={20: 3, 100: 1, 1000: 3}, last_cycle=50, first_cycle_share=0.6)
+    conditions = mix.draw(count, rng)
+    return simulate(ensemble, [compositions[i] for i in which], conditions, seed=seed, noise=0.0, per_member=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    step: int
+    error: float
+    drift: float
+    weights: dict[str, Tensor]
+
+
+class _School:
+    """Children of all folds and the one that may be used, side by side."""
+
+    def __init__(
+        self,
+        parent: Ensemble,
+        profiles: ProfileSet,
+        folds: np.ndarray,
+        replay: ProfileSet,
+        options: FineTuningOptions,
+        seed: int,
+    ) -> None:
+        self.parent, self.profiles, self.folds, self.options = parent, profiles, folds, options
+        self.rng = np.random.default_rng([seed, 2])
+        self.classes = int(folds.max()) + 2  # every fold, and all of the data
+        m = parent.members
+        network = DRXNet(replace(parent.network.shape, members=self.classes * m))
+        state = parent.network.state_dict()
+        network.load_state_dict({k: torch.cat([v] * self.classes) for k, v in state.items()})
+        self.network = network.to(parent.device, parent.dtype).train()
+        freeze_statistics(self.network)
+        old, new = self._split(replay)
+        self.data = self._tensors(self._noisy(profiles), self._weights())
+        self.replay = self._tensors(old)
+        self.known = self._tensors(new)
+        self.before = self._capacity(parent.network, self.known)[0]
+        self.loss = TrainingOptions(
+            members=self.classes * m,
+            dqdv_weight=options.dqdv_weight,
+            first_cycle_weight=options.first_cycle_weight,
+            smoothness_weight=0.0,
+            l2_weight=0.0,
+        )
+
+    def _tensors(self, profiles: ProfileSet, weight: np.ndarray | None = None) -> TrainingTensors:
+        return TrainingTensors(profiles, device=self.parent.device, dtype=self.parent.dtype, weight=weight)
+
+    def _split(self, replay: ProfileSet) -> tuple[ProfileSet, ProfileSet]:
+        """What is replayed, and what is only looked at to see the drift; the parent's members are the targets."""
+        own = replay.for_members(self.parent.members)
+        if len(own.unique[0]) < 2:
+            return own, own
+        return own.hold_out(0.3, int(self.rng.integers(2**31)))
+
+    def _noisy(self, profiles: ProfileSet) -> ProfileSet:
+        factor = 1 + self.options.noise * self.rng.standard_normal((self.parent.members, len(profiles), 1))
+        return replace(
+            profiles,
+            capacity_mah_g=profiles.capacity_mah_g * factor,
+            dqdv_mah_g_v=profiles.dqdv_mah_g_v * factor,
+            first_capacity_mah_g=profiles.first_capacity_mah_g * factor,
+        )
+
+    def _weights(self) -> np.ndarray:
+        """Weight of every profile for every child, ``classes * members x P``: the bootstrap is by composition."""
+        compositions, which = self.profiles.unique
+        draws = self.rng.exponential(size=(self.parent.members, len(compositions)))[:, which]
+        if len(compositions) == 1:
+            draws = self.rng.exponential(size=(self.parent.members, len(which)))
+        weights = np.stack([np.where(self.folds == f, 0.0, draws) for f in range(self.classes)])  # the last sees all
+        return (weights / weights.mean(2, keepdims=True)).reshape(-1, len(which))
+
+    def run(self, progress: Progress) -> _Best:
+        """Train until the held-out error no longer falls."""
+        options = self.options
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate, fused=True)
+        best = self._look(0)
+        for step in range(1, options.steps + 1):
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * min(1.0, step / options.evaluate_every)
+            optimizer.zero_grad(set_to_none=True)
+            loss = self._loss(self.data, options.profiles_per_step)
+            loss = loss + options.replay_weight * self._loss(self.replay, options.replay_per_step)
+            loss.backward()
+            optimizer.step()
+            progress(step, options.steps)
+            if step % options.evaluate_every == 0:
+                now = self._look(step)
+                log.debug("step %d: held-out error %.2f, drift %.2f mAh/g", step, now.error, now.drift)
+                if now.error < best.error and now.drift <= options.most_drift_mah_g:
+                    best = now
+                elif step - best.step >= options.patience * options.evaluate_every:
+                    break
+        progress(options.steps, options.steps)
+        return best
+
+    def _loss(self, tensors: TrainingTensors, most: int) -> Tensor:
+        rows = self.rng.permutation(tensors.profiles)[:most]
+        points = min(self.options.points_per_profile, tensors.points)
+        columns = self.rng.permuted(np.tile(np.arange(tensors.points), (len(rows), 1)), axis=1)[:, :points]
+        batch = tensors.batch(torch.from_numpy(rows), torch.from_numpy(columns))
+        return batch_losses(self.network, tensors, self._for_all(batch), self.loss).total(self.loss)
+
+    def _for_all(self, batch: Batch) -> Batch:
+        """Repeat the targets of the members for the children of every fold."""
+        repeats = {n: getattr(batch, n).repeat(self.classes, 1, 1) for n in ("capacity", "dqdv", "first")}
+        return replace(batch, **repeats)
+
+    def _look(self, step: int) -> _Best:
+        """Evaluate what is held out and what should not have changed."""
+        by_class = self._capacity(self.network, self.data)
+        predicted = by_class[np.maximum(self.folds, 0), np.arange(len(self.folds))]
+        drift = np.abs(self._capacity(self.network, self.known)[-1] - self.before).mean()
+        m = self.parent.members
+        weights = {k: v[-m:].detach().clone() for k, v in self.network.state_dict().items()}
+        return _Best(step, self._error(predicted), float(drift), weights)
+
+    def _capacity(self, network: DRXNet, tensors: TrainingTensors) -> np.ndarray:
+        """Mean over the members of the capacity at some voltages, ``classes x P x k``."""
+        whole = tensors.whole
+        with torch.no_grad():
+            _, now = network.condition(tensors.encode(network, whole.compositions), whole.current, whole.cycle)
+            q = network.state(now, whole.window, whole.voltage[:, _looked_at(tensors.points)])
+        return q.unflatten(0, (-1, self.parent.members)).mean(1).double().numpy(force=True)
+
+    def _error(self, predicted: np.ndarray) -> float:
+        """Mean absolute error over the held-out profiles (mAh/g)."""
+        held = self.folds >= 0
+        truth = self.profiles.capacity_mah_g.mean(0)[:, _looked_at(self.profiles.points)]
+        return float(np.abs(predicted - truth)[held].mean())
+
+    def _mean_of_others(self) -> np.ndarray:
+        """What the mean of the profiles that are not held out predicts, of those at the nearest current if possible."""
+        voltage, truth = self.profiles.voltage_v, self.profiles.capacity_mah_g.mean(0)
+        current = np.log(self.profiles.current_ma_g)
+        predicted = np.empty_like(voltage[:, _looked_at(self.profiles.points)])
+        for row, fold in enumerate(self.folds):
+            others = np.flatnonzero(self.folds != fold) if fold >= 0 else np.arange(len(self.folds))
+            away = np.abs(current[others] - current[row])
+            alike = others[away <= away.min() + 1e-9]
+            at = voltage[row, _looked_at(self.profiles.points)]
+            predicted[row] = np.mean([np.interp(at, voltage[o], truth[o]) for o in alike], axis=0)
+        return predicted
+
+    def facts(self, best: _Best) -> dict[str, Any]:
+        """What the gate judges by."""
+        return {
+            "steps": best.step,
+            "error_before_mah_g": self._error(self._capacity(self.parent.network, self.data)[0]),
+            "error_after_mah_g": best.error,
+            "error_of_the_mean_mah_g": self._error(self._mean_of_others()),
+            "drift_mah_g": best.drift,
+            "profiles_held_out": int((self.folds >= 0).sum()),
+        }
+
+
+def _looked_at(points: int) -> slice:
+    """Voltages at which errors are evaluated: about a dozen of a profile, the lower cut-off among them."""
+    return slice(None, None, max(1, points // 12))
+
+
+def _verdict(facts: Mapping[str, Any], options: FineTuningOptions) -> tuple[bool, str]:
+    before, after, mean = (facts[f"error_{k}_mah_g"] for k in ("before", "after", "of_the_mean"))
+    errors = f"held-out error {before:.1f} -> {after:.1f} mAh/g over {facts['profiles_held_out']} profiles"
+    if facts["steps"] == 0 or after > before * (1 - options.least_gain):
+        return False, (
+            f"The parent stays: no step lowered the {errors} by {options.least_gain:.0%} with a drift of at most "
+            f"{options.most_drift_mah_g:g} mAh/g."
+        )
+    if after >= mean:
+        return False, (
+            f"The parent stays: {errors}, but the mean of the other profiles errs by {mean:.1f} mAh/g only, so the "
+            "labels say nothing about the compositions. Check that every file belongs to the composition it names."
+        )
+    return True, f"Accepted: {errors}, drift {facts['drift_mah_g']:.1f} mAh/g."
