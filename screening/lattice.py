@@ -402,19 +402,25 @@ class _Tables:
         """Ways to reach an allowed end from each partial sum with the metals of a block, of :attr:`shape`."""
         if block not in self._completions:
             after = self.completions(block[1:])
+            self._bounded(after, self.steps(block[0]))
             table = np.zeros_like(after)
             for step in self.steps(block[0]):
                 here = tuple(slice(0, size - s) for size, s in zip(self.shape, step, strict=True))
                 there = tuple(slice(s, None) for s in step)
                 table[here] += after[there]
-            if table.min() < 0 or table.max() > LARGEST_COUNT:
-                raise ConfigurationError("One set of metals holds more than 2^62 compositions. Take a coarser step.")
             self._completions[block] = table
         return self._completions[block]
 
     def count(self, block: Block) -> int:
         """Number of compositions of one cell of a block."""
-        return int(self.completions(block[1:])[tuple(self.steps(block[0]).T)].sum())
+        after = self.completions(block[1:])
+        self._bounded(after, self.steps(block[0]))
+        return int(after[tuple(self.steps(block[0]).T)].sum())
+
+    @staticmethod
+    def _bounded(after: np.ndarray, steps: np.ndarray) -> None:
+        if float(after.max()) * len(steps) > LARGEST_COUNT:
+            raise ConfigurationError("One set of metals may hold more than 2^62 compositions. Take a coarser step.")
 
 
 @dataclass(frozen=True)

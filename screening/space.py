@@ -24,7 +24,6 @@ from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -35,7 +34,7 @@ from configs import shipped
 from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS, Composition
 from drxnet.errors import CompositionError, ConfigurationError
 from screening.filters import Filters, Mixtures
-from screening.species import Couple, Species, couples, fill_ladder, oxidation_order
+from screening.species import Couple, Species, couples, fill_ladder, oxidation_order, present_species
 
 Configuration = TypeVar("Configuration", bound=BaseModel)
 
@@ -91,7 +90,7 @@ class Range(_Frozen):
 
     def units(self, denominator: int, limit: int) -> range:
         """Whole numbers of ``1 / denominator`` inside the range, at most ``limit``."""
-        step = 1 if self.step is None else exact(self.step) * denominator
+        step = 1 if self.step is None else exact(_short(self.step)) * denominator
         if isinstance(step, Fraction) and step.denominator != 1:
             raise ConfigurationError(f"A step of {self.step:g} is not a whole multiple of 1/{denominator}.")
         low = ceil(exact(_short(self.min)) * denominator)
@@ -265,7 +264,7 @@ class CandidateSpace(_Frozen):
         for species in sorted(map(Species.parse, self.species), key=lambda s: METALS_BY_NUMBER.index(s.element)):
             if species.element not in self.excluded:
                 states.setdefault(species.element, []).append(species.charge)
-        return MappingProxyType({metal: tuple(sorted(charges)) for metal, charges in states.items()})
+        return {metal: tuple(sorted(charges)) for metal, charges in states.items()}
 
     @property
     def metals(self) -> tuple[str, ...]:
@@ -381,31 +380,6 @@ def _described(allowed: range, denominator: int) -> str:
         return "none"
     text = f"{allowed[0] / denominator:g} to {allowed[-1] / denominator:g}"
     return text if allowed.step == 1 else f"{text} in steps of {allowed.step / denominator:g}"
-
-
-def present_species(
-    metals: Sequence[str], states: Mapping[str, tuple[int, ...]], amounts: np.ndarray, charges: np.ndarray
-) -> dict[Species, float]:
-    """Amount of each species when every metal mixes the two listed states around its average charge.
-
-    Args:
-        metals: s symbols.
-        states: oxidation states listed for each, ascending.
-        amounts: of each metal, ``s``.
-        charges: on each metal, ``s``, in the same units.
-    """
-    present: dict[Species, float] = {}
-    for metal, amount, charge in zip(metals, amounts, charges, strict=True):
-        if amount == 0:
-            continue
-        listed = states[metal]
-        lower = max((z for z in listed if z * amount <= charge + 1e-9), default=listed[0])
-        upper = min((z for z in listed if z > lower), default=lower)
-        raised = (charge - lower * amount) / (upper - lower) if upper > lower else 0
-        for state, held in ((lower, amount - raised), (upper, raised)):
-            if held > 1e-9:
-                present[Species(metal, state)] = float(held)
-    return present
 
 
 def validated(model: type[Configuration], values: Any, where: str) -> Configuration:

@@ -1,0 +1,154 @@
+"""What lattices and lists have in common, and lists of a user's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drxnet.composition import Composition
+from drxnet.errors import CompositionError, ConfigurationError
+from screening.candidates import CandidateList, Candidates, Permutation, explain, open_candidates
+from screening.filters import Filters
+from screening.lattice import Lattice
+from screening.space import load_space
+
+HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
+OWN = [HE1, "Li1.2Mn0.4Ti0.4O2", "Li12Mn4Ti4O20", "Li1.3333Mn0.6667O1.3333F0.6667"]
+
+
+@pytest.fixture(params=["lattice", "list"])
+def candidates(request: pytest.FixtureRequest) -> Candidates:
+    return Lattice(load_space("tiny")) if request.param == "lattice" else CandidateList(OWN)
+
+
+def test_walking_unranking_and_ranking_agree(candidates: Candidates) -> None:
+    stop = min(candidates.count, 500)
+    walked = np.concatenate([units for _, units in candidates.walk(0, stop, 7)])
+    assert (candidates.unrank(np.arange(stop)) == walked).all()
+    assert [candidates.rank(row) for row in walked[:20]] == list(range(min(stop, 20)))
+
+
+def test_rows_compositions_and_formulas_say_the_same(candidates: Candidates) -> None:
+    units = candidates.sample(3, seed=1)
+    compositions = candidates.compositions(units)
+    assert candidates.formulas(units) == [c.formula for c in compositions]
+    assert [candidates.row(c).tolist() for c in compositions] == units.tolist()
+    symbols, cations, fluorine = candidates.amounts(units)
+    assert symbols[0] == "Li"
+    assert [dict(zip(symbols, row, strict=True)).get("Li") for row in cations] == [c.lithium for c in compositions]
+    assert fluorine.tolist() == [c.fluorine for c in compositions]
+
+
+def test_shards_tile_the_ranks_and_are_equal(candidates: Candidates) -> None:
+    for n in (1, 2, 7):
+        shards = candidates.shards(n)
+        assert [a for a, _ in shards] + [candidates.count] == [0] + [b for _, b in shards]
+        assert max(b - a for a, b in shards) - min(b - a for a, b in shards) <= 1
+
+
+def test_a_sample_without_replacement_has_no_duplicates_and_grows(candidates: Candidates) -> None:
+    ranks = candidates.sample_ranks(candidates.count, seed=5)
+    assert sorted(ranks.tolist()) == list(range(candidates.count))
+    assert candidates.sample_ranks(2, seed=5).tolist() == ranks[:2].tolist()
+    with pytest.raises(ConfigurationError, match="cannot be drawn without replacement"):
+        candidates.sample_ranks(candidates.count + 1, seed=5)
+
+
+def test_a_sample_with_replacement_may_be_longer_than_the_space(candidates: Candidates) -> None:
+    assert len(candidates.sample(candidates.count + 5, seed=2, replace=True)) == candidates.count + 5
+
+
+def test_a_list_keeps_the_order_and_drops_what_is_written_twice() -> None:
+    assert [c.formula for c in map(Composition.parse, OWN[:2])] == CandidateList(OWN).formulas(
+        CandidateList(OWN).unrank([0, 1])
+    )
+    assert CandidateList(OWN).count == 3
+
+
+def test_a_list_applies_filters_of_species_and_of_amounts() -> None:
+    candidates = CandidateList(OWN, Filters(radius_range=0.2, lithium_percolation=1.3))
+    assert candidates.keeps(candidates.unrank([0, 1, 2])).tolist() == [False, False, True]
+    assert candidates.accepted().fraction == pytest.approx(1 / 3)
+
+
+def test_a_csv_is_read_wherever_a_space_is(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(f"note,Formula\nx,{HE1}\ny,\nz,Li1.2Mn0.4Ti0.4O2\n")
+    assert open_candidates(path).count == 2
+    assert isinstance(open_candidates("tiny"), Lattice)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("a,b\n1,2\n", ConfigurationError, "has a column 'composition'. Got a, b"),
+        ("composition\n", ConfigurationError, "at least one"),
+        ("composition\nLi1.2Mn0.4Ti0.4O2\nNaCl\n", CompositionError, "line 3"),
+    ],
+    ids=["no-column", "empty", "bad-formula"],
+)
+def test_a_wrong_csv_is_refused(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(text)
+    with pytest.raises(error, match=message):
+        CandidateList.read(path)
+
+
+def test_what_is_not_a_candidate_has_no_rank() -> None:
+    with pytest.raises(CompositionError, match="not in the list"):
+        CandidateList(OWN).rank([12000, 0, *[0] * (len(CandidateList(OWN).metals) - 1), 8000])
+    lattice = Lattice(load_space("paper-he"))
+    with pytest.raises(CompositionError, match="k_elements: 2 metals, 4 or more allowed"):
+        lattice.rank(lattice.row("Li1.2Mn0.4Ti0.4O2"))
+    with pytest.raises(CompositionError, match="Zr is not among the elements"):
+        lattice.row("Li1.2Mn0.4Zr0.4O2")
+
+
+def test_an_explanation_holds_rank_charges_reactions_and_filters() -> None:
+    lattice = Lattice(load_space("paper-he"))
+    inside = explain(lattice, HE1)
+    assert inside.excluded_by == []
+    assert lattice.formulas(lattice.unrank([inside.rank or 0])) == [inside.composition.formula]
+    assert inside.oxidation_states == {"Mg": 2, "Ti": 4, "Cr": 3, "Mn": 2, "Nb": 5}
+    assert sum(s.charge * a for s, a in inside.species.items()) == pytest.approx(4 - 0.2)
+    assert inside.hazards[0].startswith("Cr")
+    outside = explain(lattice, "Li1.2Mn0.2V0.2Al0.2Ti0.2O2")
+    assert outside.rank is None
+    assert outside.excluded_by == ["species: Al is not allowed"]
+    assert [(str(a), str(b), how) for a, b, how in outside.reactions] == [("V3+", "Mn3+", "unlikely")]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(count=st.integers(1, 3000), seed=st.integers(0, 2**32))
+def test_a_permutation_is_a_bijection(count: int, seed: int) -> None:
+    assert sorted(Permutation(count, seed)(np.arange(count)).tolist()) == list(range(count))
+
+
+def test_a_permutation_reaches_far_and_refuses_places_outside() -> None:
+    huge = Permutation(716_000_000_000, 1)
+    drawn = huge(np.arange(4000))
+    assert len(set(drawn.tolist())) == 4000
+    quarters = Counter((drawn * 4 // huge.count).tolist())
+    assert all(850 < n < 1150 for n in quarters.values())
+    for place in (-1, huge.count):
+        with pytest.raises(ConfigurationError, match="Places run from 0"):
+            huge([place])
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_samples_are_uniform_by_chi_square(replace: bool) -> None:
+    lattice = Lattice(load_space("tiny"))
+    bins, draws = 100, 5000
+    counts = np.zeros(bins)
+    for seed in range(10):
+        ranks = lattice.sample_ranks(draws, seed, replace=replace)
+        counts += np.bincount(ranks * bins // lattice.count, minlength=bins)
+    sizes = np.bincount(np.arange(lattice.count) * bins // lattice.count, minlength=bins)
+    expected = 10 * draws * sizes / lattice.count
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert 40 < chi_square < 150  # 99 degrees of freedom; without replacement the spread shrinks by 38 %

@@ -1,0 +1,140 @@
+"""Filters on compositions whose values are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from pymatgen.analysis.hhi import HHIModel
+
+from screening import filters
+from screening.candidates import CandidateList
+from screening.filters import FILTERS, Filters, Mixtures, Verdict, hazard_notes
+from screening.species import Species
+
+HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
+HE2 = "Li1.2Mn0.1Mg0.1Cr0.15V0.15Ti0.2Nb0.1O1.8F0.2"
+TM2 = "Li1.3Mn0.4Ti0.3O1.7F0.3"
+TM4 = "Li1.3Mn0.4Ti0.1Nb0.2O1.7F0.3"
+TM6 = "Li1.3Mn0.2Co0.1Cr0.1Ti0.1Nb0.2O1.7F0.3"
+LMTO = "Li1.2Mn0.4Ti0.4O2"
+MADE = [HE1, HE2, TM2, TM4, TM6, LMTO, "Li1.2Mn0.2Cr0.2Ti0.4O2", "Li1.3Mn0.4Nb0.3O2", "Li1.25Mn0.5Ti0.25O1.75F0.25"]
+
+
+def mixtures(*formulas: str) -> Mixtures:
+    candidates = CandidateList(formulas)
+    return candidates.mixtures(candidates.unrank(range(candidates.count)))
+
+
+def value(name: str, formula: str) -> float:
+    return float(getattr(filters, name)(mixtures(formula))[0])
+
+
+@pytest.mark.parametrize("formula", MADE)
+def test_what_has_been_made_passes_the_defaults(formula: str) -> None:
+    failed = [str(v) for v in Filters().verdicts(mixtures(formula)) if not v.passed]
+    assert failed == []
+
+
+def test_the_rule_for_alloys_would_refuse_all_of_it() -> None:
+    assert (filters.size_mismatch(mixtures(*MADE)) > 6.6).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "formula", "expected"),
+    [
+        ("lithium_percolation", HE1, 1.2),
+        ("accessible_lithium", HE1, 0.85),
+        ("size_mismatch", HE1, 9.7),
+        ("size_mismatch", HE2, 9.3),
+        ("size_mismatch", TM6, 8.3),
+        ("radius_range", HE1, 0.83 - 0.605),
+        ("metal_entropy", HE1, 1.49),
+        ("metal_entropy", HE2, 1.75),
+        ("metal_entropy", TM6, 1.55),
+        ("metal_entropy", TM4, 0.96),
+        ("lithium_capacity", HE1, 386.0),
+        ("redox_capacity", HE1, 354.0),
+        ("lithium_capacity", TM6, 399.0),
+        ("redox_capacity", TM6, 245.0),
+        ("redox_electrons", LMTO, 0.4),
+        ("precursors", HE1, 7),
+        ("precursors", LMTO, 3),
+        ("fluorine_by_route", HE1, 0.2),
+        ("hazards", TM6, 2),
+    ],
+)
+def test_values_of_known_compositions(name: str, formula: str, expected: float) -> None:
+    assert value(name, formula) == pytest.approx(expected, rel=6e-3)
+
+
+def test_equal_parts_have_the_entropy_of_their_number() -> None:
+    assert value("metal_entropy", "Li1.2Mn0.2Fe0.2Cr0.2Ti0.2O2") == pytest.approx(math.log(4))
+    assert value("cation_entropy", "Li1Mn1O2") == pytest.approx(math.log(2))
+
+
+def test_one_kind_of_cation_has_no_size_mismatch() -> None:
+    assert value("metal_size_mismatch", "Li1.3333Fe0.6667O1.3333F0.6667") < 0.1
+
+
+@pytest.mark.parametrize("formula", [HE1, LMTO])
+def test_supply_risk_is_the_index_of_pymatgen(formula: str) -> None:
+    assert value("supply_risk", formula) == pytest.approx(HHIModel().get_hhi_production(formula), rel=1e-4)
+
+
+def test_the_cost_of_two_lithium_for_two_oxygen_is_that_of_the_lithium() -> None:
+    mixture = Mixtures((Species("Li", 1),), np.array([[2.0]]), np.array([0.0]))
+    assert filters.precursor_cost(mixture)[0] == pytest.approx(200 * 2 * 6.94 / (2 * 6.94 + 2 * 15.999), rel=1e-3)
+
+
+def test_the_worst_pair_decides_compatibility() -> None:
+    species = tuple(map(Species.parse, ["Mn3+", "Fe2+", "V3+", "Ti4+"]))
+    sets = [species[3:], species[2:], (species[0], species[2]), species[:2], species]
+    assert filters.redox_compatibility(Mixtures.standing(sets)).tolist() == [0, 0, 2, 3, 3]
+
+
+def test_hazards_are_of_species_where_the_note_is() -> None:
+    assert hazard_notes([Species("V", 3), Species("Ti", 4)]) == []
+    (note,) = hazard_notes([Species("V", 5)])
+    assert note.startswith("V5+")
+
+
+def test_a_filter_passes_at_its_threshold_and_refuses_beyond_it() -> None:
+    found = mixtures(HE1)
+    at = Filters(lithium_percolation=1.2, fluorine_by_route="solid-state").refused(found, of_species=False)
+    assert not at["lithium_percolation"].any()
+    beyond = Filters(lithium_percolation=1.21).refused(found, of_species=False)
+    assert beyond["lithium_percolation"].all()
+
+
+def test_a_verdict_says_by_how_much() -> None:
+    (verdict,) = (v for v in Filters(size_mismatch=9.0).verdicts(mixtures(HE1)) if v.name == "size_mismatch")
+    assert not verdict.passed
+    assert verdict.excess == pytest.approx(verdict.value - 9)
+    assert str(verdict) == "size_mismatch: 9.704 %, at most 9 % (by 0.7)"
+    assert str(Verdict("hazards", 1.0, None, "", True, False)) == "hazards: 1"
+
+
+def test_every_filter_has_a_threshold_of_its_name_and_a_docstring() -> None:
+    assert {f.name for f in FILTERS} == set(Filters.model_fields)
+    assert all(f.measure.__doc__ for f in FILTERS)
+
+
+def test_no_filter_refuses_anything_when_all_are_off() -> None:
+    assert all(Filters.none().threshold(f.name) is None for f in FILTERS)
+    assert Filters.none().refused(mixtures(HE1), of_species=False) == {}
+
+
+def test_filters_of_species_do_not_depend_on_amounts() -> None:
+    formulas = ["Li1.2Mn0.2Cr0.2Ti0.4O2", "Li1.2Mn0.1Cr0.3Ti0.4O2"]
+    for filter_ in (f for f in FILTERS if f.of_species):
+        values = filter_.measure(mixtures(*formulas))
+        assert values[0] == values[1]
+
+
+def test_species_amounts_add_up_to_the_metals_and_their_charge() -> None:
+    found = mixtures(*MADE)
+    charge = found.amounts @ found.per_species(lambda s: s.charge)
+    assert found.amounts.sum(1) == pytest.approx(2, abs=1e-3)
+    assert charge == pytest.approx(4 - found.fluorine, abs=1e-3)

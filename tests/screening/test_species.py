@@ -1,0 +1,144 @@
+"""The tables of species, and what follows from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pymatgen.core import Species as PymatgenSpecies
+
+from drxnet.composition import MODEL_METALS, Composition
+from drxnet.errors import ConfigurationError
+from screening.species import (
+    Species,
+    compatibility,
+    couples,
+    fill_ladder,
+    known_states,
+    ladder,
+    oxidation_order,
+    present_species,
+    radii,
+    supply,
+)
+
+
+@pytest.mark.filterwarnings("ignore")  # pymatgen warns where a radius is listed without a spin
+@pytest.mark.parametrize("species", list(radii()), ids=str)
+def test_radii_are_those_of_shannon(species: Species) -> None:
+    known = PymatgenSpecies(species.element, species.charge).get_shannon_radius("VI", "High Spin")
+    assert species.radius_angstrom == known
+
+
+def test_every_metal_of_the_model_has_states_and_supply_figures() -> None:
+    assert all(known_states(metal) for metal in MODEL_METALS)
+    assert {species.element for species in radii()} <= set(supply())
+
+
+def test_oxide_potentials_follow_from_gibbs_energies_of_formation() -> None:
+    # CRC Handbook, kJ/mol of oxide at 298 K; each pair holds one metal atom less and more oxidised.
+    formation = {
+        "Ti": (-1434.2 / 2, -888.8, 1),
+        "Nb": (-740.5, -1766.0 / 2, 1),
+        "W": (-533.9, -764.0, 2),
+        "Fe": (-251.4, -742.2 / 2, 1),
+        "Mo": (-533.0, -668.0, 2),
+    }
+    listed = {c.element: c.oxide_v for c in ladder()}
+    for metal, (lower, upper, electrons) in formation.items():
+        assert listed[metal] == pytest.approx((upper - lower) / (electrons * 96.485), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        ("Mn3+/Fe2+ Co3+/Fe2+ Mn4+/V3+ Mn4+/Mo4+", "impossible"),
+        ("Mn3+/V3+ Co3+/V3+ Co3+/Mn2+ Mn4+/Fe2+ V5+/Fe2+ Mo6+/V3+", "unlikely"),
+        ("Fe3+/V3+ V4+/Fe2+ V5+/Mn2+ Mn3+/V4+ Mo6+/Mn2+ Mo6+/Fe2+", "uncertain"),
+        ("Mn2+/Ti4+ Mg2+/Cr3+ Mn2+/Nb5+ Mn2+/Mn4+ Mn2+/Cr3+", "compatible"),
+    ],
+    ids=["impossible", "unlikely", "uncertain", "compatible"],
+)
+def test_pairs_are_judged_on_both_scales(pairs: str, verdict: str) -> None:
+    for pair in pairs.split():
+        one, other = map(Species.parse, pair.split("/"))
+        assert compatibility(one, other) == compatibility(other, one) == verdict
+
+
+def test_a_couple_over_two_steps_is_the_mean_by_electrons() -> None:
+    (whole,) = couples("Mn", (2, 4))
+    lower, upper = couples("Mn", (2, 3, 4))
+    assert whole.oxide_v == pytest.approx((lower.oxide_v + upper.oxide_v) / 2)
+    assert str(whole) == "Mn2+/Mn4+"
+
+
+@pytest.mark.parametrize(
+    ("formula", "published"),
+    [
+        ("Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2", {"Mn2+": 0.1, "Mg2+": 0.1, "Cr3+": 0.3, "Ti4+": 0.2, "Nb5+": 0.1}),
+        (
+            "Li1.2Mn0.1Mg0.1Cr0.15V0.15Ti0.2Nb0.1O1.8F0.2",
+            {"Mn2+": 0.1, "Mg2+": 0.1, "Cr3+": 0.15, "V3+": 0.15, "Ti4+": 0.2, "Nb5+": 0.1},
+        ),
+        ("Li1.3Mn0.4Ti0.3O1.7F0.3", {"Mn3+": 0.4, "Ti4+": 0.3}),
+        ("Li1.3Mn0.4Ti0.1Nb0.2O1.7F0.3", {"Mn2+": 0.2, "Mn3+": 0.2, "Ti4+": 0.1, "Nb5+": 0.2}),
+        (
+            "Li1.3Mn0.2Co0.1Cr0.1Ti0.1Nb0.2O1.7F0.3",
+            {"Mn2+": 0.1, "Mn3+": 0.1, "Co2+": 0.1, "Cr3+": 0.1, "Ti4+": 0.1, "Nb5+": 0.2},
+        ),
+        ("Li1.2Mn0.4Ti0.4O2", {"Mn3+": 0.4, "Ti4+": 0.4}),
+    ],
+    ids=["HE-1", "HE-2", "TM2", "TM4", "TM6", "LMTO"],
+)
+def test_the_ladder_gives_the_published_valences(formula: str, published: dict[str, float]) -> None:
+    composition = Composition.parse(formula)
+    metals = list(composition.metals)
+    states = {m: known_states(m) for m in metals}
+    amounts = np.array([list(composition.metals.values())])
+    charge = np.array([4 - composition.lithium - composition.fluorine])
+    charges, missing = fill_ladder(metals, states, amounts, charge)
+    assert missing[0] == pytest.approx(0)
+    found = present_species(metals, states, amounts[0], charges[0])
+    assert {str(s): a for s, a in found.items()} == pytest.approx(published)
+
+
+def test_filling_leaves_what_cannot_be_placed() -> None:
+    _, missing = fill_ladder(["Mn"], {"Mn": (2, 3)}, np.array([[4], [4], [4]]), np.array([7, 10, 13]))
+    assert missing.tolist() == [-1, 0, 1]
+
+
+def test_no_oxidant_stands_beside_a_stronger_reductant_after_filling() -> None:
+    generator = np.random.default_rng(3)
+    states = {m: known_states(m) for m in ("Ti", "V", "Mn", "Fe", "Co", "Cr")}
+    metals = list(states)
+    amounts = generator.integers(0, 9, (300, len(metals)))
+    low, high = (amounts @ np.array([states[m][i] for m in metals]) for i in (0, -1))
+    charges, missing = fill_ladder(metals, states, amounts, generator.integers(low, high + 1))
+    assert not missing.any()
+    order = oxidation_order(states)
+    place = {m: i for i, m in enumerate(metals)}
+    for row, charge in zip(amounts, charges, strict=True):
+        filled = [
+            (charge[i] - c.lower * row[i]) / ((c.upper - c.lower) * row[i]) for c in order if row[i := place[c.element]]
+        ]
+        done = np.clip(filled, 0, 1)
+        assert (np.diff(done) <= 0).all()
+        assert ((done > 0) & (done < 1)).sum() <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Mn", "an element and its oxidation state"),
+        ("Mn7+", r"Known of Mn: Mn2\+, Mn3\+, Mn4\+"),
+        ("Xx2+", "Elements with data"),
+    ],
+    ids=["no-state", "unknown-state", "unknown-element"],
+)
+def test_a_species_without_data_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Species.parse(text)
+
+
+def test_states_that_the_ladder_does_not_join_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"no couple Cr3\+/Cr6\+"):
+        couples("Cr", (3, 6))
