@@ -22,9 +22,9 @@ def main(debug: bool) -> None:
 
 
 def _register() -> None:
-    from campaigns.cli import files, insight, loop, models, predict, spaces
+    from campaigns.cli import files, insight, loop, models, predict, spaces, training
 
-    for module in (loop, files, predict, spaces, insight, models):
+    for module in (loop, files, predict, spaces, insight, models, training):
         for command in module.COMMANDS:
             main.add_command(command)
 

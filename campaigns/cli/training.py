@@ -1,0 +1,244 @@
+"""`train`, `evaluate`, `simulate` and `data`: make models and know how good they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from campaigns.cli.console import emit, format_option, print_table, progress, say
+
+_FAMILIES = click.Choice(("2TM", "3TM", "HE"), case_sensitive=False)
+_FILE = click.Path(path_type=Path)
+
+
+def _read(path: Path) -> Any:
+    from drxnet.dataset import read_profiles
+
+    def refused(file: Path, reason: Exception) -> None:
+        say(f"Left out {file.name}: {reason}")
+
+    with progress("reading") as report:
+        return read_profiles(path, on_refused=refused, progress=report)
+
+
+@click.command()
+@click.option("--data", type=_FILE, required=True, help="DRX-TD folder or file, or a set from `simulate`.")
+@click.option("--out", type=_FILE, required=True, help="Folder of the model; checkpoints and losses lie in it too.")
+@click.option("--options", "source", default="drxnet", show_default=True, help="Training options: a name or a YAML.")
+@click.option("--epochs", type=int, help="Instead of the number in the options.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on from the last finished epoch in the folder.")
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@format_option
+def train(
+    data: Path, out: Path, source: str, epochs: int | None, seed: int, resume: bool, device: str, output: str
+) -> None:
+    """Train an ensemble from random initialisation.
+
+    A killed run loses at most one epoch: `--resume` goes on and ends with the weights of an uninterrupted run.
+
+    \b
+    Example:
+      drx-screen train --data drx-td --out models/mine --resume
+    """
+    from dataclasses import replace
+
+    from drxnet import checkpoint
+    from drxnet.training import LOSSES, load_options, pretrain
+
+    options = load_options(source)
+    options = options if epochs is None else replace(options, epochs=epochs)
+    profiles = _read(data)
+    with progress("training") as report:
+        model = pretrain(
+            profiles, options, seed=seed, name=out.name, folder=out, resume=resume, device=device, progress=report
+        )
+    card = checkpoint.save(out / "model", model.network.state_dict(), model.card)
+    say(f"Trained {out / 'model'} ({card.model_id}); losses in {out / LOSSES}. Use it with --model {out / 'model'}.")
+    emit(output, {"model": str(out / "model"), "model_id": card.model_id, **card.provenance["final_losses"]})
+
+
+@click.command()
+@click.option("--data", type=_FILE, required=True, help="DRX-TD folder or file, or a set from `simulate`.")
+@click.option("--model", help="Ensemble to evaluate as it is; without it one is trained, on --train.")
+@click.option("--train", "learned", type=_FAMILIES, multiple=True, default=("2TM",), show_default=True)
+@click.option("--with-first-cycle", is_flag=True, help="Learn also the first cycles of what is tested.")
+@click.option("--test", "tested", type=_FAMILIES, multiple=True, default=("3TM", "HE"), show_default=True)
+@click.option("--options", "source", default="drxnet", show_default=True, help="Training options: a name or a YAML.")
+@click.option("--epochs", type=int, help="Instead of the number in the options.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--figure", type=_FILE, help="Draw errors per cycle and reliability (.png, .svg, .pdf).")
+@format_option
+def evaluate(
+    data: Path,
+    model: str | None,
+    learned: tuple[str, ...],
+    with_first_cycle: bool,
+    tested: tuple[str, ...],
+    source: str,
+    epochs: int | None,
+    seed: int,
+    figure: Path | None,
+    output: str,
+) -> None:
+    """Errors of capacity and average voltage in 2.0-4.4 V within 50 cycles, and calibration (figure 3 of the paper).
+
+    Families go by the number of metals besides lithium: 2TM (up to two), 3TM, HE (more). Repeat --train and --test
+    for several.
+
+    \b
+    Example:
+      drx-screen evaluate --data drx-td --train 2TM --with-first-cycle --test 3TM --test HE --figure figure3.png
+    """
+    from dataclasses import replace
+
+    from drxnet.ensemble import Ensemble
+    from drxnet.evaluation import evaluate as evaluated
+    from drxnet.evaluation import plot_evaluation, split
+    from drxnet.figures import check_figure_path
+    from drxnet.training import load_options, pretrain
+
+    if figure is not None:
+        check_figure_path(figure, (".png", ".svg", ".pdf"))
+    options = load_options(source)
+    options = options if epochs is None else replace(options, epochs=epochs)
+    profiles = _read(data)
+    if model is None:
+        known, test = split(profiles, learned, tested, with_first_cycle=with_first_cycle)
+        with progress("training") as report:
+            ensemble = pretrain(known, options, seed=seed, progress=report)
+    else:
+        families = profiles.families()
+        test = profiles.select(sorted(int(row) for name in tested for row in families[name]))
+        ensemble = Ensemble.load(model)
+    with progress("evaluating") as report:
+        evaluation = evaluated(ensemble, test, progress=report)
+    facts = evaluation.facts()
+    if figure is not None:
+        plot_evaluation(evaluation, figure)
+
+    def table() -> None:
+        print_table(facts["families"])
+        if "calibration" in facts:
+            covered = ", ".join(f"{float(k):.0%}: {v:.0%}" for k, v in facts["calibration"]["coverage"].items())
+            say(f"Intervals cover {covered}; the spread must be multiplied by {facts['calibration']['factor']:.2f}.")
+
+    emit(output, facts["families"] if output == "csv" else facts, table)
+
+
+@click.command()
+@click.option("--model", default="default", show_default=True, help="The truth: an ensemble's name or folder.")
+@click.option("--out", type=_FILE, required=True, help="File to write (.npz).")
+@click.option("--compositions", type=int, default=300, show_default=True, help="Number drawn from the known families.")
+@click.option("--formulas", type=_FILE, help="A text file with one formula a line, instead of drawing them.")
+@click.option("--profiles", type=int, default=3000, show_default=True, help="Number of profiles in all.")
+@click.option("--noise", type=float, default=0.01, show_default=True, help="Relative deviation of a cell.")
+@click.option("--per-member", is_flag=True, help="Every member's own profiles, to train members apart.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def simulate(
+    model: str,
+    out: Path,
+    compositions: int,
+    formulas: Path | None,
+    profiles: int,
+    noise: float,
+    per_member: bool,
+    seed: int,
+) -> None:
+    """Draw a data set from a model: profiles as a laboratory would measure them if the model were true.
+
+    \b
+    Example:
+      drx-screen simulate --model default --profiles 3000 --out simulated.npz
+    """
+    import numpy as np
+
+    from drxnet.composition import Composition
+    from drxnet.ensemble import Ensemble
+    from drxnet.errors import UsageError
+    from drxnet.simulation import ConditionMix, draw_domain
+    from drxnet.simulation import simulate as simulated
+
+    if out.suffix != ".npz":
+        raise UsageError(f"{out}: a simulated set ends in .npz.")
+    ensemble = Ensemble.load(model)
+    rng = np.random.default_rng(seed)
+    if formulas is None:
+        drawn = draw_domain(ensemble, compositions, rng)
+    else:
+        drawn = [Composition.parse(line) for line in formulas.read_text().split()]
+    which = np.arange(profiles) % max(1, len(drawn))
+    with progress("simulating") as report:
+        found = simulated(
+            ensemble,
+            [drawn[i] for i in which] if drawn else [],
+            ConditionMix().draw(profiles, rng),
+            seed=seed,
+            noise=noise,
+            per_member=per_member,
+            progress=report,
+        )
+    found.save(out)
+    say(f"Wrote {len(found)} profiles of {len(found.unique[0])} compositions to {out}.")
+
+
+@click.group()
+def data() -> None:
+    """Look at training data, or fetch the published ones.
+
+    \b
+    Example:
+      drx-screen data summary drx-td --figure drx-td.png
+    """
+
+
+@data.command()
+@click.argument("path", type=_FILE)
+@click.option("--figure", type=_FILE, help="Draw elements, cycles and currents (.png, .svg, .pdf).")
+@format_option
+def summary(path: Path, figure: Path | None, output: str) -> None:
+    """Count profiles per element, family, current and cycle (figure 2 of the paper).
+
+    \b
+    Example:
+      drx-screen data summary drx-td --figure drx-td.png
+    """
+    from drxnet.dataset import plot_summary, summarize
+    from drxnet.figures import check_figure_path
+
+    if figure is not None:
+        check_figure_path(figure, (".png", ".svg", ".pdf"))
+    facts = summarize(_read(path))
+    if figure is not None:
+        plot_summary(facts, figure)
+    elements = [{"element": symbol, **counts} for symbol, counts in facts["elements"].items()]
+
+    def table() -> None:
+        plain = {key: value for key, value in facts.items() if not isinstance(value, dict)}
+        print_table([{**plain, **facts["families"]}])
+        print_table(elements)
+
+    emit(output, elements if output == "csv" else facts, table)
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["drx-td"]))
+@click.option("--out", type=_FILE, default=Path("drx-td"), show_default=True, help="Folder to write to.")
+@click.option("--api", hidden=True, help="Another figshare server.")
+def fetch(name: str, out: Path, api: str | None) -> None:
+    """Download the open DRX-TD data set from figshare and check its MD5 sums.
+
+    \b
+    Example:
+      drx-screen data fetch drx-td --out drx-td
+    """
+    from drxnet.fetching import DRXTD_DOI, FIGSHARE, fetch_article
+
+    with progress(name) as report:
+        files = fetch_article(out, api=api or FIGSHARE, progress=report)
+    say(f"{len(files)} files of doi:{DRXTD_DOI} lie in {out}; see `drx-screen data summary {out}`.")
+
+
+COMMANDS: list[click.Command] = [train, evaluate, simulate, data]
