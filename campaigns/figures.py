@@ -38,6 +38,7 @@ LOW_COLOUR, HIGH_COLOUR = "#0072B2", "#D55E00"
 MEASURED_COLOUR, PREDICTED_COLOUR, FRONT_COLOUR, FAILED_COLOUR = "#222222", "#0072B2", "#D55E00", "#8C8C8C"
 """From Okabe and Ito's palette, which colour-blind readers can tell apart, and greys."""
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLOUR_MAP = "cividis"
 LEVELS = np.linspace(0.05, 0.95, 19)
 PANELS_AT_MOST = 12
@@ -61,7 +62,7 @@ def mathtext(formula: str) -> str:
 
 def plot_progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     """Retention of every proposal by round, and the best measured so far."""
-    figure, axes = _figure(8, 4.2)
+    figure, axes = figure_with_axes(8, 4.2)
     rounds = sorted({o.proposal.round or 0 for o in outcomes})
     places = places_in_rounds(outcomes)
     predicted = [(x, p) for o, x in zip(outcomes, places, strict=True) if (p := o.predicted("rate_retention"))]
@@ -105,7 +106,7 @@ def plot_progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure
 
 def plot_comparison(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     """Predicted against measured for retention and both capacities, and the calibration of the intervals."""
-    figure, grid = _figure(9.5, 8.5, 2, 2)
+    figure, grid = figure_with_axes(9.5, 8.5, 2, 2)
     comparisons = [compare(outcomes, quantity) for quantity in QUANTITIES]
     for axes, c in zip(grid.flat, comparisons, strict=False):
         axes.set_xlabel(f"predicted {quantity_label(c.quantity, conditions)}, ± 1 s.d. over members", fontsize=9)
@@ -150,7 +151,7 @@ def plot_comparison(outcomes: Sequence[Outcome], conditions: Conditions) -> Figu
 
 def plot_pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     """Retention against capacity at the low rate; the front of what is measured."""
-    figure, axes = _figure(7, 5)
+    figure, axes = figure_with_axes(7, 5)
     known = trade_off(outcomes)
     points = known.measured_points
     axes.plot(
@@ -191,7 +192,7 @@ def plot_profiles(
     shown = list(outcomes[:PANELS_AT_MOST])
     columns = min(4, max(1, len(shown)))
     rows = -(-max(1, len(shown)) // columns)
-    figure, grid = _figure(3.4 * columns, 3.0 * rows + 0.5, rows, columns, share=True)
+    figure, grid = figure_with_axes(3.4 * columns, 3.0 * rows + 0.5, rows, columns, share=True)
     panels = list(np.atleast_1d(grid).flat)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
@@ -226,7 +227,7 @@ def plot_map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    figure, axes = _figure(7.5, 5.6)
+    figure, axes = figure_with_axes(7.5, 5.6)
     plane = composition_map([o.proposal.composition for o in outcomes])
     values = np.array([_shown_retention(o) for o in outcomes])
     known = np.isfinite(values)
@@ -257,7 +258,7 @@ def plot_map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
 
 def plot_lineage(models: Sequence[ModelRecord]) -> Figure:
     """Error of every model on held-out measurements, before and after it learned."""
-    figure, axes = _figure(7, 3.6)
+    figure, axes = figure_with_axes(7, 3.6)
     for model in models:
         errors = held_out_errors(model)
         if errors is None:
@@ -358,7 +359,9 @@ def _say_nothing(axes: Axes, text: str = "nothing measured yet") -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=FAILED_COLOUR)
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, *, share: bool = False) -> tuple[Figure, Any]:
+def figure_with_axes(
+    width: float, height: float, rows: int = 1, columns: int = 1, *, share: bool = False
+) -> tuple[Figure, Any]:
     """Figure without pyplot, so that no state is left behind."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -164,4 +164,87 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
     say(f"and {len(written.figures)} figures beside it.")
 
 
-COMMANDS: list[click.Command] = [recipe, report]
+@click.command()
+@click.option("--campaign", "-C", required=True, help="Folder, YAML or shipped name; it is read, never changed.")
+@click.option(
+    "--output",
+    "-o",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("backtest"),
+    show_default=True,
+    help="New folder for the results.",
+)
+@click.option("--rounds", default=6, show_default=True, help="Rounds of every run.")
+@click.option("--repeats", default=3, show_default=True, help="Runs per strategy, each with another laboratory.")
+@click.option(
+    "--candidates", default=3000, show_default=True, help="Drawn from the space, the same for all strategies."
+)
+@click.option("--strategy", "strategies", multiple=True, help="[default: the campaign's own, greedy and random]")
+@click.option(
+    "--laboratory", metavar="MODEL", help="Plays the laboratory [default: one member of the model, kept from it]."
+)
+@click.option("--noise", default=0.03, show_default=True, help="Relative standard deviation of a cell.")
+@click.option("--failures", default=0.1, show_default=True, help="Probability that a synthesis fails.")
+@click.option("--delays", default=0.2, show_default=True, help="Probability that cells come back a round late.")
+@click.option(
+    "--no-finetune", is_flag=True, help="The model stays as it is; what was measured still guides the choice."
+)
+@click.option("--fast", is_flag=True, help="Two rounds, one repeat, 300 candidates, no fine-tuning: a first look.")
+@click.option("--seed", default=0, show_default=True)
+@format_option
+def backtest(
+    campaign: str,
+    folder: Path,
+    rounds: int,
+    repeats: int,
+    candidates: int,
+    strategies: tuple[str, ...],
+    laboratory: str | None,
+    noise: float,
+    failures: float,
+    delays: float,
+    no_finetune: bool,
+    fast: bool,
+    seed: int,
+    output: str,
+) -> None:
+    """Rehearse a campaign against a simulated laboratory, beside random and greedy choice.
+
+    A network that the model never learned from plays the laboratory, with scatter, failed syntheses and late results.
+    Writes backtest.png, backtest.csv and backtest.json, and every run as a campaign of its own.
+
+    \b
+    Example:
+      drx-screen backtest --campaign tiny --fast
+      drx-screen backtest --campaign he-rate --rounds 6 --repeats 3 --output rehearsal
+    """
+    from campaigns.backtest import LaboratoryOptions, table_of
+    from campaigns.backtest import backtest as run
+    from campaigns.spec import read_spec
+
+    if fast:
+        rounds, repeats, candidates, no_finetune = min(rounds, 2), 1, min(candidates, 300), True
+    with progress("rounds") as watch:
+        found = run(
+            read_spec(campaign),
+            folder,
+            rounds=rounds,
+            repeats=repeats,
+            candidates=candidates,
+            strategies=strategies or None,
+            laboratory=laboratory,
+            options=LaboratoryOptions(noise, failures, delays),
+            fine_tune=not no_finetune,
+            seed=seed,
+            progress=watch,
+        )
+    emit(
+        output, found.as_dict() if output == "json" else found.summary(), lambda: print_table(table_of(found.summary()))
+    )
+    for note in found.notes:
+        say(note)
+    say(f"Figure: {folder / 'backtest.png'}; rounds: {folder / 'backtest.csv'}; campaigns: {folder / 'runs'}")
+
+
+COMMANDS: list[click.Command] = [recipe, report, backtest]
