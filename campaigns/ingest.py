@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from campaigns.campaign import Campaign
 from campaigns.ledger import Entry, NewMeasurement
@@ -21,6 +21,9 @@ from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, MeasurementError, UsageError
 from drxnet.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from campaigns.readers.recording import ReadOptions
 
 SAME_COMPOSITION = 0.011
 """Compositions this close in every element are one: files give amounts to two decimals (per formula unit)."""
@@ -520,35 +523,38 @@ def _parsed(formula: Any, where: str) -> Composition:
 def check_files(
     campaign: Campaign,
     paths: Sequence[Path],
-    samples: Mapping[Path, SampleInfo] | None = None,
-    default: SampleInfo = SampleInfo(),  # noqa: B008 - frozen
     *,
+    table: Path | None = None,
+    otherwise: SampleInfo | None = None,
+    options: ReadOptions | None = None,
     progress: Progress = silent,
-    **options: Any,
 ) -> list[tuple[CheckedFile, SampleInfo]]:
     """Read and check files against the validation rules.
 
     Args:
         campaign: whose proposals the samples may name.
-        paths: of files and of folders, whose files are taken in order of their names.
-        samples: what the lab says of single files.
-        default: what it says of all others.
+        paths: of files and of folders, whose files are taken in the order of their names.
+        table: sample table, what the lab says of single files.
+        otherwise: what it says of all that the table leaves open.
+        options: what the user settles where files are ambiguous.
         progress: called after each file.
-        **options: of :func:`campaigns.validation.check_file`.
 
     Raises:
         UsageError: a path does not exist, or a sample names an unknown proposal.
+        ConfigurationError: the sample table is wrong.
     """
-    from campaigns.validation import check_file
+    from campaigns.samples import read_samples
+    from campaigns.validation import check_file, check_replicates
 
-    listed = expanded(paths)
-    state = campaign.state()
+    listed = [path for path in expanded(paths) if table is None or path.resolve() != table.resolve()]
+    said = read_samples(table) if table else None
+    stated, state = otherwise or SampleInfo(), campaign.state()
     checked = []
-    for i, path in enumerate(listed):
-        sample = sample_for(state, (samples or {}).get(path, default))
-        checked.append((check_file(path, sample, **options), sample))
-        progress(i + 1, len(listed))
-    return checked
+    for done, path in enumerate(listed, start=1):
+        sample = sample_for(state, said.for_file(path, stated) if said else stated)
+        checked.append((check_file(path, sample, options), sample))
+        progress(done, len(listed))
+    return list(check_replicates(checked))
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:

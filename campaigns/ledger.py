@@ -299,6 +299,7 @@ class Entry:
         self._cells = {(c.proposal_id, c.label): c.cell_id for c in before.cells}
         self._owner = {m.measurement_id: m.proposal_id for m in before.measurements if m.withdrawn_event is None}
         self._measurements = len(before.measurements)
+        self._models = len(before.models)
         self._lab = sum(p.origin == "lab" for p in before.proposals)
         self._state_changes = connection.execute(select(func.count()).select_from(tables.proposal_states)).scalar() or 0
 
@@ -434,7 +435,8 @@ class Entry:
 
     def add_model(self, model: NewModel) -> int:
         """Record an ensemble that was tried, and give back its number."""
-        number = len(self.before.models) + 1
+        self._models += 1
+        number = self._models
         columns = ("model_id", "path", "parent", "data_fingerprint", "accepted", "metrics")
         row = {name: getattr(model, name) for name in columns}
         self._insert(tables.models, number=number, at=_now(), measurement_ids=list(model.measurement_ids), **row)

@@ -261,9 +261,8 @@ def ingest(
 
     stated = SampleInfo(active_mass_mg, composition, current, window, cell, proposal)
     with open_campaign(source) as campaign:
-        table = read_sample_table(samples) if samples else None
         with progress("reading files") as bar:
-            checked = check_files(campaign, files, table, stated, progress=bar)
+            checked = check_files(campaign, files, table=samples, otherwise=stated, progress=bar)
         done = record(campaign, checked, all_or_nothing=all_or_nothing, dry_run=dry_run)
         content: dict[str, Any] = {
             "files": [_file_row(f) for f in done.files],
