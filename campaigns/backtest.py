@@ -186,6 +186,7 @@ class Backtest:
 
     campaign: str
     objective: str
+    unit: str
     sign: int
     """1 when the objective is to be large, -1 when small."""
 
@@ -316,6 +317,7 @@ def backtest(
     found = Backtest(
         campaign=spec.name,
         objective=str(spec.goals.objectives[0]),
+        unit=spec.goals.objectives[0].unit,
         sign=spec.goals.objectives[0].sign,
         candidates=candidates,
         feasible=int(np.mean([p.feasible.sum() for p in pools])),
@@ -502,7 +504,7 @@ def plot_backtest(found: Backtest) -> Figure:
     figure, grid = figure_with_axes(10, 4.2, 1, 2)
     left, right = np.ravel(grid)
     x = np.arange(1, found.rounds + 1)
-    for colour, strategy in zip(COLOURS, found.strategies, strict=False):
+    for colour, mark, strategy in zip(COLOURS, "os^DvPX", found.strategies, strict=False):
         best = found.best_by_round(strategy)
         hits = np.full(best.shape, np.nan)
         for row in found.rows:
@@ -511,11 +513,12 @@ def plot_backtest(found: Backtest) -> Figure:
         for axes, table in ((left, best), (right, hits)):
             axes.plot(x, table.T, "-", color=colour, lw=0.8, alpha=0.4)
             known = np.isfinite(table).all(0)
-            axes.plot(x[known], table[:, known].mean(0), "o-", color=colour, lw=2.2, ms=5, label=strategy)
+            mean = table[:, known].mean(0)
+            axes.plot(x[known], mean, f"{mark}-", color=colour, lw=2, ms=7, mfc="none", mew=1.8, label=strategy)
     ceiling = float(np.mean(found.best_possible))
     left.axhline(ceiling, color="#8C8C8C", ls=":", lw=1.5, label="best there is")
-    left.set_ylabel(f"best {found.objective} found (truth)")
-    right.set_ylabel(f"of the best {TOP_SHARE:.0%} found (mean of {np.mean(found.hits_possible):.0f})")
+    left.set_ylabel(f"best {found.objective} found, true value" + (f" ({found.unit})" if found.unit else ""))
+    right.set_ylabel(f"compositions found of the best {TOP_SHARE:.0%} (there are {np.mean(found.hits_possible):.0f})")
     for axes in (left, right):
         axes.set_xlabel("round")
         axes.set_xticks(x[:: max(1, len(x) // 12)])
