@@ -80,14 +80,19 @@ def measurement(formula: str, at: CyclingConditions, rng: np.random.Generator, *
 def filled_ledger(
     folder: Path, *, rounds: int = 4, batch: int = 8, cells: int = 2, cycles: int = 1, seed: int = 0
 ) -> Ledger:
-    """A campaign of several rounds; the last one still waits for its cells.
+    """A new ledger in a folder, filled by :func:`fill`."""
+    ledger = Ledger.create(sqlite_url(folder / "ledger.sqlite"), "demo", NewModel("a1b2c3d4e5f6", "models/N01"))
+    return fill(ledger, rounds=rounds, batch=batch, cells=cells, cycles=cycles, seed=seed)
+
+
+def fill(ledger: Ledger, *, rounds: int = 4, batch: int = 8, cells: int = 2, cycles: int = 1, seed: int = 0) -> Ledger:
+    """Write a campaign of several rounds into an empty ledger; the last round still waits for its cells.
 
     Every eighth proposal failed, every ninth has the low rate only; one file per proposal; a model per round, the
-    third refused; two refused files; one composition brought by the lab; one measurement retracted.
+    second child refused; two refused files; one composition brought by the lab; one measurement retracted.
     """
     rng = np.random.default_rng(seed)
-    ledger = Ledger.create(sqlite_url(folder / "ledger.sqlite"), "demo", NewModel("a1b2c3d4e5f6", "models/N01"))
-    model = "a1b2c3d4e5f6"
+    model = ledger.read().first_model.model_id
     learned: list[str] = []
     for number in range(1, rounds + 1):
         formulas: list[str] = []

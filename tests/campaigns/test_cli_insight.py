@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from filled_ledgers import fill
 
+from campaigns.campaign import Campaign
 from campaigns.cli import main
+from drxnet.checkpoint import ModelCard, save
 
 HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
 
@@ -67,3 +71,62 @@ def test_recipe_refuses_with_a_sentence(arguments, code, text):
     assert result.exit_code == code
     assert text in result.stderr
     assert "Traceback" not in result.output
+
+
+# -- on a campaign ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A campaign with a history in its folder; its model is never loaded."""
+    home = tmp_path / "home" / "models" / "stand-in"
+    save(home, {}, ModelCard("stand-in", 2))
+    monkeypatch.setenv("DRXNET_HOME", str(tmp_path / "home"))
+    template = tmp_path / "template.yaml"
+    template.write_text("space: tiny\nmodel: stand-in\nsynthesis:\n  batch_mass_g: 2\n  li_excess: 0.05\n")
+    folder = tmp_path / "demo"
+    Campaign.start(folder, template).close()
+    fill(Campaign.open(folder).ledger, rounds=2, batch=3)
+    return folder
+
+
+def test_report_writes_into_the_campaign_and_says_where(campaign: Path):
+    result = run("report", "--campaign", str(campaign))
+    assert result.exit_code == 0, result.stderr
+    page = Path(result.stdout.strip())
+    assert page == campaign / "report" / "report.html"
+    assert "R02-03" in page.read_text()
+    assert "6 figures" in result.stderr
+
+
+def test_report_as_of_a_round_goes_where_it_is_told(campaign: Path, tmp_path: Path):
+    result = run("report", "-C", str(campaign), "--as-of", "R01", "-o", str(tmp_path / "past"))
+    assert result.exit_code == 0, result.stderr
+    assert "R02-03" not in (tmp_path / "past" / "report.html").read_text()
+
+
+def test_recipe_of_a_proposal_takes_the_campaigns_synthesis(campaign: Path):
+    rows = json.loads(run("recipe", "-C", str(campaign), "--proposal", "R01-02", "--format", "json").stdout)
+    with Campaign.open(campaign) as opened:
+        assert rows[0]["composition"] == opened.state().proposal("R01-02").composition
+    assert (rows[0]["batch_mass_g"], rows[0]["li_excess"]) == (2, 0.05)
+    other = json.loads(
+        run("recipe", "-C", str(campaign), "--proposal", "R01-02", "--mass-g", "7", "--format", "json").stdout
+    )
+    assert other[0]["batch_mass_g"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        pytest.param(["report", "-C", "{}", "--as-of", "third"], "A round is named like R03", id="round"),
+        pytest.param(["report", "-C", "{}", "--proposal", "R07-01"], "No proposal 'R07-01'", id="report of"),
+        pytest.param(["recipe", "-C", "{}", "--proposal", "R07-01"], "No proposal 'R07-01'", id="recipe of"),
+        pytest.param(["recipe", "--proposal", "R01-01"], "--proposal needs --campaign", id="no campaign"),
+        pytest.param(["report", "-C", "{}-nowhere"], "No campaign", id="nowhere"),
+    ],
+)
+def test_wrong_names_are_refused(campaign: Path, arguments: list[str], text: str):
+    result = run(*(a.format(campaign) for a in arguments))
+    assert result.exit_code == 2
+    assert text in result.stderr
