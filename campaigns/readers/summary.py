@@ -97,7 +97,8 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
                 )
             v_low, v_high = (_number(name, line, "window", text) for text in found.groups())
         capacity = _number(name, line, "capacity", values["capacity"])
-        cycle = _number(name, line, "cycle", values.get("cycle", "")) or 1.0
+        stated = _number(name, line, "cycle", values.get("cycle", ""))
+        cycle = 1.0 if stated is None else stated
         if capacity is None:
             raise RuleBroken("E9", f"{name}, row {line}: the capacity is missing.")
         if cycle != int(cycle) or cycle < 1:

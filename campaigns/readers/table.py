@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,9 @@ DIMENSIONS: Mapping[str, str] = {
 
 OPTION_NAMES = {"time": "time-unit", "voltage": "voltage-unit", "current": "current-unit", "charge": "capacity-unit"}
 MAX_HEADER_LINES = 400
+MOST_DIGITS = 0.25
+"""Share of digits above which a line is no header."""
+
 CHUNK_ROWS = 200_000
 MOSTLY_NUMBERS = 0.8
 """Share of the cells of a column that must be numbers."""
@@ -89,6 +93,7 @@ class Header:
         return frozenset(split_header(cell)[0] for cell in self.cells)
 
 
+@lru_cache(maxsize=8192)
 def split_header(cell: str) -> tuple[str, str]:
     """Split a header into its stem and its unit.
 
@@ -122,7 +127,7 @@ def find_header(lines: Sequence[str], vocabulary: Vocabulary) -> Header | None:
     """The line that names the most known quantities, enough for a discharge; None where no line does."""
     best: Header | None = None
     for number, line in enumerate(lines[:MAX_HEADER_LINES]):
-        if len(line) < 5 or len(line) > 20_000:
+        if not 5 <= len(line) <= 20_000 or sum(map(line.count, "0123456789")) > MOST_DIGITS * len(line):
             continue
         for separator in _SEPARATORS:
             if separator != r"\s{2,}" and separator not in line:
@@ -193,6 +198,7 @@ def read_text_columns(
         + unit_rows
         + sum(not line.strip() for line in head.lines[header.line + 1 : header.line + 1 + unit_rows])
     )
+    positions = [column.position for column in header.columns]
     chunks = []
     try:
         with open_bytes(head.path) as file, warnings.catch_warnings():
@@ -203,7 +209,6 @@ def read_text_columns(
                 sep=header.separator,
                 header=None,
                 names=list(range(width)),
-                usecols=[column.position for column in header.columns],
                 index_col=False,
                 skiprows=skip,
                 decimal=decimal,
@@ -215,7 +220,7 @@ def read_text_columns(
                 quoting=csv.QUOTE_MINIMAL,
             )
             for chunk in reader:
-                chunks.append(chunk)
+                chunks.append(chunk[positions])
                 progress(min(_position(file), total), total)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
@@ -311,11 +316,44 @@ def numbers(series: pd.Series) -> np.ndarray:
 
 def durations(series: pd.Series) -> np.ndarray:
     """Seconds of a column such as ``0d 06:00:00.04``, ``12:30:01`` or ``36:00:00``; NaN for what is none."""
-    text = series.astype(str).str.strip()
-    parts = text.str.extract(r"^(?:(\d+)\s*[dD][a-z]*[\s,.:-]*)?(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)$")
-    days, hours, minutes = (pd.to_numeric(parts[i], errors="coerce").fillna(0.0) for i in (0, 1, 2))
-    seconds = pd.to_numeric(parts[3].str.replace(",", ".", regex=False), errors="coerce")
-    return (days * 86400 + hours * 3600 + minutes * 60 + seconds).to_numpy(float, na_value=np.nan)
+    text = series.astype(str).to_numpy(dtype=np.str_)
+    seconds = np.full(len(text), np.nan)
+    lengths = np.char.str_len(text)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        seconds[rows] = _clock_digits(text[rows].astype(f"U{max(int(length), 1)}"))
+    odd = np.flatnonzero(np.isnan(seconds))
+    seconds[odd] = [_duration(word) for word in text[odd]]
+    return seconds
+
+
+def _clock_digits(text: np.ndarray) -> np.ndarray:
+    """Seconds of texts of one length and one form ``[h..]h:mm:ss[.f..]``; NaN where they have another form."""
+    form = re.fullmatch(r"(\d+):(\d\d):(\d\d)([.,]\d+)?", str(text[0]))
+    if form is None:
+        return np.full(len(text), np.nan)
+    letters = text.view(np.uint32).reshape(len(text), -1).astype(np.int64)
+    digits = letters - ord("0")
+    numeric = [i for i, letter in enumerate(str(text[0])) if letter.isdigit()]
+    others = [i for i in range(letters.shape[1]) if i not in numeric]
+    alike = ((digits[:, numeric] >= 0) & (digits[:, numeric] <= 9)).all(1) & (
+        letters[:, others] == letters[0, others]
+    ).all(1)
+    seconds = np.zeros(len(text))
+    for group, scale in ((1, 3600.0), (2, 60.0), (3, 1.0)):
+        for place, i in enumerate(reversed(range(*form.span(group)))):
+            seconds += digits[:, i] * scale * 10.0**place
+    for place, i in enumerate(range(form.end(3) + 1, letters.shape[1]), start=1):
+        seconds += digits[:, i] * 10.0**-place
+    return np.where(alike, seconds, np.nan)
+
+
+def _duration(word: str) -> float:
+    found = re.fullmatch(r"(?:(\d+)\s*[dD][a-z]*[\s,.:-]*)?(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)", word.strip())
+    if found is None:
+        return float("nan")
+    days, hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in found.groups())
+    return days * 86400 + hours * 3600 + minutes * 60 + seconds
 
 
 def state_codes(series: pd.Series) -> np.ndarray:
