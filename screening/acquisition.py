@@ -56,7 +56,7 @@ UCB_WIDTH = 2.0
 DOMAIN_WEIGHT: Mapping[Label, float] = {"inside": 1.0, "edge": 1.0, "outside": 0.5}
 """Factor on the score of a candidate by its label; 0 would refuse it."""
 
-_PATHS = 16
+_PATHS = 8
 """Draws of the posterior that a stream keeps the best candidates of, for `thompson`."""
 
 _INFEASIBLE = 50.0
@@ -240,7 +240,7 @@ def boxes_not_dominated(known: Tensor, reference: Tensor) -> tuple[Tensor, Tenso
         for y in known
     ]
     boxes = max(b.shape[1] for b in bounds)
-    padded = [torch.cat([b, b[:, -1:].expand(2, boxes - b.shape[1], k) * 0 + reference], 1) for b in bounds]
+    padded = [torch.cat([b, reference.expand(2, boxes - b.shape[1], k)], 1) for b in bounds]
     lower, upper = torch.stack(padded, 1)
     return lower, upper
 
@@ -428,7 +428,7 @@ def single_scores(
     goals = model.goals
     mean, std = marginals(model, points)
     if strategy == "thompson":
-        paths = torch.stack([model.sample_path(seed + i)(points).mT for i in range(_PATHS)])  # paths, n, m
+        paths = model.sample_paths(_PATHS, seed)(points).mT  # paths, n, m
         good = torch.from_numpy(goals.feasible(paths.numpy()))
         utility = improvement.log_utility(objectives_of(goals, paths.flatten(0, 1))).unflatten(0, paths.shape[:2])
         return torch.where(good, utility, utility - _INFEASIBLE).amax(0)

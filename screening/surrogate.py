@@ -39,8 +39,8 @@ DEFAULT_WEIGHT = 0.5
 DEFAULT_LENGTH = 0.5
 """Default length scale of the residual kernel, in typical distances between known compositions' features."""
 
-_FOURIER = 512
-"""Random Fourier features of a sample path."""
+_FOURIER = 256
+"""Random Fourier features of sample paths."""
 
 _NUGGET = 1e-6
 """Relative to the mean variance of a joint posterior, so that its Cholesky factor exists."""
@@ -361,10 +361,10 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         self._factor = None
         return self.requires_grad_(requires_grad=False)
 
-    def sample_path(self, seed: int) -> Callable[[Points], Tensor]:
-        """Draw one function from the posterior; what it gives, ``b x m x n``, is the same at the same point always.
+    def sample_paths(self, count: int, seed: int) -> Callable[[Points], Tensor]:
+        """Draw functions from the posterior; ``b x count x m x n`` of points, always the same at the same point.
 
-        A prior function (random weights of the members' deviations, and :data:`_FOURIER` random Fourier features for
+        Prior functions (random weights of the members' deviations, and :data:`_FOURIER` random Fourier features for
         the kernel) corrected by the data: J. Wilson et al., Efficiently sampling functions from Gaussian process
         posteriors, ICML 2020.
         """
@@ -374,17 +374,17 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
         m, f = self.num_outputs, self._feature_count
-        along, amplitude = normal(m, self.ensemble.members), normal(m, _FOURIER)
+        along, amplitude = normal(count, m, self.ensemble.members), normal(count, m, _FOURIER)
         # the spectrum of a Matern kernel of smoothness 5/2 is a t distribution with 5 degrees of freedom
         heavy = normal(5, _FOURIER).square().mean(0).rsqrt()
         frequency, phase = normal(f, _FOURIER) * heavy, 2 * math.pi * torch.rand(_FOURIER, generator=generator)
-        scale, weight, length = (self._value(k, None).detach() for k in ("scale", "weight", "length"))
+        scale, weight, length = (self._value(k, None).detach()[:, None] for k in ("scale", "weight", "length"))
 
         def prior(at: Points) -> Tensor:
-            members = torch.einsum("...mns,ms->...mn", at.deviations, along)
-            angles = (at.features @ frequency).unsqueeze(-3) / length[:, None, None] + phase
-            waves = torch.einsum("...mnw,mw->...mn", torch.cos(angles), amplitude) * math.sqrt(2 / _FOURIER)
-            return at.mean + scale[:, None] * members + weight[:, None] * waves
+            members = torch.einsum("...mns,cms->...cmn", at.deviations, along)
+            angles = (at.features @ frequency).unsqueeze(-3) / length.unsqueeze(-1) + phase
+            waves = torch.einsum("...mnw,cmw->...cmn", torch.cos(angles), amplitude) * math.sqrt(2 / _FOURIER)
+            return at.mean.unsqueeze(-3) + scale * members + weight * waves
 
         if self._y.shape[-1] == 0:
             return prior
@@ -394,12 +394,12 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
             noise = torch.where(
                 torch.isfinite(self._own_noise), self._own_noise, self._value("noise", None)[:, None] ** 2
             )
-            seen = self._y.nan_to_num() - prior(self._train) - noise.sqrt() * normal(*self._y.shape)
+            seen = self._y.nan_to_num() - prior(self._train) - noise.sqrt() * normal(count, *self._y.shape)
             correction = torch.cholesky_solve((seen * known).unsqueeze(-1), factor).squeeze(-1)
 
         def posterior(at: Points) -> Tensor:
             cross = self._covariance(self._train, at) * known.unsqueeze(-1)
-            return prior(at) + (cross * correction.unsqueeze(-1)).sum(-2)
+            return prior(at) + torch.einsum("...mtn,...cmt->...cmn", cross, correction)
 
         return posterior
 
