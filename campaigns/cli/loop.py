@@ -24,7 +24,7 @@ def campaign_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--campaign`` to a command."""
     return click.option(
         "--campaign",
-        "-c",
+        "-C",
         "source",
         required=True,
         metavar="DIR|YAML|NAME",

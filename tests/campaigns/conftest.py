@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ledgers import START
+from ledgers import START, write_campaign, write_stub_model
 
+from campaigns.campaign import Campaign
 from campaigns.ledger import Ledger, sqlite_url
 
 
@@ -87,3 +88,12 @@ def open_ledger(ledger_url: str) -> Iterator[Callable[..., Ledger]]:
 def ledger(open_ledger: Callable[..., Ledger]) -> Ledger:
     """A new ledger of a campaign named demo."""
     return open_ledger()
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Iterator[Campaign]:
+    """A campaign whose model cannot be loaded: for everything that needs no network."""
+    model = write_stub_model(tmp_path / "stub")
+    opened = Campaign.start(tmp_path / "demo", write_campaign(tmp_path / "template.yaml", model))
+    yield opened
+    opened.close()
