@@ -30,8 +30,11 @@ RELAXATION_ROWS, RELAXATION_V = 3, 5e-3
 NOISE_CURRENT, NOISE_CHARGE = 2e-3, 5e-3
 """Runs below both shares of the largest current and of the largest half-cycle are rest."""
 
-SPIKE_ROWS, SPIKE_CHARGE = 3, 5e-4
+SPIKE_ROWS, SPIKE_CHARGE = 3, 1e-2
 """Runs of so few rows and so little charge inside another run are readings gone wrong."""
+
+CONSTANT_VOLTAGE_V = 0.02
+"""What follows the constant current within so narrow a range of voltage is a constant-voltage tail (V)."""
 
 PAUSE_SHARE = 0.1
 """A rest shorter than this share of a discharge, with the same current on both sides, is a pause within it."""
@@ -225,7 +228,7 @@ def ordered(recording: CyclerRows) -> OrderedRows:
     whole = np.isfinite(time) & np.isfinite(voltage) & np.isfinite(signal)
     if whole.sum() < 2:
         raise RuleBroken("E9", "fewer than two rows hold time, voltage and current.")
-    missing = np.unique(np.searchsorted(np.flatnonzero(whole), np.flatnonzero(~whole)), return_counts=False)
+    missing = np.searchsorted(np.flatnonzero(whole), np.flatnonzero(~whole))
     time, voltage, source = time[whole], voltage[whole], source[whole]
     interval, backwards = _intervals(time, recording.time_of_step)
     state = None if recording.state is None else recording.state[order][whole].astype(int)
@@ -473,9 +476,11 @@ def _discharge(
     delivered = np.cumsum(added[within])
     later = np.setdiff1d(everything, part, assume_unique=True)
     later = later[later > part[-1] + relaxing]
-    later_currents = _plateaus(np.abs(rows.current_ma[later]), current)
-    if later_currents:
-        cut.append("current falls to " + ", ".join(f"{i:.3g}" for i in later_currents) + " mA")
+    later_currents = _plateaus(np.abs(rows.current_ma[later]))
+    if later_currents and float(np.ptp(rows.voltage_v[later])) < CONSTANT_VOLTAGE_V:
+        cut.append(f"constant-voltage tail of {len(later)} rows")
+    elif later_currents:
+        cut.append("further steps of " + ", ".join(f"{i:.3g}" for i in later_currents) + " mA")
     intervals = np.diff(rows.time_s[part])
     median = float(np.median(intervals)) if len(intervals) else 0.0
     longest = float(intervals.max()) if len(intervals) else 0.0
@@ -546,7 +551,7 @@ def _first_stretch(outside: np.ndarray, start: int) -> int:
     return start + trailing
 
 
-def _plateaus(magnitude: np.ndarray, reference: float) -> tuple[float, ...]:
+def _plateaus(magnitude: np.ndarray) -> tuple[float, ...]:
     """Medians of the distinct currents in a stretch (mA), at most four."""
     if not len(magnitude):
         return ()
