@@ -24,6 +24,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,9 @@ BATCH = 8192
 
 SHARD_SECONDS = 10.0
 """Time one shard should take; a run loses at most the shards in flight when it is killed."""
+
+ANSWER_SECONDS = 10.0
+"""How long to wait for the head of a Ray cluster to take a connection."""
 
 SMALLEST_SHARDS = 4
 """Shards per worker, at least, so that all workers end together."""
@@ -432,6 +436,7 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS")
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
+        _require_answer(address)
         settings["address"] = address
     else:
         settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
@@ -444,6 +449,19 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nothing listens at once; Ray would go on asking for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "//" not in host:
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            raise UsageError(
+                f"No Ray cluster at {address} ({error}). Start one with `ray start --head`, give another address, or run "
+                "with workers=0."
+            ) from None
 
 
 # -- what is kept on disk --------------------------------------------------------------------------------

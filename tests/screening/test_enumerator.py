@@ -1,0 +1,301 @@
+"""Streaming: exact top scores, whatever runs them and however often it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drxnet.errors import ConfigurationError, UsageError
+from screening.candidates import CandidateList
+from screening.enumerator import Shortlist, speed, stream
+from screening.filters import Filters
+from screening.lattice import Lattice
+from screening.space import load_space, parse_space
+
+ray_warnings = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and files to the interpreter when it ends
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Lattice:
+    return Lattice(load_space("tiny"))
+
+
+def waves(**settings: Any) -> Any:
+    """A rugged scorer. Its class is made here, so that it travels to workers by value."""
+
+    class Waves:
+        fingerprint = "waves"
+
+        def __init__(self, seed: int = 0, pause_s: float = 0.0, reject: bool = False) -> None:
+            self.seed, self.pause_s, self.reject = seed, pause_s, reject
+            self.prepared = 0
+
+        def prepare(self) -> None:
+            generator = np.random.default_rng(self.seed)
+            self.directions = generator.normal(size=(64, 5))
+            self.prepared += 1
+
+        def score(self, units: np.ndarray) -> np.ndarray:
+            time.sleep(self.pause_s)
+            scores = np.round(np.cos(units @ self.directions[: units.shape[1]]).sum(1), 2)  # with many ties
+            return np.where(units[:, 1] % 2 == 0, np.nan, scores) if self.reject else scores
+
+    return Waves(**settings)
+
+
+def same(one: Shortlist, other: Shortlist) -> bool:
+    return all(getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in ("ranks", "scores", "units"))
+
+
+def test_the_shortlist_is_the_top_of_everything_that_passes_the_filters(tiny: Lattice) -> None:
+    scorer = waves()
+    found = stream(tiny, scorer, keep=50, batch=700)
+    units = np.concatenate([rows for _, rows in tiny.walk()])
+    kept = np.flatnonzero(tiny.keeps(units))
+    scores = scorer.score(units[kept])
+    best = np.lexsort((kept, -scores))[:50]
+    assert found.ranks.tolist() == kept[best].tolist()
+    assert found.scores.tolist() == scores[best].tolist()
+    assert (found.units == units[kept[best]]).all()
+    statistics = found.statistics
+    assert (statistics.walked, statistics.scored, statistics.complete) == (tiny.count, len(kept), True)
+    masks = tiny.refused(units)
+    assert dict(statistics.refused) == {name: mask.sum() for name, mask in masks.items()}
+
+
+def test_rejected_and_undefined_scores_are_left_out(tiny: Lattice) -> None:
+    found = stream(tiny, waves(reject=True), keep=tiny.count)
+    assert (found.units[:, 1] % 2 == 1).all()
+    assert found.statistics.rejected == found.statistics.scored - len(found.ranks) > 0
+
+
+@pytest.mark.parametrize(("batch", "shard"), [(1, None), (700, 700), (4096, 8192), (100_000, None)])
+def test_shards_and_batches_do_not_change_the_result(tiny: Lattice, batch: int, shard: int | None) -> None:
+    part = parse_space({**tiny.space.model_dump(), "k_elements": 3}) if batch == 1 else tiny.space
+    assert same(stream(part, waves(), keep=99, batch=batch, shard=shard), stream(part, waves(), keep=99))
+
+
+def test_a_list_of_compositions_is_streamed_like_a_space() -> None:
+    own = CandidateList(["Li1.2Mn0.4Ti0.4O2", "Li1.3Mn0.4Nb0.3O2", "Li1.05Mn0.9Ti0.05O2"], Filters())
+    found = stream(own, waves(), keep=5)
+    assert sorted(found.ranks.tolist()) == [0, 1]
+    assert found.statistics.refused["lithium_percolation"] == 1
+
+
+def test_the_scorer_is_prepared_once_and_gets_rows_it_may_change(tiny: Lattice) -> None:
+    class Vandal:
+        fingerprint = "vandal"
+        prepared = 0
+
+        def prepare(self) -> None:
+            self.prepared += 1
+
+        def score(self, units: np.ndarray) -> np.ndarray:
+            units[:] = 0
+            return units.sum(1)
+
+    scorer = Vandal()
+    found = stream(tiny, scorer, keep=3, batch=1000, shard=1000)
+    assert scorer.prepared == 1
+    assert tiny.contains(found.units).all()
+
+
+def test_a_scorer_with_the_wrong_shape_is_refused(tiny: Lattice) -> None:
+    class Flat:
+        fingerprint = "flat"
+
+        def prepare(self) -> None: ...
+
+        def score(self, units: np.ndarray) -> np.ndarray:
+            return units
+
+    with pytest.raises(UsageError, match="one score per row"):
+        stream(tiny, Flat(), keep=3)
+
+
+@pytest.mark.parametrize("setting", [{"keep": 0}, {"batch": 0}, {"workers": -1}, {"shard": 0}], ids=str)
+def test_settings_out_of_range_are_refused(tiny: Lattice, setting: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="at least"):
+        stream(tiny, waves(), **{"keep": 1, **setting})
+
+
+def test_progress_ends_at_all_candidates(tiny: Lattice) -> None:
+    seen: list[tuple[int, int]] = []
+    stream(tiny, waves(), keep=1, batch=500, shard=2000, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (tiny.count, tiny.count)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_time_limit_stops_between_shards_and_says_so(tiny: Lattice, tmp_path: Path) -> None:
+    scorer = waves(pause_s=0.02)
+    cut = stream(tiny, scorer, keep=9, batch=500, shard=500, time_limit_s=0.1, folder=tmp_path)
+    assert 0 < cut.statistics.shards_done < cut.statistics.shards
+    assert not cut.statistics.complete
+    rest = stream(tiny, scorer, keep=9, batch=500, folder=tmp_path)
+    assert rest.statistics.shards_resumed == cut.statistics.shards_done
+    assert same(rest, stream(tiny, scorer, keep=9))
+
+
+def test_a_folder_of_another_job_is_refused_with_what_differs(tiny: Lattice, tmp_path: Path) -> None:
+    stream(tiny, waves(), keep=9, folder=tmp_path)
+    with pytest.raises(ConfigurationError, match="keep was 9, is 10"):
+        stream(tiny, waves(), keep=10, folder=tmp_path)
+    strange = waves()
+    strange.fingerprint = "new"
+    with pytest.raises(ConfigurationError, match="scorer was waves, is new"):
+        stream(tiny, strange, keep=9, folder=tmp_path)
+
+
+def test_a_damaged_shard_is_run_again(tiny: Lattice, tmp_path: Path) -> None:
+    whole = stream(tiny, waves(), keep=9, batch=1000, shard=4000, folder=tmp_path)
+    shards = sorted(tmp_path.glob("shard-*.json"))
+    shards[1].write_text(shards[1].read_text()[:40])
+    shards[2].unlink()
+    again = stream(tiny, waves(), keep=9, batch=1000, folder=tmp_path)
+    assert again.statistics.shards_resumed == len(shards) - 2
+    assert same(again, whole)
+    assert json.loads(shards[1].read_text())["start"] == 4000
+
+
+def test_speed_is_measured_in_candidates_per_second(tiny: Lattice) -> None:
+    assert 0 < speed(tiny, waves(pause_s=0.05), batch=500, seconds=0.1) < 500 / 0.05
+
+
+# -- real processes --------------------------------------------------------------------------------------
+
+DRIVER = textwrap.dedent(
+    """
+    import sys, time
+    import numpy as np
+    from screening.enumerator import stream
+    from screening.space import load_space
+
+    class Slow:
+        fingerprint = "slow"
+        def prepare(self):
+            self.directions = np.random.default_rng(0).normal(size=(64, 5))
+        def score(self, units):
+            time.sleep(float(sys.argv[2]))
+            return np.cos(units @ self.directions[: units.shape[1]]).sum(1)
+
+    found = stream(load_space("tiny"), Slow(), keep=50, batch=500, shard=500, folder=sys.argv[1])
+    np.savez(sys.argv[3], ranks=found.ranks, scores=found.scores, units=found.units)
+    print(found.statistics.shards_resumed, found.statistics.shards)
+    """
+)
+
+
+def test_a_killed_driver_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+
+    def start(folder: str, pause_s: float) -> subprocess.Popen[str]:
+        arguments = [sys.executable, str(script), str(tmp_path / folder), str(pause_s), str(tmp_path / f"{folder}.npz")]
+        return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+    killed = start("killed", 0.1)
+    deadline = time.monotonic() + 60
+    stop_after = int(np.random.default_rng().integers(2, 12))
+    while len(list((tmp_path / "killed").glob("shard-*.json"))) < stop_after and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "killed.npz").exists()
+    (tmp_path / "killed" / "shard-0000000000009500.99.tmp").write_bytes(b"half")
+
+    told, _ = start("killed", 0).communicate(timeout=60)
+    resumed, shards = map(int, told.split())
+    assert stop_after <= resumed < shards
+    start("whole", 0).communicate(timeout=60)
+    with np.load(tmp_path / "killed.npz") as one, np.load(tmp_path / "whole.npz") as other:
+        assert {k: v.tobytes() for k, v in one.items()} == {k: v.tobytes() for k, v in other.items()}
+
+
+@pytest.fixture
+def quiet_ray(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    yield ray
+    ray.shutdown()
+
+
+@ray_warnings
+def test_ray_workers_give_what_this_process_gives_even_when_one_is_killed(
+    tiny: Lattice, tmp_path: Path, quiet_ray: Any
+) -> None:
+    expected = stream(tiny, waves(), keep=50, batch=500)
+    victim = tmp_path / "victim"
+
+    class Mortal(type(waves())):  # type: ignore[misc]  # the class is made by a function
+        def score(self, units: np.ndarray) -> np.ndarray:
+            if not victim.exists():
+                victim.write_text(str(os.getpid()))
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().score(units)
+
+    found = stream(tiny, Mortal(), keep=50, batch=500, shard=1500, workers=2, folder=tmp_path / "run")
+    assert int(victim.read_text()) != os.getpid()
+    assert same(found, expected)
+    assert found.statistics.complete
+    assert not quiet_ray.is_initialized()
+
+
+@ray_warnings
+def test_an_error_of_a_scorer_on_a_worker_is_raised_here(tiny: Lattice, quiet_ray: Any) -> None:
+    class Broken(type(waves())):  # type: ignore[misc]  # the class is made by a function
+        def score(self, units: np.ndarray) -> np.ndarray:
+            raise ValueError("no such model")
+
+    with pytest.raises(ValueError, match="no such model"):
+        stream(tiny, Broken(), keep=5, workers=1)
+
+
+@pytest.mark.slow
+@ray_warnings
+def test_two_nodes_of_which_one_is_removed_give_what_this_process_gives(
+    tiny: Lattice, tmp_path: Path, quiet_ray: Any
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    expected = stream(tiny, waves(), keep=50, batch=250)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    quiet_ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        assert same(stream(tiny, waves(), keep=50, batch=250, shard=1000, workers=None), expected)
+        removed: list[int] = []
+
+        def remove(done: int, total: int) -> None:
+            if done > total / 4 and not removed:
+                removed.append(done)
+                cluster.remove_node(second, allow_graceful=False)
+
+        scorer = waves(pause_s=0.05)
+        found = stream(
+            tiny, scorer, keep=50, batch=250, shard=500, workers=None, folder=tmp_path / "run", progress=remove
+        )
+        assert removed
+        assert same(found, expected)
+    finally:
+        quiet_ray.shutdown()
+        cluster.shutdown()
+
+
+@ray_warnings
+def test_an_address_without_a_cluster_is_refused(tiny: Lattice, quiet_ray: Any) -> None:
+    with pytest.raises(UsageError, match="No Ray cluster at 127.0.0.1:1"):
+        stream(tiny, waves(), keep=5, workers=1, ray_address="127.0.0.1:1")
