@@ -249,7 +249,7 @@ def draw_domain(
 
 def simulate(
     ensemble: Ensemble,
-    compositions: Sequence[Composition],
+    compositions: Sequence[Composition | str],
     conditions: Sequence[CyclingConditions],
     *,
     seed: int,
@@ -276,12 +276,13 @@ def simulate(
     n = len(compositions)
     if len(conditions) != n or n == 0:
         raise UsageError(f"One set of conditions per composition. Got {len(conditions)} for {n}.")
+    parsed = [Composition.parse(composition) for composition in compositions]
     voltage = np.stack([c.grid(points) for c in conditions])
     shape = (ensemble.members, n, points)
     capacity, slope, first = np.empty(shape), np.empty(shape), np.empty(shape)
     for start in range(0, n, _CHUNK):
         part = slice(start, start + _CHUNK)
-        some, under = compositions[part], conditions[part]
+        some, under = parsed[part], conditions[part]
         capacity[:, part] = ensemble.predict(some, under, voltage[part]).numpy(force=True)
         slope[:, part] = ensemble.predict_dqdv(some, under, voltage[part]).numpy(force=True)
         at_first = [CyclingConditions(c.current_ma_g, *c.window) for c in under]
@@ -294,7 +295,7 @@ def simulate(
     if not per_member:
         targets = [x[0] for x in targets]
     return ProfileSet(
-        compositions=tuple(compositions),
+        compositions=tuple(parsed),
         current_ma_g=np.array([c.current_ma_g for c in conditions]),
         cycle=np.array([c.cycle for c in conditions]),
         window_v=np.array([c.window for c in conditions]),

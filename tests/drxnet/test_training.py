@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from synthetic import FORMULAS, SMALL, linear_profiles
 
 from drxnet.composition import Composition
 from drxnet.dataset import ProfileSet
@@ -20,46 +21,20 @@ from drxnet.training import (
     TrainingOptions,
     TrainingTensors,
     batch_losses,
+    fix_input_statistics,
     initial_network,
     load_options,
     pretrain,
 )
 
-FORMULAS = (
-    "Li1.2Mn0.4Ti0.4O2",
-    "Li1.25Mn0.75O2",
-    "Li1.2Mn0.2Cr0.2Ti0.4O1.9F0.1",
-    "Li1.15Mg0.1V0.25Mn0.3Nb0.2O1.8F0.2",
+SLOWLY = replace(
+    SMALL, smoothness_weight=0, learning_rate=2e-2, decay=0.98, epochs=100, profiles_per_batch=12, points_per_profile=10
 )
-SMALL = TrainingOptions(members=2, epochs=2, profiles_per_batch=4, points_per_profile=5)
-
-
-def linear_profiles(count: int = 12, points: int = 10, *, seed: int = 0) -> ProfileSet:
-    """Profiles that fall linearly with voltage; capacity depends on lithium, current and cycle."""
-    rng = np.random.default_rng(seed)
-    compositions = tuple(Composition.parse(FORMULAS[i % len(FORMULAS)]) for i in range(count))
-    current = rng.choice([20.0, 100.0, 1000.0], count)
-    cycle = rng.integers(1, 30, count).astype(float)
-    voltage = np.tile(np.linspace(1.5, 4.8, points), (count, 1))
-    first = 220 * np.array([c.lithium for c in compositions]) - 30 * np.log10(current)
-    total = first - cycle
-    share = (4.8 - voltage) / 3.3
-    return ProfileSet(
-        compositions,
-        current,
-        cycle,
-        np.tile([1.5, 4.8], (count, 1)),
-        voltage,
-        total[:, None] * share,
-        np.repeat(-total[:, None] / 3.3, points, 1),
-        first[:, None] * share,
-    )
 
 
 def plain_gradients(network, profiles: ProfileSet, member: int, options: TrainingOptions):
     """One member's loss as the published code evaluates it: every point its own graph, double backward."""
     p, k = profiles.voltage_v.shape
-    q, q1, dq, norms, voltages = [], [], [], [], []
     tensors = TrainingTensors(profiles, dtype=torch.float64)
     fractions = []
     u = []
@@ -107,11 +82,11 @@ def test_sampled_smoothness_has_the_mean_square_of_the_exact_one() -> None:
     exact = batch_losses(network, tensors, tensors.whole, replace(SMALL, smoothness="exact")).smoothness
     rng = np.random.default_rng(0)
     squares = []
-    for _ in range(20):
+    for _ in range(10):
         for batch in tensors.epoch(rng, 8, 4):
             squares.append(batch_losses(network, tensors, batch, SMALL).smoothness.square() * 40 / 4)
     sampled = torch.stack(squares).mean(0).sqrt()
-    torch.testing.assert_close(sampled, exact, rtol=0.03, atol=0)
+    torch.testing.assert_close(sampled, exact, rtol=0.05, atol=0)
 
 
 def test_an_epoch_uses_every_point_once() -> None:
@@ -125,16 +100,14 @@ def test_an_epoch_uses_every_point_once() -> None:
 
 
 def test_training_lowers_the_error() -> None:
-    options = replace(SMALL, epochs=60, learning_rate=1e-2, decay=0.97, smoothness_weight=0)
     profiles = linear_profiles(24)
-    model = pretrain(profiles, options, seed=0)
+    model = pretrain(profiles, SLOWLY, seed=0)
     predicted = model.predict(profiles.compositions, profiles.conditions, profiles.voltage_v).numpy().mean(0)
     spread = np.abs(profiles.capacity_mah_g - profiles.capacity_mah_g.mean()).mean()
     assert np.abs(predicted - profiles.capacity_mah_g).mean() < spread / 3
 
 
 def test_members_learn_their_own_targets() -> None:
-    options = replace(SMALL, epochs=60, learning_rate=1e-2, decay=0.97, smoothness_weight=0)
     same = linear_profiles(24).for_members(2)
     scale = np.array([1.0, 0.5])[:, None, None]
     own = replace(
@@ -143,7 +116,7 @@ def test_members_learn_their_own_targets() -> None:
         dqdv_mah_g_v=same.dqdv_mah_g_v * scale,
         first_capacity_mah_g=same.first_capacity_mah_g * scale,
     )
-    model = pretrain(own, options, seed=0)
+    model = pretrain(own, SLOWLY, seed=0)
     totals = model.capacity(FORMULAS[:2], [CyclingConditions(20)]).numpy()[..., 0].mean(1)
     assert totals[1] / totals[0] == pytest.approx(0.5, abs=0.12)
 
@@ -227,10 +200,29 @@ def test_an_element_without_a_vector_is_refused() -> None:
 def test_a_single_current_is_said_and_does_not_magnify_others() -> None:
     profiles = replace(linear_profiles(), current_ma_g=np.full(12, 20.0))
     with pytest.warns(DRXWarning, match="same current"):
-        model = pretrain(profiles, replace(SMALL, epochs=20), seed=0)
+        model = pretrain(profiles, replace(SMALL, epochs=5), seed=0)
     at_20, at_100 = model.capacity(FORMULAS[:1], [CyclingConditions(20), CyclingConditions(100)]).numpy().mean(0)[0]
     assert model.card.provenance["constant_inputs"] == ["current"]
     assert abs(at_100 - at_20) < at_20
+
+
+def test_inputs_are_scaled_by_the_whole_set() -> None:
+    profiles = replace(linear_profiles(), current_ma_g=np.array([20.0] * 11 + [10_000.0]))
+    network = initial_network(SMALL, 0).train()
+    assert fix_input_statistics(network, profiles, SMALL) == []
+    current = torch.tensor(profiles.current_ma_g, dtype=torch.float32)[None, :, None].expand(2, -1, -1)
+    scaled = network.rate.norm(network.rate.hidden(current))
+    assert scaled.mean(1).abs().max() < 1e-4
+    torch.testing.assert_close(scaled.square().mean(1), torch.ones_like(scaled[:, 0]), rtol=1e-3, atol=0)
+    alone = network.rate.norm(network.rate.hidden(current[:, :3]))
+    torch.testing.assert_close(alone, scaled[:, :3])  # whatever else is in the batch
+
+
+def test_the_statistics_of_batches_are_one_key_away() -> None:
+    network = initial_network(SMALL, 0).train()
+    fix_input_statistics(network, linear_profiles(), replace(SMALL, input_statistics="batch"))
+    assert network.rate.norm.training
+    assert all(p.requires_grad for p in network.parameters())
 
 
 def test_exploding_loss_is_said() -> None:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic import FORMULAS, untrained_ensemble
+
+from drxnet.composition import MODEL_METALS
+from drxnet.discharge import CyclingConditions
+from drxnet.errors import UsageError
+from drxnet.simulation import DRX_FAMILIES, OXIDATION_STATES, ChemicalFamily, ConditionMix, draw_domain, simulate
+
+UNDER = [CyclingConditions(20), CyclingConditions(1000, 2.0, 4.4, cycle=5)]
+
+
+@pytest.mark.parametrize("name", DRX_FAMILIES)
+def test_drawn_compositions_are_charge_balanced_and_of_their_family(name: str) -> None:
+    _, family = DRX_FAMILIES[name]
+    drawn = family.draw(20, np.random.default_rng(0))
+    assert len(set(drawn)) == 20
+    for composition in drawn:
+        low, high = (sum(OXIDATION_STATES[m][end] * a for m, a in composition.metals.items()) for end in (0, 1))
+        needed = 4 - composition.fluorine - composition.lithium
+        assert low - 0.03 <= needed <= high + 0.03
+        assert sum(a for _, a in composition.cations) == pytest.approx(2)
+        assert set(composition.metals) <= set(family.metals)
+        assert set(family.always) <= set(composition.metals)
+        assert family.count[0] <= len(composition.metals) <= family.count[1]
+
+
+def test_an_impossible_family_is_said() -> None:
+    with pytest.raises(UsageError, match="0 of 5 charge-balanced"):
+        ChemicalFamily(("W",), (1, 1)).draw(5, np.random.default_rng(0))
+
+
+def test_oxidation_states_are_known_for_every_metal_of_the_model() -> None:
+    assert set(OXIDATION_STATES) == set(MODEL_METALS) - {"Li"}
+
+
+def test_conditions_follow_their_weights() -> None:
+    mix = ConditionMix(currents_ma_g={20: 3, 1000: 1}, first_cycle_share=0.5, last_cycle=9)
+    drawn = mix.draw(4000, np.random.default_rng(0))
+    assert np.mean([c.current_ma_g == 20 for c in drawn]) == pytest.approx(0.75, abs=0.03)
+    assert np.mean([c.cycle == 1 for c in drawn]) == pytest.approx(0.5, abs=0.03)
+    assert {c.cycle for c in drawn} == set(range(1, 10))
+
+
+def test_without_noise_the_model_is_the_truth() -> None:
+    ensemble = untrained_ensemble()
+    profiles = simulate(ensemble, FORMULAS[:2], UNDER, seed=0, noise=0.0, points=20)
+    for row, (formula, conditions) in enumerate(zip(FORMULAS[:2], UNDER, strict=True)):
+        expected = ensemble.predict([formula], conditions, conditions.grid(20)).numpy().mean(0)[0]
+        np.testing.assert_allclose(profiles.capacity_mah_g[row], expected, rtol=1e-5)
+    rising = np.gradient(profiles.capacity_mah_g[0], profiles.voltage_v[0])
+    np.testing.assert_allclose(profiles.dqdv_mah_g_v[0][1:-1], rising[1:-1], rtol=0.05, atol=1e-4)
+
+
+def test_noise_is_one_factor_per_cell() -> None:
+    ensemble = untrained_ensemble()
+    clean, noisy = (simulate(ensemble, FORMULAS[:2], UNDER, seed=3, noise=x, per_member=True) for x in (0.0, 0.05))
+    ratio = noisy.capacity_mah_g / clean.capacity_mah_g
+    assert ratio.shape == (2, 2, 100)
+    assert np.ptp(ratio, axis=2).max() < 1e-9
+    assert len(np.unique(ratio[..., 0].round(9))) == 4
+    np.testing.assert_allclose(noisy.first_capacity_mah_g / clean.first_capacity_mah_g, ratio)
+
+
+def test_the_seed_decides_the_noise() -> None:
+    a, b, c = (simulate(untrained_ensemble(), FORMULAS[:2], UNDER, seed=s).fingerprint for s in (1, 1, 2))
+    assert a == b != c
+
+
+def test_conditions_must_match_compositions() -> None:
+    with pytest.raises(UsageError, match="Got 2 for 1"):
+        simulate(untrained_ensemble(), FORMULAS[:1], UNDER, seed=0)
+
+
+def test_the_domain_is_where_members_agree() -> None:
+    ensemble = untrained_ensemble()  # untrained members predict next to nothing, and agree on it
+    drawn = draw_domain(ensemble, 40, np.random.default_rng(0), forbidden=lambda c: "Nb" in c.elements)
+    assert len(drawn) == len(set(drawn)) >= 30
+    assert not any("Nb" in c.elements for c in drawn)
+    with pytest.raises(UsageError, match="agrees on no composition"):
+        draw_domain(ensemble, 2, np.random.default_rng(0), most_spread_mah_g=0.0)
