@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,50 +117,67 @@ def _draw_dqdv(axes: Axes, ensemble: Ensemble, predictions: Sequence[Prediction]
 def _draw_fade(axes: Axes, ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    last = max(_FADE_CYCLES, *(p.conditions.cycle for p in predictions))
-    cycles = np.unique(np.linspace(1, last, min(last, 40)).astype(int))
-    seen: set[tuple[float, float, float]] = set()
-    for i, p in enumerate(predictions):
-        key = (p.conditions.current_ma_g, *p.conditions.window)
-        if key in seen:
-            continue
-        seen.add(key)
-        mean, spread = fade(ensemble, p.composition, p.conditions, [int(c) for c in cycles])
-        colour = COLOURS[i % len(COLOURS)]
+    for colour, cycles, mean, spread in _fades(ensemble, predictions):
         axes.plot(cycles, mean, color=colour, marker=".", markersize=4)
         axes.fill_between(cycles, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
     axes.set(xlabel="Cycle number", ylabel="Discharge capacity (mAh/g)", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def _fades(
+    ensemble: Ensemble, predictions: Sequence[Prediction]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Colour, cycles, mean and spread of the capacity for each current and window."""
+    last = max(_FADE_CYCLES, *(p.conditions.cycle for p in predictions))
+    cycles = np.unique(np.linspace(1, last, min(last, 40)).astype(int))
+    seen: set[tuple[Composition, float, tuple[float, float]]] = set()
+    for i, p in enumerate(predictions):
+        key = (p.composition, p.conditions.current_ma_g, p.conditions.window)
+        if key in seen:
+            continue
+        seen.add(key)
+        mean, spread = fade(ensemble, p.composition, p.conditions, cycles.tolist())
+        yield COLOURS[i % len(COLOURS)], cycles, mean, spread
+
+
 def _interactive(predictions: Sequence[Prediction], ensemble: Ensemble) -> str:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    figure: Any = make_subplots(1, 2, horizontal_spacing=0.1)
-    for i, p in enumerate(predictions):
-        mean, spread = p.capacity_mah_g_members.mean(0), p.capacity_mah_g_members.std(0)
-        slope, _ = mean_and_spread(ensemble.predict_dqdv([p.composition], p.conditions, p.voltage_v)[:, 0])
-        colour = COLOURS[i % len(COLOURS)]
-        name = f"{p.composition}, {_label(p, predictions)}"
-        band = {
-            "x": np.concatenate([mean - spread, (mean + spread)[::-1]]),
-            "y": np.concatenate([p.voltage_v, p.voltage_v[::-1]]),
-        }
-        figure.add_trace(
-            go.Scatter(
-                **band, fill="toself", fillcolor=colour, opacity=0.18, line={"width": 0}, hoverinfo="skip",
-                showlegend=False, legendgroup=name,
-            ), 1, 1,
+    figure: Any = make_subplots(1, 3, horizontal_spacing=0.07)
+
+    def curve(column: int, x: np.ndarray, y: np.ndarray, colour: str, name: str | None = None) -> None:
+        line = go.Scatter(x=x, y=y, name=name, showlegend=name is not None, line={"color": colour}, mode="lines")
+        figure.add_trace(line, 1, column)
+
+    def band(column: int, x: np.ndarray, y: np.ndarray, colour: str) -> None:
+        area = go.Scatter(
+            x=x, y=y, fill="toself", fillcolor=colour, opacity=0.18, line={"width": 0}, mode="lines", hoverinfo="skip",
+            showlegend=False,
         )  # fmt: skip
-        figure.add_trace(go.Scatter(x=mean, y=p.voltage_v, name=name, legendgroup=name, line={"color": colour}), 1, 1)
-        figure.add_trace(
-            go.Scatter(x=p.voltage_v, y=-slope, legendgroup=name, showlegend=False, line={"color": colour}), 1, 2
+        figure.add_trace(area, 1, column)
+
+    for i, p in enumerate(predictions):
+        colour = COLOURS[i % len(COLOURS)]
+        mean, spread = p.capacity_mah_g_members.mean(0), p.capacity_mah_g_members.std(0)
+        band(1, _there_and_back(mean - spread, mean + spread), _there_and_back(p.voltage_v, p.voltage_v), colour)
+        curve(1, mean, p.voltage_v, colour, f"{p.composition}, {_label(p, predictions)}")
+        slope, deviation = mean_and_spread(ensemble.predict_dqdv([p.composition], p.conditions, p.voltage_v)[:, 0])
+        band(
+            2, _there_and_back(p.voltage_v, p.voltage_v), -_there_and_back(slope - deviation, slope + deviation), colour
         )
-    figure.update_xaxes(title_text="Capacity (mAh/g)", row=1, col=1)
-    figure.update_yaxes(title_text="Voltage (V vs Li/Li+)", row=1, col=1)
-    figure.update_xaxes(title_text="Voltage (V vs Li/Li+)", row=1, col=2)
-    figure.update_yaxes(title_text="-dQ/dV (mAh/g/V)", row=1, col=2)
+        curve(2, p.voltage_v, -slope, colour)
+    for colour, cycles, mean, spread in _fades(ensemble, predictions):
+        band(3, _there_and_back(cycles, cycles), _there_and_back(mean - spread, mean + spread), colour)
+        curve(3, cycles, mean, colour)
+    titles = [
+        ("Capacity (mAh/g)", "Voltage (V vs Li/Li+)"),
+        ("Voltage (V vs Li/Li+)", "-dQ/dV (mAh/g/V)"),
+        ("Cycle number", "Discharge capacity (mAh/g)"),
+    ]
+    for column, (x, y) in enumerate(titles, start=1):
+        figure.update_xaxes(title_text=x, row=1, col=column)
+        figure.update_yaxes(title_text=y, row=1, col=column)
     figure.update_layout(
         template="plotly_white",
         title=f"Predicted discharge profiles, model {ensemble.card.name}; band: ± 1 s.d. over members (ddof 0)",
@@ -168,6 +185,11 @@ def _interactive(predictions: Sequence[Prediction], ensemble: Ensemble) -> str:
     )
     page: str = figure.to_html(include_plotlyjs=True, full_html=True)
     return page
+
+
+def _there_and_back(outward: np.ndarray, homeward: np.ndarray) -> np.ndarray:
+    """Outline of a band: along one edge and back along the other."""
+    return np.concatenate([outward, homeward[::-1]])
 
 
 @dataclass(frozen=True, eq=False)
