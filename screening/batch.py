@@ -230,6 +230,7 @@ class _Shortlist:
             self.incumbents = incumbents_of(self.model, self.measured, [c for c in pending if c not in self.measured])
         self.improvement = Improvement(goals, objective_units(self.model), self.incumbents)
         self.picked: list[int] = []
+        self._gain: Tensor | None = None
         self._rows = _table(everything)
         self._elements = self._rows > 0
         self._open = torch.zeros(len(everything), dtype=torch.bool)
@@ -300,8 +301,10 @@ class _Shortlist:
 
     def _log_gain(self) -> Tensor:
         """Log of the joint gain of each row, given what is known and picked."""
-        known = [*range(len(self.candidates) + len(self.repeated), len(self._rows)), *self.picked]
-        return self._samples.log_gain(known, self.improvement)
+        if self._gain is None:
+            known = [*range(len(self.candidates) + len(self.repeated), len(self._rows)), *self.picked]
+            self._gain = self._samples.log_gain(known, self.improvement)
+        return self._gain
 
     def _remaining_std(self) -> Tensor:
         if not self.picked:
@@ -327,6 +330,7 @@ class _Shortlist:
         gain = float(self._log_gain()[row].exp())
         choice = self._describe(row, kind, score, gain)
         self.picked.append(row)
+        self._gain = None
         self._close([row])
         return choice
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from botorch.acquisition.objective import PosteriorTransform
 from botorch.models.ensemble import EnsembleModel
@@ -22,7 +23,9 @@ from botorch.posteriors.ensemble import EnsemblePosterior
 from botorch.sampling.base import MCSampler
 from botorch.sampling.get_sampler import GetSampler
 from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
+from scipy.optimize import minimize
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from drxnet.ensemble import Amounts, Ensemble
 from drxnet.errors import UsageError
@@ -338,18 +341,22 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
     def fit(self, steps: int = 50) -> DRXNetGaussianModel:
         """Move the hyperparameters to the maximum of marginal likelihood times priors; returns this model."""
         if self._known().sum() == 0:
-            return self
-        optimiser = torch.optim.LBFGS(self.log.parameters(), max_iter=steps, line_search_fn="strong_wolfe")
+            return self.requires_grad_(requires_grad=False)
+        parameters = list(self.log.parameters())
 
-        def loss() -> Tensor:
-            optimiser.zero_grad()
+        def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+            with torch.no_grad():
+                vector_to_parameters(torch.from_numpy(values), parameters)
             self._factor = None
-            value = -self.log_marginal_likelihood() - self._log_prior()
-            value.backward()
-            return value
+            with torch.enable_grad():
+                value = -self.log_marginal_likelihood() - self._log_prior()
+            gradients = torch.autograd.grad(value, parameters)
+            return value.item(), parameters_to_vector(gradients).numpy()
 
-        self._factor = None
-        optimiser.step(loss)
+        start = parameters_to_vector(parameters).detach().numpy()
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+        with torch.no_grad():
+            vector_to_parameters(torch.from_numpy(found.x), parameters)
         self._factor = None
         return self.requires_grad_(requires_grad=False)
 
