@@ -230,8 +230,8 @@ def _measured_rows(
 
 def _measured_row(outcome: Outcome, values: Mapping[ObjectiveSpec, Any], goals: Goals) -> dict[str, Any]:
     proposal, conditions = outcome.proposal, goals.conditions
-    retention = _with_spread(outcome.rate_retention)
     low, high = _with_spread(outcome.capacity_low_mah_g), _with_spread(outcome.capacity_high_mah_g)
+    retention = _retention(outcome, conditions.capacity_floor_mah_g)
     cells = " + ".join(
         f"{e.count} cell{'s' if e.count > 1 else ''} at {c.current_ma_g:g} mA/g"
         for e, c in ((outcome.capacity_low_mah_g, conditions.low), (outcome.capacity_high_mah_g, conditions.high))
@@ -256,11 +256,22 @@ def _measured_row(outcome: Outcome, values: Mapping[ObjectiveSpec, Any], goals: 
         "why": f"measured: {cells}" if cells else "measured",
     }
     for quantity, estimate in values.items():
-        mean, std = _with_spread(estimate)
+        first_cycle = quantity.resolved(conditions) == Quantity(quantity="rate-retention").resolved(conditions)
+        mean, std = retention if first_cycle else _with_spread(estimate)
         bound = _lower(mean, std, sign=quantity.sign, limits=quantity.limits)
         row |= dict(zip(value_names(quantity, goals), (mean, std, bound), strict=True))
         row[f"_{quantity.quantity}"] = (mean, bound)
     return row
+
+
+def _retention(outcome: Outcome, floor_mah_g: float) -> tuple[float | None, float | None]:
+    """Retention and its standard error, from those of the two capacities; 0 below the floor."""
+    low, high, ratio = outcome.capacity_low_mah_g, outcome.capacity_high_mah_g, outcome.rate_retention
+    if low is None or high is None:
+        return None, None
+    if ratio is None or low.mean < floor_mah_g or high.mean <= 0:
+        return 0.0, 0.0
+    return ratio.mean, ratio.mean * math.hypot(standard_error(low) / low.mean, standard_error(high) / high.mean)
 
 
 def measured_value(outcome: Outcome, mine: Sequence[Measurement], quantity: Quantity, goals: Goals) -> Estimate | None:
