@@ -134,7 +134,7 @@ class Evaluation:
 
     def rows(self) -> list[dict[str, Any]]:
         """Errors of each family as plain values, with what predicting the mean would give (MAD)."""
-        voltage_error = np.abs(np.nanmean(self.average_voltage_v_members, 0) - self.average_voltage_v)
+        voltage_error = np.abs(_mean_of_known(self.average_voltage_v_members, 0) - self.average_voltage_v)
         rows = []
         for name in (f for f in FAMILIES if (self.family == f).any()):
             at = self.family == name
@@ -147,7 +147,7 @@ class Evaluation:
                     "capacity_mae_after_cycle_1_mah_g": float(self.error_mah_g[later].mean()) if later.any() else None,
                     "capacity_mad_mah_g": _mad(self.capacity_mah_g[at]),
                     "capacity_std_mah_g": float(self.spread_mah_g[at].mean()),
-                    "voltage_mae_v": float(np.nanmean(voltage_error[at])),
+                    "voltage_mae_v": float(_mean_of_known(voltage_error[at], 0)),
                     "voltage_mad_v": _mad(self.average_voltage_v[at]),
                 }
             )
@@ -180,6 +180,13 @@ class Evaluation:
                 "factor": calibration.factor,
             }
         return found
+
+
+def _mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean over what is not NaN; NaN where nothing is."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(axis) / known.sum(axis)
 
 
 def _mad(values: np.ndarray) -> float:
