@@ -60,6 +60,11 @@ def mathtext(formula: str) -> str:
     return re.sub(r"(\d+\.?\d*)", r"$_{\1}$", Composition.parse(formula).formula)
 
 
+def marker_size(count: int) -> float:
+    """Diameter of a mark (pixels): small where there are thousands."""
+    return 9.0 if count <= 150 else 6.5 if count <= 600 else 4.5
+
+
 def plot_progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     """Retention of every proposal by round, and the best measured so far."""
     figure, axes = figure_with_axes(8, 4.2)
@@ -74,9 +79,10 @@ def plot_progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure
         fmt="o",
         mfc="white",
         color=PREDICTED_COLOUR,
-        ms=5,
+        ms=marker_size(len(outcomes)) * 0.6,
         lw=0.8,
         alpha=0.8,
+        elinewidth=0.8 if len(outcomes) <= 400 else 0.3,
         label="predicted when proposed, ± 1 s.d. over members",
     )
     axes.errorbar(
@@ -85,8 +91,8 @@ def plot_progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure
         yerr=[m.spread or 0 for _, m in measured],
         fmt="o",
         color=MEASURED_COLOUR,
-        ms=5,
-        lw=1,
+        ms=marker_size(len(outcomes)) * 0.6,
+        elinewidth=1 if len(outcomes) <= 400 else 0.3,
         label="measured, ± 1 s.d. over cells",
     )
     best = [(r, b.ranking) for r, b in zip(rounds, best_so_far(outcomes, rounds), strict=True) if b]
@@ -114,10 +120,10 @@ def plot_comparison(outcomes: Sequence[Outcome], conditions: Conditions) -> Figu
         if not len(c.measured):
             _say_nothing(axes)
             continue
-        bars = {"elinewidth": 0.8, "alpha": 0.85, "fmt": "none"}
+        bars = {"elinewidth": 0.8 if len(c.measured) <= 400 else 0.3, "alpha": 0.85, "fmt": "none"}
         axes.errorbar(c.predicted, c.measured, xerr=c.predicted_std, ecolor=PREDICTED_COLOUR, **bars)
         axes.errorbar(c.predicted, c.measured, yerr=np.nan_to_num(c.measured_std), ecolor=MEASURED_COLOUR, **bars)
-        axes.plot(c.predicted, c.measured, "o", color=MEASURED_COLOUR, ms=4.5)
+        axes.plot(c.predicted, c.measured, "o", color=MEASURED_COLOUR, ms=0.5 * marker_size(len(c.measured)))
         both = np.concatenate([c.predicted - c.predicted_std, c.predicted + c.predicted_std, c.measured])
         margin = 0.08 * max(float(np.ptp(both)), 1e-3 + 0.1 * abs(float(both.max())))
         ends = [float(both.min()) - margin, float(both.max()) + margin]
@@ -153,11 +159,11 @@ def plot_pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     """Retention against capacity at the low rate; the front of what is measured."""
     figure, axes = figure_with_axes(7, 5)
     known = trade_off(outcomes)
-    points = known.measured_points
+    points, size = known.measured_points, 0.65 * marker_size(len(outcomes))
     axes.plot(
-        *known.waiting_points.T, "o", mfc="white", mec=PREDICTED_COLOUR, ms=6, label="predicted, not measured yet"
+        *known.waiting_points.T, "o", mfc="white", mec=PREDICTED_COLOUR, ms=size, label="predicted, not measured yet"
     )
-    axes.plot(*points.T, "o", color=MEASURED_COLOUR, ms=6, label="measured")
+    axes.plot(*points.T, "o", color=MEASURED_COLOUR, ms=size, label="measured")
     if len(points):
         front = pareto_front(points)
         every = np.concatenate([points, known.waiting_points])
@@ -236,8 +242,11 @@ def plot_map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     is_measured = np.array([o.rate_retention is not None for o in outcomes])
     x, y = plane.positions.T
     kinds = {
-        "predicted": (~is_measured & ~failed & known, {"marker": "o", "s": 46, "linewidths": 1.8}),
-        "measured": (is_measured, {"marker": "o", "s": 60}),
+        "predicted": (
+            ~is_measured & ~failed & known,
+            {"marker": "o", "s": 0.6 * marker_size(len(outcomes)) ** 2, "linewidths": 1.5},
+        ),
+        "measured": (is_measured, {"marker": "o", "s": 0.7 * marker_size(len(outcomes)) ** 2, "linewidths": 0.7}),
     }
     colours = colormaps[COLOUR_MAP](norm(values))
     for label, (where, style) in kinds.items():
@@ -246,7 +255,14 @@ def plot_map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
         if where.any():
             axes.scatter(x[where], y[where], facecolors=face, edgecolors=edge, label=label, **style)
     if failed.any():
-        axes.scatter(x[failed], y[failed], marker="x", color=FAILED_COLOUR, s=40, label="failed or abandoned")
+        axes.scatter(
+            x[failed],
+            y[failed],
+            marker="x",
+            color=FAILED_COLOUR,
+            s=0.5 * marker_size(len(outcomes)) ** 2,
+            label="failed or abandoned",
+        )
     _draw_loadings(axes, plane.elements, plane.loadings, plane.positions)
     axes.set_xlabel(f"first principal component of the amounts ({plane.explained[0]:.0%} of the variance)")
     axes.set_ylabel(f"second ({plane.explained[1]:.0%})")

@@ -21,6 +21,8 @@ from campaigns.figures import (
     MEASURED_COLOUR,
     PREDICTED_COLOUR,
     held_out_errors,
+    marker_size,
+    places_in_rounds,
     quantity_label,
 )
 from campaigns.outcomes import (
@@ -38,10 +40,13 @@ from campaigns.outcomes import (
     staircase,
     trade_off,
 )
-from campaigns.records import MeasuredProfile, PredictedProfile, Snapshot, State
+from campaigns.records import PENDING, MeasuredProfile, PredictedProfile, Snapshot, State
 from screening.objectives import Conditions
 
 ROWS_IN_TABLE = 10
+ROWS_WAITING = 16
+MODELS_IN_TABLE = 12
+POINTS_WITH_BARS = 400
 POINTS_PER_CURVE = 50
 _DIGITS: Mapping[QuantityOfOutcome, int] = {"rate_retention": 2, "capacity_low_mah_g": 0, "capacity_high_mah_g": 0}
 
@@ -121,6 +126,7 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condition
         + "".join(
             f'<a href="#{anchor}">{text}</a>'
             for anchor, text in [
+                ("s-waiting", "being made"),
                 ("s-progress", "progress"),
                 ("s-comparison", "predicted and measured"),
                 ("s-pareto", "trade-off"),
@@ -132,6 +138,7 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condition
             ]
         )
         + "</nav>",
+        *_waiting(ranked, conditions),
         '<h2 id="s-progress">Are we getting better?</h2>',
         '<p class="note">Each mark is one composition. Hollow: predicted when it was proposed. Filled: measured.</p>',
         '<div id="progress" class="plot"></div>',
@@ -162,6 +169,17 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condition
     return lines
 
 
+def _waiting(ranked: Sequence[Outcome], conditions: Conditions) -> list[str]:
+    waiting = [o for o in ranked if o.proposal.state in PENDING or o.half_measured and not o.dropped]
+    lines = ['<h2 id="s-waiting">What is being made</h2>']
+    if not waiting:
+        return [*lines, '<p class="note">Nothing waits for cells.</p>']
+    latest = sorted(waiting, key=lambda o: -(o.proposal.round or 0))[:ROWS_WAITING]
+    older = len(waiting) - len(latest)
+    note = f'<p class="note">And {older} older ones; see all proposals.</p>' if older else ""
+    return [*lines, _table(latest, conditions, reasons=True), note]
+
+
 def _how_to_read(snapshot: Snapshot, conditions: Conditions) -> str:
     low, high = f"{conditions.low_current_ma_g:g} mA/g", f"{conditions.high_current_ma_g:g} mA/g"
     return (
@@ -189,7 +207,8 @@ def _trust(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def _table(outcomes: Sequence[Outcome], conditions: Conditions, *, searchable: bool = False) -> str:
+def _table(outcomes: Sequence[Outcome], conditions: Conditions, *, reasons: bool = False) -> str:
+    """Table of proposals; with reasons, each row says why it was proposed and holds the text it is searched by."""
     low, high = f"{conditions.low_current_ma_g:g}", f"{conditions.high_current_ma_g:g}"
     heads = [
         ("", "number"),
@@ -203,19 +222,21 @@ def _table(outcomes: Sequence[Outcome], conditions: Conditions, *, searchable: b
         ("domain", ""),
     ]
     head = "".join(f'<th class="{kind}">{text}</th>' for text, kind in heads)
-    rows = [_row(number, outcome, searchable) for number, outcome in enumerate(outcomes, start=1)]
+    rows = [_row(number, outcome, reasons) for number, outcome in enumerate(outcomes, start=1)]
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _row(number: int, outcome: Outcome, searchable: bool) -> str:
+def _row(number: int, outcome: Outcome, reasons: bool) -> str:
     proposal, prediction = outcome.proposal, outcome.proposal.prediction
     retention = outcome.rate_retention
     tag = f'<span class="tag{" measured" if retention else ""}">{_status(outcome)}</span>'
     lower = f"{prediction.rate_retention_lower:.2f}" if prediction and not retention else ""
     text = f"{proposal.composition} {proposal.proposal_id} {_status(outcome)}".lower()
-    mark = f' data-text="{html.escape(text)}"' if searchable else ""
+    mark = f' data-text="{html.escape(text)}"' if reasons else ""
+    why = html.escape(prediction.why if prediction else proposal.reason or "brought by the lab")
     return (
-        f"<tr{mark}><td class='number'>{number}</td><td class='formula'>{_formula(proposal.composition)}</td>"
+        f"<tr{mark}{' class=explained' if reasons else ''}><td class='number'>{number}</td>"
+        f"<td class='formula'>{_formula(proposal.composition)}</td>"
         f"<td>{proposal.proposal_id}</td>"
         + "".join(
             f"<td class='number{' measured' if outcome.measured(q) else ''}'>"
@@ -223,7 +244,8 @@ def _row(number: int, outcome: Outcome, searchable: bool) -> str:
             + (f"<td class='number'>{lower}</td>" if q == "rate_retention" else "")
             for q, digits in _DIGITS.items()
         )
-        + f"<td>{tag}</td><td>{prediction.domain if prediction else 'lab'}</td></tr>"
+        + f"<td>{tag}</td><td>{prediction.domain if prediction else 'lab'}</td>"
+        + (f"</tr><tr{mark}><td></td><td class='why' colspan='8'>{why}</td></tr>" if reasons else "</tr>")
     )
 
 
@@ -257,7 +279,7 @@ def _everything(ranked: Sequence[Outcome], conditions: Conditions) -> list[str]:
         '<h2 id="s-all">All proposals</h2>',
         f'<details id="everything"><summary>{len(ranked)} proposals, best first</summary>'
         '<p><input id="search" type="search" placeholder="formula, id or state"></p>',
-        _table(ranked, conditions, searchable=True),
+        _table(ranked, conditions, reasons=True),
         "</details>",
         *(
             [
@@ -282,7 +304,8 @@ def _lineage(snapshot: Snapshot) -> list[str]:
         errors = held_out_errors(model)
         verdict = "in use" if model.number == current else "accepted" if model.accepted else "refused by the gate"
         if model.parent is None:
-            verdict = "start" if model.number != current else "start, in use"
+            verdict = "start" if model.number == 1 else "back to the start"
+            verdict += ", in use" if model.number == current else ""
         kind = "tag measured" if model.number == current else "tag" if model.accepted else "tag refused"
         used = rounds.get(model.model_id, [])
         rows.append(
@@ -293,15 +316,22 @@ def _lineage(snapshot: Snapshot) -> list[str]:
             f'<td><span class="{kind}">{verdict}</span></td><td>{_range(used)}</td>'
             f"<td>{html.escape(model.at[:10])}</td></tr>"
         )
-    body = "".join(rows[-50:])
-    more = f'<p class="note">The last 50 of {len(rows)} models.</p>' if len(rows) > 50 else ""
-    return [
-        '<h2 id="s-models">Models</h2>',
-        '<p class="note">Each model learned from the one it descends from. Error: on held-out cells, before and after '
-        "(mAh/g); the gate refuses a model that got worse.</p>",
+    rows.reverse()
+    head = (
         "<div class='wide'><table><thead><tr><th>model</th><th>weights</th><th>descends from</th>"
         "<th class='number'>measurements</th><th class='number'>error, mAh/g</th><th></th><th>proposed rounds</th>"
-        f"<th>date</th></tr></thead><tbody>{body}</tbody></table></div>{more}",
+        "<th>date</th></tr></thead><tbody>"
+    )
+    older = rows[MODELS_IN_TABLE:]
+    return [
+        '<h2 id="s-models">Models</h2>',
+        '<p class="note">Each model is the one it descends from after learning from the measurements. Error: on '
+        "held-out compositions, before and after (mAh/g); the gate refuses a model that did not get better. Newest "
+        "first.</p>",
+        f"{head}{''.join(rows[:MODELS_IN_TABLE])}</tbody></table></div>",
+        f"<details><summary>{len(older)} older models</summary>{head}{''.join(older)}</tbody></table></div></details>"
+        if older
+        else "",
     ]
 
 
@@ -373,12 +403,20 @@ def _marks(name: str, x: Any, y: Any, outcomes: Sequence[Outcome], *, hollow: bo
         "y": _rounded(y),
         "text": [_hover(o) for o in outcomes],
         "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
-        "marker": {"symbol": "circle-open" if hollow else "circle", "size": 9, "color": colour, "line": {"width": 1.8}},
+        "marker": {
+            "symbol": "circle-open" if hollow else "circle",
+            "size": marker_size(len(outcomes)),
+            "color": colour,
+            "line": {"width": 1.8 if len(outcomes) <= POINTS_WITH_BARS else 1},
+        },
         **more,
     }
 
 
 def _bars(values: Any, colour: str) -> dict[str, Any]:
+    """Error bars; none where there would be too many to see anything."""
+    if len(values) > POINTS_WITH_BARS:
+        return {"visible": False}
     return {
         "type": "data",
         "array": _rounded(np.nan_to_num(np.asarray(values, float))),
@@ -388,8 +426,6 @@ def _bars(values: Any, colour: str) -> dict[str, Any]:
 
 
 def _progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
-    from campaigns.figures import places_in_rounds
-
     places = np.array(places_in_rounds(outcomes))
     traces = []
     for name, pick, hollow in (
@@ -505,7 +541,7 @@ def _map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
         some = [i for i, o in enumerate(outcomes) if belongs(o)]
         if not some:
             continue
-        marker: dict[str, Any] = {"symbol": symbol, "size": 11, "line": {"width": 2}}
+        marker: dict[str, Any] = {"symbol": symbol, "size": 1.2 * marker_size(len(outcomes)), "line": {"width": 1.5}}
         if name == "failed or abandoned":
             marker["color"] = FAILED_COLOUR
         else:
