@@ -30,7 +30,7 @@ from scipy.optimize import isotonic_regression
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS, CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, DataRefused, MeasurementError
-from drxnet.preprocess import Method, SmoothedDischarge, smooth_discharge
+from drxnet.preprocess import LARGEST, Method, SmoothedDischarge, smooth_discharge
 from drxnet.progress import Progress, silent
 
 ColumnSet = Literal["example", "theory", "delta"]
@@ -85,8 +85,9 @@ class Curve:
                     f"cycle {self.cycle}: voltage and {name} must be lists of the same length, at least 2. "
                     f"Got shapes {np.shape(self.voltage_v)} and {numbers.shape}."
                 )
-            if not np.isfinite(numbers).all():
-                row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+            possible = np.abs(numbers) < LARGEST  # false for NaN too
+            if not possible.all():
+                row = int(np.flatnonzero(~possible)[0])
                 raise MeasurementError(
                     f"cycle {self.cycle}, point {row + 1}: {name} must be finite. Got {numbers[row]}."
                 )

@@ -30,6 +30,9 @@ Method = Literal["isotonic", "drxnet_compat"]
 VOLTAGE_RESOLUTION_V = 1e-6
 """Voltages closer than this are one voltage: finer than any cycler reads."""
 
+LARGEST = 1e9
+"""Voltages and capacities beyond it count as infinite."""
+
 CUTOFF_TOLERANCE_V = 0.02
 """How far the last row may overshoot the lower cut-off and still count as having stopped there."""
 
@@ -153,8 +156,9 @@ def isotonic_curve(voltage_v: ArrayLike, capacity_mah_g: ArrayLike) -> Discharge
 def spline_curve(voltage_v: ArrayLike, capacity_mah_g: ArrayLike) -> DischargeCurve:
     """Q(V) by the smoothing spline of the published data, made safe.
 
-    Equal voltages are averaged first (they are what drives the spline to NaN) and what ripples upwards is
-    flattened and never exceeds what was measured. Where the spline is not finite all the same, the isotonic curve takes its place.
+    Equal voltages are averaged first (they are what drives the spline to NaN), and what ripples upwards or
+    beyond the measured capacity is levelled. Where the spline is not finite all the same, the isotonic curve
+    takes its place.
 
     Args:
         voltage_v: (V), ``rows``.
@@ -210,6 +214,6 @@ def _checked_rows(voltage_v: ArrayLike, capacity_mah_g: ArrayLike) -> tuple[np.n
             "A discharge needs two columns of the same length, at least 2 rows. "
             f"Got shapes {voltage.shape} and {capacity.shape}."
         )
-    if not (np.isfinite(voltage).all() and np.isfinite(capacity).all()):
+    if not ((np.abs(voltage) < LARGEST).all() and (np.abs(capacity) < LARGEST).all()):  # false for NaN too
         raise MeasurementError("Voltage and capacity must be finite. Got a NaN or an infinity.")
     return voltage, capacity

@@ -292,7 +292,7 @@ def zip_members(head: Head) -> tuple[str, ...]:
     try:
         with open_bytes(head.path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError):
         return ()
     if sum(member.file_size for member in members) > MAX_BYTES:
         raise RuleBroken(

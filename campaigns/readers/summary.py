@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import re
 
 import numpy as np
-import pandas as pd
 
 from campaigns.measurement import RuleBroken
 from campaigns.readers.recording import Head, Reader, ReadOptions, SummaryRow, SummaryTable, whole_content
@@ -71,23 +71,18 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
     assert layout is not None
     separator, columns = layout
     name = head.path.name
+    text = whole_content(head).decode(head.encoding, errors="replace")
     try:
-        table = pd.read_csv(
-            io.StringIO(whole_content(head).decode(head.encoding, errors="replace")),
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,
-            skipinitialspace=True,
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise RuleBroken("E9", f"{name}: rows do not match the header ({str(error).strip()}).") from None
+        header, *body = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True)
+    except csv.Error as error:
+        raise RuleBroken("E9", f"{name}: rows do not match the header ({error}).") from None
     rows = []
-    for i, cells in enumerate(table.to_numpy(str)):
-        line = i + 2
+    for line, cells in enumerate(body, start=2):
         if not any(cell.strip() for cell in cells):
             continue
-        values = {meaning: str(cells[at]).strip() for meaning, at in columns.items() if at < len(cells)}
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise RuleBroken("E9", f"{name}, row {line}: more cells than the header names; a decimal comma?")
+        values = {meaning: cells[at].strip() for meaning, at in columns.items() if at < len(cells)}
         v_low, v_high = (_number(name, line, key, values.get(key, "")) for key in ("v_low", "v_high"))
         if values.get("window"):
             found = _WINDOW.match(values["window"])
@@ -96,7 +91,7 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
                     "E9", f"{name}, row {line}: the window must read like 1.5-4.8. Got {values['window']!r}."
                 )
             v_low, v_high = (_number(name, line, "window", text) for text in found.groups())
-        capacity = _number(name, line, "capacity", values["capacity"])
+        capacity = _number(name, line, "capacity", values.get("capacity", ""))
         stated = _number(name, line, "cycle", values.get("cycle", ""))
         cycle = 1.0 if stated is None else stated
         if capacity is None:
@@ -104,7 +99,7 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
         if cycle != int(cycle) or cycle < 1:
             raise RuleBroken("E9", f"{name}, row {line}: cycles are counted from 1. Got {cycle:g}.")
         current = _number(name, line, "current", values.get("current", ""))
-        rows.append(SummaryRow(line, values["composition"] or None, current, v_low, v_high, int(cycle), capacity))
+        rows.append(SummaryRow(line, values.get("composition") or None, current, v_low, v_high, int(cycle), capacity))
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header.")
     return SummaryTable(NAME, tuple(rows))

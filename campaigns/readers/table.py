@@ -42,6 +42,9 @@ DIMENSIONS: Mapping[str, str] = {
 
 OPTION_NAMES = {"time": "time-unit", "voltage": "voltage-unit", "current": "current-unit", "charge": "capacity-unit"}
 MAX_HEADER_LINES = 400
+HUGE = 1e30
+"""No column of any unit holds numbers beyond."""
+
 MOST_DIGITS = 0.25
 """Share of digits above which a line is no header."""
 
@@ -308,10 +311,11 @@ def rows_from_columns(
 
 
 def numbers(series: pd.Series) -> np.ndarray:
-    """Numbers of a column; NaN for what is none."""
+    """Numbers of a column; NaN for what is none, infinite beyond :data:`HUGE`."""
     if pd.api.types.is_bool_dtype(series):
         return np.full(len(series), np.nan)
-    return pd.to_numeric(series, errors="coerce").to_numpy(float, na_value=np.nan)
+    found = pd.to_numeric(series, errors="coerce").to_numpy(float, na_value=np.nan)
+    return np.where(np.abs(found) > HUGE, np.copysign(np.inf, found), found)
 
 
 def durations(series: pd.Series) -> np.ndarray:
