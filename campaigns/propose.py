@@ -12,7 +12,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,15 @@ def propose(
         device=device,
         progress=progress,
     )
-    statistics = asdict(shortlist.statistics) | {"candidates": str(candidates) if candidates else spec.space_name}
+    done = shortlist.statistics
+    statistics = {
+        "candidates": str(candidates) if candidates else spec.space_name,
+        "count": done.count,
+        "walked": done.walked,
+        "scored": done.scored,
+        "rejected": done.rejected,
+        "refused": dict(done.refused),
+    }
     listed = source.compositions(shortlist.units)
     notes = _notes(shortlist.statistics)
     for _ in range(MOST_ATTEMPTS):
@@ -178,7 +186,8 @@ def _record(
         if new & entry.before.excluded:
             return None
         number = entry.add_round(rows, **recipe)
-        entry.summary = f"R{number:02d}: {len(rows)} compositions by {recipe['strategy']}"
+        scored = recipe["statistics"]["scored"]
+        entry.summary = f"R{number:02d}: {len(rows)} of {scored:,} compositions by {recipe['strategy']}"
     return number
 
 
