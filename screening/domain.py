@@ -29,9 +29,9 @@ LABELS: tuple[Label, ...] = ("inside", "edge", "outside")
 INSIDE, EDGE = 0.3, 0.6
 """Largest learned distances of the labels; 1 is the distance of a typical pair of known compositions.
 
-Calibrated on 3,000 uniform draws from the paper's high-entropy space: with each published member in turn as the truth
-and the other four as the model, the mean error of Q(20 mA/g) is 24 mAh/g up to 0.3, 42 up to 0.6 and 55 beyond, that of
-the rate retention 0.13, 0.22 and 0.26 (`benchmarks/choose/domain.py`).
+Calibrated on 20,000 uniform draws from the paper's high-entropy space: with each published member in turn as the truth
+and the mean of the other four as the prediction, the mean error of Q(20 mA/g) is 22 mAh/g inside, 41 at the edge and 57
+outside, that of the rate retention 0.11, 0.21 and 0.25 (`python -m benchmarks.choose.domain`).
 """
 
 

@@ -1,0 +1,126 @@
+"""A pool of candidates with everything the members say of it worked out once, and ensembles that read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drxnet.checkpoint import ModelCard
+from drxnet.composition import MODEL_METALS, Composition
+from drxnet.discharge import CyclingConditions
+from drxnet.ensemble import Amounts, Compositions, Encoded, Ensemble
+from screening.domain import known_compositions
+from screening.lattice import Lattice
+from screening.objectives import Goals
+from screening.space import load_space
+
+GOALS = Goals()
+CONDITIONS = (GOALS.conditions.low, GOALS.conditions.high)
+_BLOCK = 1000
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates, then the known compositions, with capacities and composition vectors of all members."""
+
+    compositions: tuple[Composition, ...]
+    candidates: int
+    """How many of the compositions are candidates; they come first."""
+
+    capacity: np.ndarray
+    """At the low and the high rate (mAh/g), ``members x n x 2``."""
+
+    features: np.ndarray
+    """``members x n x 32``."""
+
+    @classmethod
+    def of(cls, model: str, space: str, size: int, seed: int, cache: Path) -> Pool:
+        """Draw a pool uniformly from a space, or read it back from the cache."""
+        lattice = Lattice(load_space(space))
+        ranks = lattice.sample_ranks(size, seed)
+        candidates = lattice.compositions(lattice.unrank(ranks))
+        everything = (*candidates, *(c for c in known_compositions() if c not in set(candidates)))
+        file = cache / f"pool-{model}-{space}-{size}-{seed}.npz"
+        if file.is_file():
+            stored = np.load(file)
+            return cls(everything, len(candidates), stored["capacity"], stored["features"])
+        cache.mkdir(parents=True, exist_ok=True)
+        capacity, features = _predict(Ensemble.load(model), everything)
+        np.savez(file, capacity=capacity, features=features)
+        return cls(everything, len(candidates), capacity, features)
+
+    def predicted_by(self, ensemble: Ensemble) -> Pool:
+        """Build the same pool as another ensemble sees it."""
+        return Pool(self.compositions, self.candidates, *_predict(ensemble, self.compositions))
+
+    @cached_property
+    def amounts(self) -> Amounts:
+        """Of all compositions."""
+        return Amounts.of(self.compositions)
+
+    @cached_property
+    def row(self) -> dict[bytes, int]:
+        """Row of each composition, by its amounts."""
+        return {key: i for i, key in enumerate(_keys(self.amounts))}
+
+
+def _predict(ensemble: Ensemble, compositions: Sequence[Composition]) -> tuple[np.ndarray, np.ndarray]:
+    """Capacities at both rates, ``members x n x 2``, and composition vectors, ``members x n x 32``."""
+    capacity, features = [], []
+    for start in range(0, len(compositions), _BLOCK):
+        encoded = ensemble.encode(compositions[start : start + _BLOCK])
+        features.append(encoded.features.numpy())
+        capacity.append(ensemble.capacity(encoded, CONDITIONS).numpy())
+    return np.concatenate(capacity, 1), np.concatenate(features, 1)
+
+
+class PooledEnsemble:
+    """Some members of a pool, with the interface of an ensemble that answers from the tables."""
+
+    def __init__(self, pool: Pool, members: Sequence[int]) -> None:
+        self.pool, self._members = pool, list(members)
+        self.capacities = torch.from_numpy(pool.capacity[self._members])
+        self.vectors = torch.from_numpy(pool.features[self._members])
+        self.card = ModelCard(name="pooled", members=len(self._members))
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        return len(self._members)
+
+    def encode(self, compositions: Compositions) -> PooledVectors:
+        """Look compositions up."""
+        amounts = compositions if isinstance(compositions, Amounts) else Amounts.of(compositions)  # type: ignore[arg-type]
+        rows = torch.tensor([self.pool.row[key] for key in _keys(amounts)])
+        return PooledVectors(self.vectors[:, rows], rows)
+
+    def features(self, compositions: Compositions) -> Tensor:
+        """Composition vectors, ``members x n x 32``."""
+        return self.encode(compositions).features
+
+    def capacity(self, compositions: Compositions, conditions: Sequence[CyclingConditions]) -> Tensor:
+        """Capacities (mAh/g), ``members x n x c``."""
+        encoded = compositions if isinstance(compositions, PooledVectors) else self.encode(compositions)
+        return self.capacities[:, encoded.rows][..., [CONDITIONS.index(c) for c in conditions]]
+
+
+@dataclass(frozen=True)
+class PooledVectors(Encoded):
+    """Remembers the rows."""
+
+    rows: Tensor
+
+
+def _keys(amounts: Amounts) -> list[bytes]:
+    table = np.zeros((len(amounts), len(MODEL_METALS) + 1), np.int32)
+    for i, symbol in enumerate(amounts.symbols):
+        table[:, MODEL_METALS.index(symbol)] = np.rint(amounts.cations[:, i].numpy() * 1e3)
+    table[:, 0] = 0  # lithium is what the metals leave
+    table[:, -1] = np.rint(amounts.fluorine.numpy() * 1e3)
+    return [row.tobytes() for row in table]
