@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from campaigns import figures, page
 from campaigns.ledger import Ledger
 from campaigns.outcomes import Outcome, outcomes_of
-from campaigns.records import MeasuredProfile, Snapshot
+from campaigns.records import MeasuredProfile, PredictedProfile, Snapshot
 from drxnet.progress import Progress, silent
 from screening.objectives import Conditions
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PAGE_NAME = "report.html"
+FIGURES = ("progress", "predicted_vs_measured", "pareto", "profiles", "composition_map", "models")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,55 @@ class Report:
 
     page: Path
     figures: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything a report shows."""
+
+    snapshot: Snapshot
+    conditions: Conditions
+    outcomes: tuple[Outcome, ...]
+    predicted: Mapping[str, tuple[PredictedProfile, ...]]
+    """By proposal id."""
+
+    measured: Mapping[str, Sequence[MeasuredProfile]]
+    """First cycles, by proposal id."""
+
+    @classmethod
+    def read(cls, ledger: Ledger, conditions: Conditions, as_of: int | None = None) -> Content:
+        """Read it from a ledger, now or as it was right after a round was recorded.
+
+        Raises:
+            UsageError: no such round.
+        """
+        snapshot = ledger.read(as_of)
+        outcomes = outcomes_of(snapshot, conditions)
+        predicted = ledger.predicted_profiles(o.proposal.proposal_id for o in outcomes)
+        measured: dict[str, list[MeasuredProfile]] = {}
+        for profile in ledger.profiles(m for m in snapshot.valid if m.conditions.cycle == 1):
+            measured.setdefault(profile.measurement.proposal_id, []).append(profile)
+        return cls(snapshot, conditions, outcomes, predicted, measured)
+
+    def page(self) -> str:
+        """One HTML page."""
+        made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        foot = (
+            f"Made {made} by drx-screen {metadata.version('drx-screen')} from {len(self.snapshot.events)} entries of "
+            "the ledger. This file needs no network."
+        )
+        return page.render(self.snapshot, self.outcomes, self.conditions, self.predicted, self.measured, made=foot)
+
+    def figures(self, drawn: Sequence[Outcome]) -> Iterator[tuple[str, Figure]]:
+        """Figures by name, one after the other; those of profiles show the outcomes given."""
+        if not self.outcomes:
+            return
+        yield "progress", figures.plot_progress(self.outcomes, self.conditions)
+        yield "predicted_vs_measured", figures.plot_comparison(self.outcomes, self.conditions)
+        yield "pareto", figures.plot_pareto(self.outcomes, self.conditions)
+        yield "profiles", figures.plot_profiles(drawn, self.predicted, self.measured, self.conditions)
+        yield "composition_map", figures.plot_map(self.outcomes, self.conditions)
+        yield "models", figures.plot_lineage(self.snapshot.models)
 
 
 def write_report(
@@ -45,42 +99,19 @@ def write_report(
         as_of: report the state right after this round was recorded.
         proposals: ids whose profiles are drawn as PNG; by default those of the last round and, beside them, the best
             measured ones. The page holds all.
-        progress: told of files.
+        progress: told of figures.
 
     Raises:
         UsageError: no such round or proposal.
     """
-    snapshot = ledger.read(as_of)
-    outcomes = outcomes_of(snapshot, conditions)
-    drawn = _drawn(snapshot, outcomes, proposals)
-    predicted = ledger.predicted_profiles(o.proposal.proposal_id for o in outcomes)
-    measured: dict[str, list[MeasuredProfile]] = {}
-    for profile in ledger.profiles(m for m in snapshot.valid if m.conditions.cycle == 1):
-        measured.setdefault(profile.measurement.proposal_id, []).append(profile)
+    content = Content.read(ledger, conditions, as_of)
+    drawn = _drawn(content.snapshot, content.outcomes, proposals)
     folder.mkdir(parents=True, exist_ok=True)
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    text = page.render(
-        snapshot,
-        outcomes,
-        conditions,
-        predicted,
-        measured,
-        made=f"Made {made} by drx-screen {metadata.version('drx-screen')} from {len(snapshot.events)} entries of the "
-        "ledger. This file needs no network.",
-    )
-    _replace(folder / PAGE_NAME, text.encode())
-    drawings = {
-        "progress": lambda: figures.plot_progress(outcomes, conditions),
-        "predicted_vs_measured": lambda: figures.plot_comparison(outcomes, conditions),
-        "pareto": lambda: figures.plot_pareto(outcomes, conditions),
-        "profiles": lambda: figures.plot_profiles(drawn, predicted, measured, conditions),
-        "composition_map": lambda: figures.plot_map(outcomes, conditions),
-        "models": lambda: figures.plot_lineage(snapshot.models),
-    }
-    written = []
-    for done, (name, draw) in enumerate(drawings.items() if outcomes else (), start=1):
-        written.append(figures.save(draw(), folder / f"{name}.png"))
-        progress(done, len(drawings))
+    _replace(folder / PAGE_NAME, content.page().encode())
+    written: list[Path] = []
+    for name, figure in content.figures(drawn):
+        written.append(figures.save(figure, folder / f"{name}.png"))
+        progress(len(written), len(FIGURES))
     return Report(folder / PAGE_NAME, tuple(written))
 
 

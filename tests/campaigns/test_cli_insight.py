@@ -100,7 +100,7 @@ def test_report_writes_into_the_campaign_and_says_where(campaign: Path):
 
 
 def test_report_as_of_a_round_goes_where_it_is_told(campaign: Path, tmp_path: Path):
-    result = run("report", "-C", str(campaign), "--as-of", "R01", "-o", str(tmp_path / "past"))
+    result = run("report", "-C", str(campaign), "--as-of", "R01", "--proposal", "R01-02", "-o", str(tmp_path / "past"))
     assert result.exit_code == 0, result.stderr
     assert "R02-03" not in (tmp_path / "past" / "report.html").read_text()
 
