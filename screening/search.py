@@ -1,9 +1,11 @@
 """Find the best of a space that nobody can walk, and decide whether it can be walked.
 
 Best-first search with memory: the best candidates not yet expanded are expanded, all their neutral neighbours that are
-new are scored in one batch, and so on until the evaluations are spent. The start is a coarse grid inside the space,
-whole if it is small and a sample by cell otherwise; the step of the moves begins at the coarse grid and is halved down
-to the step of the space. A few candidates of every batch are drawn from the whole space, so nothing is out of reach.
+new are scored in one batch, and so on until the evaluations are spent. Half of what is expanded is the best of all,
+half the best of a set of metals whose turn it is, so that one chemistry does not take everything. The start is a coarse
+grid inside the space, whole if it is small, otherwise a sample of it, half by cell and half at the corners; the step of the
+moves begins at the coarse grid and is halved down to the step of the space. A few candidates of every batch are drawn
+from the whole space, so nothing is out of reach.
 
 Moves act on the metals; lithium is slack, and fluorine keeps its value where the metals can change their oxidation
 state to allow it, else takes the nearest value that is neutral. They are: one unit more or less of a metal; one unit of
@@ -42,6 +44,9 @@ START_SHARE = 0.25
 
 COARSE_SHARE = 0.25
 """Share of what is left at each coarse step before it is halved."""
+
+CORNER_POOL = 20_000
+"""Candidates among which extreme ones are looked for."""
 
 TELEPORT_SHARE = 0.02
 """Share of each batch drawn from the whole space."""
@@ -302,43 +307,82 @@ def _best_first(memory: _Memory, generator: np.random.Generator) -> None:
     moves = _Moves(memory.lattice, generator)
     for step in steps:
         reserve = 0 if step == 1 else int(memory.left * (1 - COARSE_SHARE))
-        units, scores = memory.rows()
-        heap = [(-score, i) for i, score in enumerate(scores.tolist())]
-        heapq.heapify(heap)
-        rows = list(units)
+        frontier = _Frontier(*memory.rows())
         while not memory.spent and memory.left > reserve:
-            if heap:
-                parents = [rows[heapq.heappop(heap)[1]] for _ in range(min(WIDTH, len(heap)))]
-                around = moves.around(np.array(parents), step)
+            parents = frontier.take()
+            if len(parents):
+                around = moves.around(parents, step)
             else:
                 around = memory.lattice.sample(BATCH, int(generator.integers(2**31)), replace=True)
             teleports = max(1, int(len(around) * TELEPORT_SHARE))
             drawn = memory.lattice.sample(teleports, int(generator.integers(2**31)), replace=True)
-            found, values = memory.look(np.concatenate([around, drawn]))
-            for row, value in zip(found, values.tolist(), strict=True):
-                if value > -np.inf:
-                    heapq.heappush(heap, (-value, len(rows)))
-                    rows.append(row)
+            frontier.add(*memory.look(np.concatenate([around, drawn])))
+
+
+class _Frontier:
+    """Scored candidates that are not yet expanded, by set of metals."""
+
+    def __init__(self, units: np.ndarray, scores: np.ndarray) -> None:
+        self._waiting: dict[bytes, list[tuple[float, bytes]]] = {}
+        self._expanded: dict[bytes, int] = {}
+        self._width = units.shape[1]
+        self.add(units, scores)
+
+    def add(self, units: np.ndarray, scores: np.ndarray) -> None:
+        """Take in rows with a finite score."""
+        for row, metals, score in zip(units, units[:, 2:] > 0, scores.tolist(), strict=True):
+            if score > -np.inf:
+                heapq.heappush(self._waiting.setdefault(metals.tobytes(), []), (-score, row.tobytes()))
+
+    def take(self) -> np.ndarray:
+        """Rows to expand: half are the best of all, half the best of sets that were expanded little for their rank."""
+        chosen = [row for _ in range(WIDTH // 2) if (row := self._pop(min(self._open(), default=None))) is not None]
+        in_turn = sorted(self._open())
+        turns = [(place + self._expanded.get(metals, 0), place) for place, (_, _, metals) in enumerate(in_turn)]
+        chosen += [row for _, place in heapq.nsmallest(WIDTH - WIDTH // 2, turns) if (row := self._pop(in_turn[place]))]
+        return np.frombuffer(b"".join(chosen), dtype=np.int32).reshape(len(chosen), self._width)
+
+    def _open(self) -> list[tuple[float, bytes, bytes]]:
+        """The best waiting row of each set of metals: negative score, row, metals."""
+        return [(*waiting[0], metals) for metals, waiting in self._waiting.items() if waiting]
+
+    def _pop(self, best: tuple[float, bytes, bytes] | None) -> bytes | None:
+        if best is None:
+            return None
+        metals = best[2]
+        self._expanded[metals] = self._expanded.get(metals, 0) + 1
+        return heapq.heappop(self._waiting[metals])[1]
 
 
 def _start(memory: _Memory, generator: np.random.Generator) -> list[int]:
     """Score the start; return the steps of the moves, coarse to fine, in units of the space."""
     lattice, budget = memory.lattice, max(1, int(memory.left * START_SHARE))
-    coarse = _coarse_grid(lattice)
-    if coarse is None:
-        memory.look(lattice.unrank(lattice.sample_cells(budget, int(generator.integers(2**31)))))
-        return [1]
+    coarse = _coarse_grid(lattice) or lattice
     factor = lattice.denominator // coarse.denominator
     if coarse.count <= budget:
-        for _, units in coarse.walk():
-            memory.look(units.astype(np.int64) * factor)
+        ranks = np.arange(coarse.count)
     else:
-        ranks = coarse.sample_cells(budget, int(generator.integers(2**31)))
-        memory.look(coarse.unrank(ranks).astype(np.int64) * factor)
+        by_cell = coarse.sample_cells(budget - budget // 2, int(generator.integers(2**31)))
+        ranks = np.concatenate([by_cell, _corners(coarse, budget // 2, generator)])
+    memory.look(coarse.unrank(ranks).astype(np.int64) * factor)
     steps = [factor]
     while steps[-1] > 1:
         steps.append(steps[-1] // 2 if steps[-1] % 2 == 0 else 1)
     return steps
+
+
+def _corners(lattice: Lattice, n: int, generator: np.random.Generator) -> np.ndarray:
+    """Ranks of candidates that are extreme in random directions of composition, at most n; a uniform draw has few."""
+    if lattice.count <= CORNER_POOL:
+        pool = np.arange(lattice.count)
+    else:
+        pool = lattice.sample_ranks(CORNER_POOL, int(generator.integers(2**31)))
+    units = lattice.unrank(pool).astype(np.float32)
+    extreme: list[np.ndarray] = []
+    for _ in range(0, n, 256):
+        directions = generator.normal(size=(units.shape[1], min(256, n))).astype(np.float32)
+        extreme.append((units @ directions).argmax(0))
+    return pool[np.unique(np.concatenate([np.zeros(0, np.int64), *extreme]))][:n]
 
 
 def _coarse_grid(lattice: Lattice) -> Lattice | None:
