@@ -1,11 +1,11 @@
 """Find the best of a space that nobody can walk, and decide whether it can be walked.
 
-Best-first search with memory: the best candidates not yet expanded are expanded, all their neutral neighbours that are
-new are scored in one batch, and so on until the evaluations are spent. Half of what is expanded is the best of all,
-half the best of a set of metals whose turn it is, so that one chemistry does not take everything. The start is a coarse
-grid inside the space, whole if it is small, otherwise a sample of it, half by cell and half at the corners; the step of the
-moves begins at the coarse grid and is halved down to the step of the space. A few candidates of every batch are drawn
-from the whole space, so nothing is out of reach.
+Best-first search with memory: the best candidates not yet expanded are expanded, all their neutral neighbours that
+are new are scored in one batch, and so on until the evaluations are spent. Half of what is expanded is the best of
+all, half the best of a set of metals whose turn it is, so that one chemistry does not take everything. The start is a
+coarse grid inside the space, whole if it is small, otherwise a sample of it, half by cell and half at the corners;
+the step of the moves begins at the coarse grid and is halved down to the step of the space. A few candidates of every
+batch are drawn from the whole space, so nothing is out of reach.
 
 Moves act on the metals; lithium is slack, and fluorine keeps its value where the metals can change their oxidation
 state to allow it, else takes the nearest value that is neutral. They are: one unit more or less of a metal; one unit of
