@@ -496,7 +496,8 @@ def _digits(series: pd.Series) -> int | None:
         step = float(np.min(np.diff(steps)))
         if step > 1e-9 * typical:
             return max(1, int(np.floor(np.log10(typical / step))) + 1)
-    return max(1, len(f"{typical:.12g}".replace(".", "").strip("0")))
+    mantissa = f"{typical:.11e}".split("e")[0].replace(".", "")
+    return max(1, len(mantissa.rstrip("0")))
 
 
 def text_stream(head: Head) -> io.TextIOBase:
