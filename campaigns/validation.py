@@ -203,10 +203,15 @@ class _Hits:
         return any(known == rule for known, _ in self._found)
 
     def listed(self) -> tuple[RuleHit, ...]:
-        """Errors first, each group in the order of the rules."""
+        """Errors first, each group in the order of the rules; no warning of a rule that is an error already."""
         order = list(RULES)
-        found = sorted(self._found.items(), key=lambda item: (item[0][1] != "error", order.index(item[0][0])))
-        return tuple(RuleHit(rule, _with_cycles(*told), severity) for (rule, severity), told in found)
+        told = [
+            (key, value)
+            for key, value in self._found.items()
+            if key[1] == "error" or (key[0], "error") not in self._found
+        ]
+        found = sorted(told, key=lambda item: (item[0][1] != "error", order.index(item[0][0])))
+        return tuple(RuleHit(rule, _with_cycles(*said), severity) for (rule, severity), said in found)
 
 
 def _with_cycles(message: str, cycles: Sequence[int]) -> str:
