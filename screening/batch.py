@@ -55,6 +55,12 @@ _TAU = 1e-6
 _TAU_FEASIBLE = 1e-3
 """Width of the smoothed edge of a constraint, in units of its quantity (as in BoTorch's constrained qLogEI)."""
 
+SHORTLIST = 2000
+"""Candidates among which a batch is chosen jointly; the cost grows with the third power."""
+
+_NEIGHBOURHOOD = 0.1
+"""Edge of the cells (amount per formula unit) that a diverse shortlist draws from in turn."""
+
 _SMALLEST_NUGGET, _LARGEST_NUGGET = 1e-8, 1e-3
 
 
@@ -117,12 +123,14 @@ def choose_batch(
     pending: Sequence[Composition] = (),
     limits: Limits | None = None,
     seed: int = 0,
+    shortlist: int = SHORTLIST,
     progress: Progress = silent,
 ) -> list[Choice]:
     """Choose n compositions to make, references and replicates among them.
 
     Args:
-        candidates: the shortlist; what is measured, pending or against the limits is passed over.
+        candidates: the best of the stream, the best first; what is measured, pending or against the limits is
+            passed over.
         ensemble: the current model.
         goals: objectives and constraints.
         n: how many; fewer come back, with a warning in the log, when the limits allow no more.
@@ -131,6 +139,7 @@ def choose_batch(
         pending: proposed and not yet measured, or half measured; a composition may also be in `measured`.
         limits: of the laboratory.
         seed: of the posterior samples and the random strategies.
+        shortlist: of more candidates than this, so many are kept by :func:`diverse`.
         progress: told of picks.
 
     Raises:
@@ -143,21 +152,21 @@ def choose_batch(
         raise UsageError(f"A batch holds at least one composition. Got {n}.")
     limits, goals = limits or Limits(), goals or Goals()
     repeated = _repeated(goals, measured, limits, n)
-    left = _left(candidates, measured, pending, limits) if len(repeated) < n else []
+    left = diverse(_left(candidates, measured, pending, limits), shortlist) if len(repeated) < n else []
     if not left and not repeated:
         raise NothingToPropose(
             f"Of {len(candidates)} candidates none is left: all are measured, pending, or against the limits of the "
             "laboratory. Widen the space, lift a limit, or enter what is pending."
         )
-    shortlist = _Shortlist(left, ensemble, goals, measured, pending, [c for c, _ in repeated], limits, seed)
+    batch = _Batch(left, ensemble, goals, measured, pending, [c for c, _ in repeated], limits, seed)
     with torch.no_grad():
-        picks = [shortlist.add(shortlist.index(c), kind, math.inf) for c, kind in repeated]
+        picks = [batch.add(batch.index(c), kind, math.inf) for c, kind in repeated]
         while len(picks) < n:
-            scores = shortlist.scores(strategy)
+            scores = batch.scores(strategy)
             best = int(scores.argmax()) if len(scores) else 0
             if len(scores) == 0 or scores[best] == -torch.inf:
                 break
-            picks.append(shortlist.add(best, "candidate", float(scores[best])))
+            picks.append(batch.add(best, "candidate", float(scores[best])))
             progress(len(picks), n)
     if len(picks) < n:
         if not picks:
@@ -167,6 +176,26 @@ def choose_batch(
             )
         log.warning("The limits of the laboratory left %d of %d places of the batch empty.", n - len(picks), n)
     return picks
+
+
+def diverse(candidates: Sequence[Composition], keep: int) -> list[Composition]:
+    """Shorten a list, the best first, without losing whole regions of the space.
+
+    The first half is kept as it is. The other places go in turn to the cells of a coarse grid of compositions, one
+    candidate of each cell at a time, so that the many near copies of the best do not crowd everything else out.
+    """
+    if len(candidates) <= keep:
+        return list(candidates)
+    half = keep // 2
+    cells = torch.round(_table(candidates) / _NEIGHBOURHOOD).to(torch.int8).numpy()
+    visits: dict[bytes, int] = {}
+    turn = np.empty(len(candidates), int)
+    for i, cell in enumerate(cells):
+        key = cell.tobytes()
+        turn[i] = visits[key] = visits.get(key, -1) + 1
+    turn[:half] = -1
+    kept = np.sort(np.argsort(turn, kind="stable")[:keep])
+    return [candidates[i] for i in kept]
 
 
 def _repeated(
@@ -200,7 +229,7 @@ def _left(
     return [c for c, good in zip(distinct, admitted, strict=True) if good]
 
 
-class _Shortlist:
+class _Batch:
     """Candidates, what is known, and the batch as it grows."""
 
     def __init__(

@@ -11,7 +11,7 @@ from fakes import FakeEnsemble
 from drxnet.composition import Composition
 from drxnet.errors import NothingToPropose, UsageError
 from screening.acquisition import STRATEGIES, Limits, Measured
-from screening.batch import choose_batch
+from screening.batch import choose_batch, diverse
 from screening.objectives import ConstraintSpec, Goals, ObjectiveSpec
 
 METALS = ("Mg", "Ti", "V", "Cr", "Mn", "Nb")
@@ -136,6 +136,23 @@ def test_several_objectives_are_chosen_by_hypervolume() -> None:
     picks = choose_batch(POOL, ENSEMBLE, goals, n=5, strategy="qlognehvi", measured=measure(POOL[:6]))
     assert len({p.composition for p in picks}) == 5
     assert all(p.joint_gain > 0 for p in picks)
+
+
+def test_a_diverse_shortlist_keeps_the_best_and_every_region() -> None:
+    crowd = [
+        Composition.from_amounts({"Li": 1.2, "Mn": 0.4 + i / 1000, "Ti": 0.4 - i / 1000, "O": 2}) for i in range(40)
+    ]
+    apart = draw(20, seed=7)
+    kept = diverse([*crowd, *apart], 40)
+    assert len(set(kept)) == 40
+    assert kept[:20] == crowd[:20]
+    assert set(apart) <= set(kept)
+    assert diverse(apart, 20) == apart
+
+
+def test_only_so_many_candidates_are_looked_at_as_the_shortlist_holds() -> None:
+    picks = choose_batch(POOL, ENSEMBLE, GOALS, n=4, shortlist=10)
+    assert {p.composition for p in picks} <= set(diverse(POOL, 10))
 
 
 # -- the laboratory's limits ------------------------------------------------------------------------------------------
