@@ -12,8 +12,7 @@ from campaigns import readers
 from campaigns.measurement import CheckedDischarge, CheckedFile, RuleBroken
 from campaigns.readers.recording import CHARGE, CyclerRows, DigitisedCurves, DRXTDTests, ReadOptions
 from campaigns.segmentation import Discharge, Segmentation, segment
-from drxnet.errors import MeasurementError, MissingExtra
-from drxnet.figures import COLOURS, check_figure_path
+from drxnet.errors import MeasurementError, MissingExtra, UsageError
 from drxnet.preprocess import SmoothedDischarge, smooth_discharge
 
 if TYPE_CHECKING:
@@ -23,8 +22,21 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 MOST_POINTS = 20_000
 MOST_CYCLES = 6
-_CHARGE, _SELECTED, _CUT, _EARLY, _REST = COLOURS[0], COLOURS[1], "#B00020", COLOURS[3], "0.6"
-_STATUS_COLOURS = {"accepted": COLOURS[2], "warned": "#B8860B", "refused": "#B00020"}
+_CHARGE, _SELECTED, _EARLY, _LATER = "#0072B2", "#D55E00", "#CC79A7", "#56B4E9"  # Okabe and Ito's palette
+_CUT, _REST = "#B00020", "0.6"
+_STATUS_COLOURS = {"accepted": "#009E73", "warned": "#B8860B", "refused": "#B00020"}
+
+
+def check_picture_path(path: Path) -> None:
+    """Refuse a picture that could not be written, before anything is read.
+
+    Raises:
+        UsageError: unknown suffix, or a folder that does not exist.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: a picture ends in {', '.join(SUFFIXES)}.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: its folder does not exist.")
 
 
 def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | None = None) -> None:
@@ -39,7 +51,7 @@ def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | Non
         UsageError: unknown suffix, or a folder that does not exist.
     """
     path = Path(path)
-    check_figure_path(path, SUFFIXES)
+    check_picture_path(path)
     try:
         _, recording = readers.read(checked.path, options)
         found = segment(recording) if isinstance(recording, CyclerRows) else None
@@ -165,7 +177,7 @@ def _draw_curves(left: Axes, right: Axes, recording: object, checked: CheckedFil
 
 
 def _draw_profile(left: Axes, right: Axes, smooth: SmoothedDischarge, cycle: int, first: bool) -> None:
-    colour, width = ("black", 1.4) if first else (COLOURS[5], 0.8)
+    colour, width = ("black", 1.4) if first else (_LATER, 0.8)
     zorder = 3 if first else 1
     label = f"smoothed, cycle {cycle}" if first else ("later cycles" if cycle == 2 else None)
     v, q = smooth.profile.voltage_v, smooth.profile.capacity_mah_g

@@ -431,12 +431,13 @@ def _column_increments(recording: CyclerRows, order: np.ndarray, direction: np.n
     def increments(values: np.ndarray | None) -> np.ndarray | None:
         if values is None:
             return None
-        column = np.abs(values[order])
+        column = np.abs(_filled(values[order]))
         step = np.diff(column, prepend=0.0)
-        return np.nan_to_num(np.where(step < 0, column, step))
+        return np.where(step < 0, column, step)
 
     if recording.moved_mah is not None and recording.current_ma is not None:
-        return np.abs(np.nan_to_num(np.diff(recording.moved_mah[order], prepend=recording.moved_mah[order][0])))
+        moved = _filled(recording.moved_mah[order])
+        return np.abs(np.diff(moved, prepend=moved[0]))
     falling, rising = increments(recording.discharge_mah), increments(recording.charge_mah)
     if falling is not None:
         discharging = direction == DISCHARGE
@@ -444,6 +445,13 @@ def _column_increments(recording: CyclerRows, order: np.ndarray, direction: np.n
             return rising  # the instrument's words are the other way round
         return falling
     return increments(recording.capacity_mah)
+
+
+def _filled(column: np.ndarray) -> np.ndarray:
+    """A capacity with the value before in the place of each that is missing or infinite."""
+    known = np.isfinite(column)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(column)), -1))
+    return np.where(last >= 0, column[np.maximum(last, 0)], 0.0)
 
 
 def _discharge(

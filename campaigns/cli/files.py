@@ -97,6 +97,10 @@ def validate(
         return
     if not files and samples is None:
         raise UsageError("Give at least one FILE, or --samples.")
+    if plot is not None:
+        from campaigns.inspection import check_picture_path
+
+        check_picture_path(plot)
     options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
     stated = SampleInfo(active_mass_mg, composition, current, window, cell)
     with progress("reading files") as bar:

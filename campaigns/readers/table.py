@@ -11,6 +11,7 @@ import csv
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -230,7 +231,7 @@ def read_text_columns(
         raise RuleBroken(
             "E9", f"{name}: rows do not match the header in line {header.line + 1} ({reason}). Export the file again."
         ) from None
-    except (OSError, EOFError, UnicodeError, OverflowError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeError, OverflowError) as error:
         raise RuleBroken("E9", f"{name}: cannot be decoded ({error}). Save it as UTF-8.") from None
     table = pd.concat(chunks, ignore_index=True) if chunks else pd.DataFrame()
     if table.empty:

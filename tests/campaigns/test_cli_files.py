@@ -196,12 +196,13 @@ def test_several_files_get_a_picture_each(tmp_path: Path, good: Path) -> None:
 def test_a_picture_in_an_unknown_format_is_refused_before_reading(good: Path, tmp_path: Path) -> None:
     done = run(good, *STATED, "--plot", tmp_path / "picture.bmp")
     assert done.exit_code == 2
+    assert "a picture ends in .png, .svg, .pdf" in done.stderr
 
 
-def test_validate_imports_no_torch(good: Path) -> None:
+def test_validate_imports_no_torch(good: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from campaigns.cli import main\n"
-        f"try: main(['validate', {str(good)!r}, '--active-mass-mg', '1.8'])\n"
+        f"try: main(['validate', {str(good)!r}, '--active-mass-mg', '1.8', '--plot', {str(tmp_path / 'p.png')!r}])\n"
         "except SystemExit: pass\n"
         "print([m for m in ('torch', 'botorch', 'ray', 'pymatgen') if m in sys.modules], file=sys.stderr)"
     )
