@@ -106,14 +106,14 @@ class Laboratory:
         for proposal, composition, profiles in zip(proposals, compositions, truth, strict=True):
             rng = self._chance(proposal, "cells")
             most = composition.theoretical_capacity_mah_g
-            for at, profile in zip(conditions, profiles, strict=True):
-                for cell in range(1, cells + 1):
+            for rate, (at, profile) in enumerate(zip(conditions, profiles, strict=True)):
+                for cell in range(1 + rate * cells, 1 + (rate + 1) * cells):
                     factor = 1 + self.options.noise * rng.standard_normal()
                     curve = np.minimum(np.maximum(profile - profile[-1], 0) * max(factor, 0.1), most)
                     rows.append(
                         {
                             "proposal_id": proposal.proposal_id,
-                            "cell": f"{at.current_ma_g:g} mA/g, cell {cell}",
+                            "cell": f"cell {cell}",
                             "current_ma_g": at.current_ma_g,
                             "capacity_mah_g": float(curve[0]),
                             "voltage_v": voltage,
@@ -392,8 +392,8 @@ def _related(own: Ensemble, laboratory: str | Path | None) -> list[str]:
         if "simulated_from" in own.card.provenance:
             return ["Each member learned from targets of its own, so the laboratory shares none with the model."]
         return [
-            f"The members of {own.card.name} were trained on the same measurements: the laboratory resembles the model "
-            "more than a real one would, and all strategies that use the model look better than they are."
+            f"The members of {own.card.name} may have learned from the same data: the laboratory then resembles the "
+            "model more than a real one would, and strategies that use the model look better than they are."
         ]
     lab = checkpoint.read_card(checkpoint.find_model(laboratory))
     mine = own.card
@@ -523,6 +523,7 @@ def plot_backtest(found: Backtest) -> Figure:
         axes.set_xlabel("round")
         axes.set_xticks(x[:: max(1, len(x) // 12)])
     right.set_ylim(bottom=0)
+    right.yaxis.get_major_locator().set_params(integer=True)
     left.legend(fontsize=9, frameon=False)
     repeats = len(found.best_possible)
     left.set_title(

@@ -95,11 +95,16 @@ def plot_progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure
         elinewidth=1 if len(outcomes) <= 400 else 0.3,
         label="measured, ± 1 s.d. over cells",
     )
-    best = [(r, b.ranking) for r, b in zip(rounds, best_so_far(outcomes, rounds), strict=True) if b]
+    best = [(r, b.rate_retention_lower) for r, b in zip(rounds, best_so_far(outcomes, rounds), strict=True) if b]
     if best:
         x, y = zip(*best, strict=True)
         axes.step(
-            [*x, x[-1] + 0.45], [*y, y[-1]], where="post", color=FRONT_COLOUR, lw=1.8, label="best measured so far"
+            [*x, x[-1] + 0.45],
+            [*y, y[-1]],
+            where="post",
+            color=FRONT_COLOUR,
+            lw=1.8,
+            label="best measured so far, lower bound (90 %)",
         )
     axes.set_xlabel("round" + (" (0: brought by the lab)" if 0 in rounds else ""))
     axes.set_ylabel(quantity_label("rate_retention", conditions))

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from campaigns.campaign import Campaign
-from campaigns.outcomes import Estimate, outcomes_of
-from campaigns.rank import Order, measured_value, standard_error, value_names
+from campaigns.outcomes import Estimate, outcomes_of, standard_error
+from campaigns.rank import Order, measured_value, value_names
 from campaigns.records import Measurement, PredictedProfile, Snapshot
 from campaigns.spec import CampaignSpec
 from drxnet.composition import Composition

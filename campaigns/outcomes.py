@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -16,10 +17,14 @@ import numpy as np
 from campaigns.records import Measurement, Proposal, Snapshot, State
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
-from screening.objectives import RETENTION_LIMITS, Conditions
+from screening.objectives import CAPACITY_FLOOR_MAH_G, LOWER_QUANTILE, RETENTION_LIMITS, Conditions
 
 CURRENT_TOLERANCE = 0.10
 VOLTAGE_TOLERANCE_V = 0.05
+CELL_TO_CELL = 0.03
+"""Relative standard deviation between equal cells, taken where only one was made."""
+
+LOWER_Z = -NormalDist().inv_cdf(LOWER_QUANTILE)
 
 QuantityOfOutcome = Literal["rate_retention", "capacity_low_mah_g", "capacity_high_mah_g"]
 QUANTITIES: tuple[QuantityOfOutcome, ...] = ("rate_retention", "capacity_low_mah_g", "capacity_high_mah_g")
@@ -47,6 +52,12 @@ class Estimate:
     """Cells behind it; 0 for a prediction."""
 
 
+def standard_error(estimate: Estimate) -> float:
+    """Standard error of a mean over cells; of a single cell, what equal cells usually differ by."""
+    spread = CELL_TO_CELL * abs(estimate.mean) if estimate.spread is None else estimate.spread
+    return spread / math.sqrt(max(1, estimate.count))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One proposal, what was predicted for it and what its cells gave."""
@@ -57,12 +68,17 @@ class Outcome:
     missing: tuple[str, ...]
     """Conditions that no cell was measured under, in words; empty once the retention is measured."""
 
+    capacity_floor_mah_g: float = CAPACITY_FLOOR_MAH_G
+    """Low-rate capacity below which nothing is retained."""
+
     @property
     def rate_retention(self) -> Estimate | None:
         """Measured retention: ratio of the means over cells; None until both rates are in."""
         low, high = self.capacity_low_mah_g, self.capacity_high_mah_g
-        if low is None or high is None or low.mean <= 0:
+        if low is None or high is None:
             return None
+        if low.mean < self.capacity_floor_mah_g:
+            return Estimate(0.0, 0.0, min(low.count, high.count))
         ratio = high.mean / low.mean
         spread = None
         if low.spread is not None and high.spread is not None and high.mean > 0:
@@ -92,11 +108,18 @@ class Outcome:
         return Estimate(getattr(prediction, f"{quantity}_mean"), getattr(prediction, f"{quantity}_std"), 0)
 
     @property
-    def ranking(self) -> float:
-        """Value that the table is ordered by: the measured retention, or the lower bound of the predicted one."""
-        if self.rate_retention is not None:
-            return self.rate_retention.mean
-        return self.proposal.prediction.rate_retention_lower if self.proposal.prediction else -math.inf
+    def rate_retention_lower(self) -> float:
+        """Bound above which the retention lies with 90 %, measured or else predicted; the order of every table.
+
+        Of a measured one, from the standard errors of the two means over cells. Minus infinity where nothing is known.
+        """
+        low, high, ratio = self.capacity_low_mah_g, self.capacity_high_mah_g, self.rate_retention
+        if ratio is None or low is None or high is None:
+            return self.proposal.prediction.rate_retention_lower if self.proposal.prediction else -math.inf
+        if ratio.mean == 0:
+            return 0.0
+        error = ratio.mean * math.hypot(standard_error(low) / low.mean, standard_error(high) / high.mean)
+        return float(np.clip(ratio.mean - LOWER_Z * error, *RETENTION_LIMITS))
 
 
 def outcomes_of(snapshot: Snapshot, conditions: Conditions) -> tuple[Outcome, ...]:
@@ -113,7 +136,8 @@ def outcomes_of(snapshot: Snapshot, conditions: Conditions) -> tuple[Outcome, ..
             for rate, asked in wanted.items()
         }
         missing = tuple(f"{wanted[rate].current_ma_g:g} mA/g" for rate, estimate in at.items() if estimate is None)
-        outcomes.append(Outcome(proposal, at["low"], at["high"], missing))
+        floor = conditions.capacity_floor_mah_g
+        outcomes.append(Outcome(proposal, at["low"], at["high"], missing, floor))
     return tuple(outcomes)
 
 
@@ -187,7 +211,7 @@ def coverage(comparisons: Sequence[Comparison], levels: np.ndarray) -> np.ndarra
 
 
 def best_so_far(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> list[Outcome | None]:
-    """Best measured retention among proposals up to each round; what the lab brought counts from the start."""
+    """Measured composition with the highest lower bound up to each round; the lab's own count from the start."""
     best: Outcome | None = None
     by_round: dict[int, list[Outcome]] = {}
     for outcome in outcomes:
@@ -197,7 +221,9 @@ def best_so_far(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> list[Outc
     for number in rounds:
         for earlier in range(last + 1, number + 1):
             for outcome in by_round.get(earlier, []):
-                if outcome.rate_retention and (best is None or outcome.ranking > best.ranking):
+                if outcome.rate_retention and (
+                    best is None or outcome.rate_retention_lower > best.rate_retention_lower
+                ):
                     best = outcome
         last = number
         trail.append(best)
@@ -313,7 +339,7 @@ def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condit
     if not outcomes:
         return f"Campaign {snapshot.campaign} has not proposed anything yet."
     if not measured:
-        best = max(outcomes, key=lambda o: o.ranking)
+        best = max(outcomes, key=lambda o: o.rate_retention_lower)
         text = f"No retention is measured yet after {rounds}"
         text += f" ({half} half-measured)" if half else ""
         if best.proposal.prediction:
@@ -323,7 +349,7 @@ def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condit
                 f"{p.rate_retention_mean:.0%} ± {p.rate_retention_std:.0%} of its capacity {rates}"
             )
         return f"{text}; {wait}." if wait else f"{text}."
-    best = max(measured, key=lambda o: o.ranking)
+    best = max(measured, key=lambda o: o.rate_retention_lower)
     assert best.rate_retention is not None
     low = best.capacity_low_mah_g
     text = (
@@ -331,9 +357,10 @@ def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condit
         f"{best.proposal.composition} ({best.proposal.proposal_id}), which keeps {best.rate_retention.mean:.0%} of its "
         f"{low.mean if low else float('nan'):.0f} mAh/g {rates}"
     )
-    first = max((o.ranking for o in measured if (o.proposal.round or 0) <= 1), default=None)
-    if first is not None and snapshot.round > 1 and best.ranking > first:
-        text += f", {100 * (best.ranking - first):.0f} points more than the best of round 1"
+    (first,) = best_so_far(outcomes, [1])
+    if first is not None and first.rate_retention is not None and snapshot.round > 1:
+        gain = 100 * (best.rate_retention.mean - first.rate_retention.mean)
+        text += f", {gain:.0f} points more than the best of round 1" if gain >= 1 else ""
     return f"{text}; {wait}." if wait else f"{text}."
 
 

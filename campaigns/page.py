@@ -111,7 +111,7 @@ def render(
 
 
 def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Conditions) -> list[str]:
-    ranked = sorted(outcomes, key=lambda o: (o.ranking, o.proposal.proposal_id), reverse=True)
+    ranked = sorted(outcomes, key=lambda o: (o.rate_retention_lower, o.proposal.proposal_id), reverse=True)
     top = [o for o in ranked if o.proposal.state not in (State.FAILED, State.ABANDONED)][:ROWS_IN_TABLE]
     lines = [
         f"<h1>Campaign {html.escape(snapshot.campaign)}, {_round_name(snapshot)}</h1>",
@@ -186,8 +186,8 @@ def _how_to_read(snapshot: Snapshot, conditions: Conditions) -> str:
         f"Retention is Q({high}) / Q({low}), first cycle, {conditions.v_low:g}-{conditions.v_high:g} V. "
         '<span class="tag measured">measured</span> rows: mean over cells ± sample standard deviation (ddof 1), or the '
         "stated uncertainty of a single cell, at each rate. Predicted rows: mean ± standard deviation over the "
-        "ensemble's members after calibration, as of the round they were proposed in; lower bound: the retention is "
-        "above it with 90 %. Order: measured retention, else lower bound."
+        "ensemble's members after calibration, as of the round they were proposed in. Lower bound, the order of the "
+        "table: the retention lies above it with 90 % (measured: by the standard error of the mean over cells)."
         + (f" State of the ledger after round R{snapshot.as_of:02d}." if snapshot.as_of is not None else "")
     )
 
@@ -230,7 +230,7 @@ def _row(number: int, outcome: Outcome, reasons: bool) -> str:
     proposal, prediction = outcome.proposal, outcome.proposal.prediction
     retention = outcome.rate_retention
     tag = f'<span class="tag{" measured" if retention else ""}">{_status(outcome)}</span>'
-    lower = f"{prediction.rate_retention_lower:.2f}" if prediction and not retention else ""
+    lower = f"{outcome.rate_retention_lower:.2f}" if retention or prediction else "–"
     text = f"{proposal.composition} {proposal.proposal_id} {_status(outcome)}".lower()
     mark = f' data-text="{html.escape(text)}"' if reasons else ""
     why = html.escape(prediction.why if prediction else proposal.reason or "brought by the lab")
@@ -452,9 +452,9 @@ def _progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": "best measured so far",
+                "name": "best measured so far, lower bound (90 %)",
                 "x": [*(r for r, _ in best), best[-1][0] + 0.45],
-                "y": _rounded([*(o.ranking for _, o in best), best[-1][1].ranking]),
+                "y": _rounded([*(o.rate_retention_lower for _, o in best), best[-1][1].rate_retention_lower]),
                 "line": {"color": FRONT_COLOUR, "width": 2.5, "shape": "hv"},
                 "hoverinfo": "skip",
             }
@@ -637,7 +637,11 @@ def _viewer(
                 "measured": curves,
             }
         )
-    best = max(range(len(outcomes)), key=lambda i: (bool(outcomes[i].rate_retention), outcomes[i].ranking), default=0)
+    best = max(
+        range(len(outcomes)),
+        key=lambda i: (bool(outcomes[i].rate_retention), outcomes[i].rate_retention_lower),
+        default=0,
+    )
     layout = _layout(
         "capacity (mAh/g)",
         "voltage (V)",

@@ -15,14 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from campaigns.campaign import Campaign
-from campaigns.outcomes import Estimate, Outcome, outcomes_of, same_conditions
+from campaigns.outcomes import LOWER_Z, Estimate, Outcome, outcomes_of, same_conditions, standard_error
 from campaigns.records import Measurement, Snapshot, State
 from drxnet.composition import Composition
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
 from screening.objectives import (
     ENERGY_FLOOR_WH_KG,
-    LOWER_QUANTILE,
     RETENTION_LIMITS,
     Goals,
     ObjectiveSpec,
@@ -49,12 +48,6 @@ COLUMNS: Mapping[str, str] = {
     "cost-per-kwh": "cost_usd_kwh",
 }
 """Public name of each quantity, with its unit."""
-
-CELL_TO_CELL = 0.03
-"""Relative standard deviation between equal cells, taken where only one was made."""
-
-_LOWER_Z = 1.2815515655446004  # of LOWER_QUANTILE
-assert LOWER_QUANTILE == 0.10
 
 Within = Literal["measured", "proposed", "space"]
 Order = Literal["lower", "mean"]
@@ -336,18 +329,12 @@ def _with_spread(estimate: Estimate | None) -> tuple[float | None, float | None]
     return (None, None) if estimate is None else (estimate.mean, standard_error(estimate))
 
 
-def standard_error(estimate: Estimate) -> float:
-    """Standard error of a mean over cells; of a single cell, what equal cells usually differ by."""
-    spread = CELL_TO_CELL * abs(estimate.mean) if estimate.spread is None else estimate.spread
-    return spread / math.sqrt(max(1, estimate.count))
-
-
 def _lower(
     mean: float | None, std: float | None, *, sign: int = 1, limits: tuple[float, float] = (0.0, math.inf)
 ) -> float | None:
     if mean is None or std is None:
         return None
-    return float(np.clip(mean - sign * _LOWER_Z * std, *limits))
+    return float(np.clip(mean - sign * LOWER_Z * std, *limits))
 
 
 def _feasibility(
@@ -376,7 +363,7 @@ def summarize(campaign: Campaign, as_of: int | None = None) -> dict[str, Any]:
     outcomes = outcomes_of(state, campaign.spec.conditions)
     states = Counter(str(p.state) for p in state.proposals)
     measured = [o for o in outcomes if o.rate_retention is not None]
-    best = max(measured, key=lambda o: o.ranking, default=None)
+    best = max(measured, key=lambda o: o.rate_retention_lower, default=None)
     model = state.current_model
     return {
         "campaign": state.campaign,

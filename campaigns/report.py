@@ -120,7 +120,7 @@ def _drawn(snapshot: Snapshot, outcomes: Sequence[Outcome], proposals: Sequence[
     if proposals:
         return [by_id[snapshot.proposal(name).proposal_id] for name in proposals]
     last = [by_id[p.proposal_id] for p in snapshot.proposals_of(snapshot.round)]
-    best = sorted((o for o in outcomes if o.rate_retention and o not in last), key=lambda o: -o.ranking)
+    best = sorted((o for o in outcomes if o.rate_retention and o not in last), key=lambda o: -o.rate_retention_lower)
     return [*last[: figures.PANELS_AT_MOST - 4], *best[:4]] if best else last
 
 

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from campaigns.outcomes import (
     Comparison,
+    Estimate,
     best_so_far,
     compare,
     composition_map,
@@ -23,6 +24,7 @@ from campaigns.outcomes import (
     pareto_front,
     same_conditions,
     staircase,
+    standard_error,
     trade_off,
 )
 from campaigns.records import Snapshot, State
@@ -64,6 +66,32 @@ def test_the_retention_is_the_ratio_of_means_over_cells(snapshot: Snapshot):
     relative = [np.std(v, ddof=1) / np.mean(v) for v in at.values()]
     assert outcome.rate_retention.spread == pytest.approx(outcome.rate_retention.mean * np.hypot(*relative))
     assert outcome.rate_retention.mean == pytest.approx(truth(outcome.proposal.composition)[1], rel=0.1)
+
+
+def test_the_lower_bound_of_a_mean_narrows_with_the_number_of_cells(snapshot: Snapshot):
+    outcome = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.rate_retention and o.proposal.round)
+    assert outcome.capacity_low_mah_g is not None
+    assert outcome.capacity_high_mah_g is not None
+    assert outcome.rate_retention is not None
+    error = outcome.rate_retention.mean * np.hypot(
+        outcome.capacity_low_mah_g.spread / outcome.capacity_low_mah_g.mean / np.sqrt(2),
+        outcome.capacity_high_mah_g.spread / outcome.capacity_high_mah_g.mean / np.sqrt(2),
+    )
+    assert outcome.rate_retention_lower == pytest.approx(outcome.rate_retention.mean - 1.28155 * error, rel=1e-5)
+    waiting = next(o for o in outcomes_of(snapshot, CONDITIONS) if not o.capacity_low_mah_g)
+    assert waiting.rate_retention_lower == waiting.proposal.prediction.rate_retention_lower
+
+
+def test_nothing_is_retained_below_the_capacity_floor(snapshot: Snapshot):
+    outcome = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.rate_retention)
+    dead = replace(outcome, capacity_low_mah_g=Estimate(3.0, 0.1, 2), capacity_high_mah_g=Estimate(2.9, 0.1, 2))
+    assert dead.rate_retention == Estimate(0.0, 0.0, 2)
+    assert dead.rate_retention_lower == 0
+
+
+def test_a_single_cell_is_as_uncertain_as_cells_usually_are():
+    assert standard_error(Estimate(200.0, None)) == pytest.approx(6.0)
+    assert standard_error(Estimate(200.0, 8.0, 4)) == pytest.approx(4.0)
 
 
 def test_one_rate_alone_is_half_measured_and_names_the_other(snapshot: Snapshot):
@@ -132,7 +160,7 @@ def test_failed_compositions_are_not_waiting(snapshot: Snapshot):
 
 def test_the_best_so_far_never_falls(snapshot: Snapshot):
     trail = best_so_far(outcomes_of(snapshot, CONDITIONS), [0, 1, 2, 3, 4])
-    values = [o.ranking for o in trail if o]
+    values = [o.rate_retention_lower for o in trail if o]
     assert len(values) == 5
     assert values == sorted(values)
 
@@ -157,7 +185,7 @@ def test_a_single_composition_has_a_map_too():
 
 def test_the_headline_names_the_best_composition_and_what_is_waiting(snapshot: Snapshot):
     outcomes = outcomes_of(snapshot, CONDITIONS)
-    best = max((o for o in outcomes if o.rate_retention), key=lambda o: o.ranking)
+    best = max((o for o in outcomes if o.rate_retention), key=lambda o: o.rate_retention_lower)
     text = headline(snapshot, outcomes, CONDITIONS)
     assert best.proposal.composition in text
     assert best.proposal.proposal_id in text

@@ -10,7 +10,8 @@ from ledgers import FIRST, HIGH, LOW, SECOND, THIRD, record_round, straight_prof
 
 from campaigns.campaign import Campaign
 from campaigns.ledger import NewMeasurement
-from campaigns.rank import CELL_TO_CELL, _fronts, cost_usd_kg, rank
+from campaigns.outcomes import CELL_TO_CELL
+from campaigns.rank import _fronts, cost_usd_kg, rank
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import UsageError
