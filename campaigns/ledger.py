@@ -96,7 +96,7 @@ class Ledger:
         *,
         command: str = "python",
         who: str | None = None,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> None:
         """Connect to a ledger that exists.
 
@@ -105,15 +105,15 @@ class Ledger:
             campaign: its name; on PostgreSQL also the name of its schema.
             command: what the event log says was run.
             who: what the event log says who ran it; by default user and host.
-            timeout_s: how long a writer waits for another one (s).
+            timeout_s: how long a writer waits for another one (s); by default :data:`TIMEOUT_S`.
 
         Raises:
             LedgerUnreadable: no ledger there, damaged, of another campaign or of a newer version.
         """
         self.campaign, self.command, self.who = campaign, command, who or _who()
-        self.timeout_s = timeout_s
+        self.timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
         self.url = _checked_url(url)
-        self._engine = _engine(self.url, campaign, timeout_s)
+        self._engine = _engine(self.url, campaign, self.timeout_s)
         try:
             with self._errors():
                 with self._engine.connect() as connection:
@@ -127,7 +127,7 @@ class Ledger:
 
     @classmethod
     def create(
-        cls, url: str | URL, campaign: str, model: NewModel, *, command: str = "python", timeout_s: float = TIMEOUT_S
+        cls, url: str | URL, campaign: str, model: NewModel, *, command: str = "python", timeout_s: float | None = None
     ) -> Ledger:
         """Connect to a ledger, making it when it is not there.
 
@@ -136,7 +136,7 @@ class Ledger:
             campaign: its name.
             model: the ensemble that a new campaign starts with.
             command: what the event log says was run.
-            timeout_s: how long a writer waits for another one (s).
+            timeout_s: how long a writer waits for another one (s); by default :data:`TIMEOUT_S`.
 
         Raises:
             LedgerError: it cannot be made or opened.
@@ -145,13 +145,13 @@ class Ledger:
             raise ConfigurationError(
                 f"A campaign's name holds letters, digits, dots, dashes and underscores, at most 63. Got {campaign!r}."
             )
-        checked = _checked_url(url)
-        engine = _engine(checked, campaign, timeout_s)
+        checked, wait_s = _checked_url(url), TIMEOUT_S if timeout_s is None else timeout_s
+        engine = _engine(checked, campaign, wait_s)
         try:
             with _translated(checked):
                 if checked.get_backend_name() == "sqlite":
-                    _use_write_ahead_log(engine, timeout_s)
-                with _writing(engine, campaign, timeout_s) as connection:
+                    _use_write_ahead_log(engine, wait_s)
+                with _writing(engine, campaign, wait_s) as connection:
                     if not _facts(connection):
                         tables.metadata.create_all(connection)
                         facts = {"schema_version": str(tables.schema_version()), "campaign": campaign}

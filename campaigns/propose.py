@@ -11,10 +11,11 @@ import io
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -107,18 +108,18 @@ def propose(
         device=device,
     )
     keep = spec.shortlist + len(state.excluded)
-    scan = campaign.folder / "rounds" / f".scan-{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}"
-    shortlist = run_stream(
-        source,
-        scorer,
-        keep=keep,
-        workers=spec.workers if workers is None else workers,
-        folder=scan,
-        time_limit_s=time_limit_s or spec.time_limit_s,
-        ray_address=ray_address,
-        device=device,
-        progress=progress,
-    )
+    with _scan_folder(campaign, f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}") as folder:
+        shortlist = run_stream(
+            source,
+            scorer,
+            keep=keep,
+            workers=spec.workers if workers is None else workers,
+            folder=folder,
+            time_limit_s=time_limit_s or spec.time_limit_s,
+            ray_address=ray_address,
+            device=device,
+            progress=progress,
+        )
     done = shortlist.statistics
     statistics = {
         "candidates": str(candidates) if candidates else spec.space_name,
@@ -166,13 +167,42 @@ def propose(
         new = {p.composition.formula for p in picks if p.kind == "candidate"}
         number = _record(campaign, rows, new, recipe)
         if number is not None:
-            shutil.rmtree(scan, ignore_errors=True)
             return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes)
         state = campaign.state()
         _log.info("another process proposed the same compositions in the meantime; choosing again")
     raise LedgerLocked(
         f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
     )
+
+
+@contextmanager
+def _scan_folder(campaign: Campaign, key: str) -> Iterator[Path | None]:
+    """Folder in which a stream keeps its finished shards, so that a killed one goes on; removed when it is done.
+
+    None while another process works in it: both would do the same, and neither may clear it away under the other.
+    """
+    folder = campaign.folder / "rounds" / f".scan-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        if not _locked(lock):
+            yield None
+            return
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Take a lock that ends with the process; False when somebody has it, or where there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _record(
@@ -243,8 +273,8 @@ def _notes(statistics: Any) -> tuple[str, ...]:
 def _nothing_left(state: Snapshot, statistics: Any, count: int) -> str:
     return (
         f"Nothing left to propose: of {count:,} candidates {statistics.scored - statistics.rejected:,} pass the "
-        f"filters and the limits of the lab, and {len(state.excluded):,} compositions are measured, pending or abandoned. "
-        "Widen the space, lift a limit, or enter what is pending."
+        f"filters and the limits of the lab, and {len(state.excluded):,} compositions are measured, pending or "
+        "abandoned. Widen the space, lift a limit, or enter what is pending."
     )
 
 

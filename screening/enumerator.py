@@ -58,8 +58,9 @@ SMALLEST_SHARDS = 4
 class Scorer(Protocol):
     """What says how good candidates are. It is sent to the workers, so it must be picklable."""
 
-    fingerprint: str
-    """Changes with everything the scores depend on."""
+    @property
+    def fingerprint(self) -> str:
+        """Changes with everything the scores depend on."""
 
     def prepare(self) -> None:
         """Load what is heavy. Called once in each process before the first :meth:`score`."""

@@ -40,12 +40,13 @@ def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def open_campaign(source: str) -> Campaign:
     """Open a campaign for a command; say so when this starts it."""
     from campaigns.campaign import Campaign
-    from campaigns.spec import FILE_NAME, find_spec
+    from campaigns.spec import FILE_NAME, find_spec, read_spec
 
-    begins = find_spec(source).name != FILE_NAME
+    path = find_spec(source)
+    begins = path.name != FILE_NAME and not (Path.cwd() / read_spec(path).name / FILE_NAME).is_file()
     campaign = Campaign.open(source, command=command_line())
-    if begins and len(campaign.state().events) == 1:
-        say(f"Started campaign {campaign.name} in {shown(campaign.folder)}{'/'} from {source}.")
+    if begins:
+        say(f"Started campaign {campaign.name} in {shown(campaign.folder)}/ from {source}.")
     return campaign
 
 

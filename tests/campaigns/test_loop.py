@@ -178,31 +178,34 @@ def test_loop_killed_at_twenty_instants_carries_on_to_the_same_end(whole, tmp_pa
     _killed_loop(whole, begin(tmp_path / "broken", small_model), fork, kills=20, seed=seed)
 
 
-def _keep_proposing(folder: Path, until: float) -> None:
+def _keep_proposing(folder: Path, most: int, until: float) -> None:
     with Campaign.open(folder) as campaign:
-        while time.time() < until:
+        for _ in range(most):
             propose(campaign, batch_size=2, strategy="random")
+            if time.time() > until:
+                break
 
 
-def _keep_ingesting(folder: Path, name: str, until: float) -> None:
+def _keep_ingesting(folder: Path, name: str, most: int, until: float) -> None:
     exports = folder / f"from-{name}"
     exports.mkdir()
-    number = 0
     with Campaign.open(folder) as campaign:
-        while time.time() < until:
-            number += 1
-            formula = f"Li1.2Mn0.{30 + number % 40}Ti0.{50 - number % 40}O2" if number % 3 else None
+        for number in range(1, most + 1):
             waiting = campaign.state().pending
-            formula = waiting[0].composition if waiting and formula is None else formula or "Li1.2Mn0.4Ti0.4O2"
+            share = number % 40 / 100
+            unasked = f"Li1.2Mn{0.3 + share:.2f}Ti{0.5 - share:.2f}O2"
+            formula = waiting[0].composition if waiting and number % 2 else unasked
             path = write_discharge(exports / f"{name}-{number}.json", formula, 180.0 + number * 0.01)
             assert [f.status for f in ingest(campaign, check_files(campaign, [path])).files] == ["recorded"]
+            if time.time() > until:
+                break
 
 
-def _work_at_once(folder: Path, fork: ForkServerContext, seconds: float) -> None:
+def _work_at_once(folder: Path, fork: ForkServerContext, most: int, seconds: float) -> None:
     until = time.time() + seconds
     workers = [
-        *(fork.Process(target=_keep_proposing, args=(folder, until)) for _ in range(2)),
-        *(fork.Process(target=_keep_ingesting, args=(folder, name, until)) for name in ("a", "b")),
+        *(fork.Process(target=_keep_proposing, args=(folder, most // 2, until)) for _ in range(2)),
+        *(fork.Process(target=_keep_ingesting, args=(folder, name, 3 * most, until)) for name in ("a", "b")),
     ]
     for worker in workers:
         worker.start()
@@ -220,9 +223,9 @@ def _work_at_once(folder: Path, fork: ForkServerContext, seconds: float) -> None
 
 
 def test_processes_proposing_and_ingesting_at_once_lose_nothing(tmp_path, small_model, fork):
-    _work_at_once(begin(tmp_path / "busy", small_model), fork, seconds=8)
+    _work_at_once(begin(tmp_path / "busy", small_model), fork, most=4, seconds=120)
 
 
 @pytest.mark.slow
 def test_processes_work_at_once_for_a_minute(tmp_path, small_model, fork):
-    _work_at_once(begin(tmp_path / "busy", small_model), fork, seconds=60)
+    _work_at_once(begin(tmp_path / "busy", small_model), fork, most=1000, seconds=60)
