@@ -32,6 +32,11 @@ from drxnet.training import Batch, TrainingOptions, TrainingTensors, batch_losse
 
 log = logging.getLogger(__name__)
 
+_PERMUTATIONS = 1999
+_MOST_CHANCE = 0.05
+_FEWEST_TO_RANK = 4
+"""Compositions below which no order of theirs is beyond chance."""
+
 
 @dataclass(frozen=True)
 class FineTuningOptions:
@@ -119,10 +124,11 @@ def fine_tune(
 ) -> FineTuned:
     """Fine-tune a copy of an ensemble and accept it only when cross-validation says that it learned.
 
-    The child must (1) predict held-out profiles better than its parent, (2) predict them better than the mean of the
-    other returned profiles does, which no model can where the labels do not belong to the compositions, and (3) stay
-    close to its parent elsewhere. Compositions are held out whole; where there is a single one, its last cycles
-    are, or single profiles.
+    The child must (1) predict held-out profiles better than its parent, (2) stay close to its parent elsewhere, and
+    (3) know one composition from another: its held-out predictions are better than the mean of the other returned
+    profiles, or rank the compositions as the measurements do beyond chance (permutation test, 5 %). Where labels do
+    not belong to the compositions, no model can do that. Compositions are held out whole; where there is a single
+    one, its last cycles are, or single profiles.
 
     Args:
         ensemble: the parent; not changed.
@@ -214,6 +220,7 @@ class _Best:
     step: int
     error: float
     drift: float
+    predicted: np.ndarray
     weights: dict[str, Tensor]
 
 
@@ -284,6 +291,7 @@ class _School:
         options = self.options
         optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate, fused=True)
         best = self._look(0)
+        log.debug("before: held-out error %.2f", best.error)
         for step in range(1, options.steps + 1):
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * min(1.0, step / options.evaluate_every)
@@ -322,7 +330,7 @@ class _School:
         drift = np.abs(self._capacity(self.network, self.known)[-1] - self.before).mean()
         m = self.parent.members
         weights = {k: v[-m:].detach().clone() for k, v in self.network.state_dict().items()}
-        return _Best(step, self._error(predicted), float(drift), weights)
+        return _Best(step, self._error(predicted), float(drift), predicted, weights)
 
     def _capacity(self, network: DRXNet, tensors: TrainingTensors) -> np.ndarray:
         """Mean over the members of the capacity at some voltages, ``classes x P x k``."""
@@ -351,6 +359,28 @@ class _School:
             predicted[row] = np.mean([np.interp(at, voltage[o], truth[o]) for o in alike], axis=0)
         return predicted
 
+    def _chance(self, predicted: np.ndarray) -> float | None:
+        """How often shuffled compositions would follow the held-out predictions as well as the measured ones do.
+
+        Prediction and measurement are centred among profiles of the same current and cycle, then averaged for each
+        composition; the statistic is the sum of their products (Good, Permutation Tests, 2nd ed., 2000).
+        """
+        compositions, which = self.profiles.unique
+        if len(compositions) < _FEWEST_TO_RANK:
+            return None
+        sides = []
+        for values in (predicted, self.profiles.capacity_mah_g.mean(0)[:, _looked_at(self.profiles.points)]):
+            total = values[:, 0].copy()
+            conditions = np.stack([self.profiles.current_ma_g, self.profiles.cycle], 1)
+            for alike in np.unique(conditions, axis=0):
+                rows = (conditions == alike).all(1)
+                total[rows] -= total[rows].mean()
+            sides.append(np.bincount(which, total) / np.bincount(which))
+        said, measured = sides
+        rng = np.random.default_rng(0)
+        shuffled = rng.permuted(np.tile(measured, (_PERMUTATIONS, 1)), axis=1) @ said
+        return float((1 + (shuffled >= measured @ said).sum()) / (1 + _PERMUTATIONS))
+
     def facts(self, best: _Best) -> dict[str, Any]:
         """What the gate judges by."""
         return {
@@ -358,6 +388,7 @@ class _School:
             "error_before_mah_g": self._error(self._capacity(self.parent.network, self.data)[0]),
             "error_after_mah_g": best.error,
             "error_of_the_mean_mah_g": self._error(self._mean_of_others()),
+            "chance": self._chance(best.predicted),
             "drift_mah_g": best.drift,
             "profiles_held_out": int((self.folds >= 0).sum()),
         }
@@ -376,9 +407,10 @@ def _verdict(facts: Mapping[str, Any], options: FineTuningOptions) -> tuple[bool
             f"The parent stays: no step lowered the {errors} by {options.least_gain:.0%} with a drift of at most "
             f"{options.most_drift_mah_g:g} mAh/g."
         )
-    if after >= mean:
+    chance = facts["chance"]
+    if after >= mean and (chance is None or chance > _MOST_CHANCE):
         return False, (
-            f"The parent stays: {errors}, but the mean of the other profiles errs by {mean:.1f} mAh/g only, so the "
-            "labels say nothing about the compositions. Check that every file belongs to the composition it names."
+            f"The parent stays: {errors}, but the mean of the other profiles errs by {mean:.1f} mAh/g only, and the "
+            "labels do not follow the compositions. Check that every file belongs to the composition it names."
         )
     return True, f"Accepted: {errors}, drift {facts['drift_mah_g']:.1f} mAh/g."

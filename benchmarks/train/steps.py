@@ -1,0 +1,124 @@
+"""Speed of a training step beside the plain loop, in one run.
+
+Plain loop: members one after another, every point its own graph, dQ/dV and dQ/dc by double backward, as the published
+training script does it (with this package's dense layers, which favours it). Ours: all members in one network, 64
+profiles x 16 points. Both take the same 1,024 points and hold every term of the loss.
+
+    python benchmarks/train/steps.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from drxnet.discharge import CyclingConditions
+from drxnet.ensemble import Ensemble
+from drxnet.finetuning import fine_tune
+from drxnet.network import DRXNet
+from drxnet.simulation import ConditionMix, draw_domain, simulate
+from drxnet.training import Batch, TrainingOptions, TrainingTensors, batch_losses, initial_network
+
+
+def plain_step(network: DRXNet, tensors: TrainingTensors, batch: Batch, options: TrainingOptions) -> None:
+    """Gradients of one member, point by point in the graph."""
+    points = batch.flattened()
+    voltage = points.voltage.clone().requires_grad_()
+    u, fractions = tensors.encode_tracked(network, points.compositions)
+    first, now = network.condition(u, points.current, points.cycle)
+    q = network.state(now, points.window, voltage)
+    q_first = network.state(first, points.window, voltage)
+    (slope,) = torch.autograd.grad(q.sum(), voltage, create_graph=True)
+    smooth = torch.autograd.grad(q.sum(), fractions, create_graph=True)
+    norm = torch.cat([g.flatten() for g in smooth]).norm()
+    loss = (q - points.capacity).square().mean() + (slope - points.dqdv[0]).square().mean()
+    loss = loss + 5 * (q_first - points.first).abs().mean() + options.smoothness_weight * norm
+    loss.backward()
+
+
+def seconds(step: Callable[[Batch], None], batches: list[Batch]) -> float:
+    """CPU seconds of a step, the first one left out."""
+    step(batches[0])
+    started = time.process_time()
+    for batch in batches[1:]:
+        step(batch)
+    return (time.process_time() - started) / (len(batches) - 1)
+
+
+def main() -> None:
+    """Print CPU seconds and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default", help="ensemble to simulate the set from")
+    parser.add_argument("--compositions", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=6)
+    parser.add_argument("--fine-tune", action="store_true", help="also time fine-tuning on 50 first cycles")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    ensemble = Ensemble.load(arguments.model)
+    rng = np.random.default_rng(0)
+    compositions = draw_domain(ensemble, arguments.compositions, rng)
+    which = rng.integers(len(compositions), size=2000)
+    profiles = simulate(ensemble, [compositions[i] for i in which], ConditionMix().draw(2000, rng), seed=0)
+    tensors = TrainingTensors(profiles)
+    every = TrainingOptions()
+    epoch = tensors.epoch(np.random.default_rng(0), 64, 16)
+    batches = [next(epoch) for _ in range(arguments.repeats + 1)]
+
+    def ours(options: TrainingOptions) -> Callable[[Batch], None]:
+        network = initial_network(options, 0).train()
+        optimizer = torch.optim.Adam(network.parameters(), fused=True)
+        count = iter(range(10**6))
+
+        def step(batch: Batch) -> None:
+            smooth = next(count) % options.smoothness_every == 0
+            optimizer.zero_grad(set_to_none=True)
+            batch_losses(network, tensors, batch, options, smooth=smooth).total(options).backward()
+            optimizer.step()
+
+        return step
+
+    alone = replace(every, members=1)
+    networks = [initial_network(alone, seed).train() for seed in range(every.members)]
+    optimizers = [torch.optim.Adam(network.parameters()) for network in networks]
+
+    def plain(batch: Batch) -> None:
+        for network, optimizer in zip(networks, optimizers, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            plain_step(network, tensors, batch, alone)
+            optimizer.step()
+
+    points = batches[0].voltage.numel()
+    reference = seconds(plain, batches[: max(3, arguments.repeats // 2)])
+    print(f"step of {points} points, all {every.members} members, 1 thread, CPU seconds (ratio to the plain loop)")
+    print(f"  plain loop, every term                        {reference:6.3f}  (1.0)")
+    cases = {
+        "exact ||dQ/dc||, every point": replace(every, smoothness="exact"),
+        "every term, dQ/dc at one voltage per profile": every,
+        "dQ/dc in every 4th step": replace(every, smoothness_every=4),
+        "dQ/dc in every 16th step (default.yaml)": replace(every, smoothness_every=16),
+        "without dQ/dc": replace(every, smoothness_weight=0.0),
+    }
+    for name, options in cases.items():
+        few = batches[:3] if options.smoothness == "exact" else batches
+        if options.smoothness_every > 1:  # whole periods, after the step that warms up
+            few = [few[0], *([few[1]] * 2 * options.smoothness_every)]
+        used = seconds(ours(options), few)
+        print(f"  {name:45s} {used:6.3f}  ({reference / used:.1f})   {points / used:,.0f} points/s", flush=True)
+    if arguments.fine_tune:
+        made = draw_domain(ensemble, 60, rng)[:25]
+        rates = [CyclingConditions(20)] * len(made) + [CyclingConditions(1000)] * len(made)
+        returned = simulate(ensemble.subset([0]), made * 2, rates, seed=1)
+        started, wall = time.process_time(), time.monotonic()
+        tuned = fine_tune(ensemble, returned, seed=0)
+        used, wall = time.process_time() - started, time.monotonic() - wall
+        print(f"fine-tuning on {len(returned)} profiles: {used:.0f} s CPU, {wall:.0f} s wall")
+        print(f"  {tuned.report['reason']}")
+
+
+if __name__ == "__main__":
+    main()
