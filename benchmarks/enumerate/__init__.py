@@ -1,0 +1,1 @@
+"""Benchmarks of counting, walking, streaming and searching spaces of compositions."""
