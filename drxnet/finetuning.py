@@ -42,7 +42,7 @@ _FEWEST_TO_RANK = 4
 class FineTuningOptions:
     """How an ensemble is fine-tuned, and when the child is good enough."""
 
-    steps: int = 200
+    steps: int = 120
     """Most steps of Adam."""
 
     evaluate_every: int = 10
@@ -51,10 +51,10 @@ class FineTuningOptions:
     patience: int = 5
     """Looks without a lower error after which the training stops."""
 
-    learning_rate: float = 1e-3
-    """Of Adam; rises from zero over the first :attr:`evaluate_every` steps."""
+    learning_rate: float = 4e-4
+    """Of Adam, at its highest; rises over the first :attr:`evaluate_every` steps, then falls linearly to zero."""
 
-    folds: int = 4
+    folds: int = 3
     """Parts of the compositions (fewer when there are fewer), each held out once."""
 
     profiles_per_step: int = 64
@@ -63,20 +63,20 @@ class FineTuningOptions:
     points_per_profile: int = 10
     """Voltages of each of them."""
 
-    replay_profiles: int = 400
+    replay_profiles: int = 800
     """Profiles simulated from the parent when no training set is given."""
 
-    replay_per_step: int = 32
+    replay_per_step: int = 48
     """Replayed profiles of a step."""
 
-    replay_weight: float = 1.0
+    replay_weight: float = 20.0
     """Of the loss on them, relative to that on the measured ones."""
 
-    first_cycle_weight: float = 5.0
-    """Of the mean absolute error of Q at cycle 1, as in training."""
+    first_cycle_weight: float = 1.0
+    """Of the mean absolute error of Q at cycle 1."""
 
-    dqdv_weight: float = 1.0
-    """Of the mean squared error of dQ/dV, as in training."""
+    dqdv_weight: float = 0.03
+    """Of the mean squared error of dQ/dV; less than in training, where sharp features of few cells count less."""
 
     noise: float = CELL_NOISE
     """Relative standard deviation of a cell, drawn anew for every member."""
@@ -294,7 +294,7 @@ class _School:
         log.debug("before: held-out error %.2f", best.error)
         for step in range(1, options.steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * min(1.0, step / options.evaluate_every)
+                group["lr"] = options.learning_rate * min(step / options.evaluate_every, 1 - (step - 1) / options.steps)
             optimizer.zero_grad(set_to_none=True)
             loss = self._loss(self.data, options.profiles_per_step)
             loss = loss + options.replay_weight * self._loss(self.replay, options.replay_per_step)
