@@ -325,6 +325,8 @@ def _check_rows(
     window = sample.window or _observed_window(found, candidates)
     if sample.window is None:
         notes.append(f"window taken from the rows: {window[0]:g}-{window[1]:g} V")
+    elif not anode:
+        _check_window(file, _observed_window(found, candidates), window, hits)
     early = sum(d.total_mah for d in found.early)
     if not anode and early > EARLY_SHARE * candidates[0].total_mah:
         hits.warning(
@@ -539,6 +541,16 @@ def _observed_window(found: Segmentation, discharges: Sequence[Discharge]) -> tu
     tops = [float(d.voltage_v[0]) for d in discharges]
     high = round(max(tops + ([found.charge_top_v] if found.charge_top_v is not None else [])), 2)
     return (low, high) if low < high else (low, low + 0.01)
+
+
+def _check_window(file: str, seen: tuple[float, float], stated: tuple[float, float], hits: _Hits) -> None:
+    """Say when a cell went further than its table says; not reaching the cut-offs is E4."""
+    if seen[0] < stated[0] - PROCESSED_TOLERANCE_V or seen[1] > stated[1] + PROCESSED_TOLERANCE_V:
+        hits.warning(
+            "W7",
+            f"{file}: rows run through {seen[0]:g}-{seen[1]:g} V; table says {stated[0]:g}-{stated[1]:g} V. Cut to the "
+            "table's window.",
+        )
 
 
 def _comparable(

@@ -427,6 +427,8 @@ def _in_our_unit(
     }.get(dimension)
     unit = column.unit
     is_text = not pd.api.types.is_numeric_dtype(series)
+    if dimension == "time" and is_text and (dates := _clock(series)) is not None:
+        return dates - dates[np.isfinite(dates)][0]
     if (
         dimension == "time"
         and is_text
@@ -468,8 +470,7 @@ def _clock(series: pd.Series) -> np.ndarray | None:
     if pd.api.types.is_datetime64_any_dtype(series):
         stamps = series
     elif pd.api.types.is_numeric_dtype(series):
-        days = numbers(series)  # spreadsheet and Access dates count days
-        return days * 86400.0 if np.isfinite(days).any() and np.nanmedian(days) > 20_000 else None
+        return _numeric_clock(numbers(series))
     else:
         sample = series.dropna().astype(str).head(5)
         if sample.empty or not sample.str.strip().str.match(_CLOCK_TEXT).all():
@@ -483,6 +484,15 @@ def _clock(series: pd.Series) -> np.ndarray | None:
         stamps = stamps.dt.tz_localize(None)
     seconds = (stamps - stamps.dropna().iloc[0]).dt.total_seconds()
     return seconds.to_numpy(float, na_value=np.nan)
+
+
+def _numeric_clock(stamps: np.ndarray) -> np.ndarray | None:
+    """Seconds of dates that are numbers: days since 1900, seconds or milliseconds since 1970; None for others."""
+    typical = float(np.median(stamps[np.isfinite(stamps)])) if np.isfinite(stamps).any() else 0.0
+    for low, high, seconds in ((2e4, 8e4, 86400.0), (3e8, 5e9, 1.0), (3e11, 5e12, 1e-3)):
+        if low < typical < high:
+            return stamps * seconds
+    return None
 
 
 def _digits(series: pd.Series) -> int | None:

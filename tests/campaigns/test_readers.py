@@ -275,6 +275,23 @@ def test_a_decimal_comma_is_seen_in_semicolon_tables_and_can_be_forced(tmp_path:
         readers.read(path, ReadOptions(decimal="."))
 
 
+def test_absolute_times_in_the_time_column_are_read(tmp_path: Path) -> None:
+    import pandas as pd
+
+    stamps = (pd.Timestamp("2026-03-06 12:00") + pd.to_timedelta(TEST.time_s, unit="s")).dt.strftime(
+        "%m/%d/%Y %H:%M:%S.%f"
+    )
+    header, *rows = cycler.biologic_mpt(TEST, header=False).strip().split("\n")
+    at = header.split("\t").index("time/s")
+    body = []
+    for row, stamp in zip(rows, stamps, strict=True):
+        cells = row.split("\t")
+        cells[at] = stamp
+        body.append("\t".join(cells))
+    _, recording = readers.read(cycler.write(tmp_path / "cell.mpt", "\n".join([header, *body])))
+    assert segment(recording).discharges[0].total_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-4)
+
+
 def test_a_file_in_utf_16_is_read(tmp_path: Path) -> None:
     path = cycler.write(tmp_path / "cell.csv", cycler.landt_csv(TEST), encoding="utf-16")
     assert len(readers.read(path)[1].voltage_v) == len(TEST)

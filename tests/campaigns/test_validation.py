@@ -318,6 +318,25 @@ def test_e8_refuses_a_wrong_unit_and_names_what_settles_it(tmp_path: Path, unit:
     assert settled.discharges[0].capacity_mah_g == pytest.approx(240, rel=1e-3)
 
 
+def test_e8_compares_the_time_column_with_the_dates(tmp_path: Path) -> None:
+    t = cycler.cell_test()
+
+    def dated(rows: pd.DataFrame, column: str) -> str:
+        stamps = (
+            1.7e9 + cycler.cell_test().time_s
+            if column == "Unix Time / s"
+            else ((pd.Timestamp("2026-03-06") + pd.to_timedelta(cycler.cell_test().time_s, unit="s")).astype(str))
+        )
+        lines = cycler.bdf_label_csv(rows).strip().split("\n")
+        body = [f"{line},{stamp}" for line, stamp in zip(lines[1:], stamps, strict=True)]
+        return "\n".join([f"{lines[0]},{column}", *body]) + "\n"
+
+    for column in ("Unix Time / s", "Date Time"):
+        assert check(tmp_path, t, export=lambda rows, c=column: dated(rows, c)).status == "accepted"
+        checked = check(tmp_path, t.assign(time_s=t.time_s * 60), export=lambda rows, c=column: dated(rows, c))
+        assert "the time column runs 60 times as fast as the dates beside it" in message(checked, "E8")
+
+
 @pytest.mark.parametrize("export", [cycler.bdf_csv, cycler.plain_csv], ids=["bdf", "any table"])
 def test_e8_sees_a_wrong_time_without_a_capacity_column_too(tmp_path: Path, export) -> None:
     t = cycler.cell_test()
@@ -459,6 +478,15 @@ def test_w7_for_a_header_of_another_cell(tmp_path: Path) -> None:
     checked = check(tmp_path, cycler.cell_test(), sample, cycler.biologic_mpt)
     assert warned(checked) == ["W7"]
     assert "header says 1.8 mg; table says 1.9 mg" in message(checked, "W7")
+
+
+def test_w7_for_a_window_that_was_left(tmp_path: Path) -> None:
+    checked = check(tmp_path, cycler.cell_test(), SampleInfo(1.8, cycler.COMPOSITION, 20.0, (2.0, 4.8)))
+    assert warned(checked) == ["W7"]
+    assert "rows run through 1.5-4.8 V; table says 2-4.8 V" in message(checked, "W7")
+    share = np.linspace(0, 1, 2000)
+    at_two_volts = 240 * np.interp(2.0, cycler.discharge_voltage(share)[::-1], share[::-1])
+    assert checked.discharges[0].capacity_mah_g == pytest.approx(at_two_volts, rel=2e-3)
 
 
 def test_a_rule_broken_in_many_cycles_is_told_once(tmp_path: Path) -> None:
