@@ -315,6 +315,27 @@ def plain_csv(t: pd.DataFrame) -> str:
     return _csv(t, {"time (h)": t.time_s / 3600, "potential (V)": t.voltage_v, "current (uA)": t.current_ma * 1e3}, ";")
 
 
+def novonix_csv(t: pd.DataFrame) -> str:
+    """Novonix: protocol above the table, hours, a mass that nobody typed, and step types that are numbers."""
+    body = _csv(
+        t,
+        {
+            "Date and Time": "2022-04-11 10:58:07 AM",
+            "Cycle Number": t.cycle,
+            "Step Type": t.state.map({"R": 0, "C": 1, "D": 2}),
+            "Run Time (h)": t.time_s / 3600,
+            "Step Time (h)": t.step_time_s / 3600,
+            "Current (A)": t.current_ma / 1e3,
+            "Potential (V)": t.voltage_v,
+            "Capacity (Ah)": (t.charge_mah + t.discharge_mah) / 1e3,
+            "Temperature (\xb0C)": 25.0,
+            "Step Number": t.step,
+        },
+    )
+    above = ["[Summary]", "Novonix HPC data file", "Mass (g): 1.000", "[0: Open_circuit_storage:]", "[Data]"]
+    return "\n".join(above) + "\n" + body
+
+
 EXPORTS: dict[str, tuple[str, Callable[[pd.DataFrame], str]]] = {
     "arbin csv": ("arbin csv", arbin_csv),
     "arbin csv without units": ("arbin csv", arbin_plain_csv),
@@ -337,6 +358,7 @@ EXPORTS: dict[str, tuple[str, Callable[[pd.DataFrame], str]]] = {
     "landt csv, slashes": ("landt csv", landt_slash_csv),
     "bdf csv": ("battery data format csv", bdf_csv),
     "bdf csv, labels": ("battery data format csv", bdf_label_csv),
+    "novonix": ("text table", novonix_csv),
     "any table": ("text table", plain_csv),
 }
 """Name of a variant -> name of the reader, and the export."""

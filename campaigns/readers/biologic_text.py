@@ -36,7 +36,8 @@ READERS = (
         _is_biologic,
         (".mpt", ".txt"),
         mass=re.compile(
-            r"(?:characteristic mass|mass of active material)\s*:\s*([\d.,]+)\s*(kg|mg|g|.g)", re.IGNORECASE
+            r"(?:characteristic mass|mass of active material)\s*:\s*(?P<value>[\d.,]+)\s*(?P<unit>kg|mg|g|.g)",
+            re.IGNORECASE,
         ),
         material=re.compile(r"^electrode material\s*:\s*(\S.*)", re.IGNORECASE),
     ).reader(),

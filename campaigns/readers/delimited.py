@@ -10,7 +10,12 @@ from campaigns.readers.recording import CyclerRows, Head, Reader, ReadOptions
 from campaigns.readers.table import Header, Vocabulary, find_header, read_text_columns, rows_from_columns
 from drxnet.progress import Progress
 
-MASS = re.compile(r"mass[^:=\t]*[:=\t]\s*([\d.,]+)\s*(kg|mg|g|[µμu\ufffd]g)\b", re.IGNORECASE)
+MASS = re.compile(
+    r"mass[^:=\t]*[:=\t]\s*(?P<value>[\d.,]+)\s*(?P<unit>kg|mg|g|[µμu\ufffd]g)\b"
+    r"|mass\s*[(\[](?P<before>kg|mg|g|[µμu\ufffd]g)[)\]]\s*[:=,\t]\s*(?P<after>[\d.,]+)",
+    re.IGNORECASE,
+)
+"""Finds a mass as ``Mass: 1.8 mg`` or as ``Mass (g): 0.0018``."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class TextFormat:
 
     suffixes: tuple[str, ...] = (".csv", ".txt")
     mass: re.Pattern[str] = MASS
-    """Finds the active mass in the lines above the header: value, unit."""
+    """Finds the active mass in the lines above the header: the groups ``value`` and ``unit``."""
 
     material: re.Pattern[str] = re.compile(r"(?:electrode material|active material|material)\s*[:=\t]\s*(\S.*)", re.I)
 
@@ -62,9 +67,11 @@ def mass_mg(preamble: Sequence[str], pattern: re.Pattern[str]) -> float | None:
     for line in preamble:
         found = pattern.search(line)
         if found:
-            scale = {"kg": 1e6, "g": 1e3, "mg": 1.0}.get(found[2].lower(), 1e-3)
+            parts = found.groupdict()
+            unit, value = parts["unit"] or parts.get("before") or "", parts["value"] or parts.get("after") or ""
+            scale = {"kg": 1e6, "g": 1e3, "mg": 1.0}.get(unit.lower(), 1e-3)
             try:
-                return float(found[1].replace(",", ".")) * scale
+                return float(value.replace(",", ".").strip(".")) * scale
             except ValueError:
                 continue
     return None

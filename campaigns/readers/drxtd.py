@@ -11,11 +11,12 @@ from drxnet.errors import CompositionError, MeasurementError
 from drxnet.progress import Progress
 
 JSON, CSV = "drx-td json", "drx-td csv"
+_JSON_START = re.compile(r"[\ufeff\s]*(?:\{|\[\s*[\[{\"\]])")
 _CSV_HEADER = re.compile(r"^\W*material_id\W.*\bVii\b")
 
 
 def _is_json(head: Head) -> bool:
-    return head.is_text and head.text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
+    return head.is_text and bool(_JSON_START.match(head.text))
 
 
 def _is_csv(head: Head) -> bool:

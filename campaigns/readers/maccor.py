@@ -50,5 +50,7 @@ def _is_maccor(head: Head, header: Header) -> bool:
 
 
 READERS = (
-    TextFormat("maccor text", COLUMNS, _is_maccor, (".txt", ".001", ".csv"), mass=re.compile(r"$^()()")).reader(),
+    TextFormat(
+        "maccor text", COLUMNS, _is_maccor, (".txt", ".001", ".csv"), mass=re.compile(r"$^(?P<value>)(?P<unit>)")
+    ).reader(),
 )

@@ -27,6 +27,8 @@ COLUMNS: Vocabulary = {
     "e": ("voltage", "V"),
     "cellvoltage": ("voltage", "V"),
     "i": ("current", "mA"),
+    "dateandtime": ("clock", ""),
+    "stepnumber": ("step", ""),
     "command": ("state", ""),
     "linetype": ("state", ""),
     "line": ("record", ""),

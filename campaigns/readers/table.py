@@ -104,6 +104,8 @@ def split_header(cell: str) -> tuple[str, str]:
     ``Voltage(V)``, ``I/mA``, ``Current [A]``, ``Test Time / s`` and ``current_ampere`` are all understood.
     """
     text = cell.strip().strip("\ufeff\"'~").strip()
+    if text.startswith("|"):
+        return f"magnitude of {text}", ""  # |I| and |Ewe| of impedance are not the current and the voltage
     for pattern in (
         r"^(.*?)\s*[(\[{]([^()\[\]{}]*)[)\]}]?\s*$",
         r"^(.+?)\s*/\s*([^/]+(?:/k?g)?)$",

@@ -155,6 +155,7 @@ def test_an_mpr_keeps_the_contract(cycler_files: Path, tmp_path: Path, name: str
         ("DChg. Spec. Cap.(mAh/g)", ("dchgspeccap", "mAh/g")),
         ("dQ/dV(mAh/V)", ("dqdv", "mAh/V")),
         ("Rec#", ("rec", "")),
+        ("|I|/A", ("magnitude of |I|/A", "")),
     ],
 )
 def test_headers_are_split_into_stem_and_unit(header: str, expected: tuple[str, str]) -> None:

@@ -207,6 +207,11 @@ def test_e2_says_what_the_header_says(tmp_path: Path) -> None:
     assert "header says 7000 mg, an instrument default" in message(default, "E2")
 
 
+def test_e2_knows_the_default_of_novonix(tmp_path: Path) -> None:
+    checked = check(tmp_path, cycler.cell_test(), SampleInfo(), cycler.novonix_csv)
+    assert "header says 1000 mg, an instrument default" in message(checked, "E2")
+
+
 def test_a_header_mass_never_stands_in_for_the_table(tmp_path: Path) -> None:
     checked = check(tmp_path, cycler.cell_test(), SampleInfo(), cycler.biologic_mpt)
     assert checked.discharges[0].capacity_mah_g is None
