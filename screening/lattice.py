@@ -445,6 +445,15 @@ class _Level:
     before: np.ndarray
     """Paths of all edges before this one, ``edges + 1``."""
 
+    def leaving(self, nodes: np.ndarray) -> np.ndarray:
+        """Edges that leave the nodes, one node after the other."""
+        first = self.first[nodes]
+        fan = self.first[nodes + 1] - first
+        ends = np.cumsum(fan, dtype=np.int32)
+        edges = np.repeat(first - (ends - fan), fan)
+        edges += np.arange(len(edges), dtype=np.int32)
+        return edges
+
 
 class _Diagram:
     """The amounts of one block as a layered graph: one path for each composition, in lexicographic order."""
@@ -464,7 +473,7 @@ class _Diagram:
             through = paths[origin, choice]
             self.levels.append(
                 _Level(
-                    np.searchsorted(origin, np.arange(len(sums) + 1)),
+                    np.searchsorted(origin, np.arange(len(sums) + 1)).astype(np.int32),
                     steps[choice, :2],
                     steps[choice, 0].astype(np.int16),
                     target.astype(np.int32),
@@ -506,14 +515,11 @@ class _Diagram:
 
         Each level is written once: the amount of a prefix, repeated as often as there are ways to go on.
         """
-        node = np.zeros(1, np.int64)
+        node = np.zeros(1, np.int32)
         offset = 0
         columns = []
-        for level in self.levels:
-            fan = level.first[node + 1] - level.first[node]
-            ends = np.cumsum(fan)
-            edges = np.repeat(level.first[node] - (ends - fan), fan)
-            edges += np.arange(len(edges))
+        for level in self.levels[:-1]:
+            edges = level.leaving(node)
             paths = level.paths[edges]
             ends = offset + np.cumsum(paths)
             low, high = np.searchsorted(ends, start, side="right"), np.searchsorted(ends - paths, stop, side="left")
@@ -522,7 +528,10 @@ class _Diagram:
             shown = np.minimum(ends, stop) - np.maximum(ends - paths, start)
             columns.append(np.repeat(level.amounts[edges], shown))
             node = level.target[edges]
-        return columns, self._slack[node]
+        level = self.levels[-1]  # where every edge is one composition
+        edges = level.leaving(node)[start - offset : stop - offset]
+        columns.append(level.amounts[edges])
+        return columns, self._slack[level.target[edges]]
 
 
 # -- empty spaces ----------------------------------------------------------------------------------------

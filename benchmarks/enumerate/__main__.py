@@ -162,11 +162,11 @@ def scaling() -> None:
             row(name, step, f"{lattice.count:,}", cells, f"{counted:.2f}", f"{cut:.3f}", f"{first:.2f}")
 
 
-MEMORY_SPACE = {"species": FOURTEEN, "step": 20, "lithium": [1.0, 1.4], "fluorine": [0, 0.9]}
+MEMORY_SPACE = {"species": TWENTY, "step": 20}
 
 
 def memory(seconds: float) -> None:
-    """Walk a space of about 10^9 in a process of its own and report its largest memory."""
+    """Walk a space of 1.6 x 10^9 in a process of its own and report its largest memory."""
     heading("Memory while walking", "compositions", "seconds", "walked", "peak RSS (MB)", "of which before the walk")
     called = [sys.executable, "-m", "benchmarks.enumerate", "walk-for", "--seconds", str(seconds)]
     print(subprocess.run(called, check=True, capture_output=True, text=True).stdout, end="")
