@@ -1,0 +1,1 @@
+"""How fast a large cycler export is read, and in how much memory."""
