@@ -13,7 +13,7 @@ that their spread stays a spread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from drxnet.checkpoint import ModelCard
+from drxnet.composition import Composition
 from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, DatasetError
@@ -65,6 +66,9 @@ class FineTuningOptions:
 
     replay_profiles: int = 800
     """Profiles simulated from the parent when no training set is given."""
+
+    replay_distance: float = 0.2
+    """Largest difference of any amount to a measured composition up to which the parent is not replayed."""
 
     replay_per_step: int = 48
     """Replayed profiles of a step."""
@@ -162,7 +166,9 @@ def fine_tune(
         reason = "The parent stays: a single profile cannot be cross-validated; add a second one."
         return FineTuned(ensemble, False, {**facts, "accepted": False, "reason": reason})
     if replay is None:
-        replay = replay_profiles(ensemble, options.replay_profiles, seed)
+        replay = replay_profiles(
+            ensemble, options.replay_profiles, seed, away_from=profiles.unique[0], by=options.replay_distance
+        )
     school = _School(ensemble, profiles.for_members(ensemble.members), folds, replay, options, seed)
     best = school.run(progress)
     facts |= school.facts(best)
@@ -205,10 +211,25 @@ def choose_folds(profiles: ProfileSet, count: int, seed: int) -> tuple[np.ndarra
     return None, "nothing"
 
 
-def replay_profiles(ensemble: Ensemble, count: int, seed: int) -> ProfileSet:
-    """Draw profiles of every member of the parent from its domain, first cycles and later ones."""
+def replay_profiles(
+    ensemble: Ensemble, count: int, seed: int, *, away_from: Iterable[Composition] = (), by: float = 0.0
+) -> ProfileSet:
+    """Draw profiles of every member of the parent from its domain, first cycles and later ones.
+
+    Args:
+        ensemble: the parent.
+        count: of profiles.
+        seed: of the draw.
+        away_from: compositions about which the laboratory knows better than the parent.
+        by: largest difference of any amount up to which a composition counts as near one of them.
+    """
     rng = np.random.default_rng([seed, 1])
-    compositions = draw_domain(ensemble, max(2, count // 2), rng)
+    measured = tuple(away_from)
+
+    def near(composition: Composition) -> bool:
+        return any(composition.distance(other) <= by for other in measured)
+
+    compositions = draw_domain(ensemble, max(2, count // 2), rng, forbidden=near)
     which = np.arange(count) % len(compositions)
     mix = ConditionMix(currents_ma_g={20: 3, 100: 1, 1000: 3}, last_cycle=50, first_cycle_share=0.6)
     conditions = mix.draw(count, rng)

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
-import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -97,68 +92,6 @@ def test_data_summary_of_nothing_is_said(tmp_path: Path) -> None:
     assert "no such file" in run("data", "summary", tmp_path / "nowhere", code=3)
 
 
-@pytest.fixture
-def figshare(tmp_path: Path) -> Iterator[tuple[str, dict[str, bytes], list[dict[str, object]]]]:
-    """A local server that lists and serves an article; the listing may be changed by the test."""
-    rows = range(101)
-    curve = {"Voltage(V)": [1.5 + 0.033 * i for i in rows], "Capacity(mAh/g)": [250 - 2.5 * i for i in rows]}
-    example = json.dumps(
-        {
-            "composition": {"Li": 1.2, "Mn": 0.4, "Ti": 0.4, "O": 2.0},
-            "test_current(mA/g)": 20.0,
-            "low_voltage(V)": 1.5,
-            "high_voltage(V)": 4.8,
-            "charge_info": [],
-            "discharge_info": [[1, curve]],
-        }
-    ).encode()
-    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
-        archive.writestr("cell.json", example)
-    files = {"/files/1": (tmp_path / "archive.zip").read_bytes()}
-    listing: list[dict[str, object]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = json.dumps({"files": listing}).encode() if "/articles/" in self.path else files[self.path]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        md5 = hashlib.md5(files["/files/1"]).hexdigest()
-        listing.append({"name": "drx-td.zip", "download_url": f"{url}/files/1", "size": 1, "computed_md5": md5})
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield url, files, listing
-        server.shutdown()
-        thread.join()
-
-
-def test_fetch_checks_and_unpacks(tmp_path: Path, figshare) -> None:
-    url, _, _ = figshare
-    out = tmp_path / "drx-td"
-    run("data", "fetch", "drx-td", "--out", out, "--api", url)
-    assert json.loads(run("data", "summary", out, "--format", "json"))["profiles"] == 1
-
-
-def test_fetch_refuses_a_damaged_file(tmp_path: Path, figshare) -> None:
-    url, files, _ = figshare
-    files["/files/1"] = b"something else"
-    assert "has not the MD5" in run("data", "fetch", "drx-td", "--out", tmp_path / "td", "--api", url, code=3)
-    assert not (tmp_path / "td" / "drx-td.zip").exists()
-
-
 def test_fetch_without_a_server_says_the_way_out(tmp_path: Path) -> None:
     said = run("data", "fetch", "drx-td", "--out", tmp_path / "td", "--api", "http://127.0.0.1:9", code=2)
     assert "by hand into a folder" in said
-
-
-def test_an_article_without_checksums_is_refused(tmp_path: Path, figshare) -> None:
-    url, _, listing = figshare
-    del listing[0]["computed_md5"]
-    assert "with checksums" in run("data", "fetch", "drx-td", "--out", tmp_path / "td", "--api", url, code=3)
