@@ -88,8 +88,8 @@ def by_python_constraint(space: CandidateSpace) -> Iterator[int]:
         yield found
 
 
-def by_cp_sat(space: CandidateSpace, seconds: float) -> int:
-    """OR-Tools CP-SAT listing all solutions; the number it found in the time given."""
+def by_cp_sat(space: CandidateSpace, seconds: float) -> tuple[int, bool]:
+    """OR-Tools CP-SAT listing all solutions; the number it found in the time given, and whether those are all."""
     from ortools.sat.python import cp_model
 
     d, species = space.denominator, _species(space)
@@ -120,8 +120,8 @@ def by_cp_sat(space: CandidateSpace, seconds: float) -> int:
     solver.parameters.enumerate_all_solutions = True
     solver.parameters.num_workers = 1
     solver.parameters.max_time_in_seconds = seconds
-    solver.solve(model, counter)
-    return counter.found
+    status = solver.solve(model, counter)
+    return counter.found, status == cp_model.OPTIMAL
 
 
 def by_smact(space: CandidateSpace) -> int:
