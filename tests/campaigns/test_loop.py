@@ -195,7 +195,7 @@ def _keep_ingesting(folder: Path, name: str, most: int, until: float) -> None:
             share = number % 40 / 100
             unasked = f"Li1.2Mn{0.3 + share:.2f}Ti{0.5 - share:.2f}O2"
             formula = waiting[0].composition if waiting and number % 2 else unasked
-            path = write_discharge(exports / f"{name}-{number}.json", formula, 180.0 + number * 0.01)
+            path = write_discharge(exports / f"{name}-{number}.json", formula, 180.0 + number * 0.01 + ord(name) * 0.1)
             assert [f.status for f in ingest(campaign, check_files(campaign, [path])).files] == ["recorded"]
             if time.time() > until:
                 break

@@ -1,0 +1,1 @@
+"""How quickly a large ledger answers."""
