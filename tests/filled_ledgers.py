@@ -97,7 +97,7 @@ def fill(ledger: Ledger, *, rounds: int = 4, batch: int = 8, cells: int = 2, cyc
     for number in range(1, rounds + 1):
         formulas: list[str] = []
         while len(formulas) < batch:
-            candidates = [composition(rng).formula for _ in range(2 * number)]
+            candidates = [composition(rng).formula for _ in range(2 * min(number, 5))]
             formulas.append(max(candidates, key=lambda f: truth(f)[1]))
         with ledger.write("propose") as entry:
             batch_of = [(f, *prediction(f, rng, 0.16 / np.sqrt(number))) for f in formulas]
