@@ -43,7 +43,7 @@ _FEWEST_TO_RANK = 4
 class FineTuningOptions:
     """How an ensemble is fine-tuned, and when the child is good enough."""
 
-    steps: int = 120
+    steps: int = 80
     """Most steps of Adam."""
 
     evaluate_every: int = 10
@@ -52,7 +52,7 @@ class FineTuningOptions:
     patience: int = 5
     """Looks without a lower error after which the training stops."""
 
-    learning_rate: float = 4e-4
+    learning_rate: float = 5e-4
     """Of Adam, at its highest; rises over the first :attr:`evaluate_every` steps, then falls linearly to zero."""
 
     folds: int = 3
@@ -64,7 +64,7 @@ class FineTuningOptions:
     points_per_profile: int = 10
     """Voltages of each of them."""
 
-    replay_profiles: int = 800
+    replay_profiles: int = 500
     """Profiles simulated from the parent when no training set is given."""
 
     replay_distance: float = 0.2
@@ -73,7 +73,7 @@ class FineTuningOptions:
     replay_per_step: int = 48
     """Replayed profiles of a step."""
 
-    replay_weight: float = 20.0
+    replay_weight: float = 7.0
     """Of the loss on them, relative to that on the measured ones."""
 
     first_cycle_weight: float = 1.0

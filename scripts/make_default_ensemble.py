@@ -64,6 +64,10 @@ def compare(model: Ensemble, source: Ensemble, compositions: list[Composition]) 
     facts["median_spread_inside_mah_g"] = float(np.median(spread[inside]))
     facts["median_spread_outside_mah_g"] = float(np.median(spread[outside]))
     facts["members_mae_mah_g_20"] = float(np.abs(mine - truth)[:, known[:, 0], 0].mean())
+    fluorides = [Composition.parse(formula) for formula in ("Li1.25Mn0.75O2", "Li1.25Mn0.75O1.7F0.3")]
+    lmof = model.capacity(fluorides, rates).numpy().mean(0)
+    facts["fluorination_changes_cycle_1"] = float(lmof[1, 0] - lmof[0, 0])
+    facts["fluorination_changes_cycle_30"] = float(lmof[1, 2] - lmof[0, 2])
     for name, formula in zip(("HE-1", "HE-2"), HIGH_ENTROPY, strict=True):
         a, b = (e.capacity([formula], rates[:2]).numpy().mean(0)[0] for e in (model, source))
         facts |= {f"{name}_{rate}": float(x) for rate, x in zip((20, 1000), a, strict=True)}

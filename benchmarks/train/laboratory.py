@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--space", choices=SPACES, default="six")
     parser.add_argument("--cells", type=int, default=48, help="compositions that come back")
     parser.add_argument("--unseen", type=int, default=1000)
-    parser.add_argument("--laboratories", type=int, default=5)
+    parser.add_argument("--laboratories", type=int, nargs="+", help="members that are the laboratory; by default all")
     parser.add_argument("--shuffle", action="store_true", help="also return the same data with shuffled labels")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -70,7 +70,7 @@ def main() -> None:
     made, unseen = compositions[: arguments.cells], compositions[arguments.cells :]
     print("lab | error before 20/1000 | after | gain | drift on known | 80 % covers before -> after | accepted | s")
     rows = []
-    for member in range(min(arguments.laboratories, ensemble.members)):
+    for member in arguments.laboratories or range(ensemble.members):
         lab = ensemble.subset([member])
         model = ensemble.subset([m for m in range(ensemble.members) if m != member])
         data = simulate(lab, made * 2, [c for c in RATES for _ in made], seed=arguments.seed + member)
@@ -79,7 +79,7 @@ def main() -> None:
         seconds = time.process_time() - started
         truth = lab.capacity(unseen, RATES).numpy()[0]
         before, after = (e.capacity(unseen, RATES).numpy() for e in (model, tuned.ensemble))
-        known = replay_profiles(model, 300, seed=1000 + member)
+        known = replay_profiles(model, 300, seed=1000 + member, away_from=made, by=FineTuningOptions().replay_distance)
         q = [
             e.predict(known.compositions, known.conditions, known.voltage_v).numpy().mean(0)
             for e in (model, tuned.ensemble)
