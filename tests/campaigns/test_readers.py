@@ -293,6 +293,16 @@ def test_absolute_times_in_the_time_column_are_read(tmp_path: Path) -> None:
     assert segment(recording).discharges[0].total_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "sign", ["\u00b5".encode("latin-1"), "\u00b5".encode(), "\u03bc".encode(), "\ufffd".encode(), b"?"]
+)
+def test_a_micro_sign_survives_every_encoding(tmp_path: Path, sign: bytes) -> None:
+    content = cycler.neware_csv(TEST, "uA").encode().replace(b"Current(uA)", b"Current(" + sign + b"A)")
+    (tmp_path / "cell.csv").write_bytes(content)
+    _, recording = readers.read(tmp_path / "cell.csv")
+    assert np.nanmax(np.abs(recording.current_ma)) == pytest.approx(cycler.CURRENT_MA)
+
+
 def test_a_file_in_utf_16_is_read(tmp_path: Path) -> None:
     path = cycler.write(tmp_path / "cell.csv", cycler.landt_csv(TEST), encoding="utf-16")
     assert len(readers.read(path)[1].voltage_v) == len(TEST)

@@ -307,3 +307,51 @@ def test_shuffling_the_rows_of_a_real_file_changes_nothing(
     first = segment(shuffled).discharges[0]
     assert first.total_mah == pytest.approx(capacity, rel=5e-3)
     assert len(first.rows) == pytest.approx(rows, abs=3)
+
+
+def as_test(recording: CyclerRows) -> pd.DataFrame:
+    """Rows of a real file in the form that the exports are made from, until its first cycle is over."""
+    found = segment(recording)
+    rows, first = found.rows, found.discharges[0]
+    end = min(first.stop + 20, len(rows.time_s))
+    direction = rows.direction[:end]
+    step = 1 + np.concatenate([[0], np.cumsum(np.diff(direction) != 0)])
+    t = pd.DataFrame(
+        {
+            "record": np.arange(1, end + 1),
+            "cycle": 1,
+            "step": step,
+            "state": pd.Series(direction).map({CHARGE: "C", REST: "R", DISCHARGE: "D"}),
+            "time_s": rows.time_s[:end],
+            "voltage_v": rows.voltage_v[:end],
+            "current_ma": rows.current_ma[:end],
+            "moved_mah": rows.moved_mah[:end],
+        }
+    )
+    t["step_time_s"] = t.time_s - t.groupby("step").time_s.transform("first")
+    for column, sign in (("charge_mah", 1), ("discharge_mah", -1)):
+        t[column] = (sign * t.moved_mah).clip(lower=0).groupby(t.step).cumsum()
+    t["net_mah"] = t.moved_mah.cumsum()
+    return t
+
+
+@pytest.mark.parametrize("variant", [v for v in cycler.EXPORTS if v not in ("any table", "novonix")])
+@pytest.mark.parametrize(
+    ("name", "capacity"),
+    [
+        ("arbin_LCO_half_navani.res", 0.475),
+        ("neware_cathode_half_1p5-4p4V_navani.ndax", 0.575),
+        ("maccor_unsigned_current_cellpy.txt", 2.25),
+    ],
+)
+def test_a_real_cell_gives_the_same_in_the_export_of_another_maker(
+    cycler_files: Path, tmp_path: Path, name: str, capacity: float, variant: str
+) -> None:
+    _, recording = readers.read(cycler_files / name)
+    reader, export = cycler.EXPORTS[variant]
+    found, again = readers.read(cycler.write(tmp_path / "cell.csv", export(as_test(recording))))
+    assert found == reader
+    first, known = segment(again).discharges[0], segment(recording).discharges[0]
+    assert first.total_mah == pytest.approx(known.total_mah, rel=2e-3)
+    assert first.total_mah == pytest.approx(capacity, rel=5e-3)
+    assert len(first.rows) == pytest.approx(len(known.rows), abs=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -370,6 +371,15 @@ def test_e9_for_a_file_that_no_reader_knows(tmp_path: Path) -> None:
     checked = check_file(path, SAMPLE)
     assert (checked.status, errors(checked), checked.format) == ("refused", ["E9"], "unknown")
     assert checked.sha256
+
+
+def test_e9_for_an_mpr_that_nothing_installed_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "galvani", None)  # as if it were not installed
+    (tmp_path / "cell.mpr").write_bytes(b"BIO-LOGIC MODULAR FILE\x1a" + bytes(100))
+    checked = check_file(tmp_path / "cell.mpr", SAMPLE)
+    assert (errors(checked), checked.format) == (["E9"], "biologic mpr")
+    assert "pip install 'drx-screen[biologic]'" in message(checked, "E9")
+    assert ".mpt" in message(checked, "E9")
 
 
 @pytest.mark.parametrize("formula", ["Mn2O4", "Li1.2Mn0.4O2", "water", "Li1.2Xx0.8O2", ""])
