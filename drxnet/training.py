@@ -61,12 +61,6 @@ class TrainingOptions:
     decay: float = 0.9
     """Factor on the learning rate after every epoch."""
 
-    restarts: tuple[int, ...] = ()
-    """Epochs after which the learning rate starts again (Loshchilov and Hutter, ICLR 2017, arXiv:1608.03983)."""
-
-    restart_factor: float = 0.2
-    """By which it then starts lower than the time before."""
-
     capacity_weight: float = 1.0
     """Of the mean squared error of Q at cycle N ((mAh/g)^2)."""
 
@@ -101,8 +95,7 @@ class TrainingOptions:
         for name in ("members", "epochs", "profiles_per_batch", "points_per_profile", "smoothness_every"):
             if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be a whole number from 1. Got {getattr(self, name)!r}.")
-        object.__setattr__(self, "restarts", tuple(self.restarts))
-        for name in ("learning_rate", "decay", "restart_factor"):
+        for name in ("learning_rate", "decay"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} must be positive. Got {getattr(self, name)!r}.")
         for name in (f.name for f in fields(self) if f.name.endswith("_weight")):
@@ -113,12 +106,6 @@ class TrainingOptions:
                 raise ConfigurationError(f"{name} must be {' or '.join(choices)}. Got {getattr(self, name)!r}.")
         known = [f.name for f in fields(NetworkShape) if f.name != "members"]
         _refuse_unknown(self.network, known, "the network")
-
-    def learning_rate_of(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
-        passed = [start for start in sorted(self.restarts) if start <= epoch]
-        since = epoch - (passed[-1] if passed else 0)
-        return self.learning_rate * self.restart_factor ** len(passed) * self.decay**since
 
     @property
     def shape(self) -> NetworkShape:
@@ -453,7 +440,7 @@ def pretrain(
     history = run.restore(network, optimizer) if resume else []
     steps = tensors.steps(options.profiles_per_batch, options.points_per_profile)
     for epoch in range(len(history), options.epochs):
-        rate = options.learning_rate_of(epoch)
+        rate = options.learning_rate * options.decay**epoch
         for group in optimizer.param_groups:
             group["lr"] = rate
         rng = np.random.default_rng([seed, epoch])

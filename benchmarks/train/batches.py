@@ -39,9 +39,7 @@ def main() -> None:
     common = TrainingOptions(
         members=1, epochs=arguments.epochs, learning_rate=4e-3, decay=0.1, smoothness_weight=0.0, dqdv_weight=0.3
     )
-    print(
-        "batch | statistics of current and cycle | steps | held-out error, whole profile / lower cut-off (mAh/g) | CPU s"
-    )
+    print("batch | input statistics | steps | held-out error, whole profile / lower cut-off (mAh/g) | CPU s")
     for profiles_per_batch, points in ((1024, 1), (256, 4), (64, 16)):
         for statistics in ("batch", "set"):
             options = replace(
