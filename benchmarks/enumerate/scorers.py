@@ -45,6 +45,8 @@ class Retention:
     denominator: int
     model: str = "drxnet-2024"
     member: int = 0
+    compiled: bool = True
+    """Three times as fast after a minute of compiling."""
 
     @property
     def fingerprint(self) -> str:
@@ -52,14 +54,15 @@ class Retention:
         return f"retention {self.model} {self.member}"
 
     def prepare(self) -> None:
-        """Load the member and compile it."""
+        """Load the member."""
         import torch
 
         from drxnet.discharge import CyclingConditions
         from drxnet.ensemble import Ensemble
 
         torch.set_num_threads(1)
-        self._member = Ensemble.load(self.model).subset([self.member]).compiled()
+        member = Ensemble.load(self.model).subset([self.member])
+        self._member = member.compiled() if self.compiled else member
         self._conditions = [CyclingConditions(20, 1.5, 4.8), CyclingConditions(1000, 1.5, 4.8)]
 
     def score(self, units: np.ndarray) -> np.ndarray:

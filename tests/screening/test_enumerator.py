@@ -265,6 +265,16 @@ def test_an_error_of_a_scorer_on_a_worker_is_raised_here(tiny: Lattice, quiet_ra
 
 @pytest.mark.slow
 @ray_warnings
+def test_actors_that_hold_a_gpu_each_give_the_same(tiny: Lattice, quiet_ray: Any) -> None:
+    quiet_ray.init(
+        address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False
+    )  # in name only
+    found = stream(tiny, waves(), keep=50, batch=500, shard=1500, workers=2, gpus_per_worker=1)
+    assert same(found, stream(tiny, waves(), keep=50, batch=500))
+
+
+@pytest.mark.slow
+@ray_warnings
 def test_two_nodes_of_which_one_is_removed_give_what_this_process_gives(
     tiny: Lattice, tmp_path: Path, quiet_ray: Any
 ) -> None:

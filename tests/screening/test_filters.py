@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 from pymatgen.analysis.hhi import HHIModel
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from screening import filters
 from screening.candidates import CandidateList
@@ -138,3 +140,30 @@ def test_species_amounts_add_up_to_the_metals_and_their_charge() -> None:
     charge = found.amounts @ found.per_species(lambda s: s.charge)
     assert found.amounts.sum(1) == pytest.approx(2, abs=1e-3)
     assert charge == pytest.approx(4 - found.fluorine, abs=1e-3)
+
+
+def percolating_lithium(lithium: float, cells: int, seed: int) -> float:
+    """Li per formula unit on the largest cluster joined by tetrahedra of four Li, cations being random."""
+    edge = 2 * cells
+    grid = np.indices((edge, edge, edge)).reshape(3, -1).T
+    sites = grid[grid.sum(1) % 2 == 0]  # face-centred cubic
+    place = np.zeros((edge, edge, edge), int)
+    place[tuple(sites.T)] = np.arange(len(sites))
+    corners = grid[:, None] + np.indices((2, 2, 2)).reshape(3, -1).T
+    even = corners.sum(2) % 2 == 0  # every unit cube of the grid holds one tetrahedron
+    tetrahedra = place[tuple(np.moveaxis(corners % edge, -1, 0))][even].reshape(-1, 4)
+    is_lithium = np.zeros(len(sites), bool)
+    is_lithium[np.random.default_rng(seed).permutation(len(sites))[: round(lithium / 2 * len(sites))]] = True
+    free = tetrahedra[is_lithium[tetrahedra].all(1)]
+    joints = np.repeat(np.arange(len(free)), 4) + len(sites)
+    size = len(sites) + len(free)
+    bonds = coo_matrix((np.ones(len(joints)), (free.ravel(), joints)), shape=(size, size))
+    _, cluster = connected_components(bonds, directed=False)
+    return float(2 * np.bincount(cluster[: len(sites)][is_lithium]).max() / len(sites))
+
+
+@pytest.mark.parametrize("lithium", [1.2, 1.3])
+def test_accessible_lithium_is_what_a_random_rocksalt_has(lithium: float) -> None:
+    mixture = Mixtures((Species("Li", 1),), np.array([[lithium]]), np.zeros(1))
+    counted = percolating_lithium(lithium, cells=16, seed=1)
+    assert filters.accessible_lithium(mixture)[0] == pytest.approx(counted, abs=0.04)
