@@ -216,7 +216,7 @@ def _label(left: Axes, right: Axes, unit: str) -> None:
 
 
 def _rules_height(checked: CheckedFile) -> float:
-    return 0.12 + 0.085 * len(_rule_lines(checked))
+    return 0.1 + 0.055 * len(_rule_lines(checked))
 
 
 def _rule_lines(checked: CheckedFile) -> list[tuple[str, str]]:

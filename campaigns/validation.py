@@ -331,8 +331,8 @@ def _check_rows(
     if not anode and early > EARLY_SHARE * candidates[0].total_mah:
         hits.warning(
             "W1",
-            f"{file}: starts with a discharge ({early:.3g} mAh) before any charge; it is skipped, and the first-cycle "
-            "number is doubtful.",
+            f"{file}: starts with a discharge ({_short(early)} mAh) before any charge; it is skipped, and the "
+            "first-cycle number is doubtful.",
         )
     kept = list(candidates) if anode else _comparable(file, candidates, window, hits)
     checked = []
@@ -344,8 +344,8 @@ def _check_rows(
         if first.charged_before_mah > 0 and first.total_mah > 1.2 * first.charged_before_mah:
             hits.warning(
                 "W1",
-                f"{file}: the first discharge gives {first.total_mah:.3g} mAh after a charge of "
-                f"{first.charged_before_mah:.3g} mAh: open sites before the charge, first-cycle number doubtful.",
+                f"{file}: the first discharge gives {_short(first.total_mah)} mAh after a charge of "
+                f"{_short(first.charged_before_mah)} mAh: open sites before the charge, first-cycle number doubtful.",
             )
         _check_rate(file, kept, sample, mass, hits)
         _check_capacity(file, checked, theory, sample, mass, hits)
@@ -497,12 +497,14 @@ def _check_duration(file: str, found: Segmentation, discharge: Discharge, mass: 
     if shortest <= discharge.duration_s <= longest:
         return
     days = discharge.duration_s / 86400
-    said = f"{days:.3g} days" if days > 1 else f"{discharge.duration_s:.3g} s"
+    said = f"{_short(days)} days" if days > 1 else f"{_short(discharge.duration_s)} s"
     ways = []
     for factor, label in ((1 / 3600, "1/3600"), (1e-3, "ms"), (1 / 60, "1/60"), (60.0, "min"), (3600.0, "h")):
         duration = discharge.duration_s * factor
         if shortest <= duration <= longest:
-            ways.append(f"--time-unit {label} ({duration / 3600:.3g} h, {discharge.total_mah * factor:.3g} mAh)")
+            ways.append(
+                f"--time-unit {label} ({_short(duration / 3600)} h, {_short(discharge.total_mah * factor)} mAh)"
+            )
     way = (
         f"If the unit of the time column is not what its header says, pass {' or '.join(ways)}"
         if ways
@@ -510,7 +512,7 @@ def _check_duration(file: str, found: Segmentation, discharge: Discharge, mass: 
     )
     hits.error(
         "E8",
-        f"{file} cycle {discharge.cycle}: the discharge would last {said} and give {discharge.total_mah:.4g} mAh; "
+        f"{file} cycle {discharge.cycle}: the discharge would last {said} and give {_short(discharge.total_mah)} mAh; "
         f"between a minute and 90 days is possible. {way}; nothing guessed.",
         discharge.cycle,
     )
@@ -529,6 +531,11 @@ def _check_clock(file: str, recording: CyclerRows, found: Segmentation, hits: _H
                 f"{file}: the time column runs {label} times as fast as the dates beside it; its unit is not what the "
                 f"header says. Pass --time-unit {_inverse(factor)}.",
             )
+
+
+def _short(value: float) -> str:
+    """Three significant digits, without an exponent for what a person reads as a number."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def _inverse(factor: float) -> str:
