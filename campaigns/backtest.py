@@ -128,7 +128,7 @@ class Laboratory:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Pool:
     """What every strategy may choose from, with the laboratory's truth."""
 
     compositions: tuple[str, ...]
@@ -334,7 +334,7 @@ def _count(progress: Progress, before: int, total: int, done: int) -> None:
     progress(before + done, total)
 
 
-def draw_candidates(spec: CampaignSpec, truth: Ensemble, count: int, seed: int) -> Candidates:
+def draw_candidates(spec: CampaignSpec, truth: Ensemble, count: int, seed: int) -> Pool:
     """Draw candidates that pass the filters of a campaign's space, and ask the laboratory's network for their truth.
 
     Args:
@@ -358,7 +358,7 @@ def draw_candidates(spec: CampaignSpec, truth: Ensemble, count: int, seed: int) 
         raise ConfigurationError(f"Nothing of the space {spec.space_name} passes its filters; loosen one.")
     names = tuple(kept[:count])
     values = _true_values(goals, truth, names)
-    return Candidates(names, goals.objective_values(values)[:, 0], goals.feasible(values))
+    return Pool(names, goals.objective_values(values)[:, 0], goals.feasible(values))
 
 
 def _true_values(goals: Goals, truth: Ensemble, formulas: Sequence[str]) -> np.ndarray:
@@ -418,7 +418,7 @@ def _related(own: Ensemble, laboratory: str | Path | None) -> list[str]:
     return []
 
 
-def _start(spec: CampaignSpec, folder: Path, model: Path, pool: Candidates, strategy: str, seed: int) -> Campaign:
+def _start(spec: CampaignSpec, folder: Path, model: Path, pool: Pool, strategy: str, seed: int) -> Campaign:
     """Start a campaign like the given one on a list of candidates."""
     values = spec.model_dump(mode="json", exclude={"folder", "ledger", "space", "model"})
     values |= {
@@ -440,7 +440,7 @@ def _start(spec: CampaignSpec, folder: Path, model: Path, pool: Candidates, stra
 def _rehearse(
     campaign: Campaign,
     lab: Laboratory,
-    pool: Candidates,
+    pool: Pool,
     rounds: int,
     repeat: int,
     *,

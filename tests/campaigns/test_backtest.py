@@ -14,9 +14,9 @@ from fakes import FakeEnsemble
 
 from campaigns.backtest import (
     Backtest,
-    Candidates,
     Laboratory,
     LaboratoryOptions,
+    Pool,
     RoundRow,
     backtest,
     draw_candidates,
@@ -114,14 +114,14 @@ def test_candidates_pass_the_filters_and_know_their_truth(tiny: CampaignSpec):
 
 def test_hits_are_the_best_hundredth_and_feasible():
     names = tuple(f"c{i}" for i in range(300))
-    pool = Candidates(names, np.arange(300.0), np.arange(300) != 299)
+    pool = Pool(names, np.arange(300.0), np.arange(300) != 299)
     assert pool.hits() == {"c298", "c297", "c296"}
     assert pool.best == 298
 
 
 def test_a_rehearsal_that_nobody_can_win_is_refused():
     with pytest.raises(ConfigurationError, match="None of 2 candidates meets the constraints"):
-        Candidates(("a", "b"), np.zeros(2), np.zeros(2, bool))
+        Pool(("a", "b"), np.zeros(2), np.zeros(2, bool))
 
 
 def rows_of(strategy: str, best: list[float | None], repeat: int = 0) -> list[RoundRow]:
