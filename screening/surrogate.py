@@ -29,6 +29,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from drxnet.ensemble import Amounts, Ensemble
 from drxnet.errors import UsageError
+from drxnet.network import SITE_INDEX
 from screening.domain import FeatureScale, known_compositions
 from screening.encoding import Encoding
 from screening.objectives import Goals
@@ -36,17 +37,25 @@ from screening.objectives import Goals
 RELATIVE_NOISE = 0.03
 """Default standard deviation of one cell, relative to its capacity (about what replicate coin cells show)."""
 
-DEFAULT_WEIGHT = 0.5
-"""Default amplitude of the residual kernel, in typical member spreads."""
+DEFAULT_WEIGHT = 0.35
+"""Default amplitude of each residual, in typical member spreads: shift, learned features, amounts."""
+
+DEFAULT_SLOPE = 0.3
+"""Default standard deviation of the factor by which the ensemble may have over- or understated differences."""
 
 DEFAULT_LENGTH = 0.5
-"""Default length scale of the residual kernel, in typical distances between known compositions' features."""
+"""Default length scale of the residual kernels, in typical distances between known compositions."""
 
 _FOURIER = 256
 """Random Fourier features of sample paths."""
 
+_ELEMENTS = len(SITE_INDEX) + 1
+
 _NUGGET = 1e-6
 """Relative to the mean variance of a joint posterior, so that its Cholesky factor exists."""
+
+_ROUNDING = 1e-9
+"""Relative to the prior variance: what data explain down to less than this is rounding."""
 
 
 class MemberPosterior(EnsemblePosterior):
@@ -127,6 +136,9 @@ class Points:
     features: Tensor
     """Learned composition features of all members, scaled to a typical distance of 1; ``b x n x f``."""
 
+    amounts: Tensor
+    """Amounts of the metals and F, scaled to a typical distance of 1; ``b x n x elements``."""
+
     def expand(self, batch: torch.Size) -> Points:
         """Repeat along new leading axes."""
         return Points(*(t.expand(batch + t.shape[-k:]) for t, k in self._parts()))
@@ -139,23 +151,30 @@ class Points:
             torch.cat([one.mean, two.mean], -1),
             torch.cat([one.deviations, two.deviations], -2),
             torch.cat([one.features, two.features], -2),
+            torch.cat([one.amounts, two.amounts], -2),
         )
 
     def _parts(self) -> tuple[tuple[Tensor, int], ...]:
-        return ((self.mean, 2), (self.deviations, 3), (self.features, 2))
+        return ((self.mean, 2), (self.deviations, 3), (self.features, 2), (self.amounts, 2))
 
 
 class DRXNetGaussianModel(Model, FantasizeMixin):
     """A Gaussian process whose mean is the ensemble's, output by output.
 
-    The covariance of output j between compositions a and b is
-    ``scale_j^2 C_j(a, b) + weight_j^2 k(a, b)``, with C the sample covariance (ddof 1) over the members and k a
-    Matern-5/2 kernel on the learned features, shared by the outputs up to its length scale; observations carry the
-    noise ``noise_j^2``, or their own. Missing observations are NaN and leave the other outputs of the point alone.
+    The covariance of output j between compositions a and b is::
+
+        scale_j^2 C_j(a, b) + shift_j^2 + slope_j^2 h_j(a) h_j(b)
+            + weight_j^2 k(a, b; length_j) + amount_weight_j^2 l(a, b; amount_length_j)
+
+    with C the sample covariance (ddof 1) over the members, h the ensemble mean, centred and in units of how much it
+    differs between known compositions, and k and l Matern-5/2 kernels on the learned features and on the amounts,
+    shared by the outputs up to amplitude and length. Shift and slope let the data correct the ensemble as a whole, so
+    that the kernels need not bend it far from the data. Observations carry the noise ``noise_j^2``, or their own.
+    Missing observations are NaN and leave the other outputs of the point alone.
 
     Without data, the scale is sqrt(1 + 1/s): the reality is taken for one more member. The other defaults are
-    :data:`DEFAULT_WEIGHT`, :data:`DEFAULT_LENGTH` and :data:`RELATIVE_NOISE`. :meth:`fit` moves all four towards
-    the data, by the marginal likelihood times log-normal priors around these defaults.
+    :data:`DEFAULT_WEIGHT`, :data:`DEFAULT_SLOPE`, :data:`DEFAULT_LENGTH` and :data:`RELATIVE_NOISE`. :meth:`fit`
+    moves all of them towards the data, by the marginal likelihood times log-normal priors around these defaults.
     """
 
     train_targets: Tensor
@@ -186,13 +205,20 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         known = self.goals.evaluate(ensemble, known_compositions())  # s, known, m
         spread = known.var(1 if len(known) == 1 else 0, correction=1 if len(known) > 1 else 0).mean(0).sqrt()
         typical = known.mean(0).abs().mean(0)
-        self.unit = known.mean(0).std(0).clamp_min(1e-6)  # how much a quantity differs between known compositions
+        self.center, self.unit = known.mean((0, 1)), known.mean(0).std(0).clamp_min(1e-6)
+        rows = _by_element(Amounts.of(known_compositions()))
+        self._amount_width = rows.var(0).sum().mul(2).sqrt()
         tiny = 1e-3 * typical + 1e-6
-        s = ensemble.members
+        amplitude = DEFAULT_WEIGHT * spread.maximum(tiny)
+        one = torch.ones(m, dtype=torch.float64)
         defaults = {
-            "scale": torch.full((m,), math.sqrt(1 + 1 / s), dtype=torch.float64),
-            "weight": DEFAULT_WEIGHT * spread.maximum(tiny),
-            "length": torch.full((m,), DEFAULT_LENGTH, dtype=torch.float64),
+            "scale": math.sqrt(1 + 1 / ensemble.members) * one,
+            "shift": amplitude,
+            "slope": DEFAULT_SLOPE * self.unit.maximum(tiny),
+            "weight": amplitude,
+            "length": DEFAULT_LENGTH * one,
+            "amount_weight": amplitude,
+            "amount_length": DEFAULT_LENGTH * one,
             "noise": RELATIVE_NOISE * typical.maximum(tiny),
         }
         self.log = nn.ParameterDict({k: nn.Parameter(v.log()) for k, v in defaults.items()})
@@ -243,13 +269,15 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
             posterior_transform: applied last.
             kwargs: what other models take; not used.
         """
-        mean, covariance = self.moments(self.points(X), output_indices=output_indices)
+        at = self.points(X)
+        mean, covariance = self.moments(at, output_indices=output_indices)
         if isinstance(observation_noise, Tensor):
             covariance = covariance + torch.diag_embed(observation_noise.mT.expand(mean.shape))
         elif observation_noise:
             noise = self._value("noise", output_indices).square()
             covariance = covariance + noise[:, None, None] * torch.eye(X.shape[-2], dtype=torch.float64)
-        nugget = _NUGGET * covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
+        prior = self._variance(at, output_indices).mean(-1)
+        nugget = (_NUGGET * covariance.diagonal(dim1=-2, dim2=-1).mean(-1)).maximum(_ROUNDING * prior)
         covariance = covariance + nugget[..., None, None] * torch.eye(X.shape[-2], dtype=torch.float64)
         if mean.shape[-2] == 1:
             distribution = MultivariateNormal(mean.squeeze(-2), covariance.squeeze(-3))
@@ -276,7 +304,8 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         twin = object.__new__(DRXNetGaussianModel)
         nn.Module.__init__(twin)
         twin.ensemble, twin.encoding, twin.goals = self.ensemble, self.encoding, self.goals
-        twin._scale_features, twin.log, twin._prior, twin.unit = self._scale_features, self.log, self._prior, self.unit
+        twin._scale_features, twin.log, twin._prior = self._scale_features, self.log, self._prior
+        twin.center, twin.unit, twin._amount_width = self.center, self.unit, self._amount_width
         variance = torch.full_like(Y, torch.nan) if noise is None else noise.expand(Y.shape)
         batch = torch.broadcast_shapes(Y.shape[:-2], self.batch_shape)
         n, m = self._y.shape[-1], self.num_outputs
@@ -306,7 +335,9 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         s, f = self.ensemble.members, self._feature_count
         if X.shape[-2] == 0:
             b, m = X.shape[:-2], self.num_outputs
-            zeros = [X.new_zeros((*b, *tail), dtype=torch.float64) for tail in ((m, 0), (m, 0, s), (0, f))]
+            zeros = [
+                X.new_zeros((*b, *tail), dtype=torch.float64) for tail in ((m, 0), (m, 0, s), (0, f), (0, _ELEMENTS))
+            ]
             return Points(*zeros)
         amounts = self.encoding.amounts(X)
         return self.read(amounts, X.shape[:-1])
@@ -318,7 +349,8 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         mean = values.mean(0)
         deviations = (values - mean).movedim(0, -1).movedim(-2, -3) / math.sqrt(max(len(values) - 1, 1))
         features = self._scale_features.scaled(encoded.features).unflatten(0, shape)
-        return Points(mean.mT, deviations, features)
+        rows = (_by_element(amounts) / self._amount_width).unflatten(0, shape)
+        return Points(mean.mT, deviations, features, rows)
 
     def moments(
         self, at: Points, output_indices: list[int] | None = None, *, marginal: bool = False
@@ -380,18 +412,21 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         def normal(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-        m, f = self.num_outputs, self._feature_count
-        along, amplitude = normal(count, m, self.ensemble.members), normal(count, m, _FOURIER)
-        # the spectrum of a Matern kernel of smoothness 5/2 is a t distribution with 5 degrees of freedom
-        heavy = normal(5, _FOURIER).square().mean(0).rsqrt()
-        frequency, phase = normal(f, _FOURIER) * heavy, 2 * math.pi * torch.rand(_FOURIER, generator=generator)
-        scale, weight, length = (self._value(k, None).detach()[:, None] for k in ("scale", "weight", "length"))
+        m = self.num_outputs
+        v = {name: value.detach().exp()[:, None] for name, value in self.log.items()}
+        along, shift, slope = normal(count, m, self.ensemble.members), normal(count, m, 1), normal(count, m, 1)
+        waves = self._waves(self._feature_count, v["length"], count, generator)
+        amount_waves = self._waves(_ELEMENTS, v["amount_length"], count, generator)
 
         def prior(at: Points) -> Tensor:
-            members = torch.einsum("...mns,cms->...cmn", at.deviations, along)
-            angles = (at.features @ frequency).unsqueeze(-3) / length.unsqueeze(-1) + phase
-            waves = torch.einsum("...mnw,cmw->...cmn", torch.cos(angles), amplitude) * math.sqrt(2 / _FOURIER)
-            return at.mean.unsqueeze(-3) + scale * members + weight * waves
+            return (
+                at.mean.unsqueeze(-3)
+                + v["scale"] * torch.einsum("...mns,cms->...cmn", at.deviations, along)
+                + v["shift"] * shift
+                + v["slope"] * slope * self._tilt(at, None).unsqueeze(-3)
+                + v["weight"] * waves(at.features)
+                + v["amount_weight"] * amount_waves(at.amounts)
+            )
 
         if self._y.shape[-1] == 0:
             return prior
@@ -409,6 +444,26 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
             return prior(at) + torch.einsum("...mtn,...cmt->...cmn", cross, correction)
 
         return posterior
+
+    def _waves(
+        self, columns: int, length: Tensor, count: int, generator: torch.Generator
+    ) -> Callable[[Tensor], Tensor]:
+        """Draw functions of rows ``b x n x columns`` with a Matern-5/2 kernel of variance 1, ``b x count x m x n``."""
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+        # the spectrum of a Matern kernel of smoothness 5/2 is a t distribution with 5 degrees of freedom
+        heavy = normal(5, _FOURIER).square().mean(0).rsqrt()
+        frequency = normal(columns, _FOURIER) * heavy
+        phase = 2 * math.pi * torch.rand(_FOURIER, generator=generator, dtype=torch.float64)
+        amplitude = normal(count, self.num_outputs, _FOURIER) * math.sqrt(2 / _FOURIER)
+
+        def function(rows: Tensor) -> Tensor:
+            angles = (rows @ frequency).unsqueeze(-3) / length.unsqueeze(-1) + phase
+            return torch.einsum("...mnw,cmw->...cmn", torch.cos(angles), amplitude)
+
+        return function
 
     def log_marginal_likelihood(self) -> Tensor:
         """Log probability of the data conditioned on, summed over the outputs."""
@@ -434,18 +489,34 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
     def _covariance(self, a: Points, b: Points, output_indices: list[int] | None = None) -> Tensor:
         """Prior covariance of the latent functions, ``b x m x n x n'``."""
         outputs = slice(None) if output_indices is None else output_indices
-        scale = self._value("scale", output_indices)[:, None, None]
-        weight = self._value("weight", output_indices)[:, None, None]
+        v = {name: self._value(name, output_indices)[:, None, None] for name in self.log}
         members = a.deviations[..., outputs, :, :] @ b.deviations[..., outputs, :, :].mT
-        length = self._value("length", output_indices)[:, None, None]
-        distance = _distance(a.features, b.features).unsqueeze(-3) / length
-        return scale.square() * members + weight.square() * _matern(distance)
+        tilts = self._tilt(a, output_indices).unsqueeze(-1) * self._tilt(b, output_indices).unsqueeze(-2)
+        features = _matern(_distance(a.features, b.features).unsqueeze(-3) / v["length"])
+        amounts = _matern(_distance(a.amounts, b.amounts).unsqueeze(-3) / v["amount_length"])
+        return (
+            v["scale"].square() * members
+            + v["shift"].square()
+            + v["slope"].square() * tilts
+            + v["weight"].square() * features
+            + v["amount_weight"].square() * amounts
+        )
 
     def _variance(self, a: Points, output_indices: list[int] | None) -> Tensor:
         outputs = slice(None) if output_indices is None else output_indices
-        scale = self._value("scale", output_indices)[:, None]
-        weight = self._value("weight", output_indices)[:, None]
-        return scale.square() * a.deviations[..., outputs, :, :].square().sum(-1) + weight.square()
+        v = {name: self._value(name, output_indices)[:, None] for name in self.log}
+        return (
+            v["scale"].square() * a.deviations[..., outputs, :, :].square().sum(-1)
+            + v["shift"].square()
+            + v["slope"].square() * self._tilt(a, output_indices).square()
+            + v["weight"].square()
+            + v["amount_weight"].square()
+        )
+
+    def _tilt(self, a: Points, output_indices: list[int] | None) -> Tensor:
+        """The ensemble mean, centred and in units, ``b x m x n``."""
+        outputs = slice(None) if output_indices is None else output_indices
+        return (a.mean[..., outputs, :] - self.center[outputs, None]) / self.unit[outputs, None]
 
     def _known(self) -> Tensor:
         return torch.isfinite(self._y).double()
@@ -480,7 +551,16 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         )
 
 
-_PRIOR_WIDTH = {"scale": 0.5, "weight": 0.7, "length": 0.5, "noise": 0.5}
+_PRIOR_WIDTH = {
+    "scale": 0.5,
+    "shift": 1.0,
+    "slope": 1.0,
+    "weight": 1.0,
+    "length": 0.5,
+    "amount_weight": 1.0,
+    "amount_length": 0.5,
+    "noise": 0.5,
+}
 """Standard deviations of the normal priors on the logarithms of the hyperparameters."""
 
 
@@ -494,3 +574,13 @@ def _matern(distance: Tensor) -> Tensor:
     """Matern kernel of smoothness 5/2 (Rasmussen and Williams, Gaussian Processes, MIT Press 2006, eq. 4.17)."""
     r = math.sqrt(5) * distance
     return (1 + r + r.square() / 3) * torch.exp(-r)
+
+
+def _by_element(amounts: Amounts) -> Tensor:
+    """Amounts of every metal there is and of F, whatever the columns; differentiable, ``n x elements``."""
+    where = torch.tensor([SITE_INDEX[s] for s in amounts.symbols if s != "Li"])
+    mine = [i for i, s in enumerate(amounts.symbols) if s != "Li"]
+    table = torch.zeros(len(amounts), _ELEMENTS, dtype=torch.float64)
+    table = table.index_copy(1, where, amounts.cations[:, mine].cpu().double())
+    last = torch.tensor([_ELEMENTS - 1])
+    return table.index_copy(1, last, amounts.fluorine[:, None].cpu().double())

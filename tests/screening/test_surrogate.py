@@ -77,9 +77,26 @@ def test_without_data_it_is_the_ensemble_with_one_more_member() -> None:
     values = Goals().evaluate(ensemble, ENCODING.amounts(x))
     torch.testing.assert_close(posterior.mean, values.mean(0))
     model = DRXNetGaussianModel(ensemble, ENCODING)
-    weight = torch.tensor(model.hyperparameters()["weight"])
-    expected = (1 + 1 / 4) * values.var(0, correction=1) + weight**2
-    torch.testing.assert_close(posterior.variance, expected, rtol=1e-4, atol=1e-6, check_dtype=False)
+    v = {name: torch.tensor(value).double() for name, value in model.hyperparameters().items()}
+    tilt = (values.mean(0) - model.center) / model.unit
+    residual = v["shift"] ** 2 + (v["slope"] * tilt) ** 2 + v["weight"] ** 2 + v["amount_weight"] ** 2
+    expected = (1 + 1 / 4) * values.var(0, correction=1) + residual
+    torch.testing.assert_close(posterior.variance, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_sample_paths_have_the_posteriors_moments() -> None:
+    x, at = draw(6, seed=1), draw(3, seed=2)
+    for model in (
+        DRXNetGaussianModel(FakeEnsemble(3), ENCODING),
+        DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=truth(x)),
+    ):
+        with torch.no_grad():
+            points = model.points(at)
+            # a draw of frequencies is shared by the paths of one call, so many calls are averaged
+            paths = torch.cat([model.sample_paths(40, seed)(points) for seed in range(60)])
+            mean, variance = model.moments(points, marginal=True)
+        torch.testing.assert_close(paths.std(0), variance.sqrt(), rtol=0.12, atol=1e-6)
+        assert ((paths.mean(0) - mean).abs() < 0.15 * variance.sqrt()).all()
 
 
 def test_posterior_equals_the_textbook_formula() -> None:
