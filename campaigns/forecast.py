@@ -29,9 +29,12 @@ from screening.candidates import Candidates
 from screening.domain import Domain
 from screening.encoding import Encoding
 from screening.enumerator import Scorer, Shortlist, speed, stream
+from screening.lattice import Lattice
 from screening.objectives import Goals, ObjectiveSpec, Quantity
+from screening.search import shortlist as find_shortlist
 from screening.surrogate import DRXNetGaussianModel
 
+NO_LIMIT_S = 1e9
 IN_PROCESS_S = 20.0
 """A stream expected to take less than this runs in this process; starting workers would take longer (s)."""
 
@@ -128,26 +131,48 @@ def run_stream(
     *,
     keep: int,
     workers: int | None,
+    method: str = "walk",
+    evaluations: int = 200_000,
+    seed: int = 0,
     folder: Path | None = None,
     time_limit_s: float | None = None,
     ray_address: str | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Shortlist:
-    """Stream candidates, here when that is quicker than starting workers; the result is the same.
+    """Look through candidates, here when that is quicker than starting workers; the result is the same.
 
     Args:
         candidates: all of them.
         scorer: says how good they are.
         keep: how many to return.
         workers: processes; null decides by the time it would take.
-        folder: where finished shards are kept.
-        time_limit_s: no shard is begun after this many seconds.
+        method: ``walk`` through all of them, or a search of :mod:`screening.search`; a list is always walked.
+        evaluations: of a search.
+        seed: of a search.
+        folder: where finished shards of a walk are kept.
+        time_limit_s: no shard or batch is begun after this many seconds.
         ray_address: of a running Ray cluster.
         device: of the scorer.
         progress: told of candidates.
     """
     with one_thread():
+        if method == "auto" and time_limit_s is None:
+            method = "walk"
+        if method != "walk" and isinstance(candidates, Lattice):
+            return find_shortlist(
+                candidates,
+                scorer,
+                keep=keep,
+                time_budget_s=time_limit_s or NO_LIMIT_S,
+                workers=workers,
+                method=method,  # type: ignore[arg-type]  # the specification checked it
+                evaluations=None if method == "auto" else evaluations,
+                seed=seed,
+                folder=folder,
+                ray_address=ray_address,
+                progress=progress,
+            )
         if workers is None and ray_address is None:
             small = candidates.count / speed(candidates, scorer, seconds=0.3) < IN_PROCESS_S
             workers = 0 if small else None
@@ -230,6 +255,10 @@ def predicted_rows(
             scorer,
             keep=(top if len(quantities) == 1 and order == "lower" else SHORTLIST) + len(leave_out),
             workers=campaign.spec.workers if workers is None else workers,
+            method=campaign.spec.method,
+            evaluations=campaign.spec.evaluations,
+            seed=campaign.spec.seed,
+            time_limit_s=campaign.spec.time_limit_s,
             ray_address=ray_address,
             device=device,
             progress=progress,

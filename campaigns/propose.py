@@ -29,6 +29,7 @@ from drxnet.progress import Progress, silent
 if TYPE_CHECKING:
     from screening.batch import Choice
     from screening.candidates import Candidates
+    from screening.enumerator import Shortlist
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def propose(
     workers: int | None = None,
     ray_address: str | None = None,
     device: str = "cpu",
+    method: str | None = None,
+    evaluations: int | None = None,
     time_limit_s: float | None = None,
     dry_run: bool = False,
     progress: Progress = silent,
@@ -76,7 +79,9 @@ def propose(
         workers: processes that score.
         ray_address: of a Ray cluster.
         device: of the model.
-        time_limit_s: for the stream (s).
+        method: how to look through the space.
+        evaluations: of a search.
+        time_limit_s: for looking through the space (s).
         dry_run: choose, but record nothing.
         progress: told of candidates.
 
@@ -114,6 +119,9 @@ def propose(
             scorer,
             keep=keep,
             workers=spec.workers if workers is None else workers,
+            method=method or spec.method,
+            evaluations=evaluations or spec.evaluations,
+            seed=round_seed,
             folder=folder,
             time_limit_s=time_limit_s or spec.time_limit_s,
             ray_address=ray_address,
@@ -130,7 +138,7 @@ def propose(
         "refused": dict(done.refused),
     }
     listed = source.compositions(shortlist.units)
-    notes = _notes(shortlist.statistics)
+    notes = _notes(shortlist)
     for _ in range(MOST_ATTEMPTS):
         measured, pending = measured_of(state, goals), pending_of(state, spec.conditions)
         open_ones = [c for c in listed if c.formula not in state.excluded]
@@ -255,14 +263,17 @@ def _preview(
     )
 
 
-def _notes(statistics: Any) -> tuple[str, ...]:
+def _notes(shortlist: Shortlist) -> tuple[str, ...]:
+    statistics = shortlist.statistics
     refused = ", ".join(f"{name} {number:,}" for name, number in statistics.refused.items() if number)
     notes = [
         f"{statistics.count:,} candidates, {statistics.scored:,} scored in {statistics.seconds:.0f} s"
         + (f"; refused by {refused}" if refused else "")
         + "."
     ]
-    if not statistics.complete:
+    if shortlist.how != "all candidates":
+        notes.append(f"How: {shortlist.how}.")
+    elif not statistics.complete:
         notes.append(
             f"The time limit ended the stream after {statistics.walked:,} of them; run again to go on from there, or "
             "allow more time."

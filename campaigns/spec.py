@@ -124,8 +124,15 @@ class CampaignSpec(_Frozen):
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that score the space; by default as many as there are cores, 0 for none beside this one."""
 
+    method: Literal["walk", "best-first", "evolution", "auto"] = "walk"
+    """How the space is looked through: all of it, or by a search where it is too large; ``auto`` decides by the time
+    limit and the measured speed, so that the same state may give another batch on another machine."""
+
+    evaluations: Annotated[int, Field(ge=1)] = 200_000
+    """Candidates that a search scores."""
+
     time_limit_s: Annotated[float, Field(gt=0)] | None = None
-    """How long the stream may take; a space too large for it is searched instead of walked (s)."""
+    """How long looking through the space may take (s)."""
 
     ledger: str | None = None
     """SQLAlchemy URL; $NAMES of the environment are filled in. By default a SQLite file in the campaign's folder."""

@@ -125,7 +125,13 @@ def check(source: str, output: str) -> None:
 @click.option("--workers", type=click.IntRange(0), help="Processes that score; 0 for none beside this one.")
 @click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster; else $RAY_ADDRESS, else here.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
-@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="For the stream (s).")
+@click.option(
+    "--method", type=click.Choice(["walk", "best-first", "evolution", "auto"]), help="How to look through the space."
+)
+@click.option("--evaluations", type=click.IntRange(1), help="Candidates that a search scores.")
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="For looking through the space (s)."
+)
 @click.option("--dry-run", is_flag=True, help="Choose and show, but record and write nothing.")
 @format_option
 def propose(
@@ -137,6 +143,8 @@ def propose(
     workers: int | None,
     ray_address: str | None,
     device: str,
+    method: str | None,
+    evaluations: int | None,
     time_limit: float | None,
     dry_run: bool,
     output: str,
@@ -165,22 +173,20 @@ def propose(
                 workers=workers,
                 ray_address=ray_address,
                 device=device,
+                method=method,
+                evaluations=evaluations,
                 time_limit_s=time_limit,
                 dry_run=dry_run,
                 progress=bar,
             )
-        content = {
-            "round": chosen.round,
-            "model": chosen.model_id,
-            "proposals": [p.as_row() for p in chosen.proposals],
-        }
+        rows = [p.as_row() for p in chosen.proposals]
+        content = {"round": chosen.round, "model": chosen.model_id, "proposals": rows}
         for note in chosen.notes:
             say(note)
+        emit(output, content, lambda: _show_proposals(rows))
         if dry_run:
             say("Dry run: nothing was recorded.")
-            emit(output, content, lambda: _show_proposals(content["proposals"]))
             return
-        emit(output, content, lambda: _show_proposals(content["proposals"]))
         with progress("writing the report") as bar:
             files = write_round_files(campaign, chosen.round, progress=bar)
         for name, path in files.items():

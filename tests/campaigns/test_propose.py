@@ -100,6 +100,13 @@ def test_batch_that_somebody_else_took_is_chosen_again(live: Campaign, few: Path
     assert not {p.composition for p in done.proposals} & set(wanted)
 
 
+def test_search_gives_the_same_batch_twice_and_says_how(live: Campaign):
+    first, second = (propose(live, method="best-first", evaluations=60, dry_run=True) for _ in range(2))
+    assert [p.composition for p in first.proposals] == [p.composition for p in second.proposals]
+    assert first.statistics["scored"] == 60
+    assert "best-first search with 60 evaluations" in first.notes[-1]
+
+
 def test_lab_limits_are_kept(tmp_path: Path, small_model: Path):
     template = write_campaign(tmp_path / "t.yaml", small_model, lab={"banned": ["Nb", "F"], "references": [FIRST]})
     with Campaign.start(tmp_path / "demo", template) as campaign:
