@@ -86,7 +86,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             "They differ when the current was exported with too few digits or rows are missing.",
         ),
         "E8": Rule(
-            "Every number is physical: 0-6 V, at most 50 A/g, discharges between a minute and 90 days, finite.",
+            "Every number is physical: 0-6 V, 0.1 mA/g to 50 A/g, over 1 mAh/g, a minute to 90 days, finite.",
             "Numbers outside are usually a unit: mV under V, milliseconds under seconds, a decimal comma lost. "
             "Nothing is guessed; the message names the option that settles it.",
         ),
@@ -148,7 +148,10 @@ MOST_CAPACITY_MAH_G = 600.0
 """More than all lithium of any rocksalt oxide; the bound where no composition is given (mAh/g)."""
 
 VOLTAGE_BOUNDS_V = (0.0, 6.0)
-MOST_CURRENT_MA_G = 5e4
+LEAST_CURRENT_MA_G, MOST_CURRENT_MA_G = 0.1, 5e4
+LEAST_CAPACITY_MAH_G = 1.0
+"""A first discharge below it is a dead cell, or mA and A confused throughout (mAh/g)."""
+
 DURATION_BOUNDS_S = (60.0, 90 * 86400.0)
 TABLE_TOLERANCE_V, PROCESSED_TOLERANCE_V, START_TOLERANCE_V = 0.02, 0.05, 0.5
 EARLY_SHARE = 0.01
@@ -183,10 +186,10 @@ _ELEMENTS_BY_NICKNAME: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 class _Hits:
-    """Rules broken by one file; a rule broken in several cycles is told once."""
+    """Rules broken by one file; the same thing in several cycles is told once, whatever its numbers."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, Severity], tuple[str, list[int]]] = {}
+        self._found: dict[tuple[str, Severity, str], tuple[str, list[int]]] = {}
 
     def error(self, rule: str, message: str, cycle: int | None = None) -> None:
         self._add(rule, "error", message, cycle)
@@ -195,23 +198,21 @@ class _Hits:
         self._add(rule, "warning", message, cycle)
 
     def _add(self, rule: str, severity: Severity, message: str, cycle: int | None) -> None:
-        _, cycles = self._found.setdefault((rule, severity), (message, []))
+        kind = re.sub(r"[-+\d.,]+(?:e[-+]?\d+)?", "#", message) if cycle is not None else message
+        _, cycles = self._found.setdefault((rule, severity, kind), (message, []))
         if cycle is not None:
             cycles.append(cycle)
 
     def __contains__(self, rule: str) -> bool:
-        return any(known == rule for known, _ in self._found)
+        return any(known == rule for known, _, _ in self._found)
 
     def listed(self) -> tuple[RuleHit, ...]:
         """Errors first, each group in the order of the rules; no warning of a rule that is an error already."""
         order = list(RULES)
-        told = [
-            (key, value)
-            for key, value in self._found.items()
-            if key[1] == "error" or (key[0], "error") not in self._found
-        ]
+        wrong = {rule for rule, severity, _ in self._found if severity == "error"}
+        told = [(key, value) for key, value in self._found.items() if key[1] == "error" or key[0] not in wrong]
         found = sorted(told, key=lambda item: (item[0][1] != "error", order.index(item[0][0])))
-        return tuple(RuleHit(rule, _with_cycles(*said), severity) for (rule, severity), said in found)
+        return tuple(RuleHit(rule, _with_cycles(*said), severity) for (rule, severity, _), said in found)
 
 
 def _with_cycles(message: str, cycles: Sequence[int]) -> str:
@@ -481,14 +482,21 @@ def _check_physics(
         )
     for discharge in discharges:
         _check_duration(file, found, discharge, mass, hits)
-        if mass and discharge.current_ma / mass * 1e3 > MOST_CURRENT_MA_G:
-            rate = discharge.current_ma / mass * 1e3
+        rate = discharge.current_ma / mass * 1e3 if mass else None
+        if rate is not None and not LEAST_CURRENT_MA_G <= rate <= MOST_CURRENT_MA_G:
             hits.error(
                 "E8",
                 f"{file} cycle {discharge.cycle}: {rate:.3g} mA/g is no rate a cell is cycled at; check the mass "
                 f"({mass:g} mg), or settle the unit with --current-unit.",
                 discharge.cycle,
             )
+    if mass and discharges and discharges[0].total_mah / mass * 1e3 < LEAST_CAPACITY_MAH_G:
+        hits.error(
+            "E8",
+            f"{file}: the first discharge gives {_short(discharges[0].total_mah / mass * 1e3)} mAh/g; below "
+            f"{LEAST_CAPACITY_MAH_G:g} mAh/g it is a dead cell, or A and mA are confused (--current-unit, "
+            "--capacity-unit).",
+        )
     _check_clock(file, recording, found, hits)
 
 

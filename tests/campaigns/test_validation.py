@@ -359,6 +359,18 @@ def test_e8_refuses_one_voltage_outside(tmp_path: Path) -> None:
     assert "voltage 47 V lies outside 0-6 V (1 rows)" in message(checked, "E8")
 
 
+def test_e8_refuses_a_cell_that_gives_nothing(tmp_path: Path) -> None:
+    """As when amperes are called milliamperes in every column, so that nothing contradicts itself."""
+    t = cycler.cell_test()
+    t[["current_ma", "charge_mah", "discharge_mah", "moved_mah"]] /= 1e3
+    checked = check(tmp_path, t, SampleInfo(1.8, cycler.COMPOSITION, None, cycler.WINDOW))
+    assert errors(checked) == ["E8", "E8"]
+    assert "0.02 mA/g is no rate a cell is cycled at" in message(checked, "E8")
+    fast = cycler.assemble(cycler.charge_step(0.0005, 0.0018), cycler.discharge_step(0.0004, 0.0018))
+    barely = check(tmp_path, fast, SampleInfo(1.8, cycler.COMPOSITION, None, cycler.WINDOW))
+    assert "gives 0.222 mAh/g" in message(barely, "E8")
+
+
 def test_e8_refuses_an_impossible_rate(tmp_path: Path) -> None:
     t = cycler.assemble(cycler.charge_step(30.0, 100.0), cycler.discharge_step(30.0, 100.0))
     checked = check(tmp_path, t, SampleInfo(1.8, window=cycler.WINDOW))
@@ -491,8 +503,10 @@ def test_w6_drops_a_partial_last_cycle(tmp_path: Path) -> None:
 def test_w7_for_a_header_of_another_cell(tmp_path: Path) -> None:
     sample = SampleInfo(1.9, cycler.COMPOSITION, None, cycler.WINDOW)
     checked = check(tmp_path, cycler.cell_test(), sample, cycler.biologic_mpt)
-    assert warned(checked) == ["W7"]
-    assert "header says 1.8 mg; table says 1.9 mg" in message(checked, "W7")
+    mass, material = (hit.message for hit in checked.rules)
+    assert warned(checked) == ["W7", "W7"]
+    assert "header says 1.8 mg; table says 1.9 mg" in mass
+    assert "header says LNMO; table says Li1.2Ti0.4Mn0.4O2" in material
 
 
 def test_w7_for_a_window_that_was_left(tmp_path: Path) -> None:
