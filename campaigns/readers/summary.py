@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
-
-import numpy as np
 
 from campaigns.measurement import RuleBroken
 from campaigns.readers.recording import Head, Reader, ReadOptions, SummaryRow, SummaryTable, whole_content
-from campaigns.readers.table import split_header, split_line
+from campaigns.readers.table import HUGE, split_header, split_line
 from drxnet.progress import Progress
 
 NAME = "summary table"
@@ -112,7 +109,7 @@ def _number(name: str, line: int, column: str, text: str) -> float | None:
         value = float(re.sub(r"\s*(?:m?a?h?/g|mah g-1|v)$", "", text.strip(), flags=re.IGNORECASE).replace(",", "."))
     except ValueError:
         raise RuleBroken("E9", f"{name}, row {line}: {column} must be a number. Got {text!r:.40}.") from None
-    if not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+    if not abs(value) < HUGE:  # true for NaN too
         raise RuleBroken("E8", f"{name}, row {line}: {column} must be finite. Got {text!r:.40}.")
     return value
 

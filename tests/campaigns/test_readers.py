@@ -363,6 +363,9 @@ def test_a_summary_table_is_read_with_any_names_for_its_columns(tmp_path: Path) 
         ("Li1.2Mn0.4Ti0.4O2,20,1.5,4.8,1,", "capacity is missing"),
         ("Li1.2Mn0.4Ti0.4O2,fast,1.5,4.8,1,250", "current must be a number"),
         ("Li1.2Mn0.4Ti0.4O2,20,1.5,4.8,1,inf", "must be finite"),
+        ("Li1.2Mn0.4Ti0.4O2,20,1.5,4.8,1e308,250", "must be finite"),
+        ("Li1.2Mn0.4Ti0.4O2,nan,1.5,4.8,1,250", "must be finite"),
+        ("Li1.2Mn0.4Ti0.4O2,20,1.5,4.8,1,250,3", "more cells than the header names"),
     ],
 )
 def test_a_wrong_summary_row_is_refused_by_its_number(tmp_path: Path, row: str, message: str) -> None:
