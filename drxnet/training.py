@@ -77,8 +77,11 @@ class TrainingOptions:
     """Of the norm of dQ/dc, the derivative with respect to the cation fractions; 0 leaves the term out."""
 
     smoothness: Smoothness = "sampled"
-    """``exact``: dQ/dc at every point of a batch. ``sampled``: at one voltage per profile, scaled to the same
-    expected square; much cheaper."""
+    """``exact``: dQ/dc at every point of a batch. ``sampled``: at one voltage of some of the profiles, scaled to the
+    same expected square; much cheaper."""
+
+    smoothness_share: float = 0.5
+    """Share of the profiles of a batch at which it is sampled."""
 
     smoothness_every: int = 1
     """Steps between two that hold the term, whose weight is multiplied by this."""
@@ -101,6 +104,8 @@ class TrainingOptions:
         for name in (f.name for f in fields(self) if f.name.endswith("_weight")):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"{name} must not be negative. Got {getattr(self, name)!r}.")
+        if not 0 < self.smoothness_share <= 1:
+            raise ConfigurationError(f"smoothness_share must lie in (0, 1]. Got {self.smoothness_share!r}.")
         for name, choices in (("smoothness", get_args(Smoothness)), ("input_statistics", get_args(InputStatistics))):
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"{name} must be {' or '.join(choices)}. Got {getattr(self, name)!r}.")
@@ -354,21 +359,26 @@ def batch_losses(
     smooth = smooth and options.smoothness_weight > 0
     if smooth and options.smoothness == "exact":
         batch = batch.flattened()
+    rows = len(batch.compositions)
+    sampled = rows if options.smoothness == "exact" else max(1, round(rows * options.smoothness_share))
     if smooth:
-        u, fractions = tensors.encode_tracked(network, batch.compositions)
+        u, fractions = tensors.encode_tracked(network, batch.compositions[:sampled])
+        if sampled < rows:
+            u = torch.cat([u, tensors.encode(network, batch.compositions[sampled:])], 1)
     else:
-        u, fractions = tensors.encode(network, batch.compositions), []
+        u = tensors.encode(network, batch.compositions)
     first, now = network.condition(u, batch.current, batch.cycle)
     q, slope = network.state_and_slope(now, batch.window, batch.voltage)
     q_first = network.state(first, batch.window, batch.voltage) if options.first_cycle_weight > 0 else None
 
     norm = None
     if smooth:
-        # At one voltage per profile, standing for all K of them; the first of a random choice is a random one.
+        # At the first voltage of the first profiles, which stand for all: both come in random order.
         k = batch.voltage.shape[1]
-        at_one = q if k == 1 else network.state(now, batch.window, batch.voltage[:, :1])
+        at_one = network.state(now[:, :sampled], batch.window[:sampled], batch.voltage[:sampled, :1])
         grads = torch.autograd.grad(at_one.sum(), fractions, create_graph=True)
-        norm = (k * torch.stack([g.square().sum((1, 2)) for g in grads]).sum(0)).sqrt()
+        square = torch.stack([g.square().sum((1, 2)) for g in grads]).sum(0)
+        norm = (k * rows / sampled * square).sqrt()
     return Losses(
         capacity=_mean((q - batch.capacity).square(), batch.weight),
         dqdv=_mean_of_known(slope, batch.dqdv, batch.weight, squared=True),

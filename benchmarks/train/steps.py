@@ -98,9 +98,10 @@ def main() -> None:
     print(f"  plain loop, every term                        {reference:6.3f}  (1.0)")
     cases = {
         "exact ||dQ/dc||, every point": replace(every, smoothness="exact"),
-        "every term, dQ/dc at one voltage per profile": every,
-        "dQ/dc in every 4th step": replace(every, smoothness_every=4),
-        "dQ/dc in every 16th step (default.yaml)": replace(every, smoothness_every=16),
+        "dQ/dc at one voltage per profile": replace(every, smoothness_share=1.0),
+        "at one voltage of half of them (drxnet.yaml)": every,
+        "at one voltage of a quarter": replace(every, smoothness_share=0.25),
+        "one voltage per profile, every 16th step": replace(every, smoothness_share=1.0, smoothness_every=16),
         "without dQ/dc": replace(every, smoothness_weight=0.0),
     }
     for name, options in cases.items():

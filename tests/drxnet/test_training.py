@@ -82,7 +82,7 @@ def test_sampled_smoothness_has_the_mean_square_of_the_exact_one() -> None:
     exact = batch_losses(network, tensors, tensors.whole, replace(SMALL, smoothness="exact")).smoothness
     rng = np.random.default_rng(0)
     squares = []
-    for _ in range(10):
+    for _ in range(30):
         for batch in tensors.epoch(rng, 8, 4):
             squares.append(batch_losses(network, tensors, batch, SMALL).smoothness.square() * 40 / 4)
     sampled = torch.stack(squares).mean(0).sqrt()
@@ -242,6 +242,7 @@ def test_the_shipped_options_are_the_paper() -> None:
         ("smoothness: often", "sampled or exact"),
         ("learning_rate: -1", "must be positive"),
         ("dqdv_weight: -1", "must not be negative"),
+        ("smoothness_share: 0", "must lie in"),
         ("network: {feature: 3}", "Did you mean features"),
         ("- 3", "must be a mapping"),
         ("{", "not YAML"),
