@@ -17,11 +17,13 @@ by one that is absent.
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 import os
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import gcd
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 Method = Literal["walk", "best-first", "evolution"]
 METHODS: tuple[Method, ...] = ("walk", "best-first", "evolution")
 
-START_SHARE = 0.25
+START_SHARE = 0.4
 """Share of the evaluations spent on the start."""
 
 COARSE_SHARE = 0.25
@@ -54,7 +56,7 @@ TELEPORT_SHARE = 0.02
 WIDTH = 8
 """Candidates expanded at a time."""
 
-SAMPLED_MOVES = 60
+SAMPLED_MOVES = 10
 """Exchanges of two or three units tried from each candidate."""
 
 
@@ -405,10 +407,22 @@ class _Moves:
 
     @cached_property
     def _fixed(self) -> np.ndarray:
-        """One unit more or less of a metal, or of one for another, and none (for fluorine), ``moves x metals``."""
+        """Moves tried from every candidate, ``moves x metals``.
+
+        One unit more or less of a metal; one unit of one metal for another; and for two metals of different charge the
+        smallest exchange that leaves fluorine as it is, lithium taking up the sites: 4 Mg2+ for Nb5+, 3 Cr3+ for 2
+        Ti4+.
+        """
         unit = np.eye(len(self.lattice.metals), dtype=np.int64)
         swaps = (unit[:, None] - unit[None]).reshape(-1, len(unit))
-        return np.concatenate([unit, -unit, swaps[(swaps != 0).any(1)]])
+        listed = [(i, z - 1) for i, m in enumerate(self.lattice.metals) for z in self.lattice.states[m]]
+        exchanges = [
+            (b * unit[i] - a * unit[j]) // gcd(a, b)
+            for (i, a), (j, b) in itertools.permutations(listed, 2)
+            if i != j and a != b and a and b
+        ]
+        moves = np.concatenate([unit, -unit, swaps, np.array(exchanges, dtype=np.int64).reshape(-1, len(unit))])
+        return np.unique(moves[(moves != 0).any(1)], axis=0)
 
     def around(self, parents: np.ndarray, step: int, sampled: int = SAMPLED_MOVES) -> np.ndarray:
         """Neighbours of p parents in the space, in random order, some twice, ``n x columns``."""
