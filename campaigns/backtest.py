@@ -524,7 +524,7 @@ def plot_backtest(found: Backtest) -> Figure:
         axes.set_xticks(x[:: max(1, len(x) // 12)])
     right.set_ylim(bottom=0)
     right.yaxis.get_major_locator().set_params(integer=True)
-    left.legend(fontsize=9, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=8, fontsize=9, frameon=False)
     repeats = len(found.best_possible)
     left.set_title(
         f"{found.candidates} candidates, {found.feasible} feasible; thick: mean of {repeats} laboratories"

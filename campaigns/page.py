@@ -308,12 +308,14 @@ def _lineage(snapshot: Snapshot) -> list[str]:
             verdict += ", in use" if model.number == current else ""
         kind = "tag measured" if model.number == current else "tag" if model.accepted else "tag refused"
         used = rounds.get(model.model_id, [])
+        said = "" if model.accepted else html.escape(str(model.metrics.get("reason", "")))
+        reason = f'<div class="why">{said}</div>' if said else ""
         rows.append(
-            f"<tr><td>{model.name}</td><td>{model.model_id}</td>"
+            f"<tr><td>{model.name}</td><td>{model.model_id if model.path else '–'}</td>"
             f"<td>{names.get(model.parent or '', model.parent or '–')}</td>"
             f"<td class='number'>{len(model.measurement_ids) or '–'}</td>"
             f"<td class='number'>{f'{errors[0]:.1f} → {errors[1]:.1f}' if errors else '–'}</td>"
-            f'<td><span class="{kind}">{verdict}</span></td><td>{_range(used)}</td>'
+            f'<td><span class="{kind}">{verdict}</span>{reason}</td><td>{_range(used)}</td>'
             f"<td>{html.escape(model.at[:10])}</td></tr>"
         )
     rows.reverse()
@@ -326,8 +328,8 @@ def _lineage(snapshot: Snapshot) -> list[str]:
     return [
         '<h2 id="s-models">Models</h2>',
         '<p class="note">Each model is the one it descends from after learning from the measurements. Error: on '
-        "held-out compositions, before and after (mAh/g); the gate refuses a model that did not get better. Newest "
-        "first.</p>",
+        "held-out compositions, before and after (mAh/g); the gate refuses a model that did not get better or forgot "
+        "what it knew. Newest first.</p>",
         f"{head}{''.join(rows[:MODELS_IN_TABLE])}</tbody></table></div>",
         f"<details><summary>{len(older)} older models</summary>{head}{''.join(older)}</tbody></table></div></details>"
         if older

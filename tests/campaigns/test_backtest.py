@@ -141,9 +141,9 @@ def test_the_summary_and_the_figure_of_a_rehearsal(tmp_path: Path):
     assert random["runs_without_feasible"] == 1
     assert found.best_by_round("ours")[1].tolist()[1] == 0.6
     assert [r["strategy"] for r in table_of(found.summary())] == ["ours", "random"]
-    axes = plot_backtest(found).axes
-    assert axes[0].get_ylabel() == "best rate retention found, true value"
-    assert {t.get_text() for t in axes[0].get_legend().get_texts()} == {"ours", "random", "best there is"}
+    figure = plot_backtest(found)
+    assert figure.axes[0].get_ylabel() == "best rate retention found, true value"
+    assert {t.get_text() for t in figure.legends[0].get_texts()} == {"ours", "random", "best there is"}
 
 
 def test_what_is_to_be_small_counts_down():

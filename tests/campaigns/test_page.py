@@ -11,6 +11,7 @@ import pytest
 from filled_ledgers import CONDITIONS, filled_ledger
 
 from campaigns import page
+from campaigns.ledger import NewModel
 from campaigns.outcomes import Estimate
 from campaigns.records import State
 from campaigns.report import Content
@@ -102,6 +103,17 @@ def test_many_models_are_folded_away(tmp_path: Path):
     text = Content.read(ledger, CONDITIONS).page()
     assert "4 older models" in text
     assert "in use" in text
+
+
+def test_a_refused_model_says_why(tmp_path: Path):
+    ledger = filled_ledger(tmp_path, rounds=1, batch=1)
+    with ledger.write("finetune") as entry:
+        metrics = {"error_before_mah_g": 11.5, "error_after_mah_g": 8.6, "reason": "It forgot <too> much."}
+        entry.add_model(NewModel("refused", "", "a1b2c3d4e5f6", None, (), accepted=False, metrics=metrics))
+    text = Content.read(ledger, CONDITIONS).page()
+    assert "refused by the gate" in text
+    assert "It forgot &lt;too&gt; much." in text
+    assert "<td>refused</td>" not in text
 
 
 def test_formulas_have_subscripts_and_nothing_else():
