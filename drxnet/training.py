@@ -80,7 +80,7 @@ class TrainingOptions:
     """``exact``: dQ/dc at every point of a batch. ``sampled``: at one voltage of some of the profiles, scaled to the
     same expected square; much cheaper."""
 
-    smoothness_share: float = 0.5
+    smoothness_share: float = 0.25
     """Share of the profiles of a batch at which it is sampled."""
 
     smoothness_every: int = 1

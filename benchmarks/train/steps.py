@@ -99,8 +99,8 @@ def main() -> None:
     cases = {
         "exact ||dQ/dc||, every point": replace(every, smoothness="exact"),
         "dQ/dc at one voltage per profile": replace(every, smoothness_share=1.0),
-        "at one voltage of half of them (drxnet.yaml)": every,
-        "at one voltage of a quarter": replace(every, smoothness_share=0.25),
+        "at one voltage of half of them": replace(every, smoothness_share=0.5),
+        "at one voltage of a quarter (drxnet.yaml)": every,
         "one voltage per profile, every 16th step": replace(every, smoothness_share=1.0, smoothness_every=16),
         "without dQ/dc": replace(every, smoothness_weight=0.0),
     }
