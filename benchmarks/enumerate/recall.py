@@ -121,7 +121,7 @@ def _by_botorch(lattice: Lattice, scorer: Scorer, budget: int, seed: int) -> Sho
             torch.nn.Module.__init__(self)
 
         def forward(self, X: torch.Tensor) -> torch.Tensor:
-            slack = X[:, 0].round().long().numpy()
+            slack = X.reshape(-1, X.shape[-1]).round().long().numpy()  # q is 1
             lithium = 2 * lattice.denominator - slack[:, 1:].sum(1)
             units = np.ascontiguousarray(np.concatenate([lithium[:, None], slack], 1))
             values = np.full(len(units), -10.0)
