@@ -460,8 +460,8 @@ def _require_answer(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
         except OSError as error:
             raise UsageError(
-                f"No Ray cluster at {address} ({error}). Start one with `ray start --head`, give another address, or run "
-                "with workers=0."
+                f"No Ray cluster at {address} ({error}). Start one with `ray start --head`, give another address, or "
+                "run with workers=0."
             ) from None
 
 
