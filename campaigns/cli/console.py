@@ -35,7 +35,9 @@ class ErrorHandlingGroup(click.Group):
         if ctx.parent is not None:
             return super().invoke(ctx)
         debug = bool(ctx.params.get("debug"))
-        logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, stream=sys.stderr, format="%(message)s")
+        logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+        for package in ("drxnet", "screening", "campaigns"):
+            logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.WARNING)
         with warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
+from campaigns.cli.files import read_options, reading_options
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
@@ -233,6 +234,7 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]]) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV that says for each file: file, proposal or composition, active_mass_mg, current, window, cell.",
 )
+@reading_options
 @click.option("--all-or-nothing", is_flag=True, help="Record none when one is refused.")
 @click.option("--dry-run", is_flag=True, help="Say what would be recorded.")
 @click.option("--no-finetune", is_flag=True, help="Only record; the model does not learn from it yet.")
@@ -247,6 +249,11 @@ def ingest(
     window: tuple[float, float] | None,
     cell: str | None,
     samples: Path | None,
+    decimal: str | None,
+    time_unit: str | None,
+    voltage_unit: str | None,
+    current_unit: str | None,
+    capacity_unit: str | None,
     all_or_nothing: bool,
     dry_run: bool,
     no_finetune: bool,
@@ -267,9 +274,10 @@ def ingest(
     from campaigns.measurement import SampleInfo
 
     stated = SampleInfo(active_mass_mg, composition, current, window, cell, proposal)
+    options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
     with open_campaign(source) as campaign:
         with progress("reading files") as bar:
-            checked = check_files(campaign, files, table=samples, otherwise=stated, progress=bar)
+            checked = check_files(campaign, files, table=samples, otherwise=stated, options=options, progress=bar)
         done = record(campaign, checked, all_or_nothing=all_or_nothing, dry_run=dry_run)
         content: dict[str, Any] = {
             "files": [_file_row(f) for f in done.files],
