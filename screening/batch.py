@@ -61,6 +61,9 @@ SHORTLIST = 2000
 _NEIGHBOURHOOD = 0.1
 """Edge of the cells (amount per formula unit) that a diverse shortlist draws from in turn."""
 
+_ROUNDING = 1e-6
+"""Variance, in squared units of a quantity, below which a posterior is rounding: data without noise leave no more."""
+
 _SMALLEST_NUGGET, _LARGEST_NUGGET = 1e-8, 1e-3
 
 
@@ -412,7 +415,9 @@ class _JointSamples:
         generator = torch.Generator().manual_seed(seed)
         half = torch.randn(count // 2, *mean.shape, generator=generator, dtype=torch.float64)
         base = torch.cat([half, -half])
-        drawn = torch.einsum("jnk,sjk->sjn", _factor(covariance), base) + mean  # S, used, rows
+        drawn = (
+            torch.einsum("jnk,sjk->sjn", _factor(covariance, _ROUNDING * model.unit[used].square()), base) + mean
+        )  # S, used, rows
         values = torch.zeros(count, mean.shape[-1], model.num_outputs, dtype=torch.float64)
         values[..., used] = drawn.mT
         low, high = torch.tensor([q.limits for q in goals.quantities], dtype=torch.float64).T
@@ -438,9 +443,14 @@ class _JointSamples:
         return logmeanexp(total + self.log_feasible, dim=0)
 
 
-def _factor(covariance: Tensor) -> Tensor:
-    """Cholesky factor, with as little added to the diagonal as makes it exist; ``... x n x n``."""
-    scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)[..., None, None]
+def _factor(covariance: Tensor, least: Tensor) -> Tensor:
+    """Cholesky factor, with as little added to the diagonal as makes it exist.
+
+    Args:
+        covariance: ``m x n x n``.
+        least: variance below which everything is rounding, ``m``.
+    """
+    scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).maximum(least)[..., None, None]
     eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
     nugget = _SMALLEST_NUGGET
     while nugget <= _LARGEST_NUGGET:

@@ -78,7 +78,8 @@ def recommender(name: str, pool: Pool, model: str, laboratory: int, seed: int) -
 
 def figures_of_merit(pool: Pool, laboratory: int, history: list[list[int]]) -> dict[str, list[float]]:
     """What was found after each round, by the laboratory's own noiseless values."""
-    truth = np.stack([GOALS.measured_values(*q) for q in pool.capacity[laboratory, : pool.candidates].astype(float)])
+    member = PooledEnsemble(pool, [laboratory])
+    truth = GOALS.evaluate(member, pool.amounts)[0, : pool.candidates].numpy()  # type: ignore[arg-type]
     retention = np.where(GOALS.feasible(truth), truth[:, 0], 0.0)
     best_of_all = np.argsort(-retention, kind="stable")[: round(TOP * pool.candidates)]
     good = np.zeros(pool.candidates, bool)

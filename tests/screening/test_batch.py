@@ -237,6 +237,14 @@ def test_expected_improvement_is_exploitation_and_exploration() -> None:
         assert pick.exploitation + pick.exploration > 0
 
 
+def test_data_that_one_member_explains_exactly_still_give_a_batch() -> None:
+    known = POOL[:40]
+    q = ENSEMBLE.capacity(known, [GOALS.conditions.low, GOALS.conditions.high])[0]
+    exact = [Measured(c, float(low), float(high)) for c, (low, high) in zip(known, q, strict=True)]
+    picks = choose_batch(POOL, ENSEMBLE, GOALS, n=6, measured=exact)
+    assert len({p.composition for p in picks}) == 6
+
+
 @pytest.mark.slow
 def test_choosing_eight_of_two_thousand_takes_seconds(published_ensemble) -> None:
     pool, known = draw(2050, seed=4), measure(draw(24, seed=5))

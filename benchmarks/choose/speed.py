@@ -1,0 +1,66 @@
+"""Cost of the two stages, in processor seconds of one thread: scoring a stream, and choosing a batch jointly.
+
+python -m benchmarks.choose.speed [--model default] [--space paper-he]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+
+from drxnet.checkpoint import find_model
+from drxnet.ensemble import Amounts, Ensemble
+from screening.acquisition import Measured, StreamScorer
+from screening.batch import choose_batch
+from screening.lattice import Lattice
+from screening.objectives import Goals
+from screening.space import load_space
+
+SCORED, SHORTLISTED, MEASURED = 1024, 2000, 64
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """Processor seconds of one call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Print both costs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--space", default="paper-he")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    goals, lattice = Goals(), Lattice(load_space(options.space))
+    ensemble = Ensemble.load(options.model)
+    units = lattice.unrank(lattice.sample_ranks(SHORTLISTED + MEASURED, 0))
+    compositions = lattice.compositions(units)
+    q = ensemble.capacity(compositions[:MEASURED], [goals.conditions.low, goals.conditions.high])[0]
+    measured = [Measured(c, *map(float, row)) for c, row in zip(compositions, q, strict=False)]
+
+    scorer = StreamScorer.of(find_model(options.model), lattice.columns, lattice.denominator, goals, measured=measured)
+    scorer.prepare()
+    amounts = Amounts.of(compositions[:SCORED])
+    scorer.score(units[:64])
+    network = cpu_seconds(lambda: ensemble.capacity(amounts, [goals.conditions.low, goals.conditions.high]))
+    scored = cpu_seconds(lambda: scorer.score(units[:SCORED]))
+    print(f"network alone {SCORED / network:,.0f} candidates/s, scored {SCORED / scored:,.0f} candidates/s")
+
+    shortlist = compositions[MEASURED : MEASURED + SHORTLISTED]
+    picks = []
+    chosen = cpu_seconds(lambda: picks.extend(choose_batch(shortlist, ensemble, goals, n=8, measured=measured)))
+    print(f"8 of {SHORTLISTED:,} with {MEASURED} measured: {chosen:.1f} s", flush=True)
+
+    picks = choose_batch(shortlist, ensemble, goals, n=24, measured=measured)
+    gains, scores = [pick.joint_gain for pick in picks], {pick.score for pick in picks}
+    print(f"24 of {SHORTLISTED:,}: {len({p.composition for p in picks})} distinct, {len(scores)} different scores")
+    print(f"joint gain of the first pick {gains[0]:.2g}, smallest of picks 6-24 {min(gains[5:]):.2g}")
+
+
+if __name__ == "__main__":
+    main()
