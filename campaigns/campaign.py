@@ -27,13 +27,7 @@ _log = logging.getLogger(__name__)
 class Campaign:
     """One search with one laboratory. All state lives in the ledger; two objects on one campaign see the same."""
 
-    def __init__(self, spec: CampaignSpec, folder: Path, ledger: Ledger) -> None:
-        self.spec = spec
-        self.folder = folder
-        self.ledger = ledger
-
-    @classmethod
-    def open(cls, source: str | Path, *, command: str = "python") -> Campaign:
+    def __init__(self, source: str | Path, *, command: str = "python") -> None:
         """Open a campaign; the first use of a YAML or of a shipped campaign starts it in the folder ``./NAME``.
 
         Args:
@@ -44,14 +38,15 @@ class Campaign:
             ConfigurationError: no such campaign, or its YAML is wrong.
             LedgerError: its ledger cannot be used.
         """
-        path = find_spec(source)
-        if path.name == FILE_NAME:
-            return cls._started(path.parent, command)
-        folder = Path.cwd() / read_spec(path).name
-        if (folder / FILE_NAME).is_file():
-            _refuse_if_changed(path, folder)
-            return cls._started(folder, command)
-        return cls.start(folder, path, command=command)
+        self.folder = _folder_of(source)
+        self.spec: CampaignSpec = read_spec(self.folder)
+        model = _first_model(self.spec, self.folder)
+        self.ledger = Ledger.create(self.spec.ledger_url(self.folder), self.spec.name, model, command=command)
+
+    @classmethod
+    def open(cls, source: str | Path, *, command: str = "python") -> Campaign:
+        """Open a campaign; the same as calling the class."""
+        return cls(source, command=command)
 
     @classmethod
     def start(cls, folder: str | Path, template: str | Path, *, command: str = "python") -> Campaign:
@@ -68,18 +63,8 @@ class Campaign:
         folder = Path(folder)
         if (folder / FILE_NAME).exists():
             raise ConfigurationError(f"{folder}: holds a campaign already. Choose another name, or use it as it is.")
-        path = find_spec(template)
-        spec = read_spec(path)
-        find_model(_model_path(spec))
-        _write_template(path, spec, folder)
-        return cls._started(folder, command)
-
-    @classmethod
-    def _started(cls, folder: Path, command: str) -> Campaign:
-        spec = read_spec(folder)
-        model = _first_model(spec, folder)
-        ledger = Ledger.create(spec.ledger_url(folder), spec.name, model, command=command)
-        return cls(spec, folder, ledger)
+        _write_template(find_spec(template), folder)
+        return cls(folder, command=command)
 
     @property
     def name(self) -> str:
@@ -139,8 +124,8 @@ class Campaign:
         """Record measured discharges and learn from them.
 
         Args:
-            measurements: rows of a mapping each, or a data frame. Keys: ``proposal_id`` or ``composition``,
-                ``current_ma_g``, ``capacity_mah_g``; optionally ``v_low``, ``v_high`` (by default the campaign's
+            measurements: paths of files, rows of a mapping each, or a data frame. Keys of rows: ``proposal_id`` or
+                ``composition``, ``current_ma_g``, ``capacity_mah_g``; optionally ``v_low``, ``v_high`` (by default the campaign's
                 window), ``cycle``, ``cell``, ``sigma_mah_g``, and the profile as ``voltage_v`` with
                 ``profile_mah_g``.
             fine_tune: whether the model learns from them at once.
@@ -150,12 +135,14 @@ class Campaign:
             Ids of the measurements.
 
         Raises:
-            DataRefused: a row cannot be trusted; nothing was recorded.
+            DataRefused: a row or a file cannot be trusted; nothing was recorded.
         """
-        from campaigns.ingest import record_rows
+        from campaigns.ingest import record_paths, record_rows
 
-        ids = record_rows(self, measurements)
-        if fine_tune:
+        listed = measurements if hasattr(measurements, "to_dict") else list(measurements)
+        paths = [Path(m) for m in listed if isinstance(m, str | Path)] if isinstance(listed, list) else []
+        ids = record_paths(self, paths) if paths and len(paths) == len(listed) else record_rows(self, listed)
+        if fine_tune and ids:
             self.fine_tune(progress=progress)
         return ids
 
@@ -242,8 +229,23 @@ def _first_model(spec: CampaignSpec, folder: Path) -> NewModel:
     return NewModel(card.model_id, "models/N01", metrics={"name": card.name})
 
 
-def _write_template(path: Path, spec: CampaignSpec, folder: Path) -> None:
+def _folder_of(source: str | Path) -> Path:
+    """Folder of a campaign, which is begun when there is none."""
+    path = find_spec(source)
+    if path.name == FILE_NAME:
+        return path.parent
+    folder = Path.cwd() / read_spec(path).name
+    if (folder / FILE_NAME).is_file():
+        _refuse_if_changed(path, folder)
+    else:
+        _write_template(path, folder)
+    return folder
+
+
+def _write_template(path: Path, folder: Path) -> None:
     """Copy a campaign's YAML under the new name, with the files it refers to beside it."""
+    spec = read_spec(path)
+    find_model(_model_path(spec))
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"^name:.*\n", "", text, flags=re.MULTILINE)
     folder.mkdir(parents=True, exist_ok=True)

@@ -395,6 +395,19 @@ _KEYS = {
 }
 
 
+def record_paths(campaign: Campaign, paths: Sequence[Path]) -> tuple[str, ...]:
+    """Check and record files, all or none; those known already add nothing.
+
+    Raises:
+        MeasurementError: a file is refused; the message holds the rules it breaks.
+    """
+    done = ingest(campaign, check_files(campaign, paths), all_or_nothing=True)
+    if done.refused:
+        reasons = [str(rule) for file in done.refused for rule in file.rules]
+        raise MeasurementError(f"{len(done.refused)} of {len(done.files)} files are refused. {' '.join(reasons)}")
+    return done.measurements
+
+
 def record_rows(campaign: Campaign, measurements: Iterable[Mapping[str, Any]] | Any) -> tuple[str, ...]:
     """Record rows as :meth:`campaigns.Campaign.add_measurements` takes them, all or none.
 

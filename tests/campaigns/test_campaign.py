@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ledgers import FIRST, LOW, SECOND, record_round, write_campaign, write_stub_model
+from ledgers import FIRST, LOW, SECOND, record_round, write_campaign, write_discharge, write_stub_model
 
 import campaigns
 from campaigns import Campaign
-from drxnet.errors import CheckpointError, ConfigurationError, ModelNotFound, UsageError
+from drxnet.errors import CheckpointError, ConfigurationError, MeasurementError, ModelNotFound, UsageError
 
 
 def test_package_offers_the_class_lazily():
@@ -36,6 +36,21 @@ def test_measurements_are_added_corrected_and_retracted(campaign: Campaign):
     assert [m.measurement_id for m in campaign.state().valid] == [third]
     assert campaign.summarize()["withdrawn"] == 2
     assert [r["composition"] for r in campaign.rank("capacity", within="measured")] == [FIRST]
+
+
+def test_files_are_added_like_rows_all_or_none(campaign: Campaign, tmp_path: Path):
+    good = write_discharge(tmp_path / "good.json", FIRST, 240.0)
+    bad = write_discharge(tmp_path / "bad.json", FIRST, 900.0)
+    with pytest.raises(MeasurementError, match="1 of 2 files are refused. E3"):
+        campaign.add_measurements([good, bad], fine_tune=False)
+    assert campaign.state().valid == ()
+    assert campaign.add_measurements([str(good)], fine_tune=False) == ("M0001",)
+    assert campaign.add_measurements([good]) == ()
+
+
+def test_class_opens_what_it_is_given(campaign: Campaign):
+    with Campaign(campaign.folder) as again:
+        assert again.name == "demo"
 
 
 def test_start_in_a_folder_that_holds_a_campaign_is_refused(campaign: Campaign):
