@@ -125,8 +125,8 @@ class Campaign:
 
         Args:
             measurements: paths of files, rows of a mapping each, or a data frame. Keys of rows: ``proposal_id`` or
-                ``composition``, ``current_ma_g``, ``capacity_mah_g``; optionally ``v_low``, ``v_high`` (by default the campaign's
-                window), ``cycle``, ``cell``, ``sigma_mah_g``, and the profile as ``voltage_v`` with
+                ``composition``, ``current_ma_g``, ``capacity_mah_g``; optionally ``v_low``, ``v_high`` (by default the
+                campaign's window), ``cycle``, ``cell``, ``sigma_mah_g``, and the profile as ``voltage_v`` with
                 ``profile_mah_g``.
             fine_tune: whether the model learns from them at once.
             progress: of the fine-tuning.
@@ -139,7 +139,7 @@ class Campaign:
         """
         from campaigns.ingest import record_paths, record_rows
 
-        listed = measurements if hasattr(measurements, "to_dict") else list(measurements)
+        listed: Any = measurements if hasattr(measurements, "to_dict") else list(measurements)
         paths = [Path(m) for m in listed if isinstance(m, str | Path)] if isinstance(listed, list) else []
         ids = record_paths(self, paths) if paths and len(paths) == len(listed) else record_rows(self, listed)
         if fine_tune and ids:
