@@ -372,6 +372,7 @@ def _checked_mass(file: str, recording: CyclerRows, sample: SampleInfo, hits: _H
     low, high = MASS_RANGE_MG
     if not low <= mass <= high:
         hits.error("E2", f"{file}: the active mass must lie between {low:g} and {high:g} mg. Got {mass:g} mg. {give}")
+        return None
     return mass
 
 

@@ -191,7 +191,7 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
     "--no-finetune", is_flag=True, help="The model stays as it is; what was measured still guides the choice."
 )
 @click.option("--fast", is_flag=True, help="Two rounds, one repeat, 300 candidates, no fine-tuning: a first look.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the laboratory's noise and of the choices.")
 @format_option
 def backtest(
     campaign: str,

@@ -28,7 +28,7 @@ def _read(path: Path) -> Any:
 @click.option("--out", type=_FILE, required=True, help="Folder of the model; checkpoints and losses lie in it too.")
 @click.option("--options", "source", default="drxnet", show_default=True, help="Training options: a name or a YAML.")
 @click.option("--epochs", type=int, help="Instead of the number in the options.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the initial weights and the order of batches.")
 @click.option("--resume", is_flag=True, help="Go on from the last finished epoch in the folder.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
 @format_option
@@ -63,12 +63,28 @@ def train(
 @click.command()
 @click.option("--data", type=_FILE, required=True, help="DRX-TD folder or file, or a set from `simulate`.")
 @click.option("--model", help="Ensemble to evaluate as it is; without it one is trained, on --train.")
-@click.option("--train", "learned", type=_FAMILIES, multiple=True, default=("2TM",), show_default=True)
+@click.option(
+    "--train",
+    "learned",
+    type=_FAMILIES,
+    multiple=True,
+    default=("2TM",),
+    show_default=True,
+    help="Families to learn from.",
+)
 @click.option("--with-first-cycle", is_flag=True, help="Learn also the first cycles of what is tested.")
-@click.option("--test", "tested", type=_FAMILIES, multiple=True, default=("3TM", "HE"), show_default=True)
+@click.option(
+    "--test",
+    "tested",
+    type=_FAMILIES,
+    multiple=True,
+    default=("3TM", "HE"),
+    show_default=True,
+    help="Families to test on.",
+)
 @click.option("--options", "source", default="drxnet", show_default=True, help="Training options: a name or a YAML.")
 @click.option("--epochs", type=int, help="Instead of the number in the options.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the initial weights and the order of batches.")
 @click.option("--figure", type=_FILE, help="Draw errors per cycle and reliability (.png, .svg, .pdf).")
 @format_option
 def evaluate(
@@ -136,7 +152,7 @@ def evaluate(
 @click.option("--profiles", type=int, default=3000, show_default=True, help="Number of profiles in all.")
 @click.option("--noise", type=float, default=0.01, show_default=True, help="Relative deviation of a cell.")
 @click.option("--per-member", is_flag=True, help="Every member's own profiles, to train members apart.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of compositions, conditions and noise.")
 def simulate(
     model: str,
     out: Path,
