@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 import synthetic_cycler
+
 from campaigns.inspection import check_picture_path, plot_file
 from campaigns.measurement import SampleInfo
 from campaigns.validation import check_file
