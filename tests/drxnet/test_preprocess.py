@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drxnet.errors import MeasurementError
@@ -88,6 +88,7 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     st.lists(st.tuples(st.floats(0.5, 5.5), st.floats(0, 400)), min_size=2, max_size=60),
     st.sampled_from(["isotonic", "drxnet_compat"]),
 )
+@example([(1.0, 1.0), (2.0, 0.0), (1.5, 5e-324)], "isotonic")  # a difference that has no finite slope
 @settings(max_examples=150, deadline=None)
 def test_any_finite_rows_give_a_monotone_profile_or_a_sentence(rows: list[tuple[float, float]], method: str) -> None:
     voltage, capacity = np.array(rows).T
