@@ -30,6 +30,9 @@ _PAIR_FLOATS = 750_000
 _STATE_FLOATS = 750_000
 """Floats of a hidden layer of the state network per chunk on a CPU."""
 
+_ENCODED_ROWS = 2048
+"""Compositions that are encoded, in blocks, before their conditions and states are evaluated together."""
+
 _PAIR_FLOATS_GPU = _STATE_FLOATS_GPU = 100_000_000
 """The same on a GPU: 400 MB, enough to fill it."""
 
@@ -309,13 +312,17 @@ class Ensemble:
         counts = present.sum(1)
         for n in sorted(set(counts.tolist())):
             block = (counts == n).nonzero().squeeze(1)
-            for part in _pieces(len(block), self._block_rows(n)):
+            size = self._block_rows(n)
+            for part in _pieces(len(block), size * max(1, _ENCODED_ROWS // size)):
                 rows = block[part]
                 columns = present[rows].nonzero()[:, 1].view(len(rows), n)
                 w = cations[rows].gather(1, columns) / 2
+                at, f = sites[columns], fluorine[rows]
                 with torch.set_grad_enabled(tracked):
-                    u = self._encode(sites[columns], w, fluorine[rows], w > 0 if tracked else None)
-                yield rows, u
+                    u = [
+                        self._encode(at[i], w[i], f[i], w[i] > 0 if tracked else None) for i in _pieces(len(rows), size)
+                    ]
+                yield rows, torch.cat(u, 1)
 
     def _conditions(self, conditions: Sequence[CyclingConditions]) -> tuple[Tensor, Tensor, Tensor]:
         table = torch.tensor([[c.current_ma_g, c.cycle, c.v_low, c.v_high] for c in conditions], dtype=torch.float64)
