@@ -210,6 +210,7 @@ def predicted_rows(
     order: Order = "lower",
     min_capacity_mah_g: float | None = None,
     device: str = "cpu",
+    compiled: bool = False,
     workers: int | None = None,
     ray_address: str | None = None,
     progress: Progress = silent,
@@ -226,6 +227,7 @@ def predicted_rows(
         order: by the lower bound or the mean.
         min_capacity_mah_g: of candidates of the space.
         device: of the model.
+        compiled: compile the network before it scores the space.
         workers: processes that score the space.
         ray_address: of a Ray cluster.
         progress: of the stream.
@@ -249,6 +251,7 @@ def predicted_rows(
             rank_by=quantities[0] if len(quantities) == 1 else None,
             least_capacity_mah_g=min_capacity_mah_g,
             device=device,
+            compiled=compiled,
         )
         best = run_stream(
             candidates,

@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 5
 """Times that a batch is chosen anew because another process recorded one in the meantime."""
 
+LISTED = 3
+"""Candidates kept of the stream for each place of the shortlist, which is then drawn from them to be diverse."""
+
 PROPOSALS_NAME, RECIPES_NAME, SHEETS_NAME = "proposals.csv", "recipes.csv", "recipes.txt"
 
 
@@ -62,6 +65,7 @@ def propose(
     workers: int | None = None,
     ray_address: str | None = None,
     device: str = "cpu",
+    compiled: bool = False,
     method: str | None = None,
     evaluations: int | None = None,
     time_limit_s: float | None = None,
@@ -79,6 +83,7 @@ def propose(
         workers: processes that score.
         ray_address: of a Ray cluster.
         device: of the model.
+        compiled: compile the network before it scores.
         method: how to look through the space.
         evaluations: of a search.
         time_limit_s: for looking through the space (s).
@@ -111,8 +116,9 @@ def propose(
         limits=limits,
         seed=round_seed,
         device=device,
+        compiled=compiled,
     )
-    keep = spec.shortlist + len(state.excluded)
+    keep = LISTED * spec.shortlist + len(state.excluded)
     with _scan_folder(campaign, f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}") as folder:
         shortlist = run_stream(
             source,
@@ -154,6 +160,7 @@ def propose(
             pending=pending,
             limits=limits,
             seed=round_seed,
+            shortlist=spec.shortlist,
         )
         forecast = Forecast(ensemble, goals, measured, [p.composition for p in picks])
         rows = [

@@ -112,7 +112,7 @@ class CampaignSpec(_Frozen):
     strategy: Strategy = "qlognei"
     batch_size: Annotated[int, Field(ge=1, le=500)] = 8
     shortlist: Annotated[int, Field(ge=1)] = 2000
-    """Candidates that the stream keeps for the joint choice."""
+    """Candidates that the batch is chosen from jointly, drawn to be diverse from the best of the stream."""
 
     cells_per_rate: Annotated[int, Field(ge=1)] = 2
     """Cells that the lab makes of a composition at each of the two rates; stands in the recipe sheets."""

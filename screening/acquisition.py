@@ -295,6 +295,8 @@ class StreamScorer:
     """With `rank_by`: predicted low-rate capacity below which a candidate is left out."""
 
     device: str = "cpu"
+    compiled: bool = False
+    """Run the network through ``torch.compile``: faster on long streams, other in the sixth digit."""
 
     @classmethod
     def of(
@@ -312,6 +314,7 @@ class StreamScorer:
         rank_by: Quantity | None = None,
         least_capacity_mah_g: float | None = None,
         device: str = "cpu",
+        compiled: bool = False,
     ) -> Self:
         """Build a scorer from the state of a campaign.
 
@@ -328,6 +331,7 @@ class StreamScorer:
             rank_by: rank by the pessimistic quantile of this quantity of the goals instead.
             least_capacity_mah_g: with `rank_by`, leave out what is predicted to have less at the low rate.
             device: where the ensemble works.
+            compiled: whether it is compiled where it works.
         """
         if strategy not in STRATEGIES:
             raise UsageError(f"No strategy {strategy!r}. Choose one of {', '.join(STRATEGIES)}.")
@@ -353,6 +357,7 @@ class StreamScorer:
             rank_by=rank_by,
             least_capacity_mah_g=least_capacity_mah_g,
             device=device,
+            compiled=compiled,
         )
 
     @cached_property
@@ -391,6 +396,8 @@ class StreamScorer:
     @cached_property
     def _loaded(self) -> tuple[DRXNetGaussianModel, Domain, Improvement]:
         ensemble = Ensemble.load(self.model, device=self.device)
+        if self.compiled:
+            ensemble = ensemble.compiled()
         known = [m.composition for m in self.measured]
         encoding = Encoding(_metals(self.columns, known))
         gaussian = gaussian_model(ensemble, encoding, self.goals, self.measured, dict(self.hyperparameters))

@@ -95,6 +95,15 @@ class Choice:
     exploration: float
     """What the uncertainty adds to it."""
 
+    mean_rank: int
+    """Place among the candidates by the predicted mean of the first objective, 1 the best."""
+
+    spread_rank: int
+    """Place among the candidates by the spread of the first objective, 1 the most uncertain."""
+
+    candidates: int
+    """How many candidates these places count."""
+
     joint_gain: float
     """Expected improvement that this pick adds to those before it, in units of the objectives."""
 
@@ -106,13 +115,18 @@ class Choice:
         if self.kind == "replicate":
             return "one of the best measured, made again"
         c = self.columns
-        total = self.exploitation + self.exploration
-        share = f", {self.exploration / total:.0%} of its promise from uncertainty" if total > 0 else ""
         near = f"; nearest measured {self.nearest_measured[0][0]}" if self.nearest_measured else ""
         return (
             f"retention {c['rate_retention_mean']:.2f} +- {c['rate_retention_std']:.2f}, "
-            f"feasible {c['feasibility']:.0%}{share}{near}"
+            f"feasible {c['feasibility']:.0%}; of {self.candidates:,} the {ordinal(self.mean_rank)} by mean, "
+            f"the {ordinal(self.spread_rank)} by spread{near}"
         )
+
+
+def ordinal(number: int) -> str:
+    """Write 1st, 2nd, 3rd, 4th, 11th."""
+    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
 
 
 def choose_batch(
@@ -379,6 +393,9 @@ class _Batch:
         certain = self.improvement.log_expected(self._signed_mean[row : row + 1], torch.zeros_like(spread))
         uncertain = self.improvement.log_expected(self._signed_mean[row : row + 1], spread)
         exploitation = float(certain.exp()) * feasible
+        rivals, first = slice(0, len(self.candidates)), self.goals.objective_columns[0]
+        better = self._signed_mean[rivals, 0] > self._signed_mean[row, 0]
+        wider = self.std[rivals, first] > self.std[row, first]
         return Choice(
             composition=composition,
             kind=kind,
@@ -390,6 +407,9 @@ class _Batch:
             nearest_measured=tuple(by_distance[:3]),
             exploitation=exploitation,
             exploration=max(0.0, float(uncertain.exp()) * feasible - exploitation),
+            mean_rank=1 + int(better.sum()),
+            spread_rank=1 + int(wider.sum()),
+            candidates=len(self.candidates),
             joint_gain=gain,
         )
 

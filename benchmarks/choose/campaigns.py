@@ -29,7 +29,9 @@ from screening.domain import Domain
 from screening.encoding import Encoding
 
 NOISE = 0.03
-SHORTLIST = 1000
+SHORTLIST, LISTED = 1000, 3000
+"""Candidates for the joint choice, and those they are drawn from."""
+
 NO_DOMAIN = Limits(domain_weight={})
 TUNED_BEFORE = (2, 4, 6)
 """Rounds, from 0, before which the fine-tuned strategies fine-tune."""
@@ -82,9 +84,9 @@ def ours(
         order = scores.argsort(descending=True)
         if not joint:
             return order[:batch].tolist()
-        shortlist = [pool.compositions[i] for i in order[:SHORTLIST].tolist()]
+        best = order[:LISTED].tolist()
         picks = choose_batch(
-            shortlist,
+            [pool.compositions[i] for i in best],
             model_like,
             GOALS,
             n=batch,
@@ -92,8 +94,9 @@ def ours(
             measured=measured,
             limits=limits,
             seed=seed + round_number,
+            shortlist=SHORTLIST,
         )
-        row = {c: i for i, c in zip(order[:SHORTLIST].tolist(), shortlist, strict=True)}
+        row = {pool.compositions[i]: i for i in best}
         return [row[p.composition] for p in picks]
 
     return recommend

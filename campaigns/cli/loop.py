@@ -38,6 +38,16 @@ def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--as-of", metavar="R03", help="Answer as right after this round was recorded.")(command)
 
 
+def compile_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--compile`` to a command."""
+    return click.option(
+        "--compile",
+        "compiled",
+        is_flag=True,
+        help="Compile the network first: pays from some 100,000 candidates on; needs a C++ compiler.",
+    )(command)
+
+
 def open_campaign(source: str) -> Campaign:
     """Open a campaign for a command; say so when this starts it."""
     from campaigns.campaign import Campaign
@@ -126,6 +136,7 @@ def check(source: str, output: str) -> None:
 @click.option("--workers", type=click.IntRange(0), help="Processes that score; 0 for none beside this one.")
 @click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster; else $RAY_ADDRESS, else here.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@compile_option
 @click.option(
     "--method", type=click.Choice(["walk", "best-first", "evolution", "auto"]), help="How to look through the space."
 )
@@ -144,6 +155,7 @@ def propose(
     workers: int | None,
     ray_address: str | None,
     device: str,
+    compiled: bool,
     method: str | None,
     evaluations: int | None,
     time_limit: float | None,
@@ -174,6 +186,7 @@ def propose(
                 workers=workers,
                 ray_address=ray_address,
                 device=device,
+                compiled=compiled,
                 method=method,
                 evaluations=evaluations,
                 time_limit_s=time_limit,
@@ -405,6 +418,7 @@ def finetune(source: str, device: str, output: str) -> None:
 @click.option("--workers", type=click.IntRange(0), help="Processes that score the space.")
 @click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@compile_option
 @as_of_option
 @format_option
 def rank(
@@ -419,6 +433,7 @@ def rank(
     workers: int | None,
     ray_address: str | None,
     device: str,
+    compiled: bool,
     as_of: str | None,
     output: str,
 ) -> None:
@@ -446,6 +461,7 @@ def rank(
             order=order,  # type: ignore[arg-type]
             as_of=_round(as_of),
             device=device,
+            compiled=compiled,
             workers=workers,
             ray_address=ray_address,
             progress=bar,

@@ -11,7 +11,7 @@ from fakes import FakeEnsemble
 from drxnet.composition import Composition
 from drxnet.errors import NothingToPropose, UsageError
 from screening.acquisition import STRATEGIES, Limits, Measured
-from screening.batch import choose_batch, diverse
+from screening.batch import choose_batch, diverse, ordinal
 from screening.objectives import ConstraintSpec, Goals, ObjectiveSpec
 
 METALS = ("Mg", "Ti", "V", "Cr", "Mn", "Nb")
@@ -228,6 +228,20 @@ def test_why_names_the_numbers_and_the_nearest_measured() -> None:
     pick = choose_batch(POOL, ENSEMBLE, GOALS, n=1, measured=measure(POOL[:5]))[0]
     assert f"retention {pick.columns['rate_retention_mean']:.2f}" in pick.why
     assert str(pick.nearest_measured[0][0]) in pick.why
+
+
+def test_why_places_a_pick_by_mean_and_by_spread() -> None:
+    pick = choose_batch(POOL, ENSEMBLE, Goals(constraints=()), n=1, strategy="greedy")[0]
+    assert pick.mean_rank == 1
+    assert 1 <= pick.spread_rank <= pick.candidates == len(POOL)
+    assert f"of {len(POOL)} the 1st by mean" in pick.why
+
+
+@pytest.mark.parametrize(
+    ("number", "written"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (11, "11th"), (112, "112th"), (1203, "1,203rd")]
+)
+def test_ordinals(number, written) -> None:
+    assert ordinal(number) == written
 
 
 def test_expected_improvement_is_exploitation_and_exploration() -> None:
