@@ -163,7 +163,8 @@ class Campaign:
         """
         from campaigns.ingest import supersede
 
-        return supersede(self, measurement_id, reason, changes)
+        (successor,) = supersede(self, [measurement_id], reason, changes)
+        return successor
 
     def retract_measurement(self, measurement_id: str, reason: str) -> None:
         """Stop counting a measurement; it stays in the ledger with the reason.

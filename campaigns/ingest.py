@@ -16,7 +16,7 @@ from campaigns.campaign import Campaign
 from campaigns.ledger import Entry, NewMeasurement
 from campaigns.measurement import CheckedDischarge, CheckedFile, RuleHit, SampleInfo
 from campaigns.outcomes import same_conditions
-from campaigns.records import PENDING, Snapshot, State
+from campaigns.records import PENDING, Measurement, Snapshot, State
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, MeasurementError, UsageError
@@ -440,40 +440,76 @@ def record_rows(campaign: Campaign, measurements: Iterable[Mapping[str, Any]] | 
     return tuple(ids)
 
 
-def supersede(campaign: Campaign, measurement_id: str, reason: str, changes: Mapping[str, Any]) -> str:
-    """Record a corrected measurement in place of another one, and give back its id.
+def supersede(
+    campaign: Campaign,
+    measurement_ids: Sequence[str],
+    reason: str,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    scale: float = 1.0,
+) -> tuple[str, ...]:
+    """Record corrected measurements in place of others, all or none, and give back their ids.
+
+    Args:
+        campaign: that they belong to.
+        measurement_ids: of valid measurements.
+        reason: why.
+        changes: keys of :meth:`~campaigns.campaign.Campaign.add_measurements` that are different now.
+        scale: factor on capacity, profile and uncertainty; for an active mass that was wrong, recorded by true mass.
 
     Raises:
-        UsageError: unknown or withdrawn already, an unknown key, or no reason.
+        UsageError: unknown or withdrawn already, an unknown key, nothing to change, or no reason.
         MeasurementError: the new values cannot be trusted.
     """
-    name = measurement_id.upper()
+    changes = dict(changes or {})
+    if not changes and scale == 1.0:
+        raise UsageError("Say what is different now: nothing is.")
+    if not (math.isfinite(scale) and scale > 0):
+        raise UsageError(f"Capacities are scaled by a positive number. Got {scale:g}.")
+    names = list(dict.fromkeys(name.upper() for name in measurement_ids))
     with campaign.ledger.write("supersede") as entry:
-        old = next((m for m in entry.before.valid if m.measurement_id == name), None)
-        if old is None:
-            entry.withdraw(name, reason)  # says what is wrong with it
-            raise AssertionError("a valid measurement was not found")
-        (stored,) = campaign.ledger.profiles([old])
-        row: dict[str, Any] = {
-            "proposal_id": old.proposal_id,
-            "current_ma_g": old.conditions.current_ma_g,
-            "v_low": old.conditions.v_low,
-            "v_high": old.conditions.v_high,
-            "cycle": old.conditions.cycle,
-            "capacity_mah_g": old.capacity_mah_g,
-            "sigma_mah_g": old.sigma_mah_g,
-        }
-        if stored.profile is not None and "capacity_mah_g" in changes:
-            scale = float(changes["capacity_mah_g"]) / old.capacity_mah_g
-            row |= {"voltage_v": stored.profile.voltage_v, "profile_mah_g": stored.profile.capacity_mah_g * scale}
-        elif stored.profile is not None:
-            row |= {"voltage_v": stored.profile.voltage_v, "profile_mah_g": stored.profile.capacity_mah_g}
-        proposal_id, new = _row(campaign, entry.before, {**row, **changes}, name)
-        proposal_id = proposal_id or entry.add_lab_composition(new.composition)
-        successor = entry.add_measurement(proposal_id, str(changes.get("cell", old.cell)), new, None)
-        entry.withdraw(name, reason, superseded_by=successor)
-        entry.summary = f"{name} by {successor}: {reason}"
-    return successor
+        valid = {m.measurement_id: m for m in entry.before.valid}
+        for name in names:
+            if name not in valid:
+                entry.withdraw(name, reason)  # says what is wrong with it
+        claims = _Claims(replace(entry.before, measurements=tuple(m for n, m in valid.items() if n not in names)))
+        successors = []
+        for stored in campaign.ledger.profiles([valid[name] for name in names]):
+            old = stored.measurement
+            row = _corrected(old, stored.profile, changes, scale)
+            proposal_id, new = _row(campaign, entry.before, row, old.measurement_id)
+            proposal_id = proposal_id or entry.add_lab_composition(new.composition)
+            cell = str(changes.get("cell", old.cell))
+            claims.refuse_repeat(proposal_id, cell, new.conditions, old.measurement_id)
+            claims.add(proposal_id, cell, new.conditions, old.measurement_id)
+            new = replace(new, provenance=old.provenance, flags=old.flags)
+            successor = entry.add_measurement(proposal_id, cell, new, old.sha256)
+            entry.withdraw(old.measurement_id, reason, superseded_by=successor)
+            successors.append(successor)
+        pairs = ", ".join(f"{old} by {new}" for old, new in zip(names, successors, strict=True))
+        entry.summary = f"{pairs}: {reason}"
+    return tuple(successors)
+
+
+def _corrected(
+    old: Measurement, profile: DischargeProfile | None, changes: Mapping[str, Any], scale: float
+) -> dict[str, Any]:
+    """Row of a measurement as it should have been; the profile follows the capacity."""
+    capacity = float(changes.get("capacity_mah_g", old.capacity_mah_g * scale))
+    factor = capacity / old.capacity_mah_g if old.capacity_mah_g else 1.0
+    row: dict[str, Any] = {
+        "proposal_id": old.proposal_id,
+        "current_ma_g": old.conditions.current_ma_g,
+        "v_low": old.conditions.v_low,
+        "v_high": old.conditions.v_high,
+        "cycle": old.conditions.cycle,
+        "sigma_mah_g": None if old.sigma_mah_g is None else old.sigma_mah_g * factor,
+    }
+    if profile is not None:
+        row |= {"voltage_v": profile.voltage_v, "profile_mah_g": profile.capacity_mah_g * factor}
+    if "composition" in changes:
+        del row["proposal_id"]
+    return {**row, **changes, "capacity_mah_g": capacity}
 
 
 def _row(campaign: Campaign, state: Snapshot, row: Mapping[str, Any], where: str) -> tuple[str | None, NewMeasurement]:

@@ -11,10 +11,12 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 from campaigns.cli.files import read_options, reading_options
+from drxnet.errors import UsageError
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
     from campaigns.ingest import FileOutcome, Ingested
+    from campaigns.records import Snapshot
 
 REFUSED = 3
 RANKINGS = ("rate-retention", "capacity", "energy", "average-voltage", "capacity-retention", "cost", "pareto")
@@ -592,7 +594,6 @@ def mark(source: str, proposals: tuple[str, ...], reason: str) -> None:
       drx-screen mark --campaign he-rate R01-04 R01-05 failed --reason "Nb2O5 left in the XRD"
     """
     from campaigns.records import State
-    from drxnet.errors import UsageError
 
     *names, word = proposals
     possible = [State.PROPOSED, State.ACCEPTED, State.FAILED, State.ABANDONED]
@@ -625,29 +626,87 @@ def retract(source: str, measurements: tuple[str, ...], reason: str) -> None:
       drx-screen retract --campaign he-rate M0007 --reason "cell was short-circuited"
       drx-screen retract --campaign he-rate R01-03_cellA.csv --reason "wrong active mass"
     """
-    from drxnet.errors import UsageError
-
     with open_campaign(source) as campaign:
         with campaign.ledger.write("retract") as entry:
-            ids: list[str] = []
-            for name in measurements:
-                key = name.upper()
-                found = [
-                    m.measurement_id
-                    for m in entry.before.valid
-                    if key in (m.measurement_id, m.proposal_id) or name == m.file
-                ]
-                if not found and not any(key == m.measurement_id for m in entry.before.measurements):
-                    raise UsageError(f"No measurement, measured proposal or recorded file {name!r} in this campaign.")
-                ids += found or [key]
-            for measurement_id in dict.fromkeys(ids):
+            ids = _named(entry.before, measurements)
+            for measurement_id in ids:
                 entry.withdraw(measurement_id, reason)
-            entry.summary = f"{', '.join(dict.fromkeys(ids))}: {reason}"
+            entry.summary = f"{', '.join(ids)}: {reason}"
         state = campaign.state()
-        learned = set(state.current_model.measurement_ids) & set(ids)
-    say(f"Retracted {', '.join(dict.fromkeys(ids))}.")
+    say(f"Retracted {', '.join(ids)}.")
+    _say_what_was_learned(state, ids, source)
+
+
+def _named(state: Snapshot, names: Sequence[str]) -> list[str]:
+    """Measurements by their ids, by their proposal or by the file they came from."""
+    ids: list[str] = []
+    for name in names:
+        key = name.upper()
+        found = [m.measurement_id for m in state.valid if key in (m.measurement_id, m.proposal_id) or name == m.file]
+        if not found and not any(key == m.measurement_id for m in state.measurements):
+            raise UsageError(f"No measurement, measured proposal or recorded file {name!r} in this campaign.")
+        ids += found or [key]
+    return list(dict.fromkeys(ids))
+
+
+def _say_what_was_learned(state: Snapshot, withdrawn: Sequence[str], source: str) -> None:
+    """Say when the current model has learned from what does not count any more."""
+    learned = set(state.current_model.measurement_ids) & set(withdrawn)
     if learned:
         say(f"The current model learned from {len(learned)} of them: drx-screen finetune --campaign {source}")
+
+
+@click.command()
+@campaign_option
+@click.argument("measurements", nargs=-1, required=True, metavar="MEASUREMENT|PROPOSAL|FILE...")
+@click.option("--reason", required=True, help="Why they were wrong.")
+@click.option(
+    "--active-mass",
+    nargs=2,
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="RECORDED TRUE",
+    help="The active mass was wrong: two masses in the same unit; capacities change by their ratio.",
+)
+@click.option("--capacity", type=float, metavar="MAH_G", help="Capacity at the lower cut-off of the one measurement.")
+@click.option("--current", type=float, metavar="MA_G", help="Current that they were measured at.")
+@click.option("--proposal", metavar="ID", help="Proposal that the cells belong to.")
+@click.option("--cell", help="Label of the cell.")
+def supersede(
+    source: str,
+    measurements: tuple[str, ...],
+    reason: str,
+    active_mass: tuple[float, float] | None,
+    capacity: float | None,
+    current: float | None,
+    proposal: str | None,
+    cell: str | None,
+) -> None:
+    """Correct measurements; the wrong ones stay in the ledger with the reason.
+
+    Names a measurement (M0007), all of a proposal (R01-03), or all of a file (its name).
+
+    \b
+    Example:
+      drx-screen supersede --campaign he-rate R01-03_cellA.csv --active-mass 5.20 4.81 --reason "re-weighed"
+      drx-screen supersede --campaign he-rate M0007 M0008 --proposal R01-04 --reason "labels were swapped"
+    """
+    from campaigns.ingest import supersede as correct
+
+    given = {"capacity_mah_g": capacity, "current_ma_g": current, "proposal_id": proposal, "cell": cell}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if capacity is not None and active_mass:
+        raise UsageError("Give the capacity or the active mass, not both.")
+    with open_campaign(source) as campaign:
+        ids = _named(campaign.state(), measurements)
+        if capacity is not None and len(ids) > 1:
+            raise UsageError(f"--capacity is that of one measurement. Got {len(ids)}: {', '.join(ids)}.")
+        scale = active_mass[0] / active_mass[1] if active_mass else 1.0
+        successors = correct(campaign, ids, reason, changes, scale=scale)
+        state = campaign.state()
+    for old, new in zip(ids, successors, strict=True):
+        corrected = next(m for m in state.measurements if m.measurement_id == new)
+        say(f"{old} is superseded by {new}: {corrected.capacity_mah_g:.1f} mAh/g of {corrected.proposal_id}.")
+    _say_what_was_learned(state, ids, source)
 
 
 @click.command()
@@ -684,6 +743,7 @@ COMMANDS: list[click.Command] = [
     status,
     mark,
     retract,
+    supersede,
     finetune,
     export,
     log,

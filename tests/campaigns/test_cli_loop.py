@@ -204,6 +204,51 @@ def test_retract_takes_measurements_proposals_and_files(home: Path):
     assert "No measurement" in run("retract", "--campaign", "demo", "M0099", "--reason", "x", code=2).stderr
 
 
+def test_supersede_corrects_a_mass_and_swapped_labels(home: Path):
+    propose_by_hand(FIRST, SECOND)
+    for name, conditions in (("a", LOW), ("b", HIGH)):
+        write_discharge(home / f"{name}.json", FIRST, 150.0, conditions)
+        run("ingest", "--campaign", "demo", home / f"{name}.json", "--no-finetune")
+    why = ("--reason", "re-weighed")
+    said = run("supersede", "--campaign", "demo", "a.json", "--active-mass", "5.0", "6.0", *why).stderr
+    assert "M0001 is superseded by M0003: 125.0 mAh/g of R01-01" in said
+    run("supersede", "--campaign", "demo", "M0002", "M0003", "--proposal", "R01-02", "--reason", "labels swapped")
+    run("export", "--campaign", "demo", "all.json", "--withdrawn")
+    exported = json.loads((home / "all.json").read_text())["measurements"]
+    assert [m["status"] for m in exported] == ["superseded"] * 3 + ["valid"] * 2
+    assert {m["proposal_id"] for m in exported if m["status"] == "valid"} == {"R01-02"}
+    assert sorted(round(m["capacity_mah_g"]) for m in exported if m["status"] == "valid") == [125, 150]
+    # the file is known still, and taking it back by its name takes back what stands for it now
+    assert run_json("status", "--campaign", "demo")["withdrawn"] == 3
+    run("retract", "--campaign", "demo", "a.json", "--reason", "shorted")
+    assert run_json("status", "--campaign", "demo")["measurements"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["M0001"], "nothing is"),
+        (["M0001", "M0002", "--capacity", "100"], "of one measurement"),
+        (["M0001", "--capacity", "900"], "between 0 and that of all lithium"),
+        (["M0001", "--capacity", "100", "--active-mass", "5", "6"], "not both"),
+        (["M0001", "--active-mass", "5", "0"], "0.0 is not in the range"),
+        (["M0001", "--proposal", "R09-01"], "R09-01"),
+        (["M0002", "--current", "20", "--cell", "a"], "has this discharge already"),
+        (["M0077", "--capacity", "100"], "No measurement"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_supersede_refuses_what_makes_no_sense_and_changes_nothing(home: Path, arguments: list[str], complaint: str):
+    propose_by_hand(FIRST)
+    for name, conditions in (("a", LOW), ("b", HIGH)):
+        write_discharge(home / f"{name}.json", FIRST, 150.0, conditions)
+        run("ingest", "--campaign", "demo", home / f"{name}.json", "--no-finetune")
+    said = CliRunner().invoke(main, ["supersede", "--campaign", "demo", *arguments, "--reason", "test"])
+    assert said.exit_code in (2, 3)
+    assert complaint in " ".join(said.stderr.split())
+    assert run_json("status", "--campaign", "demo")["withdrawn"] == 0
+
+
 def test_rank_within_measured_has_the_keys_of_the_contract(home: Path):
     propose_by_hand(FIRST)
     for name, conditions, capacity in (("a", LOW, 240.0), ("b", HIGH, 150.0)):
