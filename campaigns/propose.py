@@ -149,7 +149,7 @@ def propose(
         measured, pending = measured_of(state, goals), pending_of(state, spec.conditions)
         open_ones = [c for c in listed if c.formula not in state.excluded]
         if not open_ones:
-            raise NothingToPropose(_nothing_left(state, shortlist.statistics, source.count))
+            raise NothingToPropose(_nothing_left(state, shortlist))
         picks = choose_batch(
             open_ones,
             ensemble,
@@ -282,16 +282,22 @@ def _notes(shortlist: Shortlist) -> tuple[str, ...]:
         notes.append(f"How: {shortlist.how}.")
     elif not statistics.complete:
         notes.append(
-            f"The time limit ended the stream after {statistics.walked:,} of them; run again to go on from there, or "
-            "allow more time."
+            f"The time limit ended the stream after {statistics.walked:,} of them: the batch is the best of these. "
+            "Allow more time to see the rest."
         )
     return tuple(notes)
 
 
-def _nothing_left(state: Snapshot, statistics: Any, count: int) -> str:
+def _nothing_left(state: Snapshot, shortlist: Shortlist) -> str:
+    statistics = shortlist.statistics
+    if not statistics.complete:
+        return (
+            f"Nothing to propose among the {statistics.scored:,} of {statistics.count:,} candidates that were scored. "
+            "Allow more time or evaluations, or look in another way (--method)."
+        )
     return (
-        f"Nothing left to propose: of {count:,} candidates {statistics.scored - statistics.rejected:,} pass the "
-        f"filters and the limits of the lab, and {len(state.excluded):,} compositions are measured, pending or "
+        f"Nothing left to propose: of {statistics.count:,} candidates {statistics.scored - statistics.rejected:,} pass "
+        f"the filters and the limits of the lab, and {len(state.excluded):,} compositions are measured, pending or "
         "abandoned. Widen the space, lift a limit, or enter what is pending."
     )
 

@@ -26,6 +26,7 @@ import logging
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 8192
 """Candidates scored in one call. Part of what a result depends on, in the last digits."""
+
+WARM_UP = 512
+"""Candidates scored before a speed is measured: enough to meet every number of cations, each compiled on its own."""
 
 SHARD_SECONDS = 10.0
 """Time one shard should take; a run loses at most the shards in flight when it is killed."""
@@ -150,6 +154,11 @@ class _Part:
         best = np.lexsort((ranks, -scores))[:keep]
         self.ranks, self.scores = ranks[best], scores[best]
 
+    def drop_below(self, score: float) -> None:
+        """Forget candidates that others have beaten already."""
+        good = self.scores >= score
+        self.ranks, self.scores = self.ranks[good], self.scores[good]
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -217,7 +226,7 @@ def stream(
         shard: candidates per shard, rounded up to whole batches; by default what takes about
             :data:`SHARD_SECONDS`, from a measurement.
         folder: where finished shards are kept, so that a killed run can go on; it belongs to one job.
-        time_limit_s: no shard is begun after this many seconds.
+        time_limit_s: no shard is begun after this many seconds, but for the first of each worker.
         ray_address: of a running Ray cluster; by default ``RAY_ADDRESS``, else a local one for this call.
         progress: called with candidates done and in all.
 
@@ -250,13 +259,19 @@ def stream(
         parts = _here(job, missing, deadline, watch)
     else:
         parts = _on_ray(job, missing, deadline, workers, gpus_per_worker, ray_address)
+    best = _Part(0, candidates.count)
+    for part in done.values():
+        best.add(part.ranks, part.scores, keep)
     for part in parts:
+        best.add(part.ranks, part.scores, keep)
+        if len(best.scores) == keep:
+            part.drop_below(best.scores[-1])
         if store:
             store.save(part)
         done[part.start] = part
         finished += part.stop - part.start
         progress(finished, candidates.count)
-    return _merged(job, done, shards, resumed, time.monotonic() - begun)
+    return _merged(job, best, list(done.values()), len(shards), resumed, time.monotonic() - begun)
 
 
 def speed(candidates: Candidates, scorer: Scorer, *, batch: int = BATCH, seconds: float = 1.0) -> float:
@@ -266,12 +281,12 @@ def speed(candidates: Candidates, scorer: Scorer, *, batch: int = BATCH, seconds
         candidates: of the run.
         scorer: of the run.
         batch: candidates per call.
-        seconds: how long to measure, at least one batch after one to warm up.
+        seconds: how long to measure, at least one batch; what is compiled first is not counted.
     """
     job = _Job(candidates, scorer, 1, min(batch, candidates.count))
     scorer.prepare()
+    scorer.score(candidates.unrank(candidates.sample_ranks(min(WARM_UP, candidates.count), 0)))
     starts = np.random.default_rng(0).integers(0, max(1, candidates.count // job.batch), 1000) * job.batch
-    job.run(0, min(64, candidates.count))
     walked, begun = 0, time.perf_counter()
     for start in starts.tolist():
         stop = min(start + job.batch, candidates.count)
@@ -301,13 +316,7 @@ def _shard_length(
     return -(-asked // job.batch) * job.batch
 
 
-def _merged(
-    job: _Job, done: Mapping[int, _Part], shards: list[tuple[int, int]], resumed: int, seconds: float
-) -> Shortlist:
-    best = _Part(0, job.candidates.count)
-    for start in sorted(done):
-        best.add(done[start].ranks, done[start].scores, job.keep)
-    parts = list(done.values())
+def _merged(job: _Job, best: _Part, parts: list[_Part], shards: int, resumed: int, seconds: float) -> Shortlist:
     names = {name for part in parts for name in part.refused}
     statistics = Statistics(
         count=job.candidates.count,
@@ -315,8 +324,8 @@ def _merged(
         scored=sum(p.scored for p in parts),
         rejected=sum(p.rejected for p in parts),
         refused={name: sum(p.refused.get(name, 0) for p in parts) for name in sorted(names)},
-        shards=len(shards),
-        shards_done=len(done),
+        shards=shards,
+        shards_done=len(parts),
         shards_resumed=resumed,
         seconds=seconds,
         worker_seconds=sum(p.seconds for p in parts),
@@ -331,8 +340,8 @@ def _here(
     job: _Job, shards: list[tuple[int, int]], deadline: float | None, watch: Callable[[int], None]
 ) -> Iterator[_Part]:
     job.scorer.prepare()
-    for start, stop in shards:
-        if deadline is not None and time.monotonic() > deadline:
+    for i, (start, stop) in enumerate(shards):
+        if i > 0 and deadline is not None and time.monotonic() > deadline:
             return
         yield job.run(start, stop, watch)
 
@@ -380,15 +389,15 @@ def _on_ray(
             raise UsageError(f"The Ray cluster has no {resource}. Add a node, or run with workers=0.")
         pool = min(available, len(shards)) if workers is None else min(workers, len(shards))
         submit = _submitter(job, pool, gpus_per_worker)
-        queue = iter(shards)
+        queue = deque(shards)
         pending: set[Any] = set()
 
         def fill() -> None:
-            while len(pending) < 2 * pool and (deadline is None or time.monotonic() < deadline):
-                following = next(queue, None)
-                if following is None:
+            while queue and len(pending) < 2 * pool:
+                first = len(shards) - len(queue) < pool
+                if not first and deadline is not None and time.monotonic() > deadline:
                     return
-                pending.add(submit(*following))
+                pending.add(submit(*queue.popleft()))
 
         try:
             fill()

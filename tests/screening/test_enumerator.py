@@ -146,6 +146,20 @@ def test_a_time_limit_stops_between_shards_and_says_so(tiny: Lattice, tmp_path: 
     assert same(rest, stream(tiny, scorer, keep=9))
 
 
+def test_the_first_shard_is_run_however_short_the_time(tiny: Lattice) -> None:
+    cut = stream(tiny, waves(pause_s=0.02), keep=9, batch=500, shard=500, time_limit_s=1e-6)
+    assert cut.statistics.shards_done == 1
+    assert len(cut.ranks) == 9
+
+
+def test_finished_shards_keep_no_candidate_that_is_beaten_already(tiny: Lattice, tmp_path: Path) -> None:
+    whole = stream(tiny, waves(), keep=9, batch=500, shard=500, folder=tmp_path)
+    sizes = [len(json.loads(file.read_text())["ranks"]) for file in sorted(tmp_path.glob("shard-*.json"))]
+    assert sizes[0] == 9
+    assert sum(sizes) < 9 * len(sizes)
+    assert same(whole, stream(tiny, waves(), keep=9, batch=500, folder=tmp_path))
+
+
 def test_a_folder_of_another_job_is_refused_with_what_differs(tiny: Lattice, tmp_path: Path) -> None:
     stream(tiny, waves(), keep=9, folder=tmp_path)
     with pytest.raises(ConfigurationError, match="keep was 9, is 10"):
