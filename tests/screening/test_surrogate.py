@@ -8,6 +8,7 @@ import torch
 from contracts import check_botorch_model
 from fakes import FakeEnsemble
 
+from drxnet.ensemble import Ensemble
 from drxnet.errors import UsageError
 from screening.encoding import Encoding
 from screening.objectives import Goals
@@ -42,9 +43,18 @@ def test_conditioned_gaussian_model_conforms_too() -> None:
     check_botorch_model(model, draw(10), BOUNDS, CONSTRAINTS)
 
 
-def test_both_conform_with_the_published_ensemble(published_ensemble) -> None:
-    for model in (DRXNetEnsembleModel(published_ensemble, ENCODING), DRXNetGaussianModel(published_ensemble, ENCODING)):
-        x = draw(4)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(DRXNetEnsembleModel, marks=pytest.mark.slow), DRXNetGaussianModel],
+    ids=["members", "gaussian"],
+)
+def test_conforms_with_the_ensemble_that_ships(kind) -> None:
+    check_botorch_model(kind(Ensemble.load(dtype=torch.float64), ENCODING), draw(5), BOUNDS, CONSTRAINTS)
+
+
+def test_single_precision_gives_batches_what_it_gives_single_points() -> None:
+    for kind in (DRXNetEnsembleModel, DRXNetGaussianModel):
+        model, x = kind(Ensemble.load(), ENCODING), draw(4)
         posterior = model.posterior(x.unsqueeze(1))
         torch.testing.assert_close(posterior.mean.squeeze(1), model.posterior(x).mean, rtol=1e-4, atol=1e-3)
         tracked = x.clone().requires_grad_()
