@@ -1,9 +1,10 @@
 """Find the best of a space that nobody can walk, and decide whether it can be walked.
 
-Best-first search with memory: the best candidates not yet expanded are expanded, all their neutral neighbours that
-are new are scored in one batch, and so on until the evaluations are spent. Half of what is expanded is the best of
-all, half the best of a set of metals whose turn it is, so that one chemistry does not take everything. The start is a
-coarse grid inside the space, whole if it is small, otherwise a sample of it, half by cell and half at the corners;
+Best-first search with memory: a few neutral neighbours of the best candidates are scored in one batch, and so on until
+the evaluations are spent; a candidate stays in the queue until none of its neighbours is new. Neighbours of the same
+metals come first: they are few, and pay more often than those that change the set. Some of what is expanded is the best
+of all, the rest the best of sets of metals whose turn it is, so that one chemistry does not take everything. The start
+is a coarse grid inside the space, whole if it is small, otherwise a sample of it, half by cell and half at the corners;
 the step of the moves begins at the coarse grid and is halved down to the step of the space. A few candidates of every
 batch are drawn from the whole space, so nothing is out of reach.
 
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 Method = Literal["walk", "best-first", "evolution"]
 METHODS: tuple[Method, ...] = ("walk", "best-first", "evolution")
 
-START_SHARE = 0.4
+START_SHARE = 0.1
 """Share of the evaluations spent on the start."""
 
 COARSE_SHARE = 0.25
@@ -55,6 +56,12 @@ TELEPORT_SHARE = 0.02
 
 WIDTH = 8
 """Candidates expanded at a time."""
+
+GREEDY = 3
+"""How many of these are the best of all; the others are the best of the sets of metals whose turn it is."""
+
+AT_ONCE = 12
+"""New neighbours scored of a candidate before others have their turn."""
 
 SAMPLED_MOVES = 10
 """Exchanges of two or three units tried from each candidate."""
@@ -312,17 +319,20 @@ def _best_first(memory: _Memory, generator: np.random.Generator) -> None:
         frontier = _Frontier(*memory.rows())
         while not memory.spent and memory.left > reserve:
             parents = frontier.take()
-            if len(parents):
-                around = moves.around(parents, step)
-            else:
-                around = memory.lattice.sample(BATCH, int(generator.integers(2**31)), replace=True)
-            teleports = max(1, int(len(around) * TELEPORT_SHARE))
-            drawn = memory.lattice.sample(teleports, int(generator.integers(2**31)), replace=True)
-            frontier.add(*memory.look(np.concatenate([around, drawn])))
+            around = []
+            for parent in parents:
+                fresh = memory.new(moves.around(parent[None], step))
+                changed = ((fresh[:, 2:] > 0) != (parent[2:] > 0)).any(1)
+                around.append(fresh[np.argsort(changed, kind="stable")][:AT_ONCE])
+                if len(fresh) > AT_ONCE:
+                    frontier.add(parent[None], np.array([memory.scores[parent.tobytes()]]))
+            wanted = max(1, int(len(parents) * AT_ONCE * TELEPORT_SHARE)) if len(parents) else BATCH
+            drawn = memory.lattice.sample(wanted, int(generator.integers(2**31)), replace=True)
+            frontier.add(*memory.look(np.concatenate([*around, drawn])))
 
 
 class _Frontier:
-    """Scored candidates that are not yet expanded, by set of metals."""
+    """Scored candidates that may have new neighbours, by set of metals."""
 
     def __init__(self, units: np.ndarray, scores: np.ndarray) -> None:
         self._waiting: dict[bytes, list[tuple[float, bytes]]] = {}
@@ -337,11 +347,11 @@ class _Frontier:
                 heapq.heappush(self._waiting.setdefault(metals.tobytes(), []), (-score, row.tobytes()))
 
     def take(self) -> np.ndarray:
-        """Rows to expand: half are the best of all, half the best of sets that were expanded little for their rank."""
-        chosen = [row for _ in range(WIDTH // 2) if (row := self._pop(min(self._open(), default=None))) is not None]
+        """Rows to expand: some the best of all, the rest the best of sets that were expanded little for their rank."""
+        chosen = [row for _ in range(GREEDY) if (row := self._pop(min(self._open(), default=None))) is not None]
         in_turn = sorted(self._open())
         turns = [(place + self._expanded.get(metals, 0), place) for place, (_, _, metals) in enumerate(in_turn)]
-        chosen += [row for _, place in heapq.nsmallest(WIDTH - WIDTH // 2, turns) if (row := self._pop(in_turn[place]))]
+        chosen += [row for _, place in heapq.nsmallest(WIDTH - GREEDY, turns) if (row := self._pop(in_turn[place]))]
         return np.frombuffer(b"".join(chosen), dtype=np.int32).reshape(len(chosen), self._width)
 
     def _open(self) -> list[tuple[float, bytes, bytes]]:
