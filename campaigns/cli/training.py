@@ -60,7 +60,27 @@ def train(
     emit(output, {"model": str(out / "model"), "model_id": card.model_id, **card.provenance["final_losses"]})
 
 
-@click.command()
+class _SeveralValues(click.Command):
+    """A command whose repeatable options also take several values at once: ``--test 3TM HE``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the option again before every further value, which is what click understands."""
+        repeatable = {name for p in self.params if isinstance(p, click.Option) and p.multiple for name in p.opts}
+        written: list[str] = []
+        option, values = "", 0
+        for argument in args:
+            if argument.startswith("-"):
+                option, equals, _ = argument.partition("=")
+                values = len(equals)
+            else:
+                values += 1
+                if option in repeatable and values > 1:
+                    written.append(option)
+            written.append(argument)
+        return super().parse_args(ctx, written)
+
+
+@click.command(cls=_SeveralValues)
 @click.option("--data", type=_FILE, required=True, help="DRX-TD folder or file, or a set from `simulate`.")
 @click.option("--model", help="Ensemble to evaluate as it is; without it one is trained, on --train.")
 @click.option(
@@ -101,12 +121,12 @@ def evaluate(
 ) -> None:
     """Errors of capacity and average voltage in 2.0-4.4 V within 50 cycles, and calibration (figure 3 of the paper).
 
-    Families go by the number of metals besides lithium: 2TM (up to two), 3TM, HE (more). Repeat --train and --test
-    for several.
+    Families go by the number of metals besides lithium: 2TM (up to two), 3TM, HE (more). --train and --test take
+    several.
 
     \b
     Example:
-      drx-screen evaluate --data drx-td --train 2TM --with-first-cycle --test 3TM --test HE --figure figure3.png
+      drx-screen evaluate --data drx-td --train 2TM --with-first-cycle --test 3TM HE --figure figure3.png
     """
     from dataclasses import replace
 
@@ -150,6 +170,13 @@ def evaluate(
 @click.option("--compositions", type=int, default=300, show_default=True, help="Number drawn from the known families.")
 @click.option("--formulas", type=_FILE, help="A text file with one formula a line, instead of drawing them.")
 @click.option("--profiles", type=int, default=3000, show_default=True, help="Number of profiles in all.")
+@click.option(
+    "--per-cell",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Discharges of each cell, cycle 1 among them; with 1 every profile is of its own cell, at any cycle.",
+)
 @click.option("--noise", type=float, default=0.01, show_default=True, help="Relative deviation of a cell.")
 @click.option("--per-member", is_flag=True, help="Every member's own profiles, to train members apart.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of compositions, conditions and noise.")
@@ -159,6 +186,7 @@ def simulate(
     compositions: int,
     formulas: Path | None,
     profiles: int,
+    per_cell: int,
     noise: float,
     per_member: bool,
     seed: int,
@@ -167,7 +195,7 @@ def simulate(
 
     \b
     Example:
-      drx-screen simulate --model default --profiles 3000 --out simulated.npz
+      drx-screen simulate --model default --profiles 3000 --per-cell 6 --out simulated.npz
     """
     import numpy as np
 
@@ -185,14 +213,21 @@ def simulate(
         drawn = draw_domain(ensemble, compositions, rng)
     else:
         drawn = [Composition.parse(line) for line in formulas.read_text().split()]
-    which = np.arange(profiles) % max(1, len(drawn))
+    if per_cell == 1:
+        conditions = ConditionMix().draw(profiles, rng)
+    else:
+        cycled = ConditionMix().draw_cells(-(-profiles // max(1, per_cell)), rng, discharges=per_cell)
+        conditions = [discharge for cell in cycled for discharge in cell][:profiles]
+    cells = np.arange(profiles) // per_cell
+    which = cells % max(1, len(drawn))
     with progress("simulating") as report:
         found = simulated(
             ensemble,
             [drawn[i] for i in which] if drawn else [],
-            ConditionMix().draw(profiles, rng),
+            conditions,
             seed=seed,
             noise=noise,
+            cells=cells.tolist(),
             per_member=per_member,
             progress=report,
         )

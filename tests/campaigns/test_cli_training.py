@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from synthetic import linear_profiles, untrained_ensemble
@@ -64,6 +65,30 @@ def test_evaluate_trains_on_one_family_and_tests_the_others(made: Path) -> None:
     assert "on both sides" in run(*arguments, "--train", "HE", code=2)
 
 
+@pytest.mark.parametrize(
+    ("families", "expected"),
+    [
+        (["--test", "3TM", "HE"], ["3TM", "HE"]),
+        (["--test=HE", "3TM"], ["HE", "3TM"]),
+        (["--test", "3TM", "--test", "HE"], ["3TM", "HE"]),
+        (["--test", "HE"], ["HE"]),
+    ],
+    ids=" ".join,
+)
+def test_evaluate_takes_several_families_after_one_option(made: Path, families: list[str], expected: list[str]) -> None:
+    arguments = ("evaluate", "--data", made / "set.npz", "--options", made / "options.yaml", "--epochs", 1)
+    learned = ("--train", "2TM", "--with-first-cycle")
+    facts = json.loads(run(*arguments, *learned, *families, "--format", "json"))
+    assert sorted(row["family"] for row in facts["families"]) == sorted(expected)
+
+
+def test_evaluate_refuses_values_that_no_option_takes(made: Path) -> None:
+    arguments = ("evaluate", "--data", made / "set.npz")
+    assert "'4TM' is not one of" in run(*arguments, "--test", "3TM", "4TM", code=2)
+    assert "unexpected extra argument (HE)" in run(*arguments, "--model", "tiny", "HE", code=2)
+    assert "unexpected extra argument (HE)" in run("evaluate", "HE", "--data", made / "set.npz", code=2)
+
+
 def test_evaluate_a_model_as_it_is(made: Path) -> None:
     table = run("evaluate", "--data", made / "set.npz", "--model", "tiny", "--test", "HE", "--format", "csv")
     assert table.splitlines()[0].startswith("family,profiles,capacity_mae_mah_g")
@@ -77,6 +102,13 @@ def test_simulate_writes_a_set(made: Path) -> None:
     profiles = read_profiles(out)
     assert len(profiles) == 6
     assert len(profiles.unique[0]) == 2
+    several = ("--profiles", 6, "--per-cell", 3)
+    run("simulate", "--model", "tiny", "--formulas", made / "formulas.txt", *several, "--out", out)
+    cells = read_profiles(out)
+    assert len(cells) == 6
+    assert np.diff(cells.cycle.reshape(2, 3), axis=1).min() > 0
+    assert cells.cycle[::3].tolist() == [1, 1]
+    assert len({(c.current_ma_g, c.window) for c in cells.conditions}) <= 2
     assert "ends in .npz" in run("simulate", "--model", "tiny", "--out", made / "set.csv", code=2)
 
 
