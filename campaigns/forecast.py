@@ -35,6 +35,12 @@ from screening.search import shortlist as find_shortlist
 from screening.surrogate import DRXNetGaussianModel
 
 NO_LIMIT_S = 1e9
+AUTO_BUDGET_S = 600.0
+"""Time that `auto` plans with when none is given: what can be walked in it is walked, the rest is searched."""
+
+SEARCHES = ("best-first", "evolution")
+"""Ways to look through a space that score a part of it, in this process."""
+
 IN_PROCESS_S = 20.0
 """A stream expected to take less than this runs in this process; starting workers would take longer (s)."""
 
@@ -151,20 +157,18 @@ def run_stream(
         evaluations: of a search.
         seed: of a search.
         folder: where finished shards of a walk are kept.
-        time_limit_s: no shard or batch is begun after this many seconds.
+        time_limit_s: no shard or batch is begun after this many seconds; ``auto`` plans with it.
         ray_address: of a running Ray cluster.
         device: of the scorer.
         progress: told of candidates.
     """
     with one_thread():
-        if method == "auto" and time_limit_s is None:
-            method = "walk"
         if method != "walk" and isinstance(candidates, Lattice):
             return find_shortlist(
                 candidates,
                 scorer,
                 keep=keep,
-                time_budget_s=time_limit_s or NO_LIMIT_S,
+                time_budget_s=time_limit_s or (AUTO_BUDGET_S if method == "auto" else NO_LIMIT_S),
                 workers=workers,
                 method=method,  # type: ignore[arg-type]  # the specification checked it
                 evaluations=None if method == "auto" else evaluations,

@@ -22,7 +22,10 @@ from screening.objectives import CAPACITY_FLOOR_MAH_G, LOWER_QUANTILE, RETENTION
 CURRENT_TOLERANCE = 0.10
 VOLTAGE_TOLERANCE_V = 0.05
 CELL_TO_CELL = 0.03
-"""Relative standard deviation between equal cells, taken where only one was made."""
+"""Relative standard deviation between equal cells, expected before any are compared."""
+
+CELLS_EXPECTED = 4
+"""How many compared cells that expectation weighs as much as."""
 
 LOWER_Z = -NormalDist().inv_cdf(LOWER_QUANTILE)
 
@@ -53,9 +56,18 @@ class Estimate:
 
 
 def standard_error(estimate: Estimate) -> float:
-    """Standard error of a mean over cells; of a single cell, what equal cells usually differ by."""
-    spread = CELL_TO_CELL * abs(estimate.mean) if estimate.spread is None else estimate.spread
-    return spread / math.sqrt(max(1, estimate.count))
+    """Standard error of a mean over cells.
+
+    The variance between cells is that of these cells and, with the weight of :data:`CELLS_EXPECTED`, what equal cells
+    usually differ by, so that two which agree by chance do not count as exact (the scaled inverse chi-squared prior of
+    Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.6). A single cell has that and its stated uncertainty.
+    """
+    usual, spread = CELL_TO_CELL * abs(estimate.mean), estimate.spread or 0.0
+    if estimate.count <= 1:
+        return math.hypot(usual, spread)
+    freedom = estimate.count - 1
+    variance = (CELLS_EXPECTED * usual**2 + freedom * spread**2) / (CELLS_EXPECTED + freedom)
+    return math.sqrt(variance / estimate.count)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,9 @@ class Outcome:
 
     capacity_floor_mah_g: float = CAPACITY_FLOOR_MAH_G
     """Low-rate capacity below which nothing is retained."""
+
+    predicted_here: bool = True
+    """Whether the prediction was made for the two rates that the campaign has now."""
 
     @property
     def rate_retention(self) -> Estimate | None:
@@ -101,9 +116,9 @@ class Outcome:
         return estimate
 
     def predicted(self, quantity: QuantityOfOutcome) -> Estimate | None:
-        """Value predicted when it was proposed, before any cell of it existed."""
+        """Value predicted when it was proposed, before any cell of it existed; None when that was for other rates."""
         prediction = self.proposal.prediction
-        if prediction is None:
+        if prediction is None or not self.predicted_here:
             return None
         return Estimate(getattr(prediction, f"{quantity}_mean"), getattr(prediction, f"{quantity}_std"), 0)
 
@@ -115,7 +130,8 @@ class Outcome:
         """
         low, high, ratio = self.capacity_low_mah_g, self.capacity_high_mah_g, self.rate_retention
         if ratio is None or low is None or high is None:
-            return self.proposal.prediction.rate_retention_lower if self.proposal.prediction else -math.inf
+            prediction = self.proposal.prediction if self.predicted_here else None
+            return prediction.rate_retention_lower if prediction else -math.inf
         if ratio.mean == 0:
             return 0.0
         error = ratio.mean * math.hypot(standard_error(low) / low.mean, standard_error(high) / high.mean)
@@ -137,8 +153,17 @@ def outcomes_of(snapshot: Snapshot, conditions: Conditions) -> tuple[Outcome, ..
         }
         missing = tuple(f"{wanted[rate].current_ma_g:g} mA/g" for rate, estimate in at.items() if estimate is None)
         floor = conditions.capacity_floor_mah_g
-        outcomes.append(Outcome(proposal, at["low"], at["high"], missing, floor))
+        here = _predicted_for(proposal, conditions)
+        outcomes.append(Outcome(proposal, at["low"], at["high"], missing, floor, here))
     return tuple(outcomes)
+
+
+def _predicted_for(proposal: Proposal, conditions: Conditions) -> bool:
+    prediction = proposal.prediction
+    return prediction is None or (
+        math.isclose(prediction.low_current_ma_g, conditions.low_current_ma_g)
+        and math.isclose(prediction.high_current_ma_g, conditions.high_current_ma_g)
+    )
 
 
 def _over_cells(measurements: Sequence[Measurement]) -> Estimate | None:

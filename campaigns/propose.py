@@ -23,7 +23,7 @@ from campaigns.campaign import Campaign, replace_file
 from campaigns.outcomes import outcomes_of
 from campaigns.records import PENDING, PredictedProfile, Prediction, Proposal, Snapshot, State
 from drxnet.composition import Composition
-from drxnet.errors import ConfigurationError, LedgerLocked, NothingToPropose, RecipeError
+from drxnet.errors import ConfigurationError, LedgerLocked, NothingToPropose, RecipeError, UsageError
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -92,8 +92,9 @@ def propose(
 
     Raises:
         NothingToPropose: every candidate is measured, pending or excluded.
+        UsageError: workers for a search, which runs in this process.
     """
-    from campaigns.forecast import Forecast, limits_of, measured_of, run_stream
+    from campaigns.forecast import SEARCHES, Forecast, limits_of, measured_of, run_stream
     from screening.acquisition import StreamScorer
     from screening.batch import choose_batch
     from screening.candidates import CandidateList
@@ -103,6 +104,12 @@ def propose(
     model = state.current_model
     ensemble = campaign.ensemble(model, device=device)
     source: Candidates = CandidateList.read(candidates) if candidates else spec.candidates()
+    look = "walk" if candidates else method or spec.method
+    if look in SEARCHES and (workers or ray_address):
+        raise UsageError(
+            f"Ray workers score walks; a {look} search runs in this process. Leave out --workers and --ray-address, or "
+            "take --method walk (a time limit may end it early)."
+        )
     round_seed = seed_of_round(spec.seed if seed is None else seed, state.round + 1)
     goals, limits = spec.goals, limits_of(spec)
     scorer = StreamScorer.of(
@@ -125,7 +132,7 @@ def propose(
             scorer,
             keep=keep,
             workers=spec.workers if workers is None else workers,
-            method=method or spec.method,
+            method=look,
             evaluations=evaluations or spec.evaluations,
             seed=round_seed,
             folder=folder,
@@ -385,7 +392,7 @@ def estimate(campaign: Campaign) -> dict[str, Any]:
         ConfigurationError: the space is empty, or nothing of it passes the filters.
         CheckpointError: the model cannot be read.
     """
-    from campaigns.forecast import limits_of, measured_of, one_thread
+    from campaigns.forecast import SEARCHES, limits_of, measured_of, one_thread
     from screening.acquisition import StreamScorer
     from screening.enumerator import speed
 
@@ -421,7 +428,8 @@ def estimate(campaign: Campaign) -> dict[str, Any]:
         "counted_in_s": round(counted_s, 2),
         "passing_filters": f"about {passing / len(sample):.0%}",
         "candidates_per_s_and_core": round(rate),
-        "stream_s_on_one_core": round(source.count / rate),
+        "method": spec.method,
+        "stream_s_on_one_core": round((spec.evaluations if spec.method in SEARCHES else source.count) / rate),
         "strategy": spec.strategy,
         "batch_size": spec.batch_size,
         "model": f"{model.name} ({model.model_id})",

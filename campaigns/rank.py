@@ -87,8 +87,8 @@ def rank(
         within: ``measured``: only what is measured under the conditions asked for; ``proposed``: every proposal of
             the campaign too; ``space``: every candidate of the space, streamed.
         top: rows to give back; all when null (of a space, 50).
-        min_capacity_mah_g: leave out what delivers less at the low rate; of a space, by default what the campaign's
-            constraint asks for.
+        min_capacity_mah_g: leave out what delivers less at the low rate, measured or predicted; by default only
+            candidates of a space that are predicted to miss the campaign's constraint.
         current_ma_g: for quantities at one rate; by default the campaign's low one (mA/g).
         cycle: cycle of the quantity; by default 1, of a capacity retention 20.
         order: by the lower bound or by the mean (of a space: among the best by the lower bound).
@@ -105,7 +105,7 @@ def rank(
     if by not in BY:
         raise UsageError(f"Rank by one of {', '.join(BY)}. Got {by!r}.")
     state = campaign.state(as_of)
-    quantities = _quantities(campaign, by, current_ma_g, cycle)
+    quantities, asked = _quantities(campaign, by, current_ma_g, cycle), min_capacity_mah_g
     measured, notes = _measured_rows(state, campaign.spec.goals, quantities)
     rows = measured
     if within != "measured":
@@ -113,6 +113,8 @@ def rank(
 
         if within == "space" and min_capacity_mah_g is None:
             min_capacity_mah_g = _least_capacity(campaign.spec.goals)
+            if min_capacity_mah_g is not None:
+                notes = (*notes, f"Candidates of the space with less than {min_capacity_mah_g:g} mAh/g are left out.")
 
         rows = measured + predicted_rows(
             campaign,
@@ -129,8 +131,11 @@ def rank(
             ray_address=ray_address,
             progress=progress,
         )
-    if min_capacity_mah_g is not None:
-        rows = [row for row in rows if (row["capacity_low_mah_g_mean"] or 0.0) >= min_capacity_mah_g]
+    if asked is not None:
+        enough = [row for row in rows if (row["capacity_low_mah_g_mean"] or 0.0) >= asked]
+        if short := sum(row["source"] == "measured" for row in rows) - sum(r["source"] == "measured" for r in enough):
+            notes = (*notes, f"{short} measured compositions left out: below {asked:g} mAh/g, or not measured there.")
+        rows = enough
     ordered = _ordered(rows, quantities, order)[:top]
     return Ranking(by, [{"rank": i, **row} for i, row in enumerate(ordered, start=1)], notes)
 

@@ -7,6 +7,7 @@ from ledgers import FIRST, SECOND, THIRD, record_round
 
 from campaigns.campaign import Campaign
 from campaigns.forecast import Forecast, limits_of, measured_of
+from campaigns.outcomes import Estimate, standard_error
 from drxnet.composition import Composition
 
 
@@ -18,7 +19,7 @@ def test_measured_values_are_means_over_cells(campaign: Campaign):
     )
     first, second = measured_of(campaign.state(), campaign.spec.goals)
     assert (first.capacity_low_mah_g, first.capacity_high_mah_g) == (245.0, 150.0)
-    assert first.low_error_mah_g == pytest.approx(np.std([240, 250], ddof=1) / np.sqrt(2))
+    assert first.low_error_mah_g == pytest.approx(standard_error(Estimate(245.0, float(np.std([240, 250], ddof=1)), 2)))
     assert (second.capacity_low_mah_g, second.capacity_high_mah_g, second.low_error_mah_g) == (200.0, None, None)
 
 

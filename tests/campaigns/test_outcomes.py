@@ -74,8 +74,8 @@ def test_the_lower_bound_of_a_mean_narrows_with_the_number_of_cells(snapshot: Sn
     assert outcome.capacity_high_mah_g is not None
     assert outcome.rate_retention is not None
     error = outcome.rate_retention.mean * np.hypot(
-        outcome.capacity_low_mah_g.spread / outcome.capacity_low_mah_g.mean / np.sqrt(2),
-        outcome.capacity_high_mah_g.spread / outcome.capacity_high_mah_g.mean / np.sqrt(2),
+        standard_error(outcome.capacity_low_mah_g) / outcome.capacity_low_mah_g.mean,
+        standard_error(outcome.capacity_high_mah_g) / outcome.capacity_high_mah_g.mean,
     )
     assert outcome.rate_retention_lower == pytest.approx(outcome.rate_retention.mean - 1.28155 * error, rel=1e-5)
     waiting = next(o for o in outcomes_of(snapshot, CONDITIONS) if not o.capacity_low_mah_g)
@@ -91,7 +91,21 @@ def test_nothing_is_retained_below_the_capacity_floor(snapshot: Snapshot):
 
 def test_a_single_cell_is_as_uncertain_as_cells_usually_are():
     assert standard_error(Estimate(200.0, None)) == pytest.approx(6.0)
-    assert standard_error(Estimate(200.0, 8.0, 4)) == pytest.approx(4.0)
+    assert standard_error(Estimate(200.0, 8.0)) == pytest.approx(10.0)
+
+
+def test_a_few_cells_that_agree_by_chance_are_not_exact():
+    single, two = standard_error(Estimate(200.0, 2.0)), standard_error(Estimate(200.0, 0.0, 2))
+    assert 0 < two < single
+    assert two == pytest.approx(np.sqrt(4 * 6.0**2 / 5 / 2))
+    assert standard_error(Estimate(200.0, 8.0, 200)) == pytest.approx(8.0 / np.sqrt(200), rel=0.01)
+
+
+def test_what_was_predicted_for_other_rates_is_not_compared(snapshot: Snapshot):
+    other = CONDITIONS.model_copy(update={"low_current_ma_g": 50.0})
+    for outcome in outcomes_of(snapshot, other):
+        assert outcome.predicted("rate_retention") is None
+        assert outcome.rate_retention_lower == -np.inf or outcome.rate_retention is not None
 
 
 def test_one_rate_alone_is_half_measured_and_names_the_other(snapshot: Snapshot):

@@ -14,7 +14,7 @@ from campaigns.campaign import Campaign
 from campaigns.propose import incomplete_rounds, propose, seed_of_round, write_round_files
 from campaigns.records import State
 from drxnet.composition import Composition
-from drxnet.errors import NothingToPropose
+from drxnet.errors import NothingToPropose, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,11 @@ def test_batch_that_somebody_else_took_is_chosen_again(live: Campaign, few: Path
     done = propose(live, candidates=few, batch_size=2)
     assert done.round == 2
     assert not {p.composition for p in done.proposals} & set(wanted)
+
+
+def test_workers_are_refused_for_a_search(live: Campaign):
+    with pytest.raises(UsageError, match="runs in this process"):
+        propose(live, method="best-first", evaluations=60, workers=2, dry_run=True)
 
 
 def test_search_gives_the_same_batch_twice_and_says_how(live: Campaign):
