@@ -14,10 +14,12 @@ tests), n cations of a composition, K voltages, d features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from drxnet.composition import METALS_BY_NUMBER
 from drxnet.elements import VECTOR_LENGTH, element_vectors
@@ -42,9 +44,14 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member's map to its own rows."""
-        flat = x.flatten(1, -2)
-        y = flat @ self.weight if self.bias is None else torch.baddbmm(self.bias, flat, self.weight)
-        return y.unflatten(1, x.shape[1:-1])
+        return _affine(x, self.weight, self.bias)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """One matrix per member on rows: ``M x ... x i`` and ``M x i x o -> M x ... x o``."""
+    flat = x.flatten(1, -2)
+    y = flat @ weight if bias is None else torch.baddbmm(bias, flat, weight)
+    return y.unflatten(1, x.shape[1:-1])
 
 
 class BatchNorm(nn.Module):
@@ -126,10 +133,10 @@ class Attention(nn.Module):
         logit = torch.linalg.vecdot(gate, self.gate.view(-1, *between, heads, hidden))  # M, B, [n,] n, heads
         pairs = (1,) * (logit.dim() - 4)
         if present is None:
-            shifted = logit - logit.amax(-2, keepdim=True)
+            shifted = logit - logit.detach().amax(-2, keepdim=True)  # the shift cancels
         else:
             mask = present.view(1, present.shape[0], *pairs, present.shape[1], 1)
-            top = logit.masked_fill(~mask, -torch.inf).amax(-2, keepdim=True)
+            top = logit.detach().masked_fill(~mask, -torch.inf).amax(-2, keepdim=True)
             shifted = (logit - top).clamp(max=_MAX_EXPONENT)
         weight = w.unsqueeze(0) if w.dim() == 2 else w
         weight = weight.view(weight.shape[0], weight.shape[1], *pairs, weight.shape[2], 1)
@@ -142,7 +149,38 @@ class Attention(nn.Module):
 
 def _silu(x: Tensor) -> Tensor:
     """SiLU, in place where no gradient needs the argument."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _SiLU.apply(x)
     return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+class _SiLU(torch.autograd.Function):
+    """SiLU that is cheap to differentiate twice; torch's own then takes a dozen passes over the pairs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return F.silu(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return _SiLUBackward.apply(grad, *ctx.saved_tensors)
+
+
+class _SiLUBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(grad, x)
+        return torch.ops.aten.silu_backward(grad, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        first, x = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        second = torch.addcmul(x, x, s, value=-2).add_(2).mul_(s)
+        second.addcmul_(second, s, value=-1)  # s (1 - s) (2 + x (1 - 2 s))
+        return torch.ops.aten.silu_backward(grad, x), second.mul_(first).mul_(grad)
 
 
 def _silu_of_pairs(own: Tensor, other: Tensor) -> Tensor:
@@ -296,18 +334,48 @@ class DRXNet(nn.Module):
         Returns:
             Capacity (mAh/g), ``M x B x K``.
         """
-        v = self.window(self._each(window)).unsqueeze(2) + self.voltage(self._each(voltage[..., None]))
-        at_voltage = self.state_in(self.voltage_out(F.silu(v)))  # M, B or 1, K, d
+        return self.capacity(c, self.at_voltage(window, voltage))
+
+    def state_and_slope(self, c: Tensor, window: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
+        """Capacity (mAh/g) and dQ/dV (mAh/g/V) by forward differentiation (equation 11), ``M x B x K`` each."""
+        return self.capacity_and_slope(c, *self.at_voltage_and_slope(window, voltage))
+
+    def at_voltage(self, window: Tensor, voltage: Tensor) -> Tensor:
+        """What :meth:`capacity` needs to know of window and voltage, ``M x B x K x d``; arguments as for the state."""
+        weight, bias = self._voltage_to_state()
+        return _affine(F.silu(self._voltage(window, voltage)), weight, bias)
+
+    def at_voltage_and_slope(self, window: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and its derivative with respect to the voltage."""
+        weight, bias = self._voltage_to_state()
+        v = self._voltage(window, voltage)
+        s = torch.sigmoid(v)
+        y = F.silu(v)  # = v s, and s + y (1 - s) is its derivative
+        rise = self.voltage.weight.transpose(1, 2) * weight
+        return _affine(y, weight, bias), _affine(torch.addcmul(s + y, s, y, value=-1), rise)
+
+    def capacity(self, c: Tensor, at_voltage: Tensor) -> Tensor:
+        """Capacity (mAh/g) of ``M x B x d`` at what :meth:`at_voltage` gave, ``M x B x K``."""
         x = F.softplus(at_voltage + (c @ self.state_in.weight).unsqueeze(2))
         x = F.softplus(self.state_hidden(x))
         return F.softplus(self.state_out(x)).squeeze(-1)
 
-    def state_and_slope(self, c: Tensor, window: Tensor, voltage: Tensor) -> tuple[Tensor, Tensor]:
-        """Capacity (mAh/g) and dQ/dV (mAh/g/V) by forward differentiation (equation 11), ``M x B x K`` each."""
-        capacity, slope = torch.func.jvp(lambda v: self.state(c, window, v), (voltage,), (torch.ones_like(voltage),))[
-            :2
-        ]
-        return capacity, slope
+    def capacity_and_slope(self, c: Tensor, at_voltage: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and dQ/dV (mAh/g/V): every derivative beside its function, layer by layer."""
+        x = at_voltage + (c @ self.state_in.weight).unsqueeze(2)
+        x, slope = F.softplus(x), torch.sigmoid(x) * slope
+        x, slope = self.state_hidden(x), _affine(slope, self.state_hidden.weight)
+        x, slope = F.softplus(x), torch.sigmoid(x) * slope
+        x, slope = self.state_out(x), _affine(slope, self.state_out.weight)
+        return F.softplus(x).squeeze(-1), (torch.sigmoid(x) * slope).squeeze(-1)
+
+    def _voltage(self, window: Tensor, voltage: Tensor) -> Tensor:
+        return self.window(self._each(window)).unsqueeze(2) + self.voltage(self._each(voltage[..., None]))
+
+    def _voltage_to_state(self) -> tuple[Tensor, Tensor]:
+        """The two linear maps between the SiLU of the voltage and the first softplus, as one."""
+        weight = self.voltage_out.weight @ self.state_in.weight
+        return weight, _affine(self.voltage_out.bias, self.state_in.weight, self.state_in.bias)
 
     def forward(
         self,

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 Smoothness = Literal["sampled", "exact"]
 InputStatistics = Literal["set", "batch"]
 
+_SMALLEST_BLOCK = 4
+"""Cations up to which compositions are encoded together; beyond, two numbers share a block."""
+
 STATE, LOSSES, LOSS_FIGURE = "state.safetensors", "losses.csv", "losses.png"
 
 
@@ -302,22 +305,27 @@ class TrainingTensors:
         """Composition vectors of every row by itself, and the fractions to differentiate by.
 
         Returns:
-            Vectors, ``M x B x d``, and one leaf ``M x b x n`` for each number n of cations.
+            Vectors, ``M x B x d``, and one leaf ``M x b x n`` for each block of alike numbers of cations; the
+            derivative by the fraction of a cation that is not there is zero.
         """
         return self._encode(network, compositions, tracked=True)
 
     def _encode(self, network: DRXNet, rows: Tensor, *, tracked: bool) -> tuple[Tensor, list[Tensor]]:
         sizes = self.sizes[rows]
+        padded = (sizes + sizes % 2).clamp(min=_SMALLEST_BLOCK)  # fewer blocks, each little larger than need be
         order, parts, leaves = [], [], []
-        for n in sizes.unique().tolist():
-            at = (sizes == n).nonzero().squeeze(1)
+        for size in padded.unique().tolist():
+            at = (padded == size).nonzero().squeeze(1)
             of = rows[at]
+            n = int(sizes[at].max())
             w = self.w[of, :n]
+            present = w > 0
             if tracked:
-                w = w.expand(network.members, -1, -1).clone().requires_grad_()
-                leaves.append(w)
+                leaf = w.expand(network.members, -1, -1).clone().requires_grad_()
+                leaves.append(leaf)
+                w = leaf * present
             order.append(at)
-            parts.append(network.encode(self.sites[of, :n], w, self.fluorine[of]))
+            parts.append(network.encode(self.sites[of, :n], w, self.fluorine[of], None if present.all() else present))
         back = torch.empty_like(rows)
         back[torch.cat(order)] = torch.arange(len(rows), device=rows.device)
         return torch.cat(parts, 1)[:, back], leaves
@@ -368,8 +376,9 @@ def batch_losses(
     else:
         u = tensors.encode(network, batch.compositions)
     first, now = network.condition(u, batch.current, batch.cycle)
-    q, slope = network.state_and_slope(now, batch.window, batch.voltage)
-    q_first = network.state(first, batch.window, batch.voltage) if options.first_cycle_weight > 0 else None
+    at_voltage, rise = network.at_voltage_and_slope(batch.window, batch.voltage)
+    q, slope = network.capacity_and_slope(now, at_voltage, rise)
+    q_first = network.capacity(first, at_voltage) if options.first_cycle_weight > 0 else None
 
     norm = None
     if smooth:

@@ -10,6 +10,7 @@ profiles x 16 points. Both take the same 1,024 points and hold every term of the
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,12 +43,11 @@ def plain_step(network: DRXNet, tensors: TrainingTensors, batch: Batch, options:
 
 
 def seconds(step: Callable[[Batch], None], batches: list[Batch]) -> float:
-    """CPU seconds of a step, the first one left out."""
-    step(batches[0])
+    """CPU seconds of a step."""
     started = time.process_time()
-    for batch in batches[1:]:
+    for batch in batches:
         step(batch)
-    return (time.process_time() - started) / (len(batches) - 1)
+    return (time.process_time() - started) / len(batches)
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default", help="ensemble to simulate the set from")
     parser.add_argument("--compositions", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=5, help="of every step; medians are printed")
     parser.add_argument("--fine-tune", action="store_true", help="also time fine-tuning on 50 first cycles")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -84,7 +84,7 @@ def main() -> None:
 
     alone = replace(every, members=1)
     networks = [initial_network(alone, seed).train() for seed in range(every.members)]
-    optimizers = [torch.optim.Adam(network.parameters()) for network in networks]
+    optimizers = [torch.optim.Adam(network.parameters(), fused=True) for network in networks]
 
     def plain(batch: Batch) -> None:
         for network, optimizer in zip(networks, optimizers, strict=True):
@@ -93,9 +93,6 @@ def main() -> None:
             optimizer.step()
 
     points = batches[0].voltage.numel()
-    reference = seconds(plain, batches[: max(3, arguments.repeats // 2)])
-    print(f"step of {points} points, all {every.members} members, 1 thread, CPU seconds (ratio to the plain loop)")
-    print(f"  plain loop, every term                        {reference:6.3f}  (1.0)")
     cases = {
         "exact ||dQ/dc||, every point": replace(every, smoothness="exact"),
         "dQ/dc at one voltage per profile": replace(every, smoothness_share=1.0),
@@ -104,12 +101,19 @@ def main() -> None:
         "one voltage per profile, every 16th step": replace(every, smoothness_share=1.0, smoothness_every=16),
         "without dQ/dc": replace(every, smoothness_weight=0.0),
     }
-    for name, options in cases.items():
-        few = batches[:3] if options.smoothness == "exact" else batches
-        if options.smoothness_every > 1:  # whole periods, after the step that warms up
-            few = [few[0], *([few[1]] * 2 * options.smoothness_every)]
-        used = seconds(ours(options), few)
-        print(f"  {name:45s} {used:6.3f}  ({reference / used:.1f})   {points / used:,.0f} points/s", flush=True)
+    steps = {"plain loop, every term": (plain, 1)}
+    steps |= {name: (ours(options), options.smoothness_every) for name, options in cases.items()}
+    for step, period in steps.values():  # warm up, whole periods
+        seconds(step, [batches[0]] * period)
+    used: dict[str, list[float]] = {name: [] for name in steps}
+    for batch in batches[1:]:  # in turn, so that whatever else the machine does meets all of them alike
+        for name, (step, period) in steps.items():
+            used[name].append(seconds(step, [batch] * period))
+    print(f"step of {points} points, all {every.members} members, 1 thread, CPU seconds (ratio to the plain loop)")
+    reference = float(np.median(used["plain loop, every term"]))
+    for name, values in used.items():
+        middle = float(np.median(values))
+        print(f"  {name:45s} {middle:6.3f}  ({reference / middle:.1f})   {points / middle:,.0f} points/s", flush=True)
     if arguments.fine_tune:
         made = draw_domain(ensemble, 60, rng)[:25]
         rates = [CyclingConditions(20)] * len(made) + [CyclingConditions(1000)] * len(made)
@@ -117,7 +121,8 @@ def main() -> None:
         started, wall = time.process_time(), time.monotonic()
         tuned = fine_tune(ensemble, returned, seed=0)
         used, wall = time.process_time() - started, time.monotonic() - wall
-        print(f"fine-tuning on {len(returned)} profiles: {used:.0f} s CPU, {wall:.0f} s wall")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # kB on Linux
+        print(f"fine-tuning on {len(returned)} profiles: {used:.0f} s CPU, {wall:.0f} s wall, at most {peak:.1f} GiB")
         print(f"  {tuned.report['reason']}")
 
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 
-from drxnet.network import SITE_INDEX, DRXNet, NetworkShape
+from drxnet.network import SITE_INDEX, DRXNet, NetworkShape, _silu
 
 
 @pytest.fixture
@@ -103,3 +104,10 @@ def test_an_untrained_member_has_the_published_number_of_parameters():
     shared = sum(p.numel() for p in DRXNet(NetworkShape(members=1)).parameters())
     # the published 128,778 count a bias of every attention's gate, which cancels in the softmax
     assert shared == 128_778 - 3 * 4
+
+
+def test_silu_is_differentiated_twice() -> None:
+    x = torch.linspace(-8, 8, 41, dtype=torch.float64).requires_grad_()
+    torch.testing.assert_close(_silu(x), torch.nn.functional.silu(x))
+    assert gradcheck(_silu, x)
+    assert gradgradcheck(_silu, x)
