@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 CELL_NOISE = 0.01
 """Relative deviation of a cell's capacity, mostly from the weighing of its active mass."""
 
+CELL_DISCHARGES = 6
+"""Discharges kept of a simulated cell."""
+
 _CHUNK = 512
 
 PAPER_CURRENTS: Mapping[float, float] = MappingProxyType(
@@ -65,6 +68,33 @@ class ConditionMix:
             CyclingConditions(float(currents[a]), float(windows[b][0]), float(windows[b][1]), int(n))
             for a, b, n in zip(i, j, cycle, strict=True)
         ]
+
+    def draw_cells(
+        self, count: int, rng: np.random.Generator, *, discharges: int = CELL_DISCHARGES
+    ) -> list[list[CyclingConditions]]:
+        """Draw cells as laboratories cycle them: one current and one window, the first cycle and some later ones.
+
+        Args:
+            count: of cells.
+            rng: of the draw.
+            discharges: kept of each cell: cycle 1, the others spread evenly in the logarithm of the cycle.
+
+        Returns:
+            Conditions of each cell's discharges, in the order of their cycles.
+
+        Raises:
+            UsageError: more discharges than cycles, or none.
+        """
+        if not 1 <= discharges <= self.last_cycle:
+            raise UsageError(
+                f"Of {self.last_cycle} cycles of a cell 1 to {self.last_cycle} can be kept. Got {discharges}."
+            )
+        later = np.arange(2, self.last_cycle + 1)
+        cells = []
+        for cell in self.draw(count, rng):
+            kept = rng.choice(later, discharges - 1, replace=False, p=_shares(np.log1p(1 / later)))
+            cells.append([replace(cell, cycle=int(n)) for n in (1, *sorted(kept))])
+        return cells
 
 
 def _shares(weights: Iterable[float]) -> np.ndarray:
@@ -254,6 +284,7 @@ def simulate(
     *,
     seed: int,
     noise: float = CELL_NOISE,
+    cells: Sequence[int] | None = None,
     per_member: bool = False,
     points: int = GRID_POINTS,
     progress: Progress = silent,
@@ -265,17 +296,20 @@ def simulate(
         compositions: one per profile.
         conditions: one per profile.
         seed: of the noise.
-        noise: relative standard deviation of a cell; one factor for all of a profile, as a wrong mass gives.
+        noise: relative standard deviation of a cell; one factor for all that it delivers, as a wrong mass gives.
+        cells: number of the cell that each profile is of; by default each is of a cell of its own.
         per_member: each member's own profiles (``M x P x K``) instead of their mean.
         points: voltages of a profile, both cut-offs among them.
         progress: told of profiles.
 
     Raises:
-        UsageError: not one set of conditions per composition.
+        UsageError: not one set of conditions, or not one cell, per composition.
     """
     n = len(compositions)
     if len(conditions) != n or n == 0:
         raise UsageError(f"One set of conditions per composition. Got {len(conditions)} for {n}.")
+    if cells is not None and len(cells) != n:
+        raise UsageError(f"One cell per composition. Got {len(cells)} for {n}.")
     parsed = [Composition.parse(composition) for composition in compositions]
     voltage = np.stack([c.grid(points) for c in conditions])
     shape = (ensemble.members, n, points)
@@ -290,7 +324,8 @@ def simulate(
         progress(min(start + _CHUNK, n), n)
     if not per_member:
         capacity, slope, first = (x.mean(0, keepdims=True) for x in (capacity, slope, first))
-    factor = 1 + noise * np.random.default_rng(seed).standard_normal((len(capacity), n, 1))
+    cell = np.arange(n) if cells is None else np.unique(np.asarray(cells), return_inverse=True)[1]
+    factor = 1 + noise * np.random.default_rng(seed).standard_normal((len(capacity), cell.max() + 1, 1))[:, cell]
     targets = [factor * x for x in (capacity, slope, first)]
     if not per_member:
         targets = [x[0] for x in targets]

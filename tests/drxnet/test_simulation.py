@@ -44,6 +44,40 @@ def test_conditions_follow_their_weights() -> None:
     assert {c.cycle for c in drawn} == set(range(1, 10))
 
 
+def test_a_cell_keeps_its_current_and_window_and_starts_at_cycle_1() -> None:
+    cells = ConditionMix(last_cycle=50).draw_cells(200, np.random.default_rng(0), discharges=6)
+    for cell in cells:
+        cycles = [c.cycle for c in cell]
+        assert cycles[0] == 1
+        assert cycles == sorted(set(cycles))
+        assert len(cycles) == 6
+        assert len({(c.current_ma_g, c.window) for c in cell}) == 1
+    later = np.array([c.cycle for cell in cells for c in cell[1:]])
+    assert later.min() == 2
+    assert later.max() == 50
+    assert np.mean(later <= 10) == pytest.approx(0.5, abs=0.05)  # evenly in the logarithm, none twice
+    assert len({cell[0].current_ma_g for cell in cells}) > 5
+    assert ConditionMix(last_cycle=3).draw_cells(1, np.random.default_rng(0), discharges=3)[0][-1].cycle == 3
+
+
+def test_more_discharges_than_cycles_are_refused() -> None:
+    with pytest.raises(UsageError, match="1 to 3 can be kept. Got 4"):
+        ConditionMix(last_cycle=3).draw_cells(1, np.random.default_rng(0), discharges=4)
+
+
+def test_discharges_of_a_cell_share_its_noise() -> None:
+    under = [*UNDER, CyclingConditions(20, cycle=9)]
+    formulas = [FORMULAS[0], FORMULAS[1], FORMULAS[0]]
+    clean, noisy = (
+        simulate(untrained_ensemble(), formulas, under, seed=3, noise=x, cells=[7, 2, 7]) for x in (0.0, 0.05)
+    )
+    factor = (noisy.capacity_mah_g / clean.capacity_mah_g)[:, 0]
+    assert factor[0] == pytest.approx(factor[2], rel=1e-9)
+    assert abs(factor[0] - factor[1]) > 1e-3
+    with pytest.raises(UsageError, match="One cell per composition. Got 1 for 3"):
+        simulate(untrained_ensemble(), formulas, under, seed=3, cells=[0])
+
+
 def test_without_noise_the_model_is_the_truth() -> None:
     ensemble = untrained_ensemble()
     profiles = simulate(ensemble, FORMULAS[:2], UNDER, seed=0, noise=0.0, points=20)
