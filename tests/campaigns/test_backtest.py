@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fakes import FakeEnsemble
+from synthetic import SMALL, untrained_ensemble
 
 from campaigns.backtest import (
     Backtest,
@@ -23,6 +24,7 @@ from campaigns.backtest import (
     plot_backtest,
     table_of,
 )
+from campaigns.backtest import _related as related
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.records import Proposal, State
@@ -30,6 +32,7 @@ from campaigns.spec import CampaignSpec, read_spec
 from drxnet import checkpoint
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
+from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, ModelNotFound
 
 LOW, HIGH = CyclingConditions(20), CyclingConditions(1000)
@@ -240,6 +243,24 @@ def test_a_laboratory_that_the_model_knows_is_refused(tiny: CampaignSpec, model:
     with pytest.raises(ConfigurationError, match="must know nothing that the model .* is the same model"):
         backtest(spec, tmp_path / "new", laboratory=model)
     assert not (tmp_path / "new").exists()
+
+
+def test_the_model_that_made_the_training_set_is_no_laboratory(tiny: CampaignSpec, tmp_path: Path):
+    source, other, pupil = (untrained_ensemble(replace(SMALL, members=3), seed) for seed in range(3))
+    for name, ensemble in (("source", source), ("other", other)):
+        checkpoint.save(tmp_path / name, ensemble.network.state_dict(), replace(ensemble.card, name=name))
+    card = checkpoint.read_card(tmp_path / "source")
+    provenance = {"simulated_from": {"name": card.name, "weights_sha256": card.weights_sha256}}
+    taught = replace(pupil.card, name="taught", provenance=provenance)
+    checkpoint.save(tmp_path / "taught", pupil.network.state_dict(), taught)
+    spec = tiny.model_copy(update={"model": str(tmp_path / "taught")})
+    with pytest.raises(ConfigurationError, match="source made its training set"):
+        backtest(spec, tmp_path / "new", laboratory=tmp_path / "source")
+    assert related(Ensemble.load(tmp_path / "taught"), tmp_path / "other") == []
+    (note,) = related(Ensemble.load(tmp_path / "taught"), None)
+    assert note.startswith("Each member learned from targets of its own")
+    (warning,) = related(Ensemble.load(tmp_path / "other"), None)
+    assert "may have learned from the same data" in warning
 
 
 def test_backtest_from_the_command_line(model: str, tmp_path: Path):
