@@ -8,12 +8,14 @@ cycle of a cell of which only later ones were kept.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -370,11 +372,14 @@ class ProfileSet:
         Raises:
             DatasetError: not such a file.
         """
+        damaged = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile, zlib.error)
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {f.name: stored[f.name] for f in fields(cls)}
-        except (OSError, ValueError, KeyError) as error:
-            raise DatasetError(f"{path}: not a set of profiles written by this package ({error}).") from None
+        except damaged as error:
+            raise DatasetError(
+                f"{path}: not a set of profiles written by this package, or damaged ({error}). Write it again."
+            ) from None
         formulas = [str(c) for c in arrays.pop("compositions")]
         parsed = {f: Composition.parse(f) for f in set(formulas)}
         return cls(compositions=tuple(parsed[f] for f in formulas), **arrays)

@@ -21,7 +21,7 @@ from drxnet.dataset import (
     summarize,
 )
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from drxnet.errors import DatasetError
+from drxnet.errors import DataRefused, DatasetError
 
 LMTO = Composition.parse("Li1.2Mn0.4Ti0.4O2")
 VOLTAGE = np.linspace(1.5, 4.8, 31)
@@ -176,6 +176,24 @@ def test_a_damaged_set_is_refused(tmp_path: Path) -> None:
         read_profiles(tmp_path / "set.npz")
     with pytest.raises(DatasetError, match="no such file"):
         read_profiles(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_set_with_wrong_bytes_is_refused_or_read_never_a_crash(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    path, refused = tmp_path / "set.npz", 0
+    linear_profiles(4).save(path)
+    whole = path.read_bytes()
+    for number in range(60):
+        damaged = bytearray(whole[: rng.integers(len(whole))] if number % 2 else whole)
+        for at in rng.integers(len(damaged), size=4) if damaged else ():
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            ProfileSet.load(path)
+        except DataRefused:
+            refused += 1
+    assert refused >= 30
 
 
 def test_the_fingerprint_tells_sets_apart() -> None:
