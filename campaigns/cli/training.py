@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
+
+if TYPE_CHECKING:
+    from drxnet.composition import Composition
 
 _FAMILIES = click.Choice(("2TM", "3TM", "HE"), case_sensitive=False)
 _FILE = click.Path(path_type=Path)
@@ -168,7 +171,7 @@ def evaluate(
 @click.option("--model", default="default", show_default=True, help="The truth: an ensemble's name or folder.")
 @click.option("--out", type=_FILE, required=True, help="File to write (.npz).")
 @click.option("--compositions", type=int, default=300, show_default=True, help="Number drawn from the known families.")
-@click.option("--formulas", type=_FILE, help="A text file with one formula a line, instead of drawing them.")
+@click.option("--formulas", type=_FILE, help="A text file, one formula a line, # for comments, instead of drawing.")
 @click.option("--profiles", type=int, default=3000, show_default=True, help="Number of profiles in all.")
 @click.option(
     "--per-cell",
@@ -199,7 +202,6 @@ def simulate(
     """
     import numpy as np
 
-    from drxnet.composition import Composition
     from drxnet.ensemble import Ensemble
     from drxnet.errors import UsageError
     from drxnet.simulation import ConditionMix, draw_domain
@@ -212,7 +214,7 @@ def simulate(
     if formulas is None:
         drawn = draw_domain(ensemble, compositions, rng)
     else:
-        drawn = [Composition.parse(line) for line in formulas.read_text().split()]
+        drawn = _formulas(formulas)
     if per_cell == 1:
         conditions = ConditionMix().draw(profiles, rng)
     else:
@@ -233,6 +235,32 @@ def simulate(
         )
     found.save(out)
     say(f"Wrote {len(found)} profiles of {len(found.unique[0])} compositions to {out}.")
+
+
+def _formulas(path: Path) -> list[Composition]:
+    """Read one composition per line; what follows a # and empty lines do not count.
+
+    Raises:
+        DataRefused: a line is no composition, or none is there; the message names the line.
+    """
+    from drxnet.composition import Composition
+    from drxnet.errors import CompositionError, DataRefused
+
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataRefused(f"{path}: not a text file. Give one formula a line, in UTF-8.") from None
+    found = []
+    for number, line in enumerate(lines, start=1):
+        formula = line.partition("#")[0].strip()
+        if formula:
+            try:
+                found.append(Composition.parse(formula))
+            except CompositionError as error:
+                raise DataRefused(f"{path}, line {number}: {error}") from None
+    if not found:
+        raise DataRefused(f"{path}: holds no formula. Give one a line, such as Li1.2Mn0.4Ti0.4O2.")
+    return found
 
 
 @click.group()

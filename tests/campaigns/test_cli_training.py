@@ -112,6 +112,35 @@ def test_simulate_writes_a_set(made: Path) -> None:
     assert "ends in .npz" in run("simulate", "--model", "tiny", "--out", made / "set.csv", code=2)
 
 
+def test_formulas_may_hold_spaces_and_comments(made: Path) -> None:
+    text = "# two oxides\n\nLi1.2 Mn0.4 Ti0.4 O2  # well known\n  Li1.25Mn0.75O2\r\n"
+    (made / "formulas.txt").write_text(text)
+    out = made / "simulated.npz"
+    run("simulate", "--model", "tiny", "--formulas", made / "formulas.txt", "--profiles", 4, "--out", out)
+    assert {c.formula for c in read_profiles(out).compositions} == {"Li1.2Ti0.4Mn0.4O2", "Li1.25Mn0.75O2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("Li1.25Mn0.75O2\n\nsand\n", "formulas.txt, line 3:"), ("# nothing\n", "holds no formula")],
+    ids=["not a composition", "none"],
+)
+def test_formulas_that_cannot_be_read_are_refused(made: Path, text: str, message: str) -> None:
+    (made / "formulas.txt").write_text(text)
+    arguments = ("simulate", "--model", "tiny", "--formulas", made / "formulas.txt", "--out", made / "out.npz")
+    assert message in run(*arguments, code=3)
+    assert not (made / "out.npz").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 100, -40], ids=["empty", "start", "cut"])
+def test_a_damaged_set_is_refused_data(made: Path, keep: int) -> None:
+    whole = (made / "set.npz").read_bytes()
+    (made / "set.npz").write_bytes(whole[:keep] if keep else b"")
+    said = run("data", "summary", made / "set.npz", code=3)
+    assert "not a set of profiles" in said
+    assert "defect" not in said
+
+
 def test_data_summary_counts_and_draws(made: Path) -> None:
     facts = json.loads(run("data", "summary", made / "set.npz", "--figure", made / "set.png", "--format", "json"))
     assert facts["profiles"] == 32
