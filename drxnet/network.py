@@ -374,8 +374,9 @@ class DRXNet(nn.Module):
 
     def _voltage_to_state(self) -> tuple[Tensor, Tensor]:
         """The two linear maps between the SiLU of the voltage and the first softplus, as one."""
-        weight = self.voltage_out.weight @ self.state_in.weight
-        return weight, _affine(self.voltage_out.bias, self.state_in.weight, self.state_in.bias)
+        bias = self.voltage_out.bias
+        assert bias is not None  # made with one
+        return self.voltage_out.weight @ self.state_in.weight, self.state_in(bias)
 
     def forward(
         self,
