@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ from campaigns.campaign import Campaign, replace_file
 from campaigns.records import MeasuredProfile, Measurement
 from drxnet.composition import Composition
 from drxnet.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 FORMS = ("csv", "json", "drx-td")
 
@@ -89,25 +92,36 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _write_drxtd(measured: Iterable[MeasuredProfile], target: Path) -> int:
-    """Write cells with a profile of their first cycle, which the format needs, as one csv."""
+def _write_drxtd(measured: Sequence[MeasuredProfile], target: Path) -> int:
+    """Write cells with a profile of their first cycle, which the format needs, as one csv.
+
+    A test is a cell at one rate; its current and window are those of the first cycle, from which the ones measured
+    later differ a little.
+    """
+    from drxnet.dataset import same_rate
     from drxnet.drxtd import Curve, CyclingTest, standardize, write_csv
 
-    tests: dict[tuple[Any, ...], list[MeasuredProfile]] = {}
-    for m in measured:
-        c = m.measurement.conditions
-        if m.profile is not None:
-            key = (m.measurement.proposal_id, m.measurement.cell, c.current_ma_g, c.v_low, c.v_high)
-            tests.setdefault(key, []).append(m)
-    whole = [group for group in tests.values() if any(m.measurement.conditions.cycle == 1 for m in group)]
+    with_profile = [m for m in measured if m.profile is not None]
+    whole: list[list[MeasuredProfile]] = []
+    for cell in _by_cell(with_profile):
+        tests: list[list[MeasuredProfile]] = []
+        for m in cell:  # in the order of cycles: the first ones open a test each
+            at = m.measurement.conditions
+            test = next((t for t in tests if same_rate(t[0].measurement.conditions, at)), None)
+            if test is not None:
+                test.append(m)
+            elif at.cycle == 1:
+                tests.append([m])
+        whole += tests
     if not whole:
         raise UsageError(
             "DRX-TD holds profiles of cells with their first cycle. This campaign has none; use csv or json."
         )
+    _say_left_out(len(measured), len(with_profile), sum(map(len, whole)))
     written = []
     for number, group in enumerate(whole):
         first, curves = group[0].measurement, []
-        for m in sorted(group, key=lambda m: m.measurement.conditions.cycle):
+        for m in group:
             assert m.profile is not None
             curves.append(Curve(m.measurement.conditions.cycle, m.profile.voltage_v, m.profile.capacity_mah_g))
         c = first.conditions
@@ -118,3 +132,21 @@ def _write_drxtd(measured: Iterable[MeasuredProfile], target: Path) -> int:
         written.append(standardize(test))
     write_csv(target, written)
     return sum(len(test.discharges) for test in written)
+
+
+def _by_cell(measured: Iterable[MeasuredProfile]) -> list[list[MeasuredProfile]]:
+    """Discharges of each cell, in the order of its cycles."""
+    cells: dict[tuple[str, str], list[MeasuredProfile]] = {}
+    for m in measured:
+        cells.setdefault((m.measurement.proposal_id, m.measurement.cell), []).append(m)
+    return [sorted(cell, key=lambda m: m.measurement.conditions.cycle) for cell in cells.values()]
+
+
+def _say_left_out(valid: int, with_profile: int, written: int) -> None:
+    reasons = {
+        "without a profile": valid - with_profile,
+        "without a first cycle of the same cell at their rate": with_profile - written,
+    }
+    said = [f"{number} {reason}" for reason, number in reasons.items() if number]
+    if said:
+        _log.warning("%d of %d discharges left out: %s.", valid - written, valid, ", ".join(said))

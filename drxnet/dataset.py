@@ -33,6 +33,12 @@ FAMILIES = ("2TM", "3TM", "HE")
 MAX_CAPACITY_MAH_G = 1000.0
 """No lithium cathode delivers more; such a number is a wrong unit or mass."""
 
+SAME_CURRENT = 0.05
+"""Relative difference of measured currents up to which two discharges of a cell ran at the same rate."""
+
+SAME_CUTOFF_V = 0.02
+"""Difference of cut-offs up to which two discharges ran through the same window (V)."""
+
 
 class Discharge(Protocol):
     """What a training set needs to know of one discharge; a checked measurement is one."""
@@ -152,7 +158,7 @@ class ProfileSet:
         Args:
             discharges: whole profiles and mere capacities, in any order.
             cells: which cell each belongs to, to know whose first cycle is whose; by default all of the same
-                composition, current and window are taken as one cell (its first cycles averaged).
+                composition are taken as one cell (first cycles at :func:`same_rate` averaged).
             points: K.
 
         Raises:
@@ -163,10 +169,8 @@ class ProfileSet:
         if len(names) != len(listed):
             raise DatasetError(f"One cell name per discharge. Got {len(names)} for {len(listed)}.")
         rows = [_Row.of(number, discharge, points) for number, discharge in enumerate(listed)]
-        first: dict[Any, list[_Row]] = defaultdict(list)
-        keys = [
-            (r.composition, r.conditions.current_ma_g, r.conditions.window, n) for r, n in zip(rows, names, strict=True)
-        ]
+        first: dict[tuple[Composition, str], list[_Row]] = defaultdict(list)
+        keys = [(row.composition, name) for row, name in zip(rows, names, strict=True)]
         for key, row in zip(keys, rows, strict=True):
             if row.conditions.cycle == 1:
                 first[key].append(row)
@@ -413,17 +417,26 @@ class _Row:
         return cls(composition, conditions, voltage, np.maximum(curve(voltage), 0.0), slope, profile)
 
     def first_cycle(self, candidates: Sequence[_Row]) -> np.ndarray:
-        """Capacity of the first cycle at this row's voltages (mAh/g); NaN when there is none."""
+        """Capacity of the first cycle at this row's voltages and rate (mAh/g); NaN when there is none."""
         if self.conditions.cycle == 1:
             return self.capacity
         known = []
         for row in candidates:
+            if not same_rate(row.conditions, self.conditions):
+                continue
             if self.profile is not None and row.profile is not None:
                 known.append(np.interp(self.voltage, row.profile.voltage_v, row.profile.capacity_mah_g))
             elif self.profile is None:
                 at_cutoff = row.capacity[0] if row.profile is None else row.profile.total_capacity_mah_g
                 known.append(np.full_like(self.capacity, at_cutoff))
         return np.mean(known, axis=0) if known else np.full_like(self.capacity, np.nan)
+
+
+def same_rate(one: CyclingConditions, other: CyclingConditions) -> bool:
+    """Whether two discharges ran at the same current and window, as closely as a cycler measures them."""
+    return abs(other.current_ma_g - one.current_ma_g) <= SAME_CURRENT * one.current_ma_g and all(
+        abs(a - b) <= SAME_CUTOFF_V + 1e-9 for a, b in zip(one.window, other.window, strict=True)
+    )
 
 
 def read_profiles(

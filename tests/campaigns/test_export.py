@@ -45,6 +45,29 @@ def test_drxtd_holds_what_has_a_profile(measured: Campaign, tmp_path: Path):
     assert test.discharges[0].capacity_mah_g.max() == pytest.approx(240.0, abs=0.5)
 
 
+def test_drxtd_keeps_the_cycles_of_a_cell_together_and_says_what_it_leaves_out(
+    campaign: Campaign, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    def row(cycle: int, current: float, capacity: float, cell: str = "A") -> dict[str, object]:
+        profile = straight_profile(capacity)
+        values = {"capacity_mah_g": capacity, "voltage_v": profile.voltage_v, "profile_mah_g": profile.capacity_mah_g}
+        return {"composition": FIRST, "cell": cell, "cycle": cycle, "current_ma_g": current, **values}
+
+    bare = {k: v for k, v in row(5, 20.0, 225.0).items() if k not in ("voltage_v", "profile_mah_g")}
+    measured = [row(2, 19.9987, 235.0), row(1, 20.0131, 240.0), row(3, 20.02, 230.0), row(4, 1000.3, 150.0)]
+    measured += [row(2, 20.0, 220.0, "B"), bare]
+    campaign.add_measurements(measured, fine_tune=False)
+    assert export_campaign(campaign, tmp_path / "td.csv", form="drx-td") == 3
+    (test,) = read(tmp_path / "td.csv")
+    assert [curve.cycle for curve in test.discharges] == [1, 2, 3]
+    assert test.current_ma_g == pytest.approx(20.0131)
+    assert [curve.capacity_mah_g.max() for curve in test.discharges] == pytest.approx([240, 235, 230], abs=0.5)
+    (said,) = [r.getMessage() for r in caplog.records if r.name == "campaigns.export"]
+    assert said == (
+        "3 of 6 discharges left out: 1 without a profile, 2 without a first cycle of the same cell at their rate."
+    )
+
+
 def test_withdrawn_measurements_are_left_out_unless_asked_for(measured: Campaign, tmp_path: Path):
     measured.retract_measurement("M0001", "wrong mass")
     assert export_campaign(measured, tmp_path / "out.csv") == 1

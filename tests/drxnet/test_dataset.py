@@ -18,6 +18,7 @@ from drxnet.dataset import (
     plot_summary,
     read_profiles,
     refuse_overlap,
+    same_rate,
     summarize,
 )
 from drxnet.discharge import CyclingConditions, DischargeProfile
@@ -44,6 +45,22 @@ def test_later_cycles_know_their_first_cycle() -> None:
     )
     np.testing.assert_allclose(profiles.first_capacity_mah_g[0], 250 * (4.8 - profiles.voltage_v[0]) / 3.3)
     np.testing.assert_allclose(profiles.first_capacity_mah_g[2], profiles.capacity_mah_g[2])
+
+
+def test_currents_as_measured_differ_a_little_between_the_cycles_of_a_cell() -> None:
+    measured = [straight(250, 1, 20.0131), straight(240, 2, 19.9987), straight(230, 3, 20.4), straight(150, 4, 21.2)]
+    first = ProfileSet.from_discharges(measured, points=5).first_capacity_mah_g
+    expected = 250 * (4.8 - np.linspace(1.5, 4.8, 5)) / 3.3
+    np.testing.assert_allclose(first[:3], [expected] * 3)
+    assert np.isnan(first[3]).all()  # 6 % more is another rate
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [((20.9, 1.5, 4.8), True), ((21.1, 1.5, 4.8), False), ((20, 1.51, 4.78), True), ((20, 1.5, 4.7), False)],
+)
+def test_same_rate_allows_for_what_a_cycler_measures(other: tuple[float, float, float], same: bool) -> None:
+    assert same_rate(CyclingConditions(20, 1.5, 4.8), CyclingConditions(*other, cycle=9)) is same
 
 
 def test_the_first_cycle_of_another_cell_is_not_taken() -> None:
