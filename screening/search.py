@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 Method = Literal["walk", "best-first", "evolution"]
 METHODS: tuple[Method, ...] = ("walk", "best-first", "evolution")
 
-START_SHARE = 0.1
+START_SHARE = 0.2
 """Share of the evaluations spent on the start."""
 
 COARSE_SHARE = 0.25
