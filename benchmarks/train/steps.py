@@ -50,6 +50,19 @@ def seconds(step: Callable[[Batch], None], batches: list[Batch]) -> float:
     return (time.process_time() - started) / len(batches)
 
 
+def time_fine_tuning(ensemble: Ensemble) -> None:
+    """Print time and memory of fine-tuning on the first cycles of 25 compositions at two rates."""
+    made = draw_domain(ensemble, 60, np.random.default_rng(1))[:25]
+    rates = [CyclingConditions(20)] * len(made) + [CyclingConditions(1000)] * len(made)
+    returned = simulate(ensemble.subset([0]), made * 2, rates, seed=1)
+    started, wall = time.process_time(), time.monotonic()
+    tuned = fine_tune(ensemble, returned, seed=0)
+    used, wall = time.process_time() - started, time.monotonic() - wall
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # kB on Linux
+    print(f"fine-tuning on {len(returned)} profiles: {used:.0f} s CPU, {wall:.0f} s wall, at most {peak:.1f} GiB")
+    print(f"  {tuned.report['reason']}", flush=True)
+
+
 def main() -> None:
     """Print CPU seconds and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,6 +73,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     ensemble = Ensemble.load(arguments.model)
+    if arguments.fine_tune:  # first, for its peak of memory
+        time_fine_tuning(ensemble)
     rng = np.random.default_rng(0)
     compositions = draw_domain(ensemble, arguments.compositions, rng)
     which = rng.integers(len(compositions), size=2000)
@@ -114,16 +129,6 @@ def main() -> None:
     for name, values in used.items():
         middle = float(np.median(values))
         print(f"  {name:45s} {middle:6.3f}  ({reference / middle:.1f})   {points / middle:,.0f} points/s", flush=True)
-    if arguments.fine_tune:
-        made = draw_domain(ensemble, 60, rng)[:25]
-        rates = [CyclingConditions(20)] * len(made) + [CyclingConditions(1000)] * len(made)
-        returned = simulate(ensemble.subset([0]), made * 2, rates, seed=1)
-        started, wall = time.process_time(), time.monotonic()
-        tuned = fine_tune(ensemble, returned, seed=0)
-        used, wall = time.process_time() - started, time.monotonic() - wall
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # kB on Linux
-        print(f"fine-tuning on {len(returned)} profiles: {used:.0f} s CPU, {wall:.0f} s wall, at most {peak:.1f} GiB")
-        print(f"  {tuned.report['reason']}")
 
 
 if __name__ == "__main__":
