@@ -91,20 +91,27 @@ class Measured:
         return values
 
     def variances(self, goals: Goals) -> np.ndarray:
-        """Variance of each quantity, NaN where the model's own noise must do, ``m``."""
+        """Variance of each quantity, NaN where the model's own noise must do, ``m``.
+
+        That of a retention follows from both errors to first order. Wherever the capacity at the low rate is below
+        the floor of a retention, the floor takes its place: a dead cell is known as well as that, never exactly.
+        """
         values = self.values(goals)
+        floor = goals.conditions.capacity_floor_mah_g
         variances = np.full(len(values), np.nan)
-        low = self._error(values[1], self.low_error_mah_g)
-        high = self._error(values[2], self.high_error_mah_g)
+        low = self._error(values[1], self.low_error_mah_g, floor)
+        high = self._error(values[2], self.high_error_mah_g, floor)
         variances[1:3] = low**2, high**2
-        if values[1] > 0 and values[2] > 0:
-            variances[0] = values[0] ** 2 * ((low / values[1]) ** 2 + (high / values[2]) ** 2)
+        variances[0] = (high**2 + (values[0] * low) ** 2) / max(values[1], floor) ** 2
         return variances
 
     @staticmethod
-    def _error(value: float, error: float | None) -> float:
-        """Never below a third of one cell's noise: a few cells that agree by chance are not that precise."""
-        return np.nan if error is None else max(error, RELATIVE_NOISE / 3 * value)
+    def _error(value: float, error: float | None, floor: float) -> float:
+        """Never below a third of one cell's noise: a few cells that agree by chance are not that precise.
+
+        The noise is relative to the value, or to the floor (mAh/g) where the value is smaller: no capacity is exact.
+        """
+        return np.nan if error is None else max(error, RELATIVE_NOISE / 3 * max(value, floor))
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,16 @@ def test_variances_follow_from_the_errors_of_both_rates() -> None:
     assert Measured(composition, 250.0, None, 0.0).variances(ONE)[1] == pytest.approx(2.5**2)  # never 0
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 0.0), (10.0, 5.0), (200.0, 0.0), (49.0, 60.0)], ids=lambda capacity: f"{capacity:g}"
+)
+def test_a_dead_composition_is_not_known_exactly(low: float, high: float) -> None:
+    dead = Measured(Composition.parse("Li1.2Mn0.4Ti0.4O2"), low, high, 0.0, 0.0)
+    retention, *capacities = np.sqrt(dead.variances(ONE))
+    assert capacities[:2] == pytest.approx([0.01 * max(low, 50.0), 0.01 * max(high, 50.0)])
+    assert 0.002 < retention < 0.02
+
+
 def test_other_quantities_are_matched_to_the_goals() -> None:
     energy = Quantity(quantity="specific-energy")
     found = Measured(Composition.parse("Li1.2Mn0.4Ti0.4O2"), other=((energy, 700.0),))

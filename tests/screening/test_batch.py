@@ -57,6 +57,14 @@ def test_every_strategy_fills_a_batch_with_distinct_new_compositions(strategy) -
         assert len(pick.nearest_measured) == 3
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (10.0, 5.0), (200.0, 0.0)], ids=lambda q: f"{q:g}")
+def test_the_same_dead_composition_twice_does_not_block_a_batch(low: float, high: float) -> None:
+    dead = Measured(POOL[0], low, high, 0.0, 0.0)
+    picks = choose_batch(POOL, ENSEMBLE, GOALS, n=3, measured=[dead, dead, *measure(POOL[1:4])])
+    assert len({p.composition for p in picks} - {POOL[0]}) == 3
+    assert np.isfinite([p.score for p in picks]).all()
+
+
 @pytest.mark.parametrize("strategy", ["qlognei", "thompson", "random"])
 def test_the_seed_decides_the_batch(strategy) -> None:
     def batch(seed: int) -> list[Composition]:
