@@ -73,7 +73,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "E5": Rule(
             "Current and mass agree with the rate that was stated, within 5 % (warning from 2 %).",
             "The median current divided by the mass is the rate the cell has seen. Where it differs from the table, "
-            "one of mass and rate is wrong by that ratio.",
+            "one of mass and rate is wrong by that ratio. Later discharges of a cell at another rate than the stated "
+            "or first one (a rate staircase) are warned of: they are no first cycles at their rate.",
         ),
         "E6": Rule(
             "The current is constant.",
@@ -669,7 +670,11 @@ def _check_integral(here: str, recording: CyclerRows, discharge: Discharge, hits
 def _check_rate(
     file: str, discharges: Sequence[Discharge], sample: SampleInfo, mass: float | None, hits: _Hits
 ) -> None:
-    if not mass or not sample.current_ma_g:
+    """Compare the rates with the stated one; without it, with that of the first discharge."""
+    if not mass:
+        return
+    if not sample.current_ma_g:
+        _check_staircase(file, discharges, mass, hits)
         return
     for i, discharge in enumerate(discharges):
         rate = discharge.current_ma / mass * 1e3
@@ -689,6 +694,19 @@ def _check_rate(
                 "E5",
                 f"{file} cycle {discharge.cycle}: discharged at {rate:.4g}, not {sample.current_ma_g:g} mA/g; recorded "
                 "at its own current and cycle number.",
+                discharge.cycle,
+            )
+
+
+def _check_staircase(file: str, discharges: Sequence[Discharge], mass: float, hits: _Hits) -> None:
+    """Flag discharges at another rate than the first: later cycles of a cell are no first cycles at their rate."""
+    first, *later = (discharge.current_ma / mass * 1e3 for discharge in discharges)
+    for discharge, rate in zip(discharges[1:], later, strict=True):
+        if abs(rate / first - 1) > 0.05:
+            hits.warning(
+                "E5",
+                f"{file} cycle {discharge.cycle}: discharged at {rate:.4g} mA/g, the first at {first:.4g}: a rate "
+                "staircase, recorded at its own current and cycle number.",
                 discharge.cycle,
             )
 

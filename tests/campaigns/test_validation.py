@@ -269,6 +269,17 @@ def test_a_rate_staircase_keeps_its_own_currents_and_cycles(tmp_path: Path) -> N
     assert [(d.cycle, round(d.conditions.current_ma_g)) for d in checked.discharges] == [(1, 20), (2, 1000)]
 
 
+def test_a_rate_staircase_is_flagged_without_a_stated_current(tmp_path: Path) -> None:
+    steps = [cycler.charge_step(0.45), cycler.discharge_step(), cycler.charge_step(0.44)]
+    unstated = SampleInfo(1.8, cycler.COMPOSITION, None, cycler.WINDOW)
+    stairs = check(tmp_path, cycler.assemble(*steps, cycler.discharge_step(0.3, 1.8)), unstated)
+    assert (errors(stairs), warned(stairs)) == ([], ["E5"])
+    assert "cycle 2: discharged at 1000 mA/g, the first at 20: a rate staircase" in message(stairs, "E5")
+    assert [(d.cycle, round(d.conditions.current_ma_g)) for d in stairs.discharges] == [(1, 20), (2, 1000)]
+    steady = check(tmp_path, cycler.assemble(*steps, cycler.discharge_step(0.41, 0.0365)), unstated)
+    assert (errors(steady), warned(steady)) == ([], [])
+
+
 def test_e6_warns_of_a_tail_and_refuses_pulses(tmp_path: Path) -> None:
     tail = cycler.step("D", 1.0, -0.01, lambda x: 1.5 + 0 * x, 40)
     checked = check(tmp_path, cycler.assemble(cycler.charge_step(0.5), cycler.discharge_step(), tail))
