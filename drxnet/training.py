@@ -39,6 +39,9 @@ InputStatistics = Literal["set", "batch"]
 _SMALLEST_BLOCK = 4
 """Cations up to which compositions are encoded together; beyond, two numbers share a block."""
 
+_FEW_ROWS = 256
+"""Rows up to which compositions of several numbers of cations are encoded together."""
+
 STATE, LOSSES, LOSS_FIGURE = "state.safetensors", "losses.csv", "losses.png"
 
 
@@ -312,7 +315,9 @@ class TrainingTensors:
 
     def _encode(self, network: DRXNet, rows: Tensor, *, tracked: bool) -> tuple[Tensor, list[Tensor]]:
         sizes = self.sizes[rows]
-        padded = (sizes + sizes % 2).clamp(min=_SMALLEST_BLOCK)  # fewer blocks, each little larger than need be
+        padded = sizes
+        if len(rows) <= _FEW_ROWS:  # fewer blocks, each little larger than need be
+            padded = (sizes + sizes % 2).clamp(min=_SMALLEST_BLOCK)
         order, parts, leaves = [], [], []
         for size in padded.unique().tolist():
             at = (padded == size).nonzero().squeeze(1)
