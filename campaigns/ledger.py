@@ -141,25 +141,13 @@ class Ledger:
         Raises:
             LedgerError: it cannot be made or opened.
         """
-        if not _NAME.fullmatch(campaign):
-            raise ConfigurationError(
-                f"A campaign's name holds letters, digits, dots, dashes and underscores, at most 63. Got {campaign!r}."
-            )
+        check_name(campaign)
         checked, wait_s = _checked_url(url), TIMEOUT_S if timeout_s is None else timeout_s
         engine = _engine(checked, campaign, wait_s)
         try:
             with _translated(checked):
-                if checked.get_backend_name() == "sqlite":
-                    _use_write_ahead_log(engine, wait_s)
-                with _writing(engine, campaign, wait_s) as connection:
-                    if not _facts(connection):
-                        tables.metadata.create_all(connection)
-                        facts = {"schema_version": str(tables.schema_version()), "campaign": campaign}
-                        connection.execute(insert(tables.meta), [{"key": k, "value": v} for k, v in facts.items()])
-                        entry = Entry(connection, Snapshot(campaign, None), 1)
-                        entry.add_model(model)
-                        entry.summary = f"started with model {model.model_id}"
-                        entry._close("init", _who(), command)
+                if not _is_there(engine):
+                    _make(engine, campaign, model, command, wait_s)
         finally:
             engine.dispose()
         return cls(url, campaign, command=command, timeout_s=timeout_s)
@@ -170,6 +158,11 @@ class Ledger:
         return self.url.database or "" if self.url.get_backend_name() == "sqlite" else self.url.render_as_string()
 
     # -- reading -----------------------------------------------------------------------------------------
+
+    def first_model(self) -> ModelRecord:
+        """Read the model that the campaign starts from, and nothing else."""
+        with self._errors(), self._reading() as connection:
+            return Snapshot(self.campaign, None, models=_models(connection)).first_model
 
     def read(self, as_of: int | None = None) -> Snapshot:
         """Read everything but profiles.
@@ -295,9 +288,10 @@ class Entry:
 
         self.details: dict[str, Any] = {}
         self._connection = connection
-        self._states = {p.proposal_id: p.state for p in before.proposals}
+        self._states = {p.proposal_id: (p.state, p.reason) for p in before.proposals}
         self._cells = {(c.proposal_id, c.label): c.cell_id for c in before.cells}
-        self._owner = {m.measurement_id: m.proposal_id for m in before.measurements if m.withdrawn_event is None}
+        self._owner = {m.measurement_id: m.proposal_id for m in before.valid}
+        self._retracted = {m.measurement_id for m in before.measurements if m.status == "retracted"}
         self._measurements = len(before.measurements)
         self._models = len(before.models)
         self._lab = sum(p.origin == "lab" for p in before.proposals)
@@ -353,18 +347,18 @@ class Entry:
         return name
 
     def set_state(self, proposal_id: str, state: State, reason: str) -> None:
-        """Move a proposal to another state; without effect when it is there already.
+        """Move a proposal to another state; where it is there already, only another reason is recorded.
 
         Raises:
             UsageError: no such change is possible.
         """
-        now = self._states.get(proposal_id)
-        if now is state:
+        now, known = self._states.get(proposal_id, (None, ""))
+        if now is state and reason in ("", known):
             return
-        if now is not None and state not in NEXT_STATES[now]:
+        if now is not None and now is not state and state not in NEXT_STATES[now]:
             possible = ", ".join(NEXT_STATES[now]) or "nothing"
             raise UsageError(f"{proposal_id} is {now} and cannot become {state}; it can become {possible}.")
-        self._states[proposal_id] = state
+        self._states[proposal_id] = state, reason
         self._state_changes += 1
         self._insert(
             tables.proposal_states, number=self._state_changes, proposal_id=proposal_id, state=str(state), reason=reason
@@ -408,28 +402,30 @@ class Entry:
     def withdraw(self, measurement_id: str, reason: str, *, superseded_by: str | None = None) -> None:
         """Stop counting a measurement; it stays in the ledger with the reason.
 
+        A retracted one can still get a successor; the reason of its retraction stays.
+
         Raises:
             UsageError: unknown, withdrawn already, or no reason given.
         """
         name = measurement_id.upper()
         if not reason.strip():
             raise UsageError(f"A withdrawal needs a reason. Got none for {name}.")
+        if superseded_by and name in self._retracted:
+            self._retracted.remove(name)
+            self._fill(name, superseded_by=_measurement_number(superseded_by))
+            return
         if name not in self._owner:
             earlier = next((m for m in self.before.measurements if m.measurement_id == name), None)
             if earlier is None:
                 raise UsageError(f"No measurement {measurement_id!r} in campaign {self.before.campaign}.")
             raise UsageError(f"{name} was {earlier.status} before: {earlier.withdrawn_reason}.")
         proposal_id = self._owner.pop(name)
-        self._connection.execute(
-            update(tables.measurements)
-            .where(tables.measurements.c.number == _measurement_number(name))
-            .values(
-                withdrawn_event=self.number,
-                withdrawn_reason=reason,
-                superseded_by=_measurement_number(superseded_by) if superseded_by else None,
-            )
+        self._fill(
+            name,
+            withdrawn_event=self.number,
+            withdrawn_reason=reason,
+            superseded_by=_measurement_number(superseded_by) if superseded_by else None,
         )
-        self.changed = True
         if proposal_id not in self._owner.values():
             self.set_state(proposal_id, State.ACCEPTED, f"its last measurement was withdrawn: {reason}")
 
@@ -461,6 +457,14 @@ class Entry:
             prediction=prediction,
         )
 
+    def _fill(self, measurement_id: str, **columns: Any) -> None:
+        """Fill the columns of a measurement that say what became of it."""
+        self.changed = True
+        number = tables.measurements.c.number
+        self._connection.execute(
+            update(tables.measurements).where(number == _measurement_number(measurement_id)).values(**columns)
+        )
+
     def _insert(self, table: Any, **row: Any) -> None:
         self.changed = True
         self._connection.execute(insert(table).values(event=self.number, **{k: _finite(v) for k, v in row.items()}))
@@ -472,6 +476,18 @@ class Entry:
 
 
 # -- connections -----------------------------------------------------------------------------------------
+
+
+def check_name(campaign: str) -> None:
+    """Refuse a name that no campaign may have.
+
+    Raises:
+        ConfigurationError: it holds other characters than a name may.
+    """
+    if not _NAME.fullmatch(campaign):
+        raise ConfigurationError(
+            f"A campaign's name holds letters, digits, dots, dashes and underscores, at most 63. Got {campaign!r}."
+        )
 
 
 def _checked_url(url: str | URL) -> URL:
@@ -572,6 +588,30 @@ def _translated(url: URL) -> Iterator[None]:
         raise
 
 
+def _is_there(engine: Engine) -> bool:
+    """Whether a database holds a ledger; takes no lock that a writer could hold."""
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+        return False
+    with engine.connect() as connection:
+        return bool(_facts(connection))
+
+
+def _make(engine: Engine, campaign: str, model: NewModel, command: str, timeout_s: float) -> None:
+    """Make a ledger, unless another process was faster."""
+    if engine.dialect.name == "sqlite":
+        _use_write_ahead_log(engine, timeout_s)
+    with _writing(engine, campaign, timeout_s) as connection:
+        if _facts(connection):
+            return
+        tables.metadata.create_all(connection)
+        facts = {"schema_version": str(tables.schema_version()), "campaign": campaign}
+        connection.execute(insert(tables.meta), [{"key": k, "value": v} for k, v in facts.items()])
+        entry = Entry(connection, Snapshot(campaign, None), 1)
+        entry.add_model(model)
+        entry.summary = f"started with model {model.model_id}"
+        entry._close("init", _who(), command)
+
+
 def _facts(connection: Connection) -> dict[str, str]:
     """Read the table ``meta``; nothing where there is no ledger yet."""
     if not inspect(connection).has_table("meta"):
@@ -605,6 +645,7 @@ def _snapshot(connection: Connection, campaign: str, as_of: int | None) -> Snaps
     )
     by_number = {c.cell_id: c for c in cells}
     names = {f.sha256: f.name for f in files}
+    measured = list(rows(tables.measurements, tables.measurements.c.number))
     proposals = tables.proposals.c
     return Snapshot(
         campaign=campaign,
@@ -623,20 +664,21 @@ def _snapshot(connection: Connection, campaign: str, as_of: int | None) -> Snaps
             for r in rows(tables.proposals, proposals.event, proposals.position)
         ),
         cells=cells,
-        measurements=tuple(
-            _measurement(r, by_number[r.cell_id], names, last)
-            for r in rows(tables.measurements, tables.measurements.c.number)
-        ),
+        measurements=tuple(_measurement(r, by_number[r.cell_id], names, last, latest=len(measured)) for r in measured),
         files=files,
-        models=tuple(
-            ModelRecord(**{**r._mapping, "measurement_ids": tuple(r.measurement_ids)})
-            for r in rows(tables.models, tables.models.c.number)
-        ),
+        models=_models(connection, last),
         events=tuple(Event(**r._mapping) for r in rows(tables.events, tables.events.c.number)),
     )
 
 
-def _measurement(row: Any, cell: Cell, names: Mapping[str, str], last: int | None) -> Measurement:
+def _models(connection: Connection, last: int | None = None) -> tuple[ModelRecord, ...]:
+    query = select(tables.models).order_by(tables.models.c.number)
+    found = connection.execute(query if last is None else query.where(tables.models.c.event <= last))
+    return tuple(ModelRecord(**{**r._mapping, "measurement_ids": tuple(r.measurement_ids)}) for r in found)
+
+
+def _measurement(row: Any, cell: Cell, names: Mapping[str, str], last: int | None, *, latest: int) -> Measurement:
+    """A measurement as of an event; its successor is named once that is among the ``latest`` ones."""
     withdrawn = row.withdrawn_event is not None and (last is None or row.withdrawn_event <= last)
     return Measurement(
         measurement_id=f"M{row.number:04d}",
@@ -655,7 +697,7 @@ def _measurement(row: Any, cell: Cell, names: Mapping[str, str], last: int | Non
         event=row.event,
         withdrawn_event=row.withdrawn_event if withdrawn else None,
         withdrawn_reason=row.withdrawn_reason if withdrawn else "",
-        superseded_by=f"M{row.superseded_by:04d}" if withdrawn and row.superseded_by else None,
+        superseded_by=f"M{row.superseded_by:04d}" if withdrawn and 0 < (row.superseded_by or 0) <= latest else None,
     )
 
 

@@ -323,8 +323,9 @@ class Snapshot:
 
     @property
     def first_model(self) -> ModelRecord:
-        """The model the campaign started with."""
-        return self.models[0]
+        """The model the campaign starts from; another may take its place until something rests on it."""
+        start = next(m.model_id for m in reversed(self.models) if m.accepted and m.parent is None)
+        return next(m for m in self.models if m.model_id == start and m.parent is None)
 
     @cached_property
     def refused(self) -> tuple[RefusedFile, ...]:

@@ -278,6 +278,26 @@ def test_writer_that_waits_too_long_is_told_so(open_ledger: Callable[..., Ledger
     assert len(second.read().proposals) == 1
 
 
+def test_ledger_is_opened_and_read_while_somebody_writes(open_ledger: Callable[..., Ledger]):
+    with open_ledger().write("ingest") as entry:
+        entry.add_lab_composition(FIRST)
+        begun = time.monotonic()
+        reader = open_ledger(timeout_s=20)
+        assert (reader.read().proposals, reader.first_model().model_id) == ((), "a1b2c3d4e5f6")
+        assert time.monotonic() - begun < 10
+    assert len(reader.read().proposals) == 1
+
+
+def test_other_reason_for_the_same_state_is_recorded(ledger: Ledger):
+    record_round(ledger, FIRST)
+    for reason in ("melted", "melted", "", "Nb2O5 left"):
+        with ledger.write("mark") as entry:
+            entry.set_state("R01-01", State.FAILED, reason)
+    state = ledger.read()
+    assert (state.proposal("R01-01").state, state.proposal("R01-01").reason) == (State.FAILED, "Nb2O5 left")
+    assert [e.verb for e in state.events] == ["init", "propose", "mark", "mark"]
+
+
 def _write_many(url: str, prefix: str, count: int) -> None:
     ledger = Ledger.create(url, "demo", START)
     for i in range(count):
