@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campaigns.campaign import Campaign
-from campaigns.ledger import NewModel
-from campaigns.records import MeasuredProfile, ModelRecord, Snapshot
+from campaigns.ledger import Entry, NewModel
+from campaigns.records import MeasuredProfile, Measurement, ModelRecord, Snapshot
+from drxnet.checkpoint import ModelCard, read_card
 from drxnet.composition import Composition
-from drxnet.errors import UsageError
+from drxnet.errors import ConfigurationError, LedgerLocked, UsageError
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 REFUSED = "refused"
 """Stands in the ledger for the model id of a child that the gate refused; its weights are not kept."""
+
+ATTEMPTS = 3
+"""Fine-tunings in a row that may be overtaken by measurements that come or go."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Learned:
 def fine_tune_campaign(campaign: Campaign, *, device: str = "cpu", progress: Progress = silent) -> Learned:
     """Fine-tune the starting model on every valid measurement and record what came of it.
 
+    When measurements are added or withdrawn meanwhile, the child is dropped and another one learns from what is valid.
+
     Args:
         campaign: whose measurements.
         device: to train on.
@@ -78,28 +84,45 @@ def fine_tune_campaign(campaign: Campaign, *, device: str = "cpu", progress: Pro
 
     Raises:
         UsageError: nothing was measured yet that the model could learn from.
+        LedgerLocked: the measurements changed during each of several attempts.
     """
+    for _ in range(ATTEMPTS):
+        if (learned := _attempt(campaign, device, progress)) is not None:
+            return learned
+        _log.warning("Measurements were added or withdrawn while the model learned; it begins again.")
+    raise LedgerLocked(
+        f"Campaign {campaign.name}: measurements were added or withdrawn each of {ATTEMPTS} times while the model "
+        "learned. Nothing was recorded; fine-tune again when nobody is ingesting."
+    )
+
+
+def _attempt(campaign: Campaign, device: str, progress: Progress) -> Learned | None:
+    """Learn from what is valid now; None when that is not what is valid once it is learned."""
     from drxnet.finetuning import FineTuningOptions, fine_tune
 
-    state = campaign.state()
+    state, seed = campaign.state(), campaign.spec.seed
+    options = _options(FineTuningOptions, campaign.spec.fine_tuning.options)
+    settings = {"seed": seed, "options": asdict(options)}
     first = campaign.ensemble(state.first_model, device=device)
-    known = _learnable(campaign, state, first)
+    known = campaign.ledger.profiles(_learnable(campaign, state, first.card))
+    if not known:
+        return _back_to_start(campaign)
     ids = tuple(m.measurement.measurement_id for m in known)
     profiles = profile_set(known)
-    if (earlier := _tried_before(state, ids, profiles.fingerprint)) is not None:
+    if (earlier := _tried_before(state, ids, profiles.fingerprint, settings)) is not None:
         return _as_before(state, earlier)
-    child = fine_tune(
-        first,
-        profiles,
-        seed=campaign.spec.seed,
-        options=_options(FineTuningOptions, campaign.spec.fine_tuning.options),
-        name=f"{campaign.name}-{len(state.models) + 1}",
-        progress=progress,
-    )
+    name = f"{campaign.name}-{len(state.models) + 1}"
+    child = fine_tune(first, profiles, seed=seed, options=options, name=name, progress=progress)
     current = campaign.ensemble(state.current_model, device=device)
-    model_id, path = _save(campaign, child.ensemble) if child.accepted else (REFUSED, "")
     sentence = str(child.report["reason"])
     with campaign.ledger.write("finetune") as entry:
+        if entry.before.first_model != state.first_model:
+            return None
+        if tuple(m.measurement_id for m in _learnable(campaign, entry.before, first.card)) != ids:
+            return None
+        if (earlier := _tried_before(entry.before, ids, profiles.fingerprint, settings)) is not None:
+            return _as_before(entry.before, earlier)
+        model_id, path = _save(campaign, child.ensemble) if child.accepted else (REFUSED, "")
         entry.add_model(
             NewModel(
                 model_id,
@@ -108,13 +131,11 @@ def fine_tune_campaign(campaign: Campaign, *, device: str = "cpu", progress: Pro
                 data_fingerprint=profiles.fingerprint,
                 measurement_ids=ids,
                 accepted=child.accepted,
-                metrics={**child.report, "name": child.ensemble.card.name},
+                metrics={**child.report, **settings, "name": child.ensemble.card.name},
             )
         )
         if not child.accepted and _learned_from_withdrawn(entry.before):
-            start = entry.before.first_model
-            entry.add_model(NewModel(start.model_id, start.path, metrics=start.metrics))
-            sentence += " The model in use had learned from withdrawn measurements; back to the starting model."
+            sentence += f" {_start_again(entry)}"
         entry.summary = sentence
     after = child.ensemble if child.accepted else current
     return Learned(
@@ -126,6 +147,28 @@ def fine_tune_campaign(campaign: Campaign, *, device: str = "cpu", progress: Pro
         sentence,
         _compared(known, current, after),
     )
+
+
+def _back_to_start(campaign: Campaign) -> Learned | None:
+    """Leave a model that learned from withdrawn measurements where no other is left to learn from."""
+    with campaign.ledger.write("finetune") as entry:
+        before = entry.before
+        if _learnable(campaign, before, read_card(campaign.model_path(before.first_model))):
+            return None
+        if not _learned_from_withdrawn(before):
+            what = "first discharge" if campaign.spec.fine_tuning.first_cycle_only else "discharge"
+            raise UsageError(
+                f"Campaign {campaign.name} has no {what} that its model could learn from; ingest some first."
+            )
+        sentence = entry.summary = _start_again(entry)
+    return Learned(False, campaign.state().current_model, 0, None, None, sentence)
+
+
+def _start_again(entry: Entry) -> str:
+    """Record that the starting model is in use again, and say so."""
+    start = entry.before.first_model
+    entry.add_model(NewModel(start.model_id, start.path, metrics=start.metrics))
+    return "The model in use had learned from withdrawn measurements; back to the starting model."
 
 
 def profile_set(known: Sequence[MeasuredProfile]) -> ProfileSet:
@@ -146,26 +189,26 @@ def profile_set(known: Sequence[MeasuredProfile]) -> ProfileSet:
     )
 
 
-def _learnable(campaign: Campaign, state: Snapshot, model: Ensemble) -> tuple[MeasuredProfile, ...]:
+def _learnable(campaign: Campaign, state: Snapshot, card: ModelCard) -> list[Measurement]:
     """Valid measurements of elements that the model knows."""
     only_first = campaign.spec.fine_tuning.first_cycle_only
     valid = [m for m in state.valid if m.conditions.cycle == 1 or not only_first]
-    elements = set(model.card.elements)
+    elements = set(card.elements)
     useful = [m for m in valid if elements.issuperset(Composition.parse(m.composition).elements)]
     if len(useful) < len(valid):
         _log.warning("%d discharges hold elements that the model has never seen; left out.", len(valid) - len(useful))
-    if not useful:
-        what = "first discharge" if only_first else "discharge"
-        raise UsageError(f"Campaign {campaign.name} has no {what} that its model could learn from; ingest some first.")
-    return campaign.ledger.profiles(useful)
+    return useful
 
 
-def _tried_before(state: Snapshot, ids: tuple[str, ...], fingerprint: str) -> ModelRecord | None:
-    """The last attempt, when it was on the same data."""
-    attempts = [m for m in state.models if m.data_fingerprint is not None]
-    if attempts and (attempts[-1].measurement_ids, attempts[-1].data_fingerprint) == (ids, fingerprint):
-        return attempts[-1]
-    return None
+def _tried_before(
+    state: Snapshot, ids: tuple[str, ...], fingerprint: str, settings: Mapping[str, Any]
+) -> ModelRecord | None:
+    """The last attempt, when it was on the same data with the same settings and nothing withdrawn is in use."""
+    last = next((m for m in reversed(state.models) if m.data_fingerprint is not None), None)
+    if last is None or _learned_from_withdrawn(state):
+        return None
+    same_settings = all(last.metrics.get(key) == value for key, value in settings.items())
+    return last if same_settings and (last.measurement_ids, last.data_fingerprint) == (ids, fingerprint) else None
 
 
 def _as_before(state: Snapshot, earlier: ModelRecord) -> Learned:
@@ -176,7 +219,8 @@ def _as_before(state: Snapshot, earlier: ModelRecord) -> Learned:
         len(earlier.measurement_ids),
         earlier.metrics.get("error_before_mah_g"),
         earlier.metrics.get("error_after_mah_g"),
-        f"Nothing new to learn from: {earlier.name} was fine-tuned on the same measurements and is {verdict}.",
+        f"Nothing new to learn from: {earlier.name} was fine-tuned on the same measurements, with the same options, "
+        f"and is {verdict}.",
     )
 
 
@@ -186,8 +230,6 @@ def _learned_from_withdrawn(state: Snapshot) -> bool:
 
 
 def _options(kind: type[Any], given: Mapping[str, Any]) -> Any:
-    from drxnet.errors import ConfigurationError
-
     known = list(kind.__dataclass_fields__)
     unknown = sorted(set(given) - set(known))
     if unknown:

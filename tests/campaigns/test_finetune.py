@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledgers import FIRST, HIGH, LOW, SECOND, straight_profile, write_campaign
@@ -11,9 +13,10 @@ from small_model import write_small_model
 
 from campaigns.campaign import Campaign
 from campaigns.finetune import REFUSED, fine_tune_campaign, profile_set
+from campaigns.spec import FineTuning
 from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble
-from drxnet.errors import ConfigurationError
+from drxnet.errors import ConfigurationError, LedgerLocked, UsageError
 from drxnet.finetuning import FineTuned
 from drxnet.network import DRXNet
 
@@ -124,6 +127,89 @@ def test_model_that_learned_from_withdrawn_data_is_left_even_without_a_successor
     state = measured.state()
     assert state.current_model.model_id == state.first_model.model_id
     assert [m.number for m in state.models] == [1, 2, 3, 4]
+
+
+def test_starting_model_is_used_again_once_everything_is_withdrawn(measured: Campaign, teacher: Teacher):
+    fine_tune_campaign(measured)
+    for m in measured.state().valid:
+        measured.retract_measurement(m.measurement_id, "wrong powder")
+    learned = fine_tune_campaign(measured)
+    assert "back to the starting model" in learned.sentence
+    state = measured.state()
+    assert (learned.accepted, learned.measurements, learned.model) == (False, 0, state.current_model)
+    assert state.current_model.model_id == state.first_model.model_id
+    assert (state.first_model.number, state.events[-1].verb) == (1, "finetune")
+    with pytest.raises(UsageError, match="no first discharge"):
+        fine_tune_campaign(measured)
+    assert measured.state() == state
+
+
+class Meanwhile(Teacher):
+    """Does something else in the ledger the first few times that it is asked to train."""
+
+    def __init__(self, happens: Callable[[], object], times: int = 1) -> None:
+        super().__init__()
+        self.happens, self.times = happens, times
+
+    def __call__(self, *arguments: Any, **options: Any) -> FineTuned:
+        if len(self.seen) < self.times:
+            self.seen.append(arguments[1])
+            self.happens()
+            self.seen.pop()
+        return super().__call__(*arguments, **options)
+
+
+def test_measurement_withdrawn_while_the_model_learns_is_forgotten(measured: Campaign, monkeypatch: pytest.MonkeyPatch):
+    teacher = Meanwhile(lambda: measured.retract_measurement("M0001", "wrong powder"))
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", teacher)
+    learned = fine_tune_campaign(measured)
+    assert [len(p) for p in teacher.seen] == [4, 3]
+    state = measured.state()
+    assert (learned.accepted, learned.measurements) == (True, 3)
+    assert state.current_model.measurement_ids == ("M0002", "M0003", "M0004")
+    assert len(state.models) == 2
+
+
+def test_of_two_fine_tunings_at_once_the_one_with_the_newer_data_stands(
+    measured: Campaign, monkeypatch: pytest.MonkeyPatch
+):
+    def another_process() -> None:
+        more = {"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 250.0}
+        measured.add_measurements([more], fine_tune=False)
+        fine_tune_campaign(measured)
+
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", Meanwhile(another_process))
+    learned = fine_tune_campaign(measured)
+    state = measured.state()
+    assert "Nothing new to learn from: N02" in learned.sentence
+    assert len(state.models) == 2
+    assert len(state.current_model.measurement_ids) == 5
+
+
+def test_equal_fine_tunings_at_once_are_recorded_once(measured: Campaign, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", Meanwhile(lambda: fine_tune_campaign(measured)))
+    assert "Nothing new to learn from: N02" in fine_tune_campaign(measured).sentence
+    assert len(measured.state().models) == 2
+
+
+def test_fine_tuning_that_is_overtaken_every_time_records_nothing(measured: Campaign, monkeypatch: pytest.MonkeyPatch):
+    more = {"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 250.0}
+    teacher = Meanwhile(lambda: measured.add_measurements([more], fine_tune=False), times=99)
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", teacher)
+    with pytest.raises(LedgerLocked, match="each of 3 times .* Nothing was recorded"):
+        fine_tune_campaign(measured)
+    assert len(measured.state().models) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 7}, {"fine_tuning": FineTuning(options={"steps": 5})}], ids=["seed", "options"]
+)
+def test_other_settings_are_something_new_to_learn_with(measured: Campaign, teacher: Teacher, change: dict[str, Any]):
+    fine_tune_campaign(measured)
+    measured.spec = measured.spec.model_copy(update=change)
+    assert fine_tune_campaign(measured).sentence == "as told"
+    assert len(teacher.seen) == 2
+    assert "Nothing new" in fine_tune_campaign(measured).sentence
 
 
 def test_later_cycles_are_left_out_where_the_campaign_says_so(measured: Campaign, teacher: Teacher):
