@@ -7,6 +7,7 @@ attached as a composition that the lab made unasked (``origin=lab``). A file is 
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +25,13 @@ from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
     from campaigns.readers.recording import ReadOptions
+    from screening.objectives import Conditions
 
 SAME_COMPOSITION = 0.011
 """Compositions this close in every element are one: files give amounts to two decimals (per formula unit)."""
+
+SAME_RATE = 0.05
+"""Relative difference up to which a measured current is the nominal rate, as rule E5 of validation has it."""
 
 Outcome = Literal["recorded", "known", "refused", "left out"]
 
@@ -230,10 +235,16 @@ def _plans(
 
 def _known(file: CheckedFile, name: str, state: Snapshot) -> FileOutcome:
     earlier = [m for m in state.measurements if m.sha256 == file.sha256]
-    gone = [m for m in earlier if m.status != "valid"]
+    latest = [m for m in earlier if m.status != "superseded"]
+    gone = [m for m in latest if m.status == "retracted"]
     note = f"recorded before, as {name}; nothing changed"
     if gone:
-        note += f". {len(gone)} of its {len(earlier)} discharges are withdrawn: {gone[0].withdrawn_reason}"
+        note += f". {len(gone)} of its {len(latest)} discharges are withdrawn: {gone[0].withdrawn_reason}"
+    if gone and gone == latest:
+        note += (
+            f". Where they can be corrected, do so: drx-screen supersede {shlex.quote(name)} --active-mass RECORDED "
+            "TRUE --reason TEXT (or --current, --capacity, --proposal)"
+        )
     proposals = tuple(dict.fromkeys(m.proposal_id for m in earlier))
     return FileOutcome(str(file.path), file.sha256, file.format, "known", notes=(note,), proposals=proposals)
 
@@ -452,13 +463,14 @@ def supersede(
 
     Args:
         campaign: that they belong to.
-        measurement_ids: of valid measurements.
+        measurement_ids: of measurements that are valid or retracted.
         reason: why.
         changes: keys of :meth:`~campaigns.campaign.Campaign.add_measurements` that are different now.
-        scale: factor on capacity, profile and uncertainty; for an active mass that was wrong, recorded by true mass.
+        scale: factor on all that is per gram, for an active mass that was wrong: recorded by true mass. The current
+            becomes the campaign's low or high rate where it comes within 5 % of it, as for cycler files.
 
     Raises:
-        UsageError: unknown or withdrawn already, an unknown key, nothing to change, or no reason.
+        UsageError: unknown or superseded already, an unknown key, nothing to change, or no reason.
         MeasurementError: the new values cannot be trusted.
     """
     changes = dict(changes or {})
@@ -468,15 +480,18 @@ def supersede(
         raise UsageError(f"Capacities are scaled by a positive number. Got {scale:g}.")
     names = list(dict.fromkeys(name.upper() for name in measurement_ids))
     with campaign.ledger.write("supersede") as entry:
-        valid = {m.measurement_id: m for m in entry.before.valid}
+        standing = {m.measurement_id: m for m in entry.before.measurements if m.status != "superseded"}
         for name in names:
-            if name not in valid:
+            if name not in standing:
                 entry.withdraw(name, reason)  # says what is wrong with it
-        claims = _Claims(replace(entry.before, measurements=tuple(m for n, m in valid.items() if n not in names)))
+        others = tuple(m for m in entry.before.measurements if m.measurement_id not in names)
+        claims = _Claims(replace(entry.before, measurements=others))
         successors = []
-        for stored in campaign.ledger.profiles([valid[name] for name in names]):
+        for stored in campaign.ledger.profiles([standing[name] for name in names]):
             old = stored.measurement
             row = _corrected(old, stored.profile, changes, scale)
+            if scale != 1.0 and "current_ma_g" not in changes:
+                row["current_ma_g"] = _nominal(old.conditions.current_ma_g * scale, campaign.spec.conditions)
             proposal_id, new = _row(campaign, entry.before, row, old.measurement_id)
             proposal_id = proposal_id or entry.add_lab_composition(new.composition)
             cell = str(changes.get("cell", old.cell))
@@ -510,6 +525,13 @@ def _corrected(
     if "composition" in changes:
         del row["proposal_id"]
     return {**row, **changes, "capacity_mah_g": capacity}
+
+
+def _nominal(current_ma_g: float, conditions: Conditions) -> float:
+    """The campaign's rate that a measured current stands for (mA/g), or the current itself where it is neither."""
+    rates = (conditions.low_current_ma_g, conditions.high_current_ma_g)
+    nearest = min(rates, key=lambda rate: abs(current_ma_g / rate - 1))
+    return nearest if abs(current_ma_g / nearest - 1) <= SAME_RATE else current_ma_g
 
 
 def _row(campaign: Campaign, state: Snapshot, row: Mapping[str, Any], where: str) -> tuple[str | None, NewMeasurement]:

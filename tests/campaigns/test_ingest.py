@@ -10,7 +10,7 @@ import pytest
 from ledgers import FIRST, HIGH, LOW, SECOND, THIRD, record_round, straight_profile, write_discharge
 
 from campaigns.campaign import Campaign
-from campaigns.ingest import check_files, ingest, match_composition
+from campaigns.ingest import check_files, ingest, match_composition, supersede
 from campaigns.measurement import SampleInfo
 from campaigns.records import State
 from drxnet.composition import Composition
@@ -85,8 +85,20 @@ def test_retracted_file_stays_retracted(campaign: Campaign, tmp_path: Path):
     hand_in(campaign, path)
     campaign.retract_measurement("M0001", "short circuit")
     done = hand_in(campaign, path)
-    assert "1 of its 1 discharges are withdrawn: short circuit" in done.files[0].notes[0]
+    (note,) = done.files[0].notes
+    assert "1 of its 1 discharges are withdrawn: short circuit" in note
+    assert "drx-screen supersede a.json --active-mass RECORDED TRUE" in note
     assert campaign.state().valid == ()
+
+
+def test_corrected_file_is_known_and_no_longer_withdrawn(campaign: Campaign, tmp_path: Path):
+    path = write_discharge(tmp_path / "a.json", FIRST, 240.0)
+    hand_in(campaign, path)
+    campaign.retract_measurement("M0001", "wrong active mass")
+    supersede(campaign, ["M0001"], "re-weighed", scale=0.8)
+    before = campaign.state()
+    assert hand_in(campaign, path).files[0].notes == ("recorded before, as a.json; nothing changed",)
+    assert campaign.state() == before
 
 
 def test_bad_file_is_refused_and_the_good_one_recorded(campaign: Campaign, tmp_path: Path):
@@ -292,6 +304,39 @@ def test_update_supersedes_and_scales_the_profile(campaign: Campaign, tmp_path: 
     np.testing.assert_allclose(valid.profile.total_capacity_mah_g, old.capacity_mah_g / 2, rtol=1e-6)
     with pytest.raises(UsageError, match="M0001 was superseded before: re-weighed"):
         campaign.update_measurement("M0001", "again", capacity_mah_g=1.0)
+
+
+def test_retracted_measurement_can_be_corrected_and_keeps_its_first_reason(campaign: Campaign, tmp_path: Path):
+    record_round(campaign, FIRST)
+    hand_in(campaign, write_discharge(tmp_path / "a.json", FIRST, 240.0))
+    campaign.retract_measurement("M0001", "wrong active mass")
+    record_round(campaign, SECOND)
+    assert supersede(campaign, ["m0001"], "re-weighed", scale=0.98) == ("M0002",)
+    old, new = campaign.state().measurements
+    assert (old.status, old.superseded_by, old.withdrawn_reason) == ("superseded", "M0002", "wrong active mass")
+    assert new.status == "valid"
+    assert "re-weighed" in campaign.state().events[-1].summary
+    assert campaign.state().proposal("R01-01").state is State.MEASURED
+    then = campaign.state(as_of=2).measurements
+    assert [(m.status, m.superseded_by) for m in then] == [("retracted", None)]
+    with pytest.raises(UsageError, match="M0001 was superseded before: wrong active mass"):
+        supersede(campaign, ["M0001"], "again", scale=0.9)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "scale", "current"),
+    [(20.0, 0.98, 20.0), (20.0, 0.8, 16.0), (25.0, 0.8, 20.0), (1100.0, 0.9, 1000.0), (100.0, 0.98, 98.0)],
+    ids=["still-nominal", "not-any-more", "now-nominal", "high-rate", "neither"],
+)
+def test_wrong_mass_changes_the_current_too(campaign: Campaign, recorded: float, scale: float, current: float):
+    row = {"composition": FIRST, "current_ma_g": recorded, "capacity_mah_g": 200.0}
+    campaign.add_measurements([row], fine_tune=False)
+    supersede(campaign, ["M0001"], "re-weighed", scale=scale)
+    (corrected,) = campaign.state().valid
+    assert corrected.conditions.current_ma_g == pytest.approx(current)
+    assert corrected.capacity_mah_g == pytest.approx(200.0 * scale)
+    supersede(campaign, ["M0002"], "set to 30", {"current_ma_g": 30.0}, scale=0.9)
+    assert campaign.state().valid[0].conditions.current_ma_g == 30.0
 
 
 def test_conditions_that_are_not_the_campaigns_are_no_comparison(campaign: Campaign, tmp_path: Path):
