@@ -7,15 +7,16 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campaigns.ledger import Ledger, NewModel
+from campaigns.ledger import Ledger, NewModel, check_name
 from campaigns.records import ModelRecord, Proposal, Snapshot
 from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
 from drxnet.checkpoint import find_model, read_card, write_durably
-from drxnet.errors import CheckpointError, ConfigurationError
+from drxnet.errors import CheckpointError, ConfigurationError, DRXWarning, ModelNotFound
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -35,13 +36,20 @@ class Campaign:
             command: what the event log says was run.
 
         Raises:
-            ConfigurationError: no such campaign, or its YAML is wrong.
+            ConfigurationError: no such campaign, its YAML is wrong, or asks for another model than the one that the
+                campaign's rounds and measurements rest on.
+            ModelNotFound: there is no such model.
             LedgerError: its ledger cannot be used.
         """
         self.folder = _folder_of(source)
         self.spec: CampaignSpec = read_spec(self.folder)
         model = _first_model(self.spec, self.folder)
         self.ledger = Ledger.create(self.spec.ledger_url(self.folder), self.spec.name, model, command=command)
+        try:
+            self._follow_model()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(cls, source: str | Path, *, command: str = "python") -> Campaign:
@@ -132,7 +140,7 @@ class Campaign:
             progress: of the fine-tuning.
 
         Returns:
-            Ids of the measurements.
+            Ids of the measurements. They are recorded even where the fine-tuning fails, which is a warning.
 
         Raises:
             DataRefused: a row or a file cannot be trusted; nothing was recorded.
@@ -143,7 +151,11 @@ class Campaign:
         paths = [Path(m) for m in listed if isinstance(m, str | Path)] if isinstance(listed, list) else []
         ids = record_paths(self, paths) if paths and len(paths) == len(listed) else record_rows(self, listed)
         if fine_tune and ids:
-            self.fine_tune(progress=progress)
+            try:
+                self.fine_tune(progress=progress)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the ids of what is recorded come back
+                _log.debug("fine-tuning failed", exc_info=True)
+                warnings.warn(f"Recorded {', '.join(ids)}, but not learned from: {error}", DRXWarning, stacklevel=2)
         return ids
 
     def update_measurement(self, measurement_id: str, reason: str, **changes: Any) -> str:
@@ -158,7 +170,7 @@ class Campaign:
             Id of the new measurement.
 
         Raises:
-            UsageError: unknown or withdrawn already.
+            UsageError: unknown or superseded already.
             DataRefused: the new values cannot be trusted.
         """
         from campaigns.ingest import supersede
@@ -198,6 +210,36 @@ class Campaign:
         """Give back the connections to the ledger."""
         self.ledger.close()
 
+    def _follow_model(self) -> None:
+        """Start from the model that the YAML asks for now, as long as nothing rests on the one before."""
+        start = self.ledger.first_model()
+        asked = start.metrics.get("asked", self.spec.model)
+        if asked == self.spec.model:
+            return
+        state = self.ledger.read()
+        try:
+            source = find_model(_model_path(self.spec))
+            card = read_card(source)
+        except ModelNotFound as error:
+            if not _is_begun(state):
+                raise ModelNotFound(f"{self.folder / FILE_NAME}: {error}") from None
+            card = None
+        if card is not None and card.model_id == start.model_id:
+            return
+        if card is None or _is_begun(state):
+            raise ConfigurationError(
+                f"{self.folder / FILE_NAME}: asks for model {self.spec.model!r}, but campaign {self.name} started "
+                f"with {asked!r} ({start.model_id}), and its rounds and measurements rest on that one. Write "
+                f"`model: {asked}` again, or start another campaign: drx-screen init NAME --from {self.folder.name}/"
+            )
+        _copy_model(source, self.folder / "models" / card.model_id)
+        with self.ledger.write("init") as entry:
+            if _is_begun(entry.before) or entry.before.first_model.model_id == card.model_id:
+                return  # another process was faster; the next command says what that means
+            metrics = {"name": card.name, "asked": self.spec.model}
+            entry.add_model(NewModel(card.model_id, f"models/{card.model_id}", metrics=metrics))
+            entry.summary = f"starts with model {card.model_id} in place of {start.model_id}"
+
     def __enter__(self) -> Campaign:
         return self
 
@@ -214,20 +256,31 @@ def _first_model(spec: CampaignSpec, folder: Path) -> NewModel:
     """Copy the model that a campaign starts with into its folder, once, so that an upgrade does not change it."""
     target = folder / "models" / "N01"
     if not target.is_dir():
-        source = find_model(_model_path(spec))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".N01-", dir=target.parent))
-        try:
-            shutil.copytree(source, partial / "model", ignore=shutil.ignore_patterns(".*", "__pycache__"))
-            if not target.is_dir():
-                (partial / "model").rename(target)
-        except OSError:
-            if not target.is_dir():  # another process may have been faster
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        _copy_model(find_model(_model_path(spec)), target)
     card = read_card(target)
-    return NewModel(card.model_id, "models/N01", metrics={"name": card.name})
+    return NewModel(card.model_id, "models/N01", metrics={"name": card.name, "asked": spec.model})
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy a model to where it is not yet, as a whole or not at all."""
+    if target.is_dir():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        shutil.copytree(source, partial / "model", ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        if not target.is_dir():
+            (partial / "model").rename(target)
+    except OSError:
+        if not target.is_dir():  # another process may have been faster
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_begun(state: Snapshot) -> bool:
+    """Whether anything rests on the starting model."""
+    return bool(state.rounds or state.measurements)
 
 
 def _folder_of(source: str | Path) -> Path:
@@ -245,6 +298,7 @@ def _folder_of(source: str | Path) -> Path:
 
 def _write_template(path: Path, folder: Path) -> None:
     """Copy a campaign's YAML under the new name, with the files it refers to beside it."""
+    check_name(folder.resolve().name)
     spec = read_spec(path)
     find_model(_model_path(spec))
     text = path.read_text(encoding="utf-8")
@@ -262,8 +316,12 @@ def _write_template(path: Path, folder: Path) -> None:
 
 def _refuse_if_changed(path: Path, folder: Path) -> None:
     """Two YAMLs of one campaign must say the same, or one of them would be ignored in silence."""
-    given, used = (_comparable(read_spec(source)) for source in (path, folder))
+    specs = read_spec(path), read_spec(folder)
+    given, used = map(_comparable, specs)
     changed = [key for key in given if given[key] != used[key]]
+    asked, folders = [s.model for s in specs], [((s.folder or Path()) / s.model).resolve() for s in specs]
+    if asked[0] != asked[1] and folders[0] != folders[1]:
+        changed.append("model")
     if changed:
         raise ConfigurationError(
             f"{folder / FILE_NAME} is the YAML of this campaign, and {path} differs from it in {', '.join(changed)}. "

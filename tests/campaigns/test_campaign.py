@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,14 @@ from ledgers import FIRST, LOW, SECOND, record_round, write_campaign, write_disc
 
 import campaigns
 from campaigns import Campaign
-from drxnet.errors import CheckpointError, ConfigurationError, MeasurementError, ModelNotFound, UsageError
+from drxnet.errors import (
+    CheckpointError,
+    ConfigurationError,
+    DRXWarning,
+    MeasurementError,
+    ModelNotFound,
+    UsageError,
+)
 
 
 def test_package_offers_the_class_lazily():
@@ -77,6 +85,84 @@ def test_starting_model_is_kept_although_its_source_changes(campaign: Campaign, 
     weights = tmp_path / "stub" / "weights.safetensors"
     weights.write_bytes(b"others")
     assert (campaign.folder / "models" / "N01" / "weights.safetensors").read_bytes() == b"no weights"
+
+
+def edit_model(campaign: Campaign, model: Path | str) -> None:
+    path = campaign.folder / "campaign.yaml"
+    lines = [f"model: {model}" if line.startswith("model:") else line for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_other_model(folder: Path) -> Path:
+    """A stub with another id than that of the campaigns here."""
+    write_stub_model(folder)
+    card = folder / "model.json"
+    card.write_text(card.read_text().replace("a1b2c3d4e5f6", "beefbeefbeef").replace('"stub"', '"other"'))
+    return folder
+
+
+def test_model_that_is_changed_before_the_first_round_is_started_from(campaign: Campaign, tmp_path: Path):
+    other = write_other_model(tmp_path / "other")
+    edit_model(campaign, other)
+    with Campaign.open(campaign.folder) as again:
+        state = again.state()
+        assert state.first_model.model_id == state.current_model.model_id == "beefbeefbeef"
+        assert again.model_path(state.current_model).is_dir()
+        assert state.events[-1].summary == "starts with model beefbeefbeef in place of a1b2c3d4e5f6"
+    with Campaign.open(campaign.folder) as again:
+        assert again.state() == state
+        record_round(again, FIRST)
+    shutil.rmtree(other)  # what the campaign started with is in its folder
+    Campaign.open(campaign.folder).close()
+
+
+def test_model_that_is_changed_and_changed_back_is_the_first_again(campaign: Campaign, tmp_path: Path):
+    edit_model(campaign, write_other_model(tmp_path / "other"))
+    Campaign.open(campaign.folder).close()
+    edit_model(campaign, tmp_path / "stub")
+    with Campaign.open(campaign.folder) as again:
+        assert again.state().current_model.model_id == "a1b2c3d4e5f6"
+        record_round(again, FIRST)
+    Campaign.open(campaign.folder).close()
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["another", "missing"])
+def test_model_that_is_changed_after_the_first_round_is_refused(campaign: Campaign, tmp_path: Path, exists: bool):
+    record_round(campaign, FIRST)
+    before = campaign.state()
+    edit_model(campaign, write_other_model(tmp_path / "other") if exists else "nosuchmodel")
+    with pytest.raises(ConfigurationError, match=r"started with '.*stub' \(a1b2c3d4e5f6\).*Write `model: .*init NAME"):
+        Campaign.open(campaign.folder)
+    assert campaign.state() == before
+
+
+def test_model_that_does_not_exist_is_named_with_the_yaml(campaign: Campaign):
+    edit_model(campaign, "nosuchmodel")
+    with pytest.raises(ModelNotFound, match=r"campaign.yaml: No model 'nosuchmodel'; installed:"):
+        Campaign.open(campaign.folder)
+
+
+def test_other_path_of_the_same_model_changes_nothing(campaign: Campaign, tmp_path: Path):
+    record_round(campaign, FIRST)
+    edit_model(campaign, shutil.copytree(tmp_path / "stub", tmp_path / "moved"))
+    with Campaign.open(campaign.folder) as again:
+        assert again.state() == campaign.state()
+
+
+@pytest.mark.parametrize("name", ["my camp", "-x", "a" * 64])
+def test_name_that_no_campaign_may_have_leaves_nothing_behind(tmp_path: Path, name: str):
+    template = write_campaign(tmp_path / "t.yaml", write_stub_model(tmp_path / "stub"))
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="name holds letters, digits"):
+            Campaign.start(tmp_path / name, template)
+    assert not (tmp_path / name).exists()
+
+
+def test_failed_fine_tuning_is_a_warning_and_the_ids_come_back(campaign: Campaign):
+    with pytest.warns(DRXWarning, match="Recorded M0001, but not learned from: .*weights.safetensors"):
+        ids = campaign.add_measurements([{"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 240.0}])
+    assert ids == ("M0001",)
+    assert [m.measurement_id for m in campaign.state().valid] == ["M0001"]
 
 
 def test_weights_that_are_gone_are_named(campaign: Campaign):
