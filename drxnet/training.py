@@ -27,7 +27,7 @@ from drxnet.checkpoint import CITATION, ModelCard, write_durably
 from drxnet.composition import METALS_BY_NUMBER
 from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble, resolve_device
-from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning
+from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning, UsageError
 from drxnet.network import SITE_INDEX, BatchNorm, DRXNet, NetworkShape
 from drxnet.progress import Progress, silent
 
@@ -446,6 +446,7 @@ def pretrain(
     Raises:
         DatasetError: fewer than two profiles, or targets of another number of members.
         CheckpointError: `resume`, and the checkpoint was made with other data, options or seed.
+        UsageError: a checkpoint lies in the folder, and not `resume`.
     """
     options = options or TrainingOptions()
     if len(profiles) < 2:
@@ -455,12 +456,14 @@ def pretrain(
         )
     if profiles.members not in (None, options.members):
         profiles.for_members(options.members)  # refuses, naming both numbers
+    run = _Run(folder, _identity(profiles, options, seed))
+    if not resume:
+        run.refuse_to_overwrite()
     network = initial_network(options, seed).to(resolve_device(device), dtype).train()
     still = fix_input_statistics(network, profiles, options)
     tensors = TrainingTensors(profiles, device=resolve_device(device), dtype=dtype)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=options.learning_rate, weight_decay=options.l2_weight, fused=True)
-    run = _Run(folder, _identity(profiles, options, seed))
     history = run.restore(network, optimizer) if resume else []
     steps = tensors.steps(options.profiles_per_batch, options.points_per_profile)
     for epoch in range(len(history), options.epochs):
@@ -605,6 +608,13 @@ class _Run:
         (self.folder / LOSSES).write_text(text.getvalue())
         plot_losses(history, self.folder / LOSS_FIGURE)
 
+    def refuse_to_overwrite(self) -> None:
+        if self.folder is not None and (self.folder / STATE).exists():
+            raise UsageError(
+                f"{self.folder / STATE}: an earlier training would be lost. Go on from it (--resume), train in another "
+                "folder, or delete it to start over."
+            )
+
     def restore(self, network: DRXNet, optimizer: torch.optim.Adam) -> list[dict[str, float]]:
         if self.folder is None or not (self.folder / STATE).is_file():
             return []
@@ -617,7 +627,7 @@ class _Run:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}
             identity, history = json.loads(facts["identity"]), json.loads(facts["history"])
         except Exception as error:  # noqa: BLE001 - safetensors raises its own type, which is not exported
-            raise CheckpointError(f"{path}: cannot be resumed from ({error}). Start without --resume.") from None
+            raise CheckpointError(f"{path}: cannot be resumed from ({error}). Delete it to start over.") from None
         wanted = json.loads(json.dumps(self.identity))
         differs = [key for key in wanted if identity.get(key) != wanted[key]]
         if differs:

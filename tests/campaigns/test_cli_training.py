@@ -49,6 +49,16 @@ def test_train_writes_a_model_that_resumes(made: Path) -> None:
     assert (made / "mine" / "losses.csv").is_file()
 
 
+def test_train_never_overwrites_an_earlier_training(made: Path) -> None:
+    arguments = ("train", "--data", made / "set.npz", "--out", made / "mine", "--options", made / "options.yaml")
+    run(*arguments, "--epochs", 1)
+    before = {path: path.read_bytes() for path in (made / "mine").rglob("*") if path.is_file()}
+    said = run(*arguments, "--epochs", 1, "--seed", 1, code=2)
+    assert "an earlier training would be lost. Go on from it (--resume), train in another folder, or delete it" in said
+    assert {path: path.read_bytes() for path in (made / "mine").rglob("*") if path.is_file()} == before
+    run(*arguments[:3], "--out", made / "other", *arguments[5:], "--epochs", 1, "--resume")  # nothing there yet
+
+
 def test_train_refuses_other_data_on_resume(made: Path) -> None:
     arguments = ("train", "--out", made / "mine", "--options", made / "options.yaml", "--epochs", 1)
     run(*arguments, "--data", made / "set.npz")
