@@ -98,7 +98,8 @@ def emit(output: str, rows: Any, table: Callable[[], None] | None = None) -> Non
 
     Args:
         output: ``json``, ``csv`` or ``table``.
-        rows: what the JSON contract says; for csv a list of mappings, whose nested values are left out.
+        rows: what the JSON contract says. As csv, a list of mappings (there or under ``rows`` or ``proposals``) is
+            a table without what is nested, and nothing when it is empty; any other mapping is a single row.
         table: prints the table; by default the rows as :func:`print_table` shows them.
     """
     if output == "json":
@@ -153,15 +154,32 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _as_csv(rows: Any) -> str:
-    listed = rows if isinstance(rows, list) else rows.get("rows") or rows.get("proposals") or [rows]
+def _as_csv(content: Any) -> str:
+    """Rows of a list, or of what the JSON contract puts under ``rows`` or ``proposals``; else one row of numbers."""
+    if isinstance(content, list):
+        rows = content
+    else:
+        listed = [content[key] for key in ("rows", "proposals") if isinstance(content.get(key), list)]
+        rows = listed[0] if listed else [_flattened(content)]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    for row in rows:
+        for key, value in row.items():
+            if isinstance(value, list | dict):
+                columns.pop(key, None)
     text = io.StringIO()
-    if listed:
-        columns = [k for k, v in listed[0].items() if not isinstance(v, list | dict)]
-        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    if columns:
+        writer = csv.DictWriter(text, list(columns), extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(listed)
+        writer.writerows(rows)
     return text.getvalue()
+
+
+def _flattened(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Facts within facts under names such as ``proposals.measured``."""
+    flat: dict[str, Any] = {}
+    for key, value in facts.items():
+        flat |= _flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 @contextmanager

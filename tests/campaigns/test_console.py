@@ -1,0 +1,139 @@
+"""What every command shares: its rows as csv, whatever they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from ledgers import FIRST, write_campaign, write_discharge, write_stub_model
+from small_model import FINE_TUNING
+from synthetic import linear_profiles
+
+from campaigns.campaign import Campaign
+from campaigns.cli import main
+from campaigns.cli.console import emit
+from drxnet import checkpoint
+from drxnet.ensemble import Ensemble
+
+TRAINING = """
+members: 2
+epochs: 1
+profiles_per_batch: 16
+points_per_profile: 10
+network: {layers: 1, heads: 1, attention_hidden: 8}
+"""
+LIVE, SMALL, OPTIONS = ["--campaign", "live"], ["--model", "small"], ["--options", "options.yaml"]
+MAP = ["--points", "3", "--fix", "Ti=0.2", "--cycle", "1", "--plot", "map.png"]
+BACKTEST = ["--rounds", "1", "--repeats", "1", "--candidates", "40", "--no-finetune", "--strategy", "greedy"]
+CASES = {
+    "backtest": (["backtest", *LIVE, *BACKTEST], "strategy"),
+    "check": (["check", *LIVE], "candidates"),
+    "data summary": (["data", "summary", "set.npz"], "element"),
+    "enumerate": (["enumerate", "--space", "tiny", "--count"], "count"),
+    "enumerate sample": (["enumerate", "--space", "tiny", "--sample", "2"], "composition"),
+    "evaluate": (["evaluate", "--data", "set.npz", *SMALL, "--test", "HE"], "family"),
+    "explain": (["explain", FIRST, "--space", "tiny"], "in_space"),
+    "finetune": (["finetune", *LIVE], "sentence"),
+    "ingest": (["ingest", *LIVE, "a.json", "--no-finetune"], "status"),
+    "log": (["log", *LIVE], "verb"),
+    "map": (["map", *SMALL, *MAP], "capacity_mah_g_mean"),
+    "models list": (["models", "list"], "model_id"),
+    "models show": (["models", "show", "small"], "model_id"),
+    "predict": (["predict", FIRST, *SMALL, "--profile"], "capacity_mah_g_mean"),
+    "propose": (["propose", *LIVE, "--dry-run"], "proposal_id"),
+    "rank": (["rank", *LIVE, "--within", "measured", "--by", "capacity"], "composition"),
+    "recipe": (["recipe", FIRST], "mass_g"),
+    "status": (["status", *LIVE], "proposals.measured"),
+    "status proposals": (["status", *LIVE, "--proposals"], "proposal_id"),
+    "train": (["train", "--data", "set.npz", "--out", "mine", *OPTIONS], "model_id"),
+    "validate": (["validate", "a.json"], "capacity_mah_g"),
+}
+"""Arguments of every command that takes --format, and a column that its csv must hold."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a measured campaign, a model, a data set and a returned file."""
+    folder = tmp_path_factory.mktemp("csv")
+    small = Ensemble.load("default").subset([0, 1, 2])  # one plays the laboratory of `backtest`
+    model = folder / "small"
+    checkpoint.save(model, small.network.state_dict(), small.card)
+    campaign = Campaign.start(folder / "live", write_campaign(folder / "t.yaml", model, fine_tuning=FINE_TUNING))
+    write_discharge(folder / "a.json", FIRST, 240.0)
+    with campaign:
+        campaign.add_measurements([folder / "a.json"], fine_tune=False)
+    linear_profiles(32, 34).save(folder / "set.npz")
+    (folder / "options.yaml").write_text(TRAINING)
+    return folder
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_csv_is_a_table(case: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    arguments, column = CASES[case]
+    header, *rows = csv.reader(io.StringIO(run(*arguments, "--format", "csv")))
+    assert column in header
+    assert rows
+    assert {len(row) for row in rows} == {len(header)}
+    assert not any(cell.startswith(("{", "[")) for row in rows for cell in row)
+
+
+def test_csv_of_every_command_with_a_format_is_tested() -> None:
+    def with_format(group: click.Group, prefix: str = "") -> list[str]:
+        found = []
+        for name, command in group.commands.items():
+            if isinstance(command, click.Group):
+                found += with_format(command, f"{name} ")
+            elif any("--format" in parameter.opts for parameter in command.params):
+                found.append(prefix + name)
+        return found
+
+    assert set(with_format(main)) <= set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (["rank", "--within", "measured"], ""),
+        (["status", "--proposals"], ""),
+        (["status"], "campaign,"),
+        (["log"], "number,"),
+    ],
+    ids=" ".join,
+)
+def test_csv_of_a_new_campaign_has_no_bogus_row(
+    arguments: list[str], first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Campaign.start("demo", write_campaign(tmp_path / "t.yaml", write_stub_model(tmp_path / "stub"))).close()
+    said = run(*arguments, "--campaign", "demo", "--format", "csv")
+    assert said.startswith(first) if first else said == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([], ""),
+        ({"by": "cost", "rows": []}, ""),
+        ({"round": 1, "proposals": [{"id": "R01-01", "members": [1, 2]}]}, "id\nR01-01\n"),
+        ({"proposals": {"measured": 2}, "missing": [], "best": None}, "proposals.measured,best\n2,\n"),
+        ([{"a": 1, "b": None}, {"a": 2, "b": {"c": 3}, "d": 4}], "a,d\n1,\n2,4\n"),
+    ],
+    ids=["nothing", "no rows", "nested values", "one row", "rows that differ"],
+)
+def test_csv_leaves_out_what_is_nested(content: object, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    emit("csv", content)
+    assert capsys.readouterr().out == expected
+    emit("json", content)
+    assert json.loads(capsys.readouterr().out) == content
