@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from campaigns.campaign import Campaign
     from campaigns.ingest import FileOutcome, Ingested
     from campaigns.records import Snapshot
+
+_log = logging.getLogger(__name__)
 
 REFUSED = 3
 RANKINGS = ("rate-retention", "capacity", "energy", "average-voltage", "capacity-retention", "cost", "pareto")
@@ -301,7 +304,7 @@ def ingest(
         }
         _say_outcome(done, dry_run)
         if done.measurements and not no_finetune:
-            content["fine_tuning"] = _fine_tune(campaign)
+            content["fine_tuning"] = _fine_tune(campaign, source)
         elif not dry_run and (waiting := len(campaign.state().unlearned)):
             say(f"{waiting} discharges are not learned from yet: drx-screen finetune --campaign {source}")
         emit(output, content if output == "json" else content["files"], lambda: _show_ingested(content))
@@ -361,11 +364,17 @@ def _comparison(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _fine_tune(campaign: Campaign) -> dict[str, Any]:
-    from campaigns.finetune import fine_tune_campaign
+def _fine_tune(campaign: Campaign, source: str) -> dict[str, Any] | None:
+    """Learn from what was just recorded; a failure is said, but the measurements stand."""
+    try:
+        from campaigns.finetune import fine_tune_campaign
 
-    with progress("learning") as bar:
-        learned = fine_tune_campaign(campaign, progress=bar)
+        with progress("learning") as bar:
+            learned = fine_tune_campaign(campaign, progress=bar)
+    except Exception as error:  # noqa: BLE001 - whatever it is, what is recorded is recorded
+        _log.debug("fine-tuning failed", exc_info=True)
+        say(f"Recorded, but not learned from: {error} Later: drx-screen finetune --campaign {source}")
+        return None
     say(learned.sentence)
     return learned.as_dict()
 
@@ -609,7 +618,7 @@ def mark(source: str, proposals: tuple[str, ...], reason: str) -> None:
                 raise UsageError(f"{proposal.proposal_id} is measured already.")
             entry.set_state(proposal.proposal_id, state, reason)
         entry.summary = f"{', '.join(n.upper() for n in names)}: {state}" + (f", {reason}" if reason else "")
-    say(f"{', '.join(n.upper() for n in names)}: {state}.")
+    say(f"{', '.join(n.upper() for n in names)}: {state}" + ("." if entry.changed else " already; nothing changed."))
 
 
 @click.command()
@@ -619,12 +628,13 @@ def mark(source: str, proposals: tuple[str, ...], reason: str) -> None:
 def retract(source: str, measurements: tuple[str, ...], reason: str) -> None:
     """Stop counting measurements; they stay in the ledger with the reason.
 
-    Names a measurement (M0007), all of a proposal (R01-03), or all of a file (its name).
+    Names a measurement (M0007), all of a proposal (R01-03), or all of a file (its name). What can be corrected, such
+    as a wrong active mass or a swapped label, is for `drx-screen supersede` instead.
 
     \b
     Example:
       drx-screen retract --campaign he-rate M0007 --reason "cell was short-circuited"
-      drx-screen retract --campaign he-rate R01-03_cellA.csv --reason "wrong active mass"
+      drx-screen retract --campaign he-rate R01-03_cellA.csv --reason "electrolyte leaked"
     """
     with open_campaign(source) as campaign:
         with campaign.ledger.write("retract") as entry:
@@ -637,12 +647,17 @@ def retract(source: str, measurements: tuple[str, ...], reason: str) -> None:
     _say_what_was_learned(state, ids, source)
 
 
-def _named(state: Snapshot, names: Sequence[str]) -> list[str]:
-    """Measurements by their ids, by their proposal or by the file they came from."""
+def _named(state: Snapshot, names: Sequence[str], *, else_retracted: bool = False) -> list[str]:
+    """Measurements by their ids, by their proposal or by the file they came from: valid ones, else retracted ones."""
+    retracted = [m for m in state.measurements if m.status == "retracted"] if else_retracted else []
     ids: list[str] = []
     for name in names:
         key = name.upper()
-        found = [m.measurement_id for m in state.valid if key in (m.measurement_id, m.proposal_id) or name == m.file]
+        valid, withdrawn = (
+            [m.measurement_id for m in group if key in (m.measurement_id, m.proposal_id) or name == m.file]
+            for group in (state.valid, retracted)
+        )
+        found = valid or withdrawn
         if not found and not any(key == m.measurement_id for m in state.measurements):
             raise UsageError(f"No measurement, measured proposal or recorded file {name!r} in this campaign.")
         ids += found or [key]
@@ -665,7 +680,7 @@ def _say_what_was_learned(state: Snapshot, withdrawn: Sequence[str], source: str
     nargs=2,
     type=click.FloatRange(min=0, min_open=True),
     metavar="RECORDED TRUE",
-    help="The active mass was wrong: two masses in the same unit; capacities change by their ratio.",
+    help="The active mass was wrong: two masses in the same unit; capacity and current change by their ratio.",
 )
 @click.option("--capacity", type=float, metavar="MAH_G", help="Capacity at the lower cut-off of the one measurement.")
 @click.option("--current", type=float, metavar="MA_G", help="Current that they were measured at.")
@@ -681,9 +696,10 @@ def supersede(
     proposal: str | None,
     cell: str | None,
 ) -> None:
-    """Correct measurements; the wrong ones stay in the ledger with the reason.
+    """Correct measurements, retracted ones too; the wrong ones stay in the ledger with the reason.
 
-    Names a measurement (M0007), all of a proposal (R01-03), or all of a file (its name).
+    Names a measurement (M0007), all of a proposal (R01-03), or all of a file (its name). With another active mass the
+    current per gram is another one, too; within 5 % of one of the campaign's rates it is taken to be that.
 
     \b
     Example:
@@ -697,15 +713,18 @@ def supersede(
     if capacity is not None and active_mass:
         raise UsageError("Give the capacity or the active mass, not both.")
     with open_campaign(source) as campaign:
-        ids = _named(campaign.state(), measurements)
+        ids = _named(campaign.state(), measurements, else_retracted=True)
         if capacity is not None and len(ids) > 1:
             raise UsageError(f"--capacity is that of one measurement. Got {len(ids)}: {', '.join(ids)}.")
         scale = active_mass[0] / active_mass[1] if active_mass else 1.0
         successors = correct(campaign, ids, reason, changes, scale=scale)
         state = campaign.state()
+    by_id = {m.measurement_id: m for m in state.measurements}
     for old, new in zip(ids, successors, strict=True):
-        corrected = next(m for m in state.measurements if m.measurement_id == new)
-        say(f"{old} is superseded by {new}: {corrected.capacity_mah_g:.1f} mAh/g of {corrected.proposal_id}.")
+        corrected, was = by_id[new], by_id[old].conditions.current_ma_g
+        now = corrected.conditions.current_ma_g
+        rate = f"{now:.4g} mA/g" + ("" if now == was else f" (before: {was:.4g})")
+        say(f"{old} is superseded by {new}: {corrected.capacity_mah_g:.1f} mAh/g at {rate} of {corrected.proposal_id}.")
     _say_what_was_learned(state, ids, source)
 
 

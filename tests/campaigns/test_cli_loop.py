@@ -88,6 +88,26 @@ def test_init_copies_a_campaign_under_a_new_name(home: Path):
     assert "holds a campaign already" in run("init", "other", "--from", "demo", code=2).stderr
 
 
+def test_model_of_a_yaml_that_was_edited_after_the_start_is_not_ignored(home: Path):
+    path = write_campaign(home / "mine.yaml", Path("stub"))
+    run("status", "--campaign", "mine.yaml")
+    assert "Started" not in run("status", "--campaign", "mine.yaml").stderr
+    write_campaign(path, write_stub_model(home / "other"))
+    assert "differs from it in model" in run("status", "--campaign", "mine.yaml", code=2).stderr
+
+
+def test_check_refuses_a_model_that_does_not_exist(home: Path):
+    yaml = home / "demo" / "campaign.yaml"
+    yaml.write_text(yaml.read_text().replace(str(home / "stub"), "nosuchmodel"))
+    assert "No model 'nosuchmodel'" in " ".join(run("check", "--campaign", "demo", code=2).stderr.split())
+
+
+def test_init_with_a_bad_name_leaves_nothing_behind(home: Path):
+    for _ in range(2):
+        assert "holds letters" in " ".join(run("init", "my camp", "--from", "demo", code=2).stderr.split())
+    assert not (home / "my camp").exists()
+
+
 def test_init_takes_the_files_that_a_campaign_refers_to_along(home: Path):
     (home / "mine.csv").write_text(f"composition\n{FIRST}\n")
     write_campaign(home / "listed.yaml", home / "stub", space="mine.csv")
@@ -122,6 +142,9 @@ def test_mark_moves_proposals_and_the_log_says_who(home: Path):
     run("mark", "--campaign", "demo", "r01-02", "failed", "--reason", "melted")
     assert run_json("status", "--campaign", "demo")["proposals"]["failed"] == 1
     events = run_json("log", "--campaign", "demo")
+    same = run("mark", "--campaign", "demo", "R01-02", "failed", "--reason", "melted").stderr
+    assert "R01-02: failed already; nothing changed." in same
+    assert run_json("log", "--campaign", "demo") == events
     assert [e["verb"] for e in events] == ["init", "propose", "mark", "mark"]
     assert "melted" in events[-1]["summary"]
     assert events[-1]["who"]
@@ -170,6 +193,39 @@ def test_ingest_records_compares_and_says_what_is_not_learned(home: Path):
     assert (known["status"], known["proposals"], known["measurements"]) == ("known", ["R01-01"], [])
 
 
+def test_ingest_that_cannot_be_learned_from_is_recorded_all_the_same(home: Path):
+    """The model of this campaign cannot be loaded, which is as good a failure of fine-tuning as any."""
+    done = run("ingest", "--campaign", "demo", write_discharge(home / "a.json", FIRST, 240.0), "--format", "json")
+    content = json.loads(done.stdout)
+    assert (content["files"][0]["status"], content["fine_tuning"]) == ("recorded", None)
+    assert "Recorded, but not learned from" in done.stderr
+    write_discharge(home / "b.json", FIRST, 200.0)
+    write_discharge(home / "c.json", FIRST, 900.0)
+    assert "recorded" in run("ingest", "--campaign", "demo", "b.json", "c.json", code=3).stdout
+    assert run_json("status", "--campaign", "demo")["measurements"] == 2
+
+
+def test_any_failure_of_fine_tuning_leaves_the_ingest_recorded(home: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("campaigns.finetune.fine_tune_campaign", fails)
+    content = run_json("ingest", "--campaign", "demo", write_discharge(home / "a.json", FIRST, 240.0))
+    assert content["files"][0]["measurements"] == ["M0001"]
+
+
+def test_wrong_mass_that_was_retracted_is_corrected_by_the_name_of_the_file(home: Path):
+    run("ingest", "--campaign", "demo", write_discharge(home / "a.json", FIRST, 240.0), "--no-finetune")
+    run("retract", "--campaign", "demo", "a.json", "--reason", "wrong active mass")
+    again = run("ingest", "--campaign", "demo", "a.json", "--no-finetune").stderr
+    assert "drx-screen supersede a.json --active-mass" in " ".join(again.split())
+    run("supersede", "--campaign", "demo", "a.json", "--active-mass", "5.2", "6.5", "--reason", "re-weighed")
+    assert run_json("status", "--campaign", "demo")["measurements"] == 1
+    complaint = run("retract", "--campaign", "demo", "M0001", "--reason", "again", code=2).stderr
+    assert "M0001 was superseded before: wrong active mass" in complaint
+    assert "drx-screen supersede" in run("retract", "--help").stdout
+
+
 def test_refused_file_exits_with_3_and_the_rule(home: Path):
     folder = home / "in"
     folder.mkdir()
@@ -211,7 +267,7 @@ def test_supersede_corrects_a_mass_and_swapped_labels(home: Path):
         run("ingest", "--campaign", "demo", home / f"{name}.json", "--no-finetune")
     why = ("--reason", "re-weighed")
     said = run("supersede", "--campaign", "demo", "a.json", "--active-mass", "5.0", "6.0", *why).stderr
-    assert "M0001 is superseded by M0003: 125.0 mAh/g of R01-01" in said
+    assert "M0001 is superseded by M0003: 125.0 mAh/g at 16.67 mA/g (before: 20) of R01-01" in " ".join(said.split())
     run("supersede", "--campaign", "demo", "M0002", "M0003", "--proposal", "R01-02", "--reason", "labels swapped")
     run("export", "--campaign", "demo", "all.json", "--withdrawn")
     exported = json.loads((home / "all.json").read_text())["measurements"]
@@ -334,6 +390,7 @@ def test_ledger_that_somebody_else_is_writing_exits_with_5(home: Path, monkeypat
     other.execute("BEGIN IMMEDIATE")
     try:
         result = CliRunner().invoke(main, ["mark", "--campaign", "demo", "R01-01", "accepted"])
+        assert run_json("status", "--campaign", "demo")["round"] == 1  # readers do not wait
     finally:
         other.close()
     assert result.exit_code == 5
@@ -422,6 +479,16 @@ def test_nothing_left_to_propose_exits_with_4(real: Path, monkeypatch: pytest.Mo
     assert {p["composition"] for p in few["proposals"]} == {FIRST, SECOND}
     assert "Nothing left to propose" in run("propose", "--campaign", "few", "--candidates", "few.csv", code=4).stderr
     assert "column 'composition'" in run("propose", "-C", "few", "--candidates", "t.yaml", code=2).stderr
+
+
+def test_later_cycles_alone_are_recorded_and_not_learned_from(real: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(real)
+    run("init", "late", "--from", "live")
+    rows = "".join(f"{FIRST},20,1.5,4.8,{cycle},{240 - cycle}\n" for cycle in (5, 6))
+    (real / "late.csv").write_text(f"composition,current_ma_g,v_low,v_high,cycle,capacity_mah_g\n{rows}")
+    content = run_json("ingest", "--campaign", "late", "late.csv")
+    assert (content["files"][0]["status"], content["fine_tuning"]) == ("recorded", None)
+    assert run_json("status", "--campaign", "late")["measurements"] == 2
 
 
 def test_check_counts_and_estimates(real: Path, monkeypatch: pytest.MonkeyPatch):
