@@ -107,9 +107,9 @@ def _write_drxtd(measured: Sequence[MeasuredProfile], target: Path) -> int:
         tests: list[list[MeasuredProfile]] = []
         for m in cell:  # in the order of cycles: the first ones open a test each
             at = m.measurement.conditions
-            test = next((t for t in tests if same_rate(t[0].measurement.conditions, at)), None)
-            if test is not None:
-                test.append(m)
+            same = next((t for t in tests if same_rate(t[0].measurement.conditions, at)), None)
+            if same is not None:
+                same.append(m)
             elif at.cycle == 1:
                 tests.append([m])
         whole += tests
