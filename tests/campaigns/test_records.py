@@ -40,12 +40,19 @@ def test_status_of_a_measurement_follows_from_its_withdrawal():
     assert measurement("M0001", withdrawn_event=3, superseded_by="M0002").status == "superseded"
 
 
-def test_current_model_is_the_last_accepted():
-    def model(number: int, accepted: bool) -> ModelRecord:
-        return ModelRecord(number, f"m{number}", "", None, None, (), accepted, {}, number, "")
+def model(number: int, parent: str | None = None, *, accepted: bool = True, model_id: str = "") -> ModelRecord:
+    return ModelRecord(number, model_id or f"m{number}", "", parent, None, (), accepted, {}, number, "")
 
-    state = Snapshot("demo", None, models=(model(1, True), model(2, True), model(3, False)))
+
+def test_current_model_is_the_last_accepted():
+    state = Snapshot("demo", None, models=(model(1), model(2, "m1"), model(3, "m1", accepted=False)))
     assert (state.current_model.name, state.first_model.name) == ("N02", "N01")
+
+
+def test_first_model_is_the_last_that_was_started_from():
+    again = model(4, model_id="m2")
+    state = Snapshot("demo", None, models=(model(1), model(2), model(3, "m2"), again))
+    assert (state.current_model.name, state.first_model.name) == ("N04", "N02")
 
 
 def test_content_leaves_out_when_and_by_which_event():
