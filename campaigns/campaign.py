@@ -21,6 +21,7 @@ from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
     from drxnet.ensemble import Ensemble
+    from screening.objectives import Goals
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +83,12 @@ class Campaign:
     def state(self, as_of: int | None = None) -> Snapshot:
         """Everything the campaign knows, now or right after a round was recorded."""
         return self.ledger.read(as_of)
+
+    def goals(self, state: Snapshot, as_of: int | None = None) -> Goals:
+        """Conditions, objectives and constraints: today's, or those that a past round was chosen by."""
+        if as_of is None or not state.rounds:
+            return self.spec.goals
+        return self.spec.as_recorded(state.rounds[-1].spec).goals
 
     def model_path(self, model: ModelRecord) -> Path:
         """Folder of a model of this campaign."""

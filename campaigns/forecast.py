@@ -206,6 +206,7 @@ def one_thread() -> Iterator[None]:
 def predicted_rows(
     campaign: Campaign,
     state: Snapshot,
+    goals: Goals,
     quantities: Sequence[ObjectiveSpec],
     *,
     leave_out: set[str],
@@ -224,6 +225,7 @@ def predicted_rows(
     Args:
         campaign: of which.
         state: of its ledger.
+        goals: conditions and constraints at the time.
         quantities: to rank by.
         leave_out: compositions that are measured.
         space: every candidate of the space, not only proposals.
@@ -236,7 +238,7 @@ def predicted_rows(
         ray_address: of a Ray cluster.
         progress: of the stream.
     """
-    goals = _with(campaign.spec.goals, quantities)
+    goals = _with(goals, quantities)
     model = state.current_model
     ensemble = campaign.ensemble(model, device=device)
     measured = measured_of(state, goals)

@@ -105,20 +105,22 @@ def rank(
     if by not in BY:
         raise UsageError(f"Rank by one of {', '.join(BY)}. Got {by!r}.")
     state = campaign.state(as_of)
-    quantities, asked = _quantities(campaign, by, current_ma_g, cycle), min_capacity_mah_g
-    measured, notes = _measured_rows(state, campaign.spec.goals, quantities)
+    goals, asked = campaign.goals(state, as_of), min_capacity_mah_g
+    quantities = _quantities(goals, by, current_ma_g, cycle)
+    measured, notes = _measured_rows(state, goals, quantities)
     rows = measured
     if within != "measured":
         from campaigns.forecast import predicted_rows
 
         if within == "space" and min_capacity_mah_g is None:
-            min_capacity_mah_g = _least_capacity(campaign.spec.goals)
+            min_capacity_mah_g = _least_capacity(goals)
             if min_capacity_mah_g is not None:
                 notes = (*notes, f"Candidates of the space with less than {min_capacity_mah_g:g} mAh/g are left out.")
 
         rows = measured + predicted_rows(
             campaign,
             state,
+            goals,
             quantities,
             leave_out={row["composition"] for row in measured},
             space=within == "space",
@@ -149,14 +151,13 @@ def value_names(quantity: Quantity, goals: Goals) -> tuple[str, str, str]:
     return f"{name}_mean", f"{name}_std", f"{name}_lower"
 
 
-def _quantities(campaign: Campaign, by: str, current_ma_g: float | None, cycle: int | None) -> list[ObjectiveSpec]:
+def _quantities(goals: Goals, by: str, current_ma_g: float | None, cycle: int | None) -> list[ObjectiveSpec]:
     """Objectives to rank by: one, or those of the campaign for a Pareto front."""
     if by == "pareto":
-        spec = campaign.spec
-        if len(spec.objectives) > 1:
-            return list(spec.objectives)
-        second = ObjectiveSpec(quantity="capacity", current_ma_g=spec.conditions.low_current_ma_g)
-        return [spec.objectives[0], second]
+        if len(goals.objectives) > 1:
+            return list(goals.objectives)
+        second = ObjectiveSpec(quantity="capacity", current_ma_g=goals.conditions.low_current_ma_g)
+        return [goals.objectives[0], second]
     if by == "rate-retention" and current_ma_g is not None:
         raise UsageError("The rate retention compares the campaign's two rates; --current does not apply to it.")
     try:
@@ -368,7 +369,7 @@ def _feasibility(
 def summarize(campaign: Campaign, as_of: int | None = None) -> dict[str, Any]:
     """Say where a campaign stands, with the keys of ``drx-screen status --format json``."""
     state = campaign.state(as_of)
-    outcomes = outcomes_of(state, campaign.spec.conditions)
+    outcomes = outcomes_of(state, campaign.goals(state, as_of).conditions)
     states = Counter(str(p.state) for p in state.proposals)
     measured = [o for o in outcomes if o.rate_retention is not None]
     best = max(measured, key=lambda o: o.rate_retention_lower, default=None)

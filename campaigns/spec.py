@@ -145,6 +145,11 @@ class CampaignSpec(_Frozen):
         """Conditions, objectives and constraints."""
         return Goals(self.conditions, self.objectives, self.constraints)
 
+    def as_recorded(self, recorded: Mapping[str, Any]) -> CampaignSpec:
+        """This specification with the conditions, objectives and constraints that a round recorded."""
+        past = {k: recorded[k] for k in ("conditions", "objectives", "constraints") if k in recorded}
+        return type(self).model_validate({**self.model_dump(mode="json"), **past})
+
     @cached_property
     def space_name(self) -> str:
         """Name of the space, for tables."""

@@ -29,6 +29,7 @@ CASES = {
     "2TM": (("2TM",), ("3TM", "HE"), False),
     "2TM + first cycles": (("2TM",), ("3TM", "HE"), True),
     "2TM + 3TM": (("2TM", "3TM"), ("HE",), False),
+    "2TM + 3TM + first cycles": (("2TM", "3TM"), ("HE",), True),
 }
 """Families learned from, families asked about, whether their first cycles are learned too."""
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=2, help="of each composition")
     parser.add_argument("--discharges", type=int, default=6, help="kept of each cell, the first among them")
     parser.add_argument("--members", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=6000, help="of training, the same for each of the three")
+    parser.add_argument("--steps", type=int, default=6000, help="of training, the same for each training set")
     parser.add_argument("--options", default="default", help="training options, a name or a YAML file")
     parser.add_argument("--learning-rate", type=float, help="instead of that of the options")
     parser.add_argument("--fall", type=float, default=0.02, help="last learning rate relative to the first")

@@ -151,12 +151,13 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
     from campaigns.report import write_report
 
     opened = Campaign.open(campaign, command="report")
+    past = round_number(as_of) if as_of else None
     with progress("figures") as watch:
         written = write_report(
             opened.ledger,
-            opened.spec.conditions,
+            opened.goals(opened.state(past), past).conditions,
             output or opened.folder / "report",
-            as_of=round_number(as_of) if as_of else None,
+            as_of=past,
             proposals=proposals,
             progress=watch,
         )

@@ -12,6 +12,7 @@ from campaigns.campaign import Campaign
 from campaigns.ledger import NewMeasurement
 from campaigns.outcomes import CELL_TO_CELL
 from campaigns.rank import _fronts, cost_usd_kg, rank
+from campaigns.spec import FILE_NAME
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import UsageError
@@ -129,6 +130,20 @@ def test_capacity_below_the_floor_keeps_nothing(campaign: Campaign):
 def test_top_limits_the_rows_and_ranks_count_from_one(measured: Campaign):
     (row,) = rank(measured, within="measured", top=1).rows
     assert row["rank"] == 1
+
+
+def test_the_past_is_ranked_under_the_conditions_of_its_time(campaign: Campaign):
+    record_round(campaign, FIRST)
+    measure(campaign, "R01-01", ("A", LOW, 240.0), ("B", HIGH, 120.0))
+    record_round(campaign, SECOND)
+    yaml = campaign.folder / FILE_NAME
+    yaml.write_text(yaml.read_text() + "\nconditions: {low_current_ma_g: 50}\n")
+    with Campaign.open(campaign.folder) as later:
+        assert rank(later, within="measured").rows == []
+        assert later.summarize()["best"] is None
+        (row,) = rank(later, within="measured", as_of=2).rows
+        assert (row["low_current_ma_g"], row["rate_retention_mean"]) == (20.0, 0.5)
+        assert later.summarize(as_of=2)["best"] is not None
 
 
 def test_ranking_of_a_past_round(measured: Campaign):
