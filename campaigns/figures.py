@@ -42,6 +42,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 COLOUR_MAP = "cividis"
 LEVELS = np.linspace(0.05, 0.95, 19)
 PANELS_AT_MOST = 12
+BARS_AT_MOST = 60
+"""Points up to which each shows its spread."""
+
 _DPI = 130
 
 
@@ -165,13 +168,20 @@ def plot_pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     figure, axes = figure_with_axes(7, 5)
     known = trade_off(outcomes)
     points, size = known.measured_points, 0.65 * marker_size(len(outcomes))
-    axes.plot(
-        *known.waiting_points.T, "o", mfc="white", mec=PREDICTED_COLOUR, ms=size, label="predicted, not measured yet"
-    )
-    axes.plot(*points.T, "o", color=MEASURED_COLOUR, ms=size, label="measured")
+    for where, spreads, colour, face, label in (
+        (known.waiting_points, known.waiting_spreads, PREDICTED_COLOUR, "white", "predicted ± s.d., not measured yet"),
+        (points, known.measured_spreads, MEASURED_COLOUR, MEASURED_COLOUR, "measured ± s.d."),
+    ):
+        if len(where) <= BARS_AT_MOST:
+            across, along = np.nan_to_num(spreads).T
+            axes.errorbar(*where.T, along, across, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.35, zorder=1)
+        axes.plot(*where.T, "o", mfc=face, mec=colour, ms=size, label=label, zorder=2)
     if len(points):
         front = pareto_front(points)
-        every = np.concatenate([points, known.waiting_points])
+        bars = (
+            np.nan_to_num(s) if len(s) <= BARS_AT_MOST else 0 for s in (known.measured_spreads, known.waiting_spreads)
+        )
+        every = np.concatenate([p - bar for p, bar in zip((points, known.waiting_points), bars, strict=True)])
         corner = every.min(0) - 0.06 * (np.ptp(every, 0) + 1e-3)
         axes.plot(*staircase(points[front], tuple(corner)).T, color=FRONT_COLOUR, lw=1.6, label="front of the measured")
         axes.plot(*points[front].T, "o", mfc="none", mec=FRONT_COLOUR, ms=11, mew=1.6)

@@ -261,23 +261,40 @@ class TradeOff:
 
     measured: tuple[Outcome, ...]
     measured_points: np.ndarray
+    measured_spreads: np.ndarray
+    """Standard deviation of each coordinate; NaN where it is not known."""
+
     waiting: tuple[Outcome, ...]
     waiting_points: np.ndarray
     """Predicted, for what may still be measured at both rates."""
+
+    waiting_spreads: np.ndarray
 
 
 def trade_off(outcomes: Sequence[Outcome]) -> TradeOff:
     """Points of the two things one wants at once, measured and predicted apart."""
     measured, came, waiting, expected = [], [], [], []
     for outcome in outcomes:
-        retention, low, prediction = outcome.rate_retention, outcome.capacity_low_mah_g, outcome.proposal.prediction
-        if retention is not None and low is not None:
+        found = (outcome.capacity_low_mah_g, outcome.rate_retention)
+        thought = (outcome.predicted("capacity_low_mah_g"), outcome.predicted("rate_retention"))
+        if None not in found:
             measured.append(outcome)
-            came.append((low.mean, retention.mean))
-        elif prediction is not None and not outcome.dropped:
+            came.append(found)
+        elif None not in thought and not outcome.dropped:
             waiting.append(outcome)
-            expected.append((prediction.capacity_low_mah_g_mean, prediction.rate_retention_mean))
-    return TradeOff(tuple(measured), np.array(came).reshape(-1, 2), tuple(waiting), np.array(expected).reshape(-1, 2))
+            expected.append(thought)
+
+    def table(rows: Sequence[tuple[Estimate | None, ...]], name: str) -> np.ndarray:
+        return np.array([[getattr(e, name) for e in row] for row in rows], float).reshape(-1, 2)
+
+    return TradeOff(
+        tuple(measured),
+        table(came, "mean"),
+        table(came, "spread"),
+        tuple(waiting),
+        table(expected, "mean"),
+        table(expected, "spread"),
+    )
 
 
 def staircase(front: np.ndarray, corner: tuple[float, float]) -> np.ndarray:

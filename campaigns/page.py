@@ -515,10 +515,12 @@ def _comparisons(outcomes: Sequence[Outcome], conditions: Conditions) -> dict[st
 def _pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     known = trade_off(outcomes)
     x, y = known.waiting_points.T
-    traces = [_marks("predicted, not measured yet", x, y, known.waiting, hollow=True)]
+    marks = _marks("predicted ± s.d., not measured yet", x, y, known.waiting, hollow=True)
+    traces = [_with_bars(marks, known.waiting_spreads, PREDICTED_COLOUR)]
     if known.measured:
         x, y = known.measured_points.T
-        traces.append(_marks("measured", x, y, known.measured, hollow=False))
+        marks = _marks("measured ± s.d.", x, y, known.measured, hollow=False)
+        traces.append(_with_bars(marks, known.measured_spreads, MEASURED_COLOUR))
         front = known.measured_points[pareto_front(known.measured_points)]
         every = np.concatenate([known.measured_points, known.waiting_points])
         corner = every.min(0) - 0.06 * (np.ptp(every, 0) + 1e-3)
@@ -527,6 +529,12 @@ def _pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
         traces.append({**line, "name": "front of the measured", "showlegend": True})
     labels = (quantity_label("capacity_low_mah_g", conditions), quantity_label("rate_retention", conditions))
     return {"data": traces, "layout": _layout(*labels, height=460)}
+
+
+def _with_bars(marks: dict[str, Any], spreads: np.ndarray, colour: str) -> dict[str, Any]:
+    """Add the spread of both coordinates, ``n x 2``."""
+    across, along = spreads.T
+    return {**marks, "error_x": _bars(across, colour), "error_y": _bars(along, colour)}
 
 
 def _map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:

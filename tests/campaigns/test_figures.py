@@ -67,7 +67,7 @@ def test_the_comparison_shows_every_pair_and_counts_those_inside(content: Conten
 
 def test_the_trade_off_names_the_points_of_its_front(content: Content):
     axes = figures.plot_pareto(content.outcomes, CONDITIONS).axes[0]
-    assert labels(axes) == {"predicted, not measured yet", "measured", "front of the measured"}
+    assert labels(axes) == {"predicted ± s.d., not measured yet", "measured ± s.d.", "front of the measured"}
     named = {text.get_text() for text in axes.texts}
     best = max((o for o in content.outcomes if o.rate_retention), key=lambda o: o.rate_retention.mean)
     assert best.proposal.proposal_id in named

@@ -110,9 +110,12 @@ def test_every_proposal_has_its_profiles_in_the_page(ledger: Ledger, report: Rep
 def test_the_figures_of_the_page_mark_what_is_measured(ledger: Ledger, report: Report):
     outcomes = outcomes_of(ledger.read(), CONDITIONS)
     traces = {t["name"]: t for t in content_of(report.page)["figures"]["pareto"]["data"]}
-    assert traces["measured"]["marker"]["symbol"] == "circle"
-    assert traces["predicted, not measured yet"]["marker"]["symbol"] == "circle-open"
-    assert len(traces["measured"]["x"]) == sum(o.rate_retention is not None for o in outcomes)
+    assert traces["measured ± s.d."]["marker"]["symbol"] == "circle"
+    assert traces["predicted ± s.d., not measured yet"]["marker"]["symbol"] == "circle-open"
+    waiting = traces["predicted ± s.d., not measured yet"]
+    assert len(waiting["error_y"]["array"]) == len(waiting["x"])
+    assert min(waiting["error_y"]["array"]) > 0
+    assert len(traces["measured ± s.d."]["x"]) == sum(o.rate_retention is not None for o in outcomes)
 
 
 def test_a_past_state_has_its_own_page(ledger: Ledger):
