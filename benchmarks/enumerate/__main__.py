@@ -235,7 +235,10 @@ def _parts(job: Any, n: int) -> list[tuple[int, int]]:
 def _collected(job: Any, parts: list[Any], shards: list[tuple[int, int]]) -> Shortlist:
     from screening import enumerator
 
-    return enumerator._merged(job, {part.start: part for part in parts}, shards, 0, 0.0)
+    best = enumerator._Part(0, job.candidates.count)
+    for part in parts:
+        best.add(part.ranks, part.scores, job.keep)
+    return enumerator._merged(job, best, parts, len(shards), 0, 0.0)
 
 
 def _by_actors(job: Any, n: int) -> Shortlist:
