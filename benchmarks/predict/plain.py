@@ -27,9 +27,9 @@ def linear(state: State, name: str, x: Tensor) -> Tensor:
     return F.linear(x, state[f"{name}.weight"], state.get(f"{name}.bias"))
 
 
-def batch_norm(state: State, name: str, x: Tensor) -> Tensor:
+def batch_norm(state: State, name: str, x: Tensor, training: bool) -> Tensor:
     running = (state[f"{name}.running_mean"], state[f"{name}.running_var"])
-    return F.batch_norm(x, *running, state[f"{name}.weight"], state[f"{name}.bias"], training=False)
+    return F.batch_norm(x, *running, state[f"{name}.weight"], state[f"{name}.bias"], training=training)
 
 
 def attention(state: State, name: str, pairs: Tensor, weights: Tensor, index: Tensor, size: int) -> Tensor:
@@ -49,9 +49,20 @@ def attention(state: State, name: str, pairs: Tensor, weights: Tensor, index: Te
 
 
 def capacities(
-    state: State, rows: Rows, window: Tensor, voltage: Tensor, current: Tensor, cycle: Tensor
+    state: State,
+    rows: Rows,
+    window: Tensor,
+    voltage: Tensor,
+    current: Tensor,
+    cycle: Tensor,
+    *,
+    training: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Capacity of each row at cycle 1 and at its cycle (mAh/g), ``rows x 1`` each."""
+
+    def normed(name: str, y: Tensor) -> Tensor:
+        return batch_norm(state, name, y, training)
+
     nodes = linear(state, "material_nn.embedding", rows.vectors)
     h = torch.cat([nodes, rows.weights], 1)
     for layer in range(3):
@@ -62,10 +73,10 @@ def capacities(
 
     def informed(x: Tensor, kind: str, number: Tensor) -> Tensor:
         e = linear(state, f"{kind}_embedding.hidden", number)
-        e = linear(state, f"{kind}_embedding.fc", F.silu(batch_norm(state, f"{kind}_embedding.bn", e)))
+        e = linear(state, f"{kind}_embedding.fc", F.silu(normed(f"{kind}_embedding.bn", e)))
         both = torch.cat([x, e], 1)
-        gate = batch_norm(state, f"encode_{kind}.bn_attn", linear(state, f"encode_{kind}.attn", both))
-        kernel = batch_norm(state, f"encode_{kind}.bn", linear(state, f"encode_{kind}.kernel", both))
+        gate = normed(f"encode_{kind}.bn_attn", linear(state, f"encode_{kind}.attn", both))
+        kernel = normed(f"encode_{kind}.bn", linear(state, f"encode_{kind}.kernel", both))
         return torch.sigmoid(gate) * F.silu(kernel)
 
     first = u + informed(u, "rate", current)
