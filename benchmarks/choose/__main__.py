@@ -195,6 +195,9 @@ def print_table(runs: Runs) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
+_DASHES = {"with fine-tuning": "--", "without joint choice": ":", "without domain check": "-."}
+
+
 def draw(runs: Runs, path: Path) -> None:
     """Draw the share of the top found and the best retention after each round."""
     import matplotlib
@@ -208,16 +211,20 @@ def draw(runs: Runs, path: Path) -> None:
         for name, found in runs.items():
             curves = np.array([found[key][merit] for key in sorted(found)])
             bands = np.array([interval(column) for column in curves.T])
-            (line,) = axis.plot(
-                experiments, bands[:, 0], label=f"{name} ({len(curves)})", lw=2 if name == "default" else 1
+            base, _, variant = name.partition(" ")
+            axis.plot(
+                experiments,
+                bands[:, 0],
+                _DASHES.get(variant, "-"),
+                color=f"C{list(STRATEGIES).index(base)}",
+                label=f"{name} ({len(curves)})",
+                lw=2.5 if name == "default" else 1.2,
             )
-            if name in ("default", "random", "baybe", "greedy"):
-                axis.fill_between(experiments, bands[:, 1], bands[:, 2], color=line.get_color(), alpha=0.15, lw=0)
         axis.set_xlabel("compositions made")
     axes[0].set_ylabel("share found of the pool's true top 1 %")
     axes[1].set_ylabel("best feasible retention found")
-    axes[2].set_ylabel("hypervolume (retention, capacity), share of the pool's")
-    axes[0].legend(fontsize=7)
+    axes[2].set_ylabel("hypervolume, share of the pool's")
+    axes[0].legend(fontsize=7, title="strategy (runs)", title_fontsize=7)
     figure.savefig(path, dpi=130)
 
 
