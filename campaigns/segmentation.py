@@ -206,7 +206,7 @@ def ordered(recording: CyclerRows) -> OrderedRows:
     """Put rows in order, give the current a sign that means something, and count charge.
 
     Raises:
-        RuleBroken: E8 for infinite values, E9 where nothing tells the order of the rows.
+        RuleBroken: E8 for infinite values, E9 where nothing tells the order of the rows or there is no current.
     """
     order, out_of_order = _order(recording)
     source = order
@@ -214,7 +214,8 @@ def ordered(recording: CyclerRows) -> OrderedRows:
     current = None if recording.current_ma is None else recording.current_ma[order]
     moved = None if recording.moved_mah is None else recording.moved_mah[order]
     signal = current if current is not None else moved
-    assert signal is not None
+    if signal is None:
+        raise RuleBroken("E9", "no row holds a current or a capacity. Export again, with all columns.")
     for what, values in (
         ("time", time),
         ("voltage", voltage),

@@ -120,6 +120,14 @@ def test_mistreated_exports_are_refused_or_right(scratch: Path, source: str, see
     assert_sound(check_file(path, SAMPLE))
 
 
+def test_a_file_of_which_no_row_is_left_is_refused_in_words(scratch: Path) -> None:
+    path = scratch / "neware_csv.csv"
+    path.write_bytes(mistreat(SOURCES["neware csv"], 1999080904))
+    refused = check_file(path, SAMPLE)
+    assert refused.status == "refused"
+    assert "no row holds a current" in " ".join(str(rule) for rule in refused.rules)
+
+
 @given(st.binary(max_size=3000))
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_bytes_are_refused_or_right(scratch: Path, content: bytes) -> None:
