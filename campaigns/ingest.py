@@ -19,7 +19,7 @@ from campaigns.measurement import CheckedDischarge, CheckedFile, RuleHit, Sample
 from campaigns.outcomes import same_conditions
 from campaigns.records import PENDING, Measurement, Snapshot, State
 from drxnet.composition import Composition
-from drxnet.discharge import CyclingConditions, DischargeProfile
+from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, MeasurementError, UsageError
 from drxnet.progress import Progress, silent
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 SAME_COMPOSITION = 0.011
 """Compositions this close in every element are one: files give amounts to two decimals (per formula unit)."""
-
-SAME_RATE = 0.05
-"""Relative difference up to which a measured current is the nominal rate, as rule E5 of validation has it."""
 
 Outcome = Literal["recorded", "known", "refused", "left out"]
 
@@ -531,7 +528,7 @@ def _nominal(current_ma_g: float, conditions: Conditions) -> float:
     """The campaign's rate that a measured current stands for (mA/g), or the current itself where it is neither."""
     rates = (conditions.low_current_ma_g, conditions.high_current_ma_g)
     nearest = min(rates, key=lambda rate: abs(current_ma_g / rate - 1))
-    return nearest if abs(current_ma_g / nearest - 1) <= SAME_RATE else current_ma_g
+    return nearest if abs(current_ma_g / nearest - 1) <= SAME_CURRENT else current_ma_g
 
 
 def _row(campaign: Campaign, state: Snapshot, row: Mapping[str, Any], where: str) -> tuple[str | None, NewMeasurement]:

@@ -30,7 +30,7 @@ from campaigns.readers.recording import (
 )
 from campaigns.segmentation import Discharge, Segmentation, segment
 from drxnet.composition import FARADAY_MAH_MOL, Composition
-from drxnet.discharge import CyclingConditions
+from drxnet.discharge import SAME_CURRENT, CyclingConditions
 from drxnet.drxtd import Curve, CyclingTest
 from drxnet.errors import CompositionError, DRXWarning, MeasurementError, MissingExtra
 from drxnet.preprocess import SmoothedDischarge, smooth_discharge
@@ -685,11 +685,11 @@ def _check_rate(
             f"{file} cycle {discharge.cycle}: current is {rate:.4g} mA/g, table says {sample.current_ma_g:g}. "
             f"Mass or rate is wrong by {ratio:.3g}."
         )
-        if i == 0 and abs(ratio - 1) > 0.05:
+        if i == 0 and abs(ratio - 1) > SAME_CURRENT:
             hits.error("E5", message, discharge.cycle)
         elif i == 0:
             hits.warning("E5", message, discharge.cycle)
-        elif abs(ratio - 1) > 0.05:
+        elif abs(ratio - 1) > SAME_CURRENT:
             hits.warning(
                 "E5",
                 f"{file} cycle {discharge.cycle}: discharged at {rate:.4g}, not {sample.current_ma_g:g} mA/g; recorded "

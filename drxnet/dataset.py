@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from drxnet.composition import Composition
-from drxnet.discharge import GRID_POINTS, CyclingConditions, DischargeProfile
+from drxnet.discharge import GRID_POINTS, SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import DataRefused, DatasetError
 from drxnet.progress import Progress, silent
 
@@ -32,9 +32,6 @@ FAMILIES = ("2TM", "3TM", "HE")
 
 MAX_CAPACITY_MAH_G = 1000.0
 """No lithium cathode delivers more; such a number is a wrong unit or mass."""
-
-SAME_CURRENT = 0.05
-"""Relative difference of measured currents up to which two discharges of a cell ran at the same rate."""
 
 SAME_CUTOFF_V = 0.02
 """Difference of cut-offs up to which two discharges ran through the same window (V)."""

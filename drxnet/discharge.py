@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike
 DEFAULT_WINDOW = (1.5, 4.8)
 """Voltage window (V) in which most of DRX-TD was measured (Zhong et al., Joule 8, 2024)."""
 
+SAME_CURRENT = 0.05
+"""Relative difference up to which two currents are the same rate, as closely as a cycler measures them."""
+
 GRID_POINTS = 100
 """Points of a profile (Zhong et al., Joule 8, 2024)."""
 
