@@ -152,8 +152,8 @@ def neware_csv(t: pd.DataFrame, current: str = "mA", capacity: str = "mAh", volt
     )
 
 
-def neware_nested_csv(t: pd.DataFrame) -> str:
-    """Neware, three layers in one file."""
+def neware_nested_csv(t: pd.DataFrame, joined: bool = False) -> str:
+    """Neware, three layers in one file; the first step of a cycle in its own line, or joined to that of the cycle."""
     names = {"C": "CC Chg", "D": "CC DChg", "R": "Rest"}
     lines = [
         "Cycle Index,Chg. Cap.(Ah),DChg. Cap.(Ah)",
@@ -163,7 +163,11 @@ def neware_nested_csv(t: pd.DataFrame) -> str:
     for cycle, in_cycle in t.groupby("cycle", sort=False):
         lines.append(f"{cycle},{in_cycle.charge_mah.max() / 1e3:.6f},{in_cycle.discharge_mah.max() / 1e3:.6f}")
         for number, rows in in_cycle.groupby("step", sort=False):
-            lines.append(f",{number},{number},{names[rows.state.iloc[0]]},{_clock(rows.step_time_s.iloc[-1])},0.1,0.2")
+            step = f",{number},{number},{names[rows.state.iloc[0]]},{_clock(rows.step_time_s.iloc[-1])},0.1,0.2"
+            if joined and not lines[-1].startswith(","):
+                lines[-1] += step
+            else:
+                lines.append(step)
             lines += [
                 f",,{r.record},{_clock(r.step_time_s)},{_clock(r.time_s)},{r.current_ma / 1e3:.9f},{r.voltage_v:.5f},"
                 f"{(r.charge_mah + r.discharge_mah) / 1e3:.9f},0.0,2026-03-06 12:37:25"
@@ -344,6 +348,7 @@ EXPORTS: dict[str, tuple[str, Callable[[pd.DataFrame], str]]] = {
     "neware csv, amperes": ("neware csv", lambda t: neware_csv(t, "A", "Ah")),
     "neware csv, microamperes": ("neware csv", lambda t: neware_csv(t, "uA", "mAs", "mV")),
     "neware csv, nested": ("neware csv, three layers", neware_nested_csv),
+    "neware csv, nested, joined": ("neware csv, three layers", lambda t: neware_nested_csv(t, joined=True)),
     "biologic mpt": ("biologic text", biologic_mpt),
     "biologic mpt, no header": ("biologic text", lambda t: biologic_mpt(t, header=False)),
     "biologic mpt, no current": ("biologic text", lambda t: biologic_mpt(t, current=False)),

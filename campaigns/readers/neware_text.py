@@ -82,6 +82,7 @@ def _is_nested(head: Head) -> bool:
 def _read_nested(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     header = _record_header(head)
     assert header is not None
+    cycle_width = len(split_line(head.lines[header.line - 2].rstrip(header.separator), header.separator))
     step_cells = [split_header(c)[0] for c in split_line(head.lines[header.line - 1], header.separator)]
     type_at = next((i for i, stem in enumerate(step_cells) if stem in ("steptype", "stepname")), None)
     number_at = next((i for i, stem in enumerate(step_cells) if stem in ("stepnumber", "stepindex", "stepid")), None)
@@ -95,10 +96,11 @@ def _read_nested(head: Head, options: ReadOptions, progress: Progress) -> Cycler
                 continue
             if cells[0].strip():
                 cycle = cells[0]
-            elif len(cells) > 1 and cells[1].strip():
+                cells = ["", *cells[cycle_width:]]  # some exports go on with the cycle's first step in the same line
+            if len(cells) > 1 and cells[1].strip():
                 step = cells[number_at] if number_at is not None and number_at < len(cells) else cells[1]
                 state = cells[type_at] if type_at is not None and type_at < len(cells) else ""
-            elif len(cells) > 2:
+            elif any(cell.strip() for cell in cells[2:]):
                 wanted = [cells[c.position] if c.position < len(cells) else "" for c in header.columns]
                 records.append([*wanted, cycle, step, state])
             if i % 100_000 == 0:
