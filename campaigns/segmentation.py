@@ -39,6 +39,9 @@ CONSTANT_VOLTAGE_V = 0.02
 PAUSE_SHARE = 0.1
 """A rest shorter than this share of a discharge, with the same current on both sides, is a pause within it."""
 
+MOST_RESTARTS = 0.25
+"""A time that falls at more than this share of the rows belongs to shuffled rows, not to steps."""
+
 GAP_FACTOR, GAP_LEAST_S = 10.0, 60.0
 """An interval is a gap when it exceeds the median by this factor, and this many seconds."""
 
@@ -296,8 +299,8 @@ def _order(recording: CyclerRows) -> tuple[np.ndarray, int]:
         order = np.argsort(record, kind="stable")
     elif not recording.time_of_step and np.isfinite(recording.time_s).any():
         time = recording.time_s
-        falls = np.diff(time[np.isfinite(time)]) < 0
-        if falls.sum() <= max(3, 0.001 * n):
+        known = time[np.isfinite(time)]
+        if (np.diff(known) < 0).sum() <= max(3, 0.001 * n) or _begins_again(known):
             return np.arange(n), 0  # a clock that was set back, not rows that were shuffled
         order = np.argsort(time, kind="stable")
     else:
@@ -308,13 +311,23 @@ def _order(recording: CyclerRows) -> tuple[np.ndarray, int]:
 def _intervals(time: np.ndarray, of_step: bool) -> tuple[np.ndarray, np.ndarray]:
     """Seconds since the row before, and the rows at which the clock jumped back."""
     interval = np.diff(time, prepend=time[0])
-    if of_step:
-        interval[0] = time[0]
-        return np.where(interval < 0, np.maximum(time, 0.0), interval), np.array([], int)
     backwards = np.flatnonzero(interval < 0)
+    if of_step or _begins_again(time):
+        interval[0] = time[0] if of_step else 0.0
+        return np.where(interval < 0, np.maximum(time, 0.0), interval), np.array([], int) if of_step else backwards
     positive = interval[interval > 0]
     interval[backwards] = float(np.median(positive)) if len(positive) else 0.0
     return interval, backwards
+
+
+def _begins_again(time: np.ndarray) -> bool:
+    """Whether the time falls to its beginning wherever it falls: with each step, or when a test was started anew."""
+    interval = np.diff(time)
+    falls = np.flatnonzero(interval < 0)
+    if not len(falls) or len(falls) > MOST_RESTARTS * len(interval) or not (interval > 0).any():
+        return False
+    beginning = min(time.min(), 0.0) + GAP_FACTOR * float(np.median(interval[interval > 0]))
+    return bool((time[falls + 1] <= beginning).all())
 
 
 def _current_from_charge(moved: np.ndarray, interval: np.ndarray) -> np.ndarray:

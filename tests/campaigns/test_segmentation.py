@@ -250,6 +250,14 @@ def test_times_of_steps_are_joined() -> None:
     only(segment(rows_of(t, time_s=t.step_time_s.to_numpy(), time_of_step=True)))
 
 
+def test_a_total_time_that_begins_again_with_every_step_is_joined_too() -> None:
+    t = cycler.cell_test()
+    found = segment(rows_of(t, time_s=t.step_time_s.to_numpy()))
+    only(found)
+    assert found.rows.out_of_order == 0
+    assert not any(d.clock_backwards for d in found.discharges)
+
+
 def test_rows_without_numbers_are_left_out_and_counted() -> None:
     t = cycler.cell_test(cycles=1)
     inside = np.flatnonzero(t.state == "D")[50:53]
