@@ -56,6 +56,7 @@ MOSTLY_NUMBERS = 0.8
 _SEPARATORS = ("\t", ";", ",", "|", r"\s{2,}")
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+(?:[eE][+-]?\d+)?$")
 _DECIMAL_POINT = re.compile(r"^[+-]?\d*\.\d+(?:[eE][+-]?\d+)?$")
+_DURATION = re.compile(r"(?:(\d+)\s*[dD][a-z]*[\s,.:-]*)?(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?(?:[eE]-\d+)?)")
 _CLOCK_TEXT = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 
 
@@ -356,7 +357,7 @@ def _clock_digits(text: np.ndarray) -> np.ndarray:
 
 
 def _duration(word: str) -> float:
-    found = re.fullmatch(r"(?:(\d+)\s*[dD][a-z]*[\s,.:-]*)?(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)", word.strip())
+    found = _DURATION.fullmatch(word.strip())
     if found is None:
         return float("nan")
     days, hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in found.groups())

@@ -201,6 +201,8 @@ def test_durations_are_read_in_every_form() -> None:
     np.testing.assert_allclose(
         durations(text), [21600.04, 45001, 129600, 86401, 330, np.nan, 360000.5], rtol=1e-12, equal_nan=True
     )
+    odd = pd.Series(["  0d 00:00:5.05000019073486", "0d 00:02:1.2E-05"])
+    np.testing.assert_allclose(durations(odd), [5.05000019073486, 120.000012], rtol=1e-12)
 
 
 def test_state_words_of_all_instruments_are_known() -> None:
