@@ -422,10 +422,6 @@ def _monotone_parts(voltage: np.ndarray, threshold: float) -> list[tuple[int, in
     """Split at turning points from which the voltage comes back by more than the threshold."""
     parts, begin, low, high = [], 0, 0, 0
     for i, v in enumerate(voltage.tolist()):
-        if v < voltage[low]:
-            low = i
-        if v > voltage[high]:
-            high = i
         turned = None
         if low > high and v > voltage[low] + threshold:
             turned = low
@@ -435,6 +431,10 @@ def _monotone_parts(voltage: np.ndarray, threshold: float) -> list[tuple[int, in
             parts.append((begin, turned + 1))
             begin = turned + 1
             low = high = i
+        elif v < voltage[low]:
+            low = i
+        elif v > voltage[high]:
+            high = i
     parts.append((begin, len(voltage)))
     return [(a, b) for a, b in parts if b > a]
 

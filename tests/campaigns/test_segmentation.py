@@ -192,6 +192,14 @@ def test_unsigned_current_without_rests_is_split_where_the_voltage_turns() -> No
     only(segment(rows_of(t, current_ma=t.current_ma.abs().to_numpy())))
 
 
+def test_unsigned_current_is_split_where_the_voltage_jumps_past_where_it_came_from() -> None:
+    early = cycler.step("D", 2.0, -cycler.CURRENT_MA, lambda x: 3.2 - 0.7 * x, 60)
+    t = cycler.assemble(early, cycler.charge_step(0.45), cycler.discharge_step())
+    found = segment(rows_of(t, current_ma=t.current_ma.abs().to_numpy()))
+    only(found, 1)
+    assert [len(d.rows) for d in found.early] == [60]
+
+
 def test_opposite_currents_inside_a_step_do_not_split_it() -> None:
     t = cycler.cell_test()
     middle = int(np.flatnonzero(t.state == "D")[90])
