@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping
 
 from campaigns.measurement import RuleBroken
+from campaigns.readers import units
 from campaigns.readers.recording import Head, Reader, ReadOptions, SummaryRow, SummaryTable, whole_content
 from campaigns.readers.table import HUGE, split_header, split_line
 from drxnet.progress import Progress
@@ -43,20 +45,39 @@ COLUMNS = {
 }
 """Header stem -> what the column holds."""
 
+UNITS: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "current": ("mA/g", {"ma/g": 1.0, "mag1": 1.0, "mag": 1.0, "a/kg": 1.0, "a/g": 1e3, "ag1": 1e3}),
+    "capacity": ("mAh/g", units.UNITS["specific"]),
+    "v_low": ("V", units.UNITS["voltage"]),
+    "v_high": ("V", units.UNITS["voltage"]),
+}
+"""What a number means without a unit, and what one of each unit is in it."""
+
+_QUANTITY = re.compile(
+    r"(?P<value>[+-]?(?:[\d.,]+(?:e[+-]?\d+)?|inf(?:inity)?|nan))\s*(?P<unit>[^\d\s.,].*)?", re.IGNORECASE
+)
 _WINDOW = re.compile(r"^\s*([\d.,]+)\s*V?\s*(?:-|–|to|;|/)\s*([\d.,]+)\s*V?\s*$", re.IGNORECASE)
 
 
-def _columns(head: Head, line: str) -> tuple[str, dict[str, int]] | None:
+def _columns(head: Head, line: str) -> tuple[str, dict[str, tuple[int, str]]] | None:
+    """Separator, and for each meaning the position and the unit of its column."""
     for separator in ("\t", ";", ","):
-        found: dict[str, int] = {}
+        found: dict[str, tuple[int, str]] = {}
         for i, cell in enumerate(split_line(line, separator)):
-            plain = re.sub(r"[^a-z0-9]", "", cell.lower())
-            meaning = COLUMNS.get(plain) or COLUMNS.get(split_header(cell)[0])
+            stem, unit = split_header(cell)
+            plain = _plain(cell)
+            if plain in COLUMNS:
+                stem, unit = plain, next((u for u in ("mAh/g", "mA/g") if plain.endswith(_plain(u))), "")
+            meaning = COLUMNS.get(stem)
             if meaning and meaning not in found:
-                found[meaning] = i
+                found[meaning] = (i, unit)
         if {"composition", "capacity"} <= found.keys():
             return separator, found
     return None
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def _is_summary(head: Head) -> bool:
@@ -79,39 +100,55 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
             continue
         if any(cell.strip() for cell in cells[len(header) :]):
             raise RuleBroken("E9", f"{name}, row {line}: more cells than the header names; a decimal comma?")
-        values = {meaning: cells[at].strip() for meaning, at in columns.items() if at < len(cells)}
-        v_low, v_high = (_number(name, line, key, values.get(key, "")) for key in ("v_low", "v_high"))
-        if values.get("window"):
-            found = _WINDOW.match(values["window"])
-            if found is None:
-                raise RuleBroken(
-                    "E9", f"{name}, row {line}: the window must read like 1.5-4.8. Got {values['window']!r}."
-                )
-            v_low, v_high = (_number(name, line, "window", text) for text in found.groups())
-        capacity = _number(name, line, "capacity", values.get("capacity", ""))
-        stated = _number(name, line, "cycle", values.get("cycle", ""))
-        cycle = 1.0 if stated is None else stated
-        if capacity is None:
-            raise RuleBroken("E9", f"{name}, row {line}: the capacity is missing.")
-        if cycle != int(cycle) or cycle < 1:
-            raise RuleBroken("E9", f"{name}, row {line}: cycles are counted from 1. Got {cycle:g}.")
-        current = _number(name, line, "current", values.get("current", ""))
-        rows.append(SummaryRow(line, values.get("composition") or None, current, v_low, v_high, int(cycle), capacity))
+        values = {meaning: cells[at].strip() for meaning, (at, _) in columns.items() if at < len(cells)}
+        rows.append(_row(f"{name}, row {line}", line, values, {m: unit for m, (_, unit) in columns.items()}))
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header.")
-    return SummaryTable(NAME, tuple(rows))
+    assumed = [f"{m} taken as {UNITS[m][0]}" for m in ("current", "capacity") if m in columns and not columns[m][1]]
+    return SummaryTable(NAME, tuple(rows), tuple(assumed))
 
 
-def _number(name: str, line: int, column: str, text: str) -> float | None:
+def _row(where: str, line: int, values: Mapping[str, str], header_units: Mapping[str, str]) -> SummaryRow:
+    def number(meaning: str, text: str) -> float | None:
+        return _number(where, meaning, text, header_units.get(meaning, ""))
+
+    v_low, v_high, capacity, stated, current = (
+        number(meaning, values.get(meaning, "")) for meaning in ("v_low", "v_high", "capacity", "cycle", "current")
+    )
+    if values.get("window"):
+        found = _WINDOW.match(values["window"])
+        if found is None:
+            raise RuleBroken("E9", f"{where}: the window must read like 1.5-4.8. Got {values['window']!r}.")
+        v_low, v_high = number("v_low", found[1]), number("v_high", found[2])
+    if capacity is None:
+        raise RuleBroken("E9", f"{where}: the capacity is missing.")
+    cycle = 1.0 if stated is None else stated
+    if cycle != int(cycle) or cycle < 1:
+        raise RuleBroken("E9", f"{where}: cycles are counted from 1. Got {cycle:g}.")
+    return SummaryRow(line, values.get("composition") or None, current, v_low, v_high, int(cycle), capacity)
+
+
+def _number(where: str, column: str, text: str, header_unit: str) -> float | None:
+    """The number of a cell in our unit: by the unit beside it, else by that of the header."""
     if not text:
         return None
+    found = _QUANTITY.fullmatch(text)
     try:
-        value = float(re.sub(r"\s*(?:m?a?h?/g|mah g-1|v)$", "", text.strip(), flags=re.IGNORECASE).replace(",", "."))
+        value = float(found["value"].replace(",", ".")) if found else None
     except ValueError:
-        raise RuleBroken("E9", f"{name}, row {line}: {column} must be a number. Got {text!r:.40}.") from None
+        value = None
+    if found is None or value is None:
+        raise RuleBroken("E9", f"{where}: {column} must be a number. Got {text!r:.40}.")
     if not abs(value) < HUGE:  # true for NaN too
-        raise RuleBroken("E8", f"{name}, row {line}: {column} must be finite. Got {text!r:.40}.")
-    return value
+        raise RuleBroken("E8", f"{where}: {column} must be finite. Got {text!r:.40}.")
+    unit = found["unit"] or header_unit
+    if column not in UNITS or not unit:
+        return value
+    ours, known = UNITS[column]
+    factor = known.get(units.normalised(unit, keep_slash=True))
+    if factor is None:
+        raise RuleBroken("E8", f"{where}: the unit {unit!r} of {column} is not known; give {ours}.")
+    return value * factor
 
 
 READERS = (Reader(NAME, _is_summary, _read, (".csv",)),)

@@ -71,7 +71,7 @@ def is_duration(spelling: str) -> bool:
 
 def normalised(spelling: str, keep_slash: bool = False) -> str:
     """Lower case, micro signs (damaged ones too) as ``u``, without dots, spaces, hyphens and underscores."""
-    text = re.sub(r"^[µμ\ufffd?]|^Â[µμ]", "u", spelling.strip())
+    text = re.sub(r"^[µμ\ufffd?]|^Â[µμ]", "u", spelling.strip()).replace("⁻¹", "-1")
     text = re.sub(r"[\s.·*_^⋅-]" if keep_slash else r"[\s.·*_^⋅/-]", "", text)
     return text.lower()
 

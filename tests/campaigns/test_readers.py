@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from pathlib import Path
 
 import contracts
@@ -356,6 +357,40 @@ def test_a_summary_table_is_read_with_any_names_for_its_columns(tmp_path: Path) 
     assert isinstance(recording, SummaryTable)
     (row,) = recording.rows
     assert (row.current_ma_g, row.v_low, row.v_high, row.cycle, row.capacity_mah_g) == (20.0, 1.5, 4.8, 1, 250.3)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("current (A/g),capacity (Ah/g)", "0.02,0.25"),
+        ("current (mA g⁻¹),capacity (mAh g⁻¹)", "20,250"),
+        ("current (A/kg),discharge capacity (Ah/kg)", "20,250"),
+        ("current,capacity", "0.02 A/g,0.25 Ah/g"),
+        ("current (A/g),capacity (Ah/g)", "20 mA/g,250 mAh/g"),
+        ("rate_ma_g,q1", "20,250"),
+    ],
+)
+def test_a_summary_table_is_read_in_its_units(tmp_path: Path, header: str, row: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"composition,v_low (V),v_high (mV),{header}\nLi1.2Mn0.4Ti0.4O2,1.5,4800,{row}\n", "utf-8")
+    _, recording = readers.read(path)
+    assert isinstance(recording, SummaryTable)
+    (found,) = recording.rows
+    assert (found.current_ma_g, found.v_high, found.capacity_mah_g) == pytest.approx((20.0, 4.8, 250.0))
+
+
+def test_a_summary_table_says_which_units_it_took(tmp_path: Path) -> None:
+    text = "composition,rate,window,capacity\nLi1.2Mn0.4Ti0.4O2,20,1.5-4.8,250\n"
+    _, recording = readers.read(cycler.write(tmp_path / "table.csv", text))
+    assert recording.notes == ("current taken as mA/g", "capacity taken as mAh/g")
+
+
+@pytest.mark.parametrize(("header", "unit"), [("rate (C)", "'C' of current"), ("capacity (mAh)", "'mAh' of capacity")])
+def test_a_summary_table_in_other_units_is_refused(tmp_path: Path, header: str, unit: str) -> None:
+    names = {"rate": "rate (mA/g)", "capacity": "capacity (mAh/g)", header.split()[0]: header}
+    text = f"composition,{names['rate']},window,{names['capacity']}\nLi1.2Mn0.4Ti0.4O2,1,1.5-4.8,2.5\n"
+    with pytest.raises(RuleBroken, match=re.escape(unit)):
+        readers.read(cycler.write(tmp_path / "table.csv", text))
 
 
 @pytest.mark.parametrize(
