@@ -492,13 +492,6 @@ def _check_physics(
                 f"({mass:g} mg), or settle the unit with --current-unit.",
                 discharge.cycle,
             )
-    if mass and discharges and discharges[0].total_mah / mass * 1e3 < LEAST_CAPACITY_MAH_G:
-        hits.error(
-            "E8",
-            f"{file}: the first discharge gives {_short(discharges[0].total_mah / mass * 1e3)} mAh/g; below "
-            f"{LEAST_CAPACITY_MAH_G:g} mAh/g it is a dead cell, or A and mA are confused (--current-unit, "
-            "--capacity-unit).",
-        )
     _check_clock(file, recording, found, hits)
 
 
@@ -747,6 +740,13 @@ def _check_capacity(
                 f"{file} cycle {discharge.cycle}: the capacity must be positive. Got {q:g} mAh/g.",
                 discharge.cycle,
             )
+        elif discharge is discharges[0] and q < LEAST_CAPACITY_MAH_G:
+            units = "A and mA are confused (--current-unit, --capacity-unit)" if mass else "it is in Ah/g"
+            hits.error(
+                "E8",
+                f"{file}: the first discharge gives {_short(q)} mAh/g; below {LEAST_CAPACITY_MAH_G:g} mAh/g it is a "
+                f"dead cell, or {units}.",
+            )
 
 
 def _checked(
@@ -813,8 +813,8 @@ def _check_tests(
     declared, _ = _checked_composition(sample, hits)
     for test in recording.tests:
         _check_declared(file, test, sample, declared, hits)
-        if test.current_ma_g > MOST_CURRENT_MA_G:
-            hits.error("E8", f"{file}: {test.current_ma_g:g} mA/g is no rate a cell is cycled at.")
+        if not LEAST_CURRENT_MA_G <= test.current_ma_g <= MOST_CURRENT_MA_G:
+            hits.error("E8", f"{file}: {test.current_ma_g:g} mA/g is no rate a cell is cycled at; give it in mA/g.")
         found = [d for curve in test.discharges if (d := _check_curve(file, test, curve, hits)) is not None]
         if not found and "E4" not in hits:
             hits.error("E1", f"{file}: {test.composition}: no discharge in the file.")
@@ -906,6 +906,7 @@ def _check_summary(
     file: str, table: SummaryTable, sample: SampleInfo, hits: _Hits
 ) -> tuple[tuple[CheckedDischarge, ...], tuple[str, ...]]:
     checked = []
+    lowest, highest = VOLTAGE_BOUNDS_V
     for row in table.rows:
         here = f"{file}, row {row.row}"
         written = row.composition or sample.composition
@@ -919,7 +920,7 @@ def _check_summary(
             hits.error(
                 "E5", f"{here}: a capacity means nothing without its current (mA/g) and window (V). Add both columns."
             )
-        elif not 0 < rate <= MOST_CURRENT_MA_G or not VOLTAGE_BOUNDS_V[0] <= v_low < v_high <= VOLTAGE_BOUNDS_V[1]:
+        elif not (LEAST_CURRENT_MA_G <= rate <= MOST_CURRENT_MA_G and lowest <= v_low < v_high <= highest):
             hits.error("E8", f"{here}: {rate:g} mA/g in {v_low:g}-{v_high:g} V is not possible; check the columns.")
         elif v_high < 2.5:
             hits.error("E12", f"{here}: this is not a cathode discharge against Li (window {v_low:g}-{v_high:g} V).")

@@ -562,6 +562,8 @@ def test_a_raw_drx_td_json_is_accepted(tmp_path: Path) -> None:
         ({"composition": {"Li": 0.4, "Mn": 1.6, "O": 2}}, "E3"),
         ({"low_voltage(V)": 1.2}, "E4"),
         ({"test_current(mA/g)": 1e6}, "E8"),
+        ({"test_current(mA/g)": 0.02}, "E8"),
+        ({"discharge_info": [[1, {"Voltage(V)": [4.7, 3, 1.5], "Capacity(mAh/g)": [0, 0.1, 0.24]}]]}, "E8"),
         ({"discharge_info": []}, "E1"),
         ({"discharge_info": [[1, {"Voltage(V)": [1.5, 3, 4.7], "Capacity(mAh/g)": [0, 100, 200]}]]}, "E1"),
         ({"discharge_info": [[1, {"Voltage(V)": [4700, 3000, 1500], "Capacity(mAh/g)": [0, 100, 200]}]]}, "E8"),
@@ -601,6 +603,8 @@ def test_a_summary_row_becomes_a_capacity_without_a_profile(tmp_path: Path) -> N
         ("Li1.2Mn0.4Ti0.4O2,20,4.8,1.5,1,250", "E8"),
         ("Li1.2Mn0.4Ti0.4O2,20,0.01,1.5,1,250", "E12"),
         ("Li1.2Mn0.4Ti0.4O2,20,1.5,4.8,1,-3", "E8"),
+        ("Li1.2Mn0.4Ti0.4O2,20,1.5,4.8,1,0.25", "E8"),
+        ("Li1.2Mn0.4Ti0.4O2,0.02,1.5,4.8,1,250", "E8"),
     ],
 )
 def test_a_wrong_summary_row_is_refused(tmp_path: Path, row: str, rule: str) -> None:
