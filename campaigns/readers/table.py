@@ -56,6 +56,9 @@ MOSTLY_NUMBERS = 0.8
 _SEPARATORS = ("\t", ";", ",", "|", r"\s{2,}")
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+(?:[eE][+-]?\d+)?$")
 _DECIMAL_POINT = re.compile(r"^[+-]?\d*\.\d+(?:[eE][+-]?\d+)?$")
+_REFERENCE = re.compile(r"\s+vs\b\.?\s*[^)\]]*", re.IGNORECASE)
+"""What a potential is measured against, as in ``Ewe/V vs. Li/Li+``."""
+
 _DURATION = re.compile(r"(?:(\d+)\s*[dD][a-z]*[\s,.:-]*)?(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?(?:[eE]-\d+)?)")
 _CLOCK_TEXT = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 
@@ -104,7 +107,7 @@ def split_header(cell: str) -> tuple[str, str]:
 
     ``Voltage(V)``, ``I/mA``, ``Current [A]``, ``Test Time / s`` and ``current_ampere`` are all understood.
     """
-    text = cell.strip().strip("\ufeff\"'~").strip()
+    text = _REFERENCE.sub("", cell.strip().strip("\ufeff\"'~").strip())
     if text.startswith("|"):
         return f"magnitude of {text}", ""  # |I| and |Ewe| of impedance are not the current and the voltage
     for pattern in (
@@ -157,9 +160,13 @@ def split_line(line: str, separator: str) -> list[str]:
 
 
 def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedColumn, ...]:
-    """The columns whose header is known; of several with the same quantity the first in the vocabulary."""
+    """The columns whose header is known; of several with the same quantity the first in the vocabulary.
+
+    A charge per gram, by whatever mass the instrument was told, is not taken for a charge, nor a current per gram
+    where there is a current.
+    """
     order = {stem: i for i, stem in enumerate(vocabulary)}
-    found: dict[str, tuple[int, NamedColumn]] = {}
+    found: dict[str, tuple[tuple[bool, int], NamedColumn]] = {}
     for position, cell in enumerate(cells):
         if not isinstance(cell, str) or not cell.strip():
             continue
@@ -170,8 +177,12 @@ def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedCol
             continue
         quantity, default = vocabulary[stem]
         column = NamedColumn(position, cell.strip(), quantity, unit or default)
-        if quantity not in found or order[stem] < found[quantity][0]:
-            found[quantity] = (order[stem], column)
+        per_gram = units.is_per_mass(column.unit)
+        if per_gram and DIMENSIONS.get(quantity) == "charge":
+            continue
+        rank = (per_gram, order[stem])
+        if quantity not in found or rank < found[quantity][0]:
+            found[quantity] = (rank, column)
     return tuple(column for _, column in sorted(found.values(), key=lambda item: item[1].position))
 
 

@@ -51,6 +51,7 @@ UNITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 """Factor to our unit, by dimension and normalised spelling."""
 
+_PER_MASS = re.compile(r"m?ah?/?(?:k?g1?|mg)$")
 _DURATION_SPELLING = re.compile(r"^d*\W*h+(?:our|r)?s?:?m+(?:in)?:?s+", re.IGNORECASE)
 
 
@@ -67,6 +68,11 @@ def factor(dimension: str, spelling: str) -> float | None:
 def is_duration(spelling: str) -> bool:
     """Whether a unit of time says that the column holds text such as ``12:30:01``."""
     return bool(_DURATION_SPELLING.match(spelling.strip().replace(" ", "")))
+
+
+def is_per_mass(spelling: str) -> bool:
+    """Whether a unit is that of a charge or a current per mass: ``mAh/g``, ``mA g-1``, ``mahg``."""
+    return bool(_PER_MASS.match(normalised(spelling, keep_slash=True)))
 
 
 def normalised(spelling: str, keep_slash: bool = False) -> str:

@@ -157,6 +157,8 @@ def test_an_mpr_keeps_the_contract(cycler_files: Path, tmp_path: Path, name: str
         ("dQ/dV(mAh/V)", ("dqdv", "mAh/V")),
         ("Rec#", ("rec", "")),
         ("|I|/A", ("magnitude of |I|/A", "")),
+        ("Ewe/V vs. Li/Li+", ("ewe", "V")),
+        ("Voltage (V vs Li/Li\u207a)", ("voltage", "V")),
     ],
 )
 def test_headers_are_split_into_stem_and_unit(header: str, expected: tuple[str, str]) -> None:
@@ -277,6 +279,35 @@ def test_a_decimal_comma_is_seen_in_semicolon_tables_and_can_be_forced(tmp_path:
     assert any("decimal comma" in note for note in recording.notes)
     with pytest.raises(RuleBroken, match="written with ','"):
         readers.read(path, ReadOptions(decimal="."))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"Capacity (mAh/g)": 240.0},
+        {"capacity_mah_g": 240.0},
+        {"Charge Capacity (mAh/g)": 300.0, "Discharge Capacity (mAh g-1)": 240.0},
+        {"Current (mA/g)": 20.0},
+    ],
+    ids=lambda extra: ", ".join(extra),
+)
+def test_columns_per_gram_of_a_mass_that_the_instrument_was_told_are_left_out(tmp_path: Path, extra: dict) -> None:
+    columns = {"Time (s)": TEST.time_s, "Voltage (V)": TEST.voltage_v, **extra, "Current (mA)": TEST.current_ma}
+    path = tmp_path / "cell.csv"
+    TEST.assign(**columns)[list(columns)].to_csv(path, index=False)
+    _, recording = readers.read(path)
+    assert segment(recording).discharges[0].total_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-4)
+    assert recording.capacity_mah is recording.discharge_mah is None
+
+
+def test_a_cell_voltage_and_a_time_stamp_are_enough(tmp_path: Path) -> None:
+    import pandas as pd
+
+    stamps = (pd.Timestamp("2026-03-06 12:00") + pd.to_timedelta(TEST.time_s, unit="s")).astype(str)
+    columns = {"Timestamp": stamps, "Cell Voltage [V]": TEST.voltage_v, "Cell Current [mA]": TEST.current_ma}
+    pd.DataFrame(columns).to_csv(tmp_path / "cell.csv", index=False)
+    _, recording = readers.read(tmp_path / "cell.csv")
+    assert segment(recording).discharges[0].total_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-4)
 
 
 def test_absolute_times_in_the_time_column_are_read(tmp_path: Path) -> None:
