@@ -6,11 +6,26 @@ To add a format: write a module with a :class:`~campaigns.readers.recording.Read
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from campaigns.measurement import RuleBroken
 from campaigns.readers.recording import Reader, ReadOptions, Recording, open_head
+from campaigns.readers.table import nearest_header
 from drxnet.progress import Progress, silent
+
+FOREIGN: Mapping[bytes, str] = {
+    b"PK\x03\x04": "a zip archive; unpack it and give the export inside",
+    b"7z\xbc\xaf": "a 7z archive; unpack it and give the export inside",
+    b"Rar!": "a rar archive; unpack it and give the export inside",
+    b"BZh": "compressed with bzip2; unpack it first (gzip is read as it is)",
+    b"\xfd7zXZ": "compressed with xz; unpack it first (gzip is read as it is)",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of the old kind; save it as .xlsx or csv",
+    b"PAR1": "a parquet file; save it as csv",
+    b"\x89HDF": "an HDF5 file; export the test as csv",
+    b"version https://git-lfs": "a pointer of Git LFS and not the file itself; fetch it with `git lfs pull`",
+}
+"""How files begin that are often handed in and cannot be read, and what to do with each."""
 
 
 def all_readers() -> tuple[Reader, ...]:
@@ -57,12 +72,24 @@ def choose(path: Path) -> Reader:
     Raises:
         RuleBroken: E9 where none recognises it.
     """
+    from campaigns.readers import other_text
+
     head = open_head(path)
     for reader in all_readers():
         if reader.recognises(head):
             return reader
     if path.suffix.lower() == ".mps":
         raise RuleBroken("E9", f"{path.name}: EC-Lab settings hold no measurement; give the .mpr or .mpt beside it.")
+    for magic, what in FOREIGN.items():
+        if head.content.startswith(magic):
+            raise RuleBroken("E9", f"{path.name}: {what}.")
+    near = nearest_header(head.lines, other_text.COLUMNS) if head.is_text else None
+    if near is not None and len(near.missing) == 1:
+        raise RuleBroken(
+            "E9",
+            f"{path.name}: the header in line {near.line + 1} names no {near.missing[0]}. Export the test with time, "
+            "voltage and current.",
+        )
     names = ", ".join(dict.fromkeys(reader.name for reader in all_readers()))
     raise RuleBroken(
         "E9",

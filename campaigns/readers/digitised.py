@@ -10,7 +10,9 @@ import re
 import numpy as np
 
 from campaigns.measurement import RuleBroken
+from campaigns.readers.other_text import COLUMNS
 from campaigns.readers.recording import DigitisedCurve, DigitisedCurves, Head, Reader, ReadOptions, whole_content
+from campaigns.readers.table import name_columns
 from drxnet.progress import Progress
 
 NAME = "digitised curve"
@@ -52,9 +54,18 @@ def _is_digitised(head: Head) -> bool:
 
 
 def _is_single(lines: list[str]) -> bool:
-    if len(lines) > 1 and not _is_pairs(lines[0]) and not any(c.isdigit() for c in lines[0].replace("Q1", "")):
+    if len(lines) > 1 and not _PAIR.match(lines[0]):
+        if _names_time_or_current(lines[0]):
+            return False
         lines = lines[1:]  # a header such as "x, y"
     return len(lines) > 1 and all(_PAIR.match(line) for line in lines[:-1])
+
+
+def _names_time_or_current(header: str) -> bool:
+    """Whether a header is that of a cycler, which lacks a column, rather than that of a curve."""
+    cells = re.split(r"[,;\t]", header)
+    known = name_columns(cells, COLUMNS)
+    return any(column.quantity in ("time", "step_time", "clock", "current") for column in known)
 
 
 def _is_many(lines: list[str]) -> bool:

@@ -12,7 +12,7 @@ import io
 import re
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -90,10 +90,15 @@ class Header:
         return frozenset(column.quantity for column in self.columns)
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """What a discharge needs and no column holds: of voltage, time, and current."""
+        needed = {"voltage": {"voltage"}, "time": {"time", "step_time", "clock"}, "current": {"current", "moved"}}
+        return tuple(name for name, any_of in needed.items() if not self.quantities & any_of)
+
+    @property
     def complete(self) -> bool:
         """Whether the columns are enough for a discharge: voltage, a time, and a current or charge."""
-        q = self.quantities
-        return "voltage" in q and bool(q & {"time", "step_time", "clock"}) and bool(q & {"current", "moved"})
+        return not self.missing
 
     @property
     def stems(self) -> frozenset[str]:
@@ -135,7 +140,20 @@ def _stem(text: str) -> str:
 
 def find_header(lines: Sequence[str], vocabulary: Vocabulary) -> Header | None:
     """The line that names the most known quantities, enough for a discharge; None where no line does."""
-    best: Header | None = None
+    return _richest(header for header in _headers(lines, vocabulary) if header.complete)
+
+
+def nearest_header(lines: Sequence[str], vocabulary: Vocabulary) -> Header | None:
+    """The line that names the most known quantities, whether they are enough or not; None where no line names any."""
+    return _richest(header for header in _headers(lines, vocabulary) if header.columns)
+
+
+def _richest(headers: Iterable[Header]) -> Header | None:
+    return max(headers, key=lambda header: len(header.columns), default=None)  # the first of equal ones
+
+
+def _headers(lines: Sequence[str], vocabulary: Vocabulary) -> Iterator[Header]:
+    """Every line that may be a header, split in every way."""
     for number, line in enumerate(lines[:MAX_HEADER_LINES]):
         if not 5 <= len(line) <= 20_000 or sum(map(line.count, "0123456789")) > MOST_DIGITS * len(line):
             continue
@@ -143,10 +161,7 @@ def find_header(lines: Sequence[str], vocabulary: Vocabulary) -> Header | None:
             if separator != r"\s{2,}" and separator not in line:
                 continue
             cells = split_line(line, separator)
-            header = Header(number, separator, tuple(cells), name_columns(cells, vocabulary))
-            if header.complete and (best is None or len(header.columns) > len(best.columns)):
-                best = header
-    return best
+            yield Header(number, separator, tuple(cells), name_columns(cells, vocabulary))
 
 
 def split_line(line: str, separator: str) -> list[str]:

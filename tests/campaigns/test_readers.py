@@ -443,6 +443,24 @@ def test_a_wrong_summary_row_is_refused_by_its_number(tmp_path: Path, row: str, 
         readers.read(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04" + bytes(40), "a zip archive; unpack it"),
+        (b"\xd0\xcf\x11\xe0" + bytes(40), "save it as .xlsx or csv"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:22\nsize 9\n", "git lfs pull"),
+        (b"# a test\nTest Time / s,Voltage / V\n0,3.0\n1,3.1\n2,3.2\n", "header in line 2 names no current"),
+        (b"time_s,current_a\n0,3.0\n1,3.1\n2,3.2\n", "header in line 1 names no voltage"),
+    ],
+    ids=["zip", "xls", "git lfs", "no current", "no voltage"],
+)
+def test_a_file_that_no_reader_knows_is_refused_with_what_to_do(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "cell.dat"
+    path.write_bytes(content)
+    with pytest.raises(RuleBroken, match=message):
+        readers.read(path)
+
+
 def test_ec_lab_settings_are_told_from_data(tmp_path: Path) -> None:
     path = cycler.write(tmp_path / "cell.mps", "EC-LAB SETTING FILE\n\nNumber of linked techniques : 1\n")
     with pytest.raises(RuleBroken, match=r"give the \.mpr or \.mpt"):
