@@ -107,17 +107,18 @@ def _single(name: str, lines: list[str]) -> list[tuple[float, float]]:
 
 
 def _many(name: str, lines: list[str]) -> list[tuple[str, list[tuple[float, float]]]]:
-    labels = [cell.strip() for cell in lines[0].lstrip("\ufeff").split(",")]
-    pairs = (len(lines[1].rstrip(",").split(",")) + 1) // 2
+    separator = max(",;\t", key=lines[1].count)  # a comma as written, another where a spreadsheet saved it again
+    labels = [cell.strip() for cell in lines[0].lstrip("\ufeff").split(separator)]
+    pairs = (len(lines[1].rstrip(separator).split(separator)) + 1) // 2
     sets: list[tuple[str, list[tuple[float, float]]]] = []
     for k in range(pairs):
         points = []
         for i, line in enumerate(lines[2:], start=3):
-            cells = (line.split(",") + [""] * (2 * pairs))[2 * k : 2 * k + 2]
+            cells = (line.split(separator) + [""] * (2 * pairs))[2 * k : 2 * k + 2]
             if not any(c.strip() for c in cells):
                 continue
             try:
-                points.append((float(cells[0]), float(cells[1])))
+                points.append((float(cells[0].replace(",", ".")), float(cells[1].replace(",", "."))))
             except ValueError:
                 raise RuleBroken(
                     "E9", f"{name}: row {i} of set {k + 1} must hold two numbers. Got {','.join(cells)!r:.40}."
@@ -131,8 +132,11 @@ def _many(name: str, lines: list[str]) -> list[tuple[str, list[tuple[float, floa
 
 def _with_axes(name: str, label: str, points: np.ndarray) -> tuple[DigitisedCurve, str]:
     """Decide which axis is the voltage: the one that stays in its range, the second where both do."""
-    if len(points) < 2 or not np.isfinite(points).all():
-        raise RuleBroken("E8", f"{name}: a digitised curve needs at least two finite points. Got {len(points)}.")
+    if len(points) < 2:
+        raise RuleBroken("E8", f"{name}: a digitised curve needs at least two points. Got {len(points)}.")
+    wild = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if len(wild):
+        raise RuleBroken("E8", f"{name}: point {wild[0] + 1} must be finite. Got {points[wild[0]].tolist()}.")
     inside = [bool(((axis >= VOLTAGE_RANGE[0]) & (axis <= VOLTAGE_RANGE[1])).all()) for axis in points.T]
     if not any(inside):
         raise RuleBroken(

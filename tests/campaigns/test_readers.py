@@ -376,6 +376,28 @@ def test_many_digitised_curves_are_told_apart(tmp_path: Path) -> None:
     assert [(c.name, len(c.voltage_v)) for c in recording.curves] == [("cycle 1", 20), ("cycle 2", 24)]
 
 
+def test_many_digitised_curves_saved_again_by_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    rows = [f"{q};{4.7 - q / 80};{q};{4.6 - q / 80}".replace(".", ",") for q in range(0, 240, 10)]
+    path = cycler.write(tmp_path / "curves.csv", "cycle 1;;cycle 2;\nX;Y;X;Y\n" + "\n".join(rows))
+    _, recording = readers.read(path)
+    assert isinstance(recording, DigitisedCurves)
+    assert [(curve.name, curve.voltage_v[0]) for curve in recording.curves] == [("cycle 1", 4.7), ("cycle 2", 4.6)]
+
+
+@pytest.mark.parametrize("header", ["x, y", "Capacity (mAh g-1), Voltage vs Li/Li+ (V)", "Q1, V2"])
+def test_a_digitised_curve_may_have_any_header(tmp_path: Path, header: str) -> None:
+    text = header + "\n" + "\n".join(f"{q}, {4.7 - q / 80}" for q in range(0, 240, 10))
+    _, recording = readers.read(cycler.write(tmp_path / "curve.csv", text))
+    assert isinstance(recording, DigitisedCurves)
+    assert recording.curves[0].capacity_mah_g[-1] == 230
+
+
+def test_a_digitised_point_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    path = cycler.write(tmp_path / "curve.csv", "0, 4.7\n10, 4.6\n20, 4.5\nNaN, 4.4\n")
+    with pytest.raises(RuleBroken, match="point 4 must be finite"):
+        readers.read(path)
+
+
 def test_a_digitised_figure_without_a_voltage_axis_is_refused(tmp_path: Path) -> None:
     path = cycler.write(tmp_path / "curve.csv", "\n".join(f"{q}, {q * 2}" for q in range(10, 240, 10)))
     with pytest.raises(RuleBroken, match="neither axis looks like a voltage"):
