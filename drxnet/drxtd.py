@@ -48,6 +48,7 @@ PUBLISHED_DECIMALS = 3
 """Decimals that the published csv keeps of every value."""
 
 _METADATA = ("composition", "test_current(mA/g)", "low_voltage(V)", "high_voltage(V)")
+_MASSES = ("active_mass(g)", "electrode_mass(g)")
 _VOLTAGE, _CAPACITY = "Voltage(V)", "Capacity(mAh/g)"
 
 
@@ -229,7 +230,7 @@ def read_json(path: str | Path, profiles: str = "discharge_list") -> CyclingTest
             charges=_raw_curves(content.get("charge_info") or []),
             processed=processed,
             material_id=str(content.get("material_id", "0")),
-            masses_g={k: _number(content, k) for k in ("active_mass(g)", "electrode_mass(g)") if k in content},
+            masses_g={k: _number(content, k) for k in _MASSES if content.get(k) is not None},
         )
     except DataRefused as error:
         raise type(error)(f"{path.name}: {error}") from None
@@ -357,6 +358,8 @@ def _text(path: Path) -> str:
             content = gzip.decompress(content)
         except (OSError, EOFError) as error:
             raise MeasurementError(f"{path.name}: damaged gzip file ({error}).") from None
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors="replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -437,8 +440,12 @@ def _from_difference(
 
 
 def _csv_table(path: Path) -> pd.DataFrame:
+    text = _text(path)
+    header = text.split("\n", 1)[0]
+    separator = max(",;\t", key=header.count)  # a comma as published, another where a spreadsheet saved it again
+    decimal = "," if separator != "," and "," in text else "."
     try:
-        table = pd.read_csv(io.StringIO(_text(path)), skipinitialspace=True)
+        table = pd.read_csv(io.StringIO(text), sep=separator, decimal=decimal, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise MeasurementError(f"{path.name}: not a readable csv ({str(error).strip()}).") from None
     table.columns = table.columns.astype(str).str.strip()
@@ -454,7 +461,7 @@ def _csv_table(path: Path) -> pd.DataFrame:
         if len(bad):
             row = int(bad[0])
             raise MeasurementError(
-                f"{path.name}, row {row + 2}: {column} must be a finite number. Got {table[column].iloc[row]!r}."
+                f"{path.name}, row {row + 2}: {column} must be a finite number. Got {str(table[column].iloc[row])!r}."
             )
         table[column] = values.astype(float)
     if table.empty:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from drxnet import drxtd
@@ -72,6 +73,21 @@ def test_every_set_of_columns_is_read_back_unchanged(tmp_path: Path, columns: st
             np.testing.assert_allclose(mine.capacity_mah_g, theirs.capacity_mah_g, atol=1e-12)
     else:
         assert_same(test, back)
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_a_csv_saved_again_by_a_spreadsheet_is_read(tmp_path: Path, decimal: str) -> None:
+    drxtd.write_csv(tmp_path / "test.csv", [drxtd.standardize(raw_test())])
+    published = drxtd.read(tmp_path / "test.csv")
+    table = pd.read_csv(tmp_path / "test.csv")
+    table.to_csv(tmp_path / "again.csv", sep=";", decimal=decimal, index=False)
+    assert_same(published[0], drxtd.read(tmp_path / "again.csv")[0])
+
+
+def test_a_json_in_utf_16_or_without_a_mass_is_read(tmp_path: Path) -> None:
+    (tmp_path / "cell.json").write_text(json.dumps({**with_change(), "active_mass(g)": None}), encoding="utf-16")
+    (test,) = drxtd.read(tmp_path / "cell.json")
+    assert (test.current_ma_g, test.masses_g) == (20.0, {})
 
 
 @pytest.mark.parametrize("processed", [False, True], ids=["raw", "processed"])
@@ -207,7 +223,7 @@ def test_a_wrong_json_is_refused_with_its_name(tmp_path: Path, changes: dict, er
         pytest.param("a,b\n1,2\n", "column material_id, composition", id="other columns"),
         pytest.param(
             "material_id,composition,V_low,V_high,rate,cycle,Vii,Qii\n0,Li1.2 Mn0.8 O2,1.5,4.8,20,1,nan,3\n",
-            "row 2: Vii must be a finite number",
+            "row 2: Vii must be a finite number. Got 'nan'",
             id="nan",
         ),
         pytest.param("material_id,composition,V_low,V_high,rate,cycle,Vii,Qii\n", "no rows", id="header only"),
