@@ -158,6 +158,10 @@ TABLE_TOLERANCE_V, PROCESSED_TOLERANCE_V, START_TOLERANCE_V = 0.02, 0.05, 0.5
 EARLY_SHARE = 0.01
 """A discharge before any charge is told from this share of the first one on."""
 
+ORIGIN_SHARE = 0.2
+"""A discharge starts below this share of its capacity; one that starts higher goes on counting from before (the
+published smoothing drops three rows, of discharges that may have fewer than twenty)."""
+
 LEAST_ROWS, LEAST_DIGITISED_POINTS = 50, 15
 UNIT_FACTORS: Mapping[float, str] = MappingProxyType(
     {3600.0: "3600", 60.0: "60", 1000.0: "1000", 1e6: "10^6", 1 / 3600: "1/3600", 1 / 60: "1/60", 1e-3: "1/1000"}
@@ -853,6 +857,9 @@ def _check_curve(file: str, test: CyclingTest, curve: Curve, hits: _Hits) -> Che
         )
     if float(curve.capacity_mah_g.min()) < -1.0:
         hits.error("E8", f"{here}: capacities must not be negative. Got {curve.capacity_mah_g.min():g} mAh/g.", cycle)
+    start, end = float(curve.capacity_mah_g.min()), float(curve.capacity_mah_g.max())
+    if start > ORIGIN_SHARE * end:
+        hits.error("E8", f"{here}: {_counted_from_before(start, end)}", cycle)
     ordered = np.argsort(curve.voltage_v, kind="stable")
     rising = (
         np.corrcoef(np.arange(len(ordered)), curve.capacity_mah_g[ordered])[0, 1] if np.ptp(curve.capacity_mah_g) else 0
@@ -896,6 +903,13 @@ def _check_curve(file: str, test: CyclingTest, curve: Curve, hits: _Hits) -> Che
         v_start=v_start,
         v_end=v_end,
         rows=len(curve.voltage_v),
+    )
+
+
+def _counted_from_before(start: float, end: float) -> str:
+    return (
+        f"a discharge starts at 0 mAh/g. Got {start:.4g} to {end:.4g} mAh/g: is the capacity cumulative, or the axis "
+        "that of the charge? Subtract where it starts."
     )
 
 
@@ -1003,6 +1017,8 @@ def _check_digitised_curve(
         )
     elif q.min() < -5:
         refuse("E8", f"capacities must not be negative. Got {q.min():.3g} mAh/g.")
+    elif q.min() > ORIGIN_SHARE * q.max():
+        refuse("E8", _counted_from_before(float(q.min()), float(q.max())))
     if len(v) < LEAST_DIGITISED_POINTS:
         refuse("E11", f"a digitised curve needs at least {LEAST_DIGITISED_POINTS} points. Got {len(v)}.")
     if v[-1] >= v[0]:

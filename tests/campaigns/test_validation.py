@@ -568,6 +568,7 @@ def test_a_raw_drx_td_json_is_accepted(tmp_path: Path) -> None:
         ({"discharge_info": [[1, {"Voltage(V)": [1.5, 3, 4.7], "Capacity(mAh/g)": [0, 100, 200]}]]}, "E1"),
         ({"discharge_info": [[1, {"Voltage(V)": [4700, 3000, 1500], "Capacity(mAh/g)": [0, 100, 200]}]]}, "E8"),
         ({"discharge_info": [[1, {"Voltage(V)": [4.7, 3, 1.5], "Capacity(mAh/g)": [0, -100, -200]}]]}, "E8"),
+        ({"discharge_info": [[1, {"Voltage(V)": [4.7, 3, 1.5], "Capacity(mAh/g)": [50, 100, 200]}]]}, "E8"),
         ({"discharge_info": [[1, {"Voltage(V)": [4.7, float("nan"), 1.5], "Capacity(mAh/g)": [0, 100, 200]}]]}, "E11"),
     ],
 )
@@ -638,6 +639,7 @@ def test_a_digitised_curve_is_accepted_with_a_wider_error(tmp_path: Path) -> Non
         pytest.param([(240 - q, v) for q, v in CURVE], "E1", id="a charge"),
         pytest.param([(q / 1000, v) for q, v in CURVE], "E8", id="Ah/g"),
         pytest.param([(q - 50, v) for q, v in CURVE], "E8", id="negative"),
+        pytest.param([(q + 80, v) for q, v in CURVE], "E8", id="counted from before"),
         pytest.param(CURVE[:25], "E4", id="half the window"),
         pytest.param([(2 * q, v) for q, v in CURVE], "E3", id="too much"),
     ],
