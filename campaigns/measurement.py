@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from drxnet.errors import MeasurementError
+from drxnet.errors import MeasurementError, UsageError
 
 Provenance = Literal["cycler", "drx-td", "digitised", "summary"]
 Severity = Literal["error", "warning"]
@@ -40,6 +40,18 @@ class SampleInfo:
 
     proposal: str | None = None
     """Proposal that the cell was made for, such as ``R03-05``."""
+
+    def check_conditions(self) -> None:
+        """Refuse a current or a window that no cell can be cycled with; a mass is a matter of the rules.
+
+        Raises:
+            UsageError: the current is not positive, or the window upside down.
+        """
+        low, high = self.window or (0.0, 5.0)
+        try:
+            CyclingConditions(1.0 if self.current_ma_g is None else self.current_ma_g, low, high)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 class RuleBroken(MeasurementError):

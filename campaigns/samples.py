@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from campaigns.measurement import SampleInfo
-from drxnet.errors import ConfigurationError
+from drxnet.errors import ConfigurationError, UsageError
 
 COLUMNS: Mapping[str, str] = {
     "file": "file",
@@ -147,7 +147,7 @@ def _sample(where: str, values: Mapping[str, str]) -> SampleInfo:
         if low is None or high is None or low >= high:
             raise ConfigurationError(f"{where}: v_low and v_high must both be given, the lower first.")
         window = (low, high)
-    return SampleInfo(
+    sample = SampleInfo(
         active_mass_mg=mass if mass is not None else (None if grams is None else grams * 1e3),
         composition=values.get("composition"),
         current_ma_g=_number(where, "current", values.get("current")),
@@ -155,6 +155,11 @@ def _sample(where: str, values: Mapping[str, str]) -> SampleInfo:
         cell=values.get("cell"),
         proposal=values.get("proposal"),
     )
+    try:
+        sample.check_conditions()
+    except UsageError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    return sample
 
 
 def _number(where: str, column: str, text: str | None) -> float | None:

@@ -103,6 +103,7 @@ def validate(
         check_picture_path(plot)
     options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
     stated = SampleInfo(active_mass_mg, composition, current, window, cell)
+    stated.check_conditions()
     with progress("reading files") as bar:
         checked = _check(files, samples, stated, options, bar)
     if plot is not None:

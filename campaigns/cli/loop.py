@@ -292,6 +292,7 @@ def ingest(
     from campaigns.measurement import SampleInfo
 
     stated = SampleInfo(active_mass_mg, composition, current, window, cell, proposal)
+    stated.check_conditions()
     options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
     with open_campaign(source) as campaign:
         with progress("reading files") as bar:

@@ -128,6 +128,8 @@ def test_a_wrong_unit_is_refused_until_it_is_settled(
     ("arguments", "message"),
     [
         ([], "Give at least one FILE"),
+        (["FILE", "--window", "4.8", "1.5"], "The lower cut-off must lie below the upper one"),
+        (["FILE", "--current", "-20"], "The current must be positive"),
         (["missing.csv"], "missing.csv: no such file"),
         (["--explain", "E99"], "No rule 'E99'"),
     ],

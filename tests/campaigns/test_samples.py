@@ -82,6 +82,7 @@ def test_what_the_table_leaves_empty_is_taken_from_the_default(tmp_path: Path) -
         pytest.param("file,active_mass_mg\na.csv,heavy\n", "row 2: active_mass_mg must be a number", id="words"),
         pytest.param("file,active_mass_mg\na.csv,inf\n", "must be a number", id="infinite"),
         pytest.param("file,window\na.csv,4.8-1.5\n", "row 2: The lower cut-off", id="window upside down"),
+        pytest.param("file,current\na.csv,0\n", "row 2: The current must be positive", id="no current"),
         pytest.param("file,window\na.csv,wide\n", "must read like 1.5-4.8", id="window a word"),
         pytest.param("file,v_low\na.csv,1.5\n", "v_low and v_high must both be given", id="half a window"),
     ],
