@@ -638,7 +638,7 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
             if not inside:
                 raise UsageError(f"{path}: the folder holds no file.")
             listed += inside
-        elif path.exists():
+        elif path.is_file():
             listed.append(path)
         else:
             raise UsageError(f"{path}: no such file.")

@@ -145,7 +145,7 @@ def _check(
     from campaigns.validation import check_file, check_replicates
 
     table = read_samples(samples) if samples else None
-    listed = _expanded(files) if files else [Path(p) for p in table or ()]
+    listed = [p for p in _expanded(files or tuple(table or ())) if samples is None or p.resolve() != samples.resolve()]
     checked = []
     for done, path in enumerate(listed, start=1):
         sample = table.for_file(path, stated) if table is not None else stated

@@ -85,6 +85,15 @@ def test_a_folder_with_a_sample_table(tmp_path: Path) -> None:
     assert len(json.loads(alone.stdout)) == 2
 
 
+def test_a_sample_table_among_the_files_is_not_one_of_them(good: Path) -> None:
+    samples = good.with_name("samples.csv")
+    samples.write_text(f"file,composition,active_mass_mg\ngood.csv,{cycler.COMPOSITION},1.8\n")
+    assert run(good.parent, "--samples", samples).exit_code == 0
+    samples.write_text("file,active_mass_mg\nlost.csv,1.8\n")
+    lost = run("--samples", samples)
+    assert (lost.exit_code, "lost.csv: no such file." in lost.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
