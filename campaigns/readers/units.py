@@ -76,8 +76,8 @@ def is_per_mass(spelling: str) -> bool:
 
 
 def normalised(spelling: str, keep_slash: bool = False) -> str:
-    """Lower case, micro signs (damaged ones too) as ``u``, without dots, spaces, hyphens and underscores."""
-    text = re.sub(r"^[µμ\ufffd?]|^Â[µμ]", "u", spelling.strip()).replace("⁻¹", "-1")
+    """Lower case, micro signs (however damaged) as ``u``, without dots, spaces, hyphens and underscores."""
+    text = re.sub(r"^(?:[^\x00-\x7f]+|\?)", "u", spelling.strip()).replace("⁻¹", "-1")
     text = re.sub(r"[\s.·*_^⋅-]" if keep_slash else r"[\s.·*_^⋅/-]", "", text)
     return text.lower()
 
