@@ -44,13 +44,13 @@ class TextFormat:
         """Read a file of this format."""
         header = find_header(head.lines, self.columns)
         assert header is not None
-        columns, notes = read_text_columns(head, header, options, progress)
+        columns, named, notes = read_text_columns(head, header, options, progress)
         preamble = head.lines[: header.line]
         return rows_from_columns(
             self.name,
             head.path.name,
             columns,
-            header.columns,
+            named,
             options,
             notes,
             header_mass_mg=mass_mg(preamble, self.mass),

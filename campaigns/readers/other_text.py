@@ -20,6 +20,7 @@ COLUMNS: Vocabulary = {
     "time": ("time", "s"),
     "elapsedtime": ("time", "s"),
     "runtime": ("time", "s"),
+    "programduration": ("time", "s"),
     "t": ("time", "s"),
     "potential": ("voltage", "V"),
     "u": ("voltage", "V"),

@@ -11,7 +11,7 @@ import pandas as pd
 from campaigns.measurement import RuleBroken
 from campaigns.readers import arbin_text, landt, neware_text, other_text
 from campaigns.readers.recording import CyclerRows, Head, Reader, ReadOptions, open_bytes, zip_members
-from campaigns.readers.table import Header, NamedColumn, Vocabulary, name_columns, rows_from_columns
+from campaigns.readers.table import Header, NamedColumn, Vocabulary, name_columns, rows_from_columns, with_units
 from drxnet.progress import Progress
 
 ARBIN, OTHER = "arbin xlsx", "spreadsheet"
@@ -74,6 +74,8 @@ def _sheet(sheet: Any, progress: Progress) -> tuple[str, tuple[NamedColumn, ...]
         format_name, named = match
         records = []
         for done, row in enumerate(rows, start=1):
+            if done == 1:
+                named = with_units(named, row)
             records.append([row[c.position] if c.position < len(row) else None for c in named])
             if done % PROGRESS_ROWS == 0:
                 progress(done, max(done, sheet.max_row or done))

@@ -13,7 +13,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -110,14 +110,15 @@ class Header:
 def split_header(cell: str) -> tuple[str, str]:
     """Split a header into its stem and its unit.
 
-    ``Voltage(V)``, ``I/mA``, ``Current [A]``, ``Test Time / s`` and ``current_ampere`` are all understood.
+    ``Voltage(V)``, ``I/mA``, ``Current [A]``, ``Test Time / s``, ``Voltage#V`` and ``current_ampere`` are all
+    understood.
     """
     text = _REFERENCE.sub("", cell.strip().strip("\ufeff\"'~").strip())
     if text.startswith("|"):
         return f"magnitude of {text}", ""  # |I| and |Ewe| of impedance are not the current and the voltage
     for pattern in (
         r"^(.*?)\s*[(\[{]([^()\[\]{}]*)[)\]}]?\s*$",
-        r"^(.+?)\s*/\s*([^/]+(?:/k?g)?)$",
+        r"^(.+?)\s*[/#]\s*([^/#]+(?:/k?g)?)$",
         r"^(.+?)\s*,\s*(\S+)$",
     ):
         found = re.match(pattern, text)
@@ -201,13 +202,27 @@ def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedCol
     return tuple(column for _, column in sorted(found.values(), key=lambda item: item[1].position))
 
 
+def with_units(columns: Sequence[NamedColumn], below: Sequence[Any]) -> tuple[NamedColumn, ...]:
+    """The columns with the units of a row below the header, where the header itself names none."""
+    found = []
+    for column in columns:
+        cell = below[column.position] if column.position < len(below) else None
+        unit = cell.strip(" ()[]") if isinstance(cell, str) and not split_header(column.header)[1] else ""
+        dimension = DIMENSIONS.get(column.quantity)
+        if dimension == "charge" and units.is_per_mass(unit):
+            continue
+        known = dimension is not None and units.factor(dimension, unit) is not None
+        found.append(replace(column, unit=unit) if known else column)
+    return tuple(found)
+
+
 def read_text_columns(
     head: Head, header: Header, options: ReadOptions, progress: Progress = silent
-) -> tuple[dict[str, pd.Series], list[str]]:
+) -> tuple[dict[str, pd.Series], tuple[NamedColumn, ...], list[str]]:
     """Read the named columns of a text table.
 
     Returns:
-        One series per quantity, as text or numbers, and notes.
+        One series per quantity, as text or numbers, the columns with their units, and notes.
 
     Raises:
         RuleBroken: E9 where separator, decimal sign or rows cannot be made sense of.
@@ -217,8 +232,9 @@ def read_text_columns(
     if not head.complete and body:
         body = body[:-1]
     rows = [split_line(line, header.separator) for line in body]
-    unit_rows = 0
+    unit_rows, named = 0, header.columns
     while unit_rows < len(rows) and unit_rows < 3 and not _has_number(rows[unit_rows], header):
+        named = with_units(named, rows[unit_rows])
         unit_rows += 1
     rows = rows[unit_rows:]
     if not rows:
@@ -231,7 +247,7 @@ def read_text_columns(
         + unit_rows
         + sum(not line.strip() for line in head.lines[header.line + 1 : header.line + 1 + unit_rows])
     )
-    positions = [column.position for column in header.columns]
+    positions = [column.position for column in named]
     chunks = []
     try:
         with open_bytes(head.path) as file, warnings.catch_warnings():
@@ -266,7 +282,7 @@ def read_text_columns(
     if table.empty:
         raise RuleBroken("E9", f"{name}: no rows below the header in line {header.line + 1}.")
     notes = [f"decimal comma, columns separated by {header.separator!r}"] if decimal == "," else []
-    return {column.quantity: table[column.position] for column in header.columns}, notes
+    return {column.quantity: table[column.position] for column in named}, named, notes
 
 
 def rows_from_columns(

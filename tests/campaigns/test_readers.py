@@ -158,6 +158,7 @@ def test_an_mpr_keeps_the_contract(cycler_files: Path, tmp_path: Path, name: str
         ("Rec#", ("rec", "")),
         ("|I|/A", ("magnitude of |I|/A", "")),
         ("Ewe/V vs. Li/Li+", ("ewe", "V")),
+        ("Current#A", ("current", "A")),
         ("Voltage (V vs Li/Li\u207a)", ("voltage", "V")),
     ],
 )
@@ -300,6 +301,21 @@ def test_columns_per_gram_of_a_mass_that_the_instrument_was_told_are_left_out(tm
     assert recording.capacity_mah is recording.discharge_mah is None
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def test_units_in_a_row_below_the_header_count(tmp_path: Path, suffix: str) -> None:
+    import pandas as pd
+
+    columns = {"Time": TEST.time_s / 3600, "Voltage": TEST.voltage_v * 1e3, "Current": TEST.current_ma}
+    below = {"Time": "h", "Voltage": "(mV)", "Current": "mA"}
+    table = pd.concat([pd.DataFrame([below]), pd.DataFrame(columns)])
+    path = tmp_path / f"cell{suffix}"
+    table.to_csv(path, index=False) if suffix == ".csv" else table.to_excel(path, index=False)
+    _, recording = readers.read(path)
+    first = segment(recording).discharges[0]
+    assert (first.total_mah, first.current_ma) == pytest.approx((cycler.CAPACITY_MAH, cycler.CURRENT_MA), rel=1e-4)
+    assert first.voltage_v[-1] == pytest.approx(1.5)
+
+
 def test_a_cell_voltage_and_a_time_stamp_are_enough(tmp_path: Path) -> None:
     import pandas as pd
 
@@ -328,7 +344,8 @@ def test_absolute_times_in_the_time_column_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sign", ["\u00b5".encode("latin-1"), "\u00b5".encode(), "\u03bc".encode(), "\ufffd".encode(), b"?"]
+    "sign",
+    ["\u00b5".encode("latin-1"), "\u00b5".encode(), "\u03bc".encode(), "\u03bc".encode("gbk"), "\ufffd".encode(), b"?"],
 )
 def test_a_micro_sign_survives_every_encoding(tmp_path: Path, sign: bytes) -> None:
     content = cycler.neware_csv(TEST, "uA").encode().replace(b"Current(uA)", b"Current(" + sign + b"A)")
