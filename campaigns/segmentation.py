@@ -37,13 +37,16 @@ CONSTANT_VOLTAGE_V = 0.02
 """What follows the constant current within so narrow a range of voltage is a constant-voltage tail (V)."""
 
 PAUSE_SHARE = 0.1
-"""A rest shorter than this share of a discharge, with the same current on both sides, is a pause within it."""
+"""Rests that together are shorter than this share of a discharge, with the same current around, are pauses in it."""
 
 MOST_RESTARTS = 0.25
 """A time that falls at more than this share of the rows belongs to shuffled rows, not to steps."""
 
 GAP_FACTOR, GAP_LEAST_S = 10.0, 60.0
 """An interval is a gap when it exceeds the median by this factor, and this many seconds."""
+
+NEIGHBOURS, WENT_ON_SHARE = 10, 0.5
+"""The current went on in a gap if the voltage moved by this share of what so many rows on either side suggest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,10 @@ class OrderedRows:
     """Positive on charge, negative on discharge (mA), ``rows``."""
 
     moved_mah: np.ndarray
-    """Charge that each row added (mAh), ``rows``."""
+    """Charge that each row added (mAh), ``rows``; none in a pause."""
+
+    paused: np.ndarray
+    """Whether the current stood still in the interval before each row, ``rows``."""
 
     direction: np.ndarray
     """CHARGE, REST or DISCHARGE, ``rows``."""
@@ -143,6 +149,9 @@ class Discharge:
     duration_s: float
     gap_s: float
     """Longest gap between its rows (s); 0 where there is none."""
+
+    paused: bool
+    """Whether the current stood still in a gap; otherwise it went on, as far as can be told."""
 
     clock_backwards: bool
     missing_rows: int
@@ -244,19 +253,23 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         current = _current_from_charge(moved[whole], interval)
     sign, direction, contradiction = _directions(current, voltage, interval, state, step)
     signed = current * sign if sign.ndim == 0 or len(sign) == len(current) else current
+    column = _column_increments(recording, order[whole] if len(order) == len(whole) else order, direction)
+    paused = np.zeros(len(time), bool)
     if recording.current_ma is None:
         assert moved is not None
         added = np.diff(moved[whole], prepend=moved[whole][0]) * np.sign(np.mean(sign))
     else:
-        added = signed * interval / 3600.0
+        counted = _counted(interval, voltage, signed, direction, column)
+        paused, added = counted < interval, signed * counted / 3600.0
     return OrderedRows(
         np.cumsum(interval),
         voltage,
         signed,
         added,
+        paused,
         direction,
         source,
-        _column_increments(recording, order[whole] if len(order) == len(whole) else order, direction),
+        column,
         out_of_order,
         backwards,
         missing,
@@ -318,6 +331,38 @@ def _intervals(time: np.ndarray, of_step: bool) -> tuple[np.ndarray, np.ndarray]
     positive = interval[interval > 0]
     interval[backwards] = float(np.median(positive)) if len(positive) else 0.0
     return interval, backwards
+
+
+def _counted(
+    interval: np.ndarray, voltage: np.ndarray, current: np.ndarray, direction: np.ndarray, column: np.ndarray | None
+) -> np.ndarray:
+    """Seconds that the current of each row is held for: all since the row before, but for rests that left no row.
+
+    Before the first row of a run, a gap is a rest. Within a run the instrument's capacity tells whether the current
+    went on in a gap, or else the voltage. Where rows are logged by voltage, long intervals stand beside long ones.
+    """
+    counted = interval.copy()
+    for _, start, stop in _runs(direction):
+        if stop - start < 3:
+            continue
+        inside = interval[start + 1 : stop]
+        typical = float(np.median(inside))
+        if typical > 0 and interval[start] > GAP_FACTOR * typical:
+            counted[start] = typical
+        beside = np.maximum(np.append(0.0, inside[:-1]), np.append(inside[1:], 0.0))
+        gaps = inside > np.maximum(GAP_FACTOR * np.maximum(typical, beside), GAP_LEAST_S)
+        for row in (start + 1 + np.flatnonzero(gaps)).tolist():
+            if column is not None and column[start:stop].sum() > 0:
+                went_on = column[row] > WENT_ON_SHARE * abs(current[row]) * interval[row] / 3600.0
+            else:
+                first, last = max(start, row - NEIGHBOURS), min(stop, row + NEIGHBOURS) - 1
+                step = voltage[row] - voltage[row - 1]
+                others = interval[first + 1 : last + 1].sum() - interval[row]
+                usual = (voltage[last] - voltage[first] - step) / others * interval[row] if others > 0 else 0.0
+                went_on = step * np.sign(usual) >= WENT_ON_SHARE * abs(usual)
+            if not went_on:
+                counted[row] = typical
+    return counted
 
 
 def _begins_again(time: np.ndarray) -> bool:
@@ -488,12 +533,7 @@ def _discharge(
         part = part[: lowest + 1]
     if len(part) < 2:
         return None
-    added = -rows.moved_mah[everything].copy()
-    typical = float(np.median(np.diff(rows.time_s[part])))
-    first_interval = rows.time_s[part[0]] - rows.time_s[part[0] - 1] if part[0] else 0.0
-    if typical > 0 and first_interval > GAP_FACTOR * typical and recording.current_ma is not None:
-        at = int(np.searchsorted(everything, part[0]))
-        added[at] *= typical / first_interval
+    added = -rows.moved_mah[everything]
     within = np.searchsorted(everything, part)
     delivered = np.cumsum(added[within])
     later = np.setdiff1d(everything, part, assume_unique=True)
@@ -524,6 +564,7 @@ def _discharge(
         later_currents_ma=later_currents,
         duration_s=float(rows.time_s[last] - rows.time_s[first]),
         gap_s=longest if longest > GAP_FACTOR * median and longest > GAP_LEAST_S else 0.0,
+        paused=bool(rows.paused[part[1:]].any() or (np.diff(part) > 1).any()),
         clock_backwards=bool(((rows.clock_backwards > first) & (rows.clock_backwards <= last)).any()),
         missing_rows=int(((rows.missing > first) & (rows.missing <= last)).sum()),
         upward_mv=float(max(steps.max(initial=0.0), 0.0) * 1e3),
@@ -538,10 +579,11 @@ def _first_step(rows: OrderedRows, half: HalfCycle) -> np.ndarray:
     step = np.arange(start, stop)
     reference = float(np.median(np.abs(rows.current_ma[start:stop])))
     duration = rows.time_s[half.stop - 1] - rows.time_s[half.start]
+    pauses = 0.0
     for start, stop in half.runs[1:]:
-        pause = rows.time_s[start] - rows.time_s[step[-1]]
+        pauses += rows.time_s[start] - rows.time_s[step[-1]]
         current = float(np.median(np.abs(rows.current_ma[start:stop])))
-        if abs(current - reference) > CONSTANT_CURRENT_BAND * reference or pause > PAUSE_SHARE * duration:
+        if abs(current - reference) > CONSTANT_CURRENT_BAND * reference or pauses > PAUSE_SHARE * duration:
             break
         step = np.concatenate([step, np.arange(start, stop)])
     return step

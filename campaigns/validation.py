@@ -122,7 +122,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "W3": Rule(
             "A discharge is logged without gaps.",
             "A gap of ten times the usual interval, a clock that jumps back, or rows without numbers: what happened "
-            "meanwhile is not known.",
+            "meanwhile is not known. Where the instrument's capacity, or else the voltage, stood still, it was a pause "
+            "and counts no charge.",
         ),
         "W4": Rule("A discharge has at least 50 rows.", "With fewer, dQ/dV is coarse."),
         "W5": Rule(
@@ -624,7 +625,8 @@ def _check_discharge(file: str, recording: CyclerRows, found: Segmentation, disc
             cycle,
         )
     if discharge.gap_s or discharge.clock_backwards or discharge.missing_rows:
-        what = [f"paused {discharge.gap_s / 3600:.3g} h in the discharge"] if discharge.gap_s else []
+        gap = "paused" if discharge.paused else "no rows for"
+        what = [f"{gap} {discharge.gap_s / 3600:.3g} h in the discharge"] if discharge.gap_s else []
         what += ["the clock jumps back"] if discharge.clock_backwards else []
         what += [f"{discharge.missing_rows} rows without numbers left out"] if discharge.missing_rows else []
         hits.warning("W3", f"{here}: {', '.join(what)}.", cycle)

@@ -225,23 +225,57 @@ def test_noise_and_repeated_voltages_are_measured() -> None:
     assert first.upward_share > 0.05
 
 
-def test_a_pause_within_a_discharge_is_seen_and_does_not_end_it() -> None:
+@pytest.mark.parametrize("column", [True, False], ids=["with a capacity", "by the voltage"])
+def test_a_pause_within_a_discharge_is_seen_and_counts_no_charge(column: bool) -> None:
     t = cycler.cell_test(cycles=1)
     middle = int(np.flatnonzero(t.state == "D")[90])
-    later = t.index > middle
-    t.loc[later, "time_s"] += 4 * 3600
+    t.loc[t.index > middle, "time_s"] += 4 * 3600
     moved = (-t.moved_mah).clip(lower=0).cumsum().to_numpy()
-    first = segment(rows_of(t, discharge_mah=moved)).discharges[0]
-    assert first.gap_s == pytest.approx(4 * 3600, rel=0.1)
-    assert first.column_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-6)
+    first = segment(rows_of(t, discharge_mah=moved if column else None)).discharges[0]
+    assert (first.gap_s, first.paused) == (pytest.approx(4 * 3600, rel=0.1), True)
+    assert first.total_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-3)
+
+
+@pytest.mark.parametrize("column", [True, False], ids=["with a capacity", "by the voltage"])
+def test_charge_goes_on_where_rows_are_missing(column: bool) -> None:
+    t = cycler.cell_test(cycles=1)
+    lost = np.flatnonzero(t.state == "D")[90:130]
+    moved = (-t.moved_mah).clip(lower=0).cumsum()
+    t = t.assign(dis=moved).drop(index=lost)
+    first = segment(rows_of(t, discharge_mah=t.dis.to_numpy() if column else None)).discharges[0]
+    assert (first.gap_s > 0, first.paused) == (True, False)
+    assert first.total_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-3)
+
+
+def test_long_intervals_of_a_plateau_logged_by_voltage_are_no_pauses() -> None:
+    voltage = np.arange(4.75, 1.5, -0.01)
+    rate = 1 + 200 * np.exp(-(((voltage - 3.5) / 0.05) ** 2))
+    seconds = 12 * 3600 * np.cumsum(rate) / rate.sum()
+    discharge = cycler.step("D", 12.0, -cycler.CURRENT_MA, voltage, len(voltage)).assign(step_time_s=seconds)
+    first = segment(rows_of(cycler.assemble(cycler.charge_step(0.45), discharge))).discharges[0]
+    assert (first.paused, first.total_mah) == (False, pytest.approx(cycler.CAPACITY_MAH, rel=1e-3))
 
 
 def test_a_short_rest_with_the_same_current_on_both_sides_is_a_pause() -> None:
     half = cycler.discharge_step()
     one, two = half.iloc[:90].copy(), half.iloc[90:].copy()
     two["step_time_s"] -= one["step_time_s"].iloc[-1]
-    t = cycler.assemble(cycler.charge_step(0.5), one, cycler.rest_step(0.1, 3.2, 2), two)
-    only(segment(rows_of(t)), 1)
+    t = cycler.assemble(cycler.charge_step(0.5), one, cycler.rest_step(1.0, 3.2, 2), two)
+    found = segment(rows_of(t))
+    only(found, 1)
+    assert (found.discharges[0].gap_s, found.discharges[0].paused) == (pytest.approx(3600, rel=0.1), True)
+
+
+def test_many_short_rests_are_no_pauses_but_pulses() -> None:
+    whole = cycler.discharge_step()
+    steps = [cycler.charge_step(0.45)]
+    for k in range(20):
+        pulse = whole.iloc[9 * k : 9 * (k + 1)].copy()
+        pulse["step_time_s"] -= whole["step_time_s"].iloc[9 * k - 1] if k else 0.0
+        steps += [pulse, cycler.rest_step(0.5, 3.5, 5)]
+    first = segment(rows_of(cycler.assemble(*steps))).discharges[0]
+    assert first.total_mah < 0.3 * cycler.CAPACITY_MAH
+    assert first.all_steps_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-6)
 
 
 def test_a_clock_that_jumps_back_is_noticed() -> None:
