@@ -259,7 +259,8 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         assert moved is not None
         added = np.diff(moved[whole], prepend=moved[whole][0]) * np.sign(np.mean(sign))
     else:
-        counted = _counted(interval, voltage, signed, direction, column)
+        in_step = None if recording.step_time_s is None else recording.step_time_s[order][whole]
+        counted = _counted(_since_step(interval, in_step), voltage, signed, direction, column)
         paused, added = counted < interval, signed * counted / 3600.0
     return OrderedRows(
         np.cumsum(interval),
@@ -331,6 +332,19 @@ def _intervals(time: np.ndarray, of_step: bool) -> tuple[np.ndarray, np.ndarray]
     positive = interval[interval > 0]
     interval[backwards] = float(np.median(positive)) if len(positive) else 0.0
     return interval, backwards
+
+
+def _since_step(interval: np.ndarray, step_time: np.ndarray | None) -> np.ndarray:
+    """Seconds that each row's step lasted since the row before: less than the interval where a step begins.
+
+    A time of 0 tells nothing, as some programs count from the first row of the step, nor does a column that does
+    not run with the elapsed time.
+    """
+    if step_time is None:
+        return interval
+    in_pace = np.abs(np.diff(step_time) - interval[1:]) < 0.01 * interval[1:] + 1.0
+    begun = (step_time > 0) & (step_time < interval) & (in_pace.mean() > 0.5)
+    return np.where(begun, step_time, interval)
 
 
 def _counted(

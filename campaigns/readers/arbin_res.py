@@ -17,6 +17,7 @@ NAME = "arbin res"
 COLUMNS = {
     "Data_Point": ("record", ""),
     "Test_Time": ("time", "s"),
+    "Step_Time": ("step_time", "s"),
     "DateTime": ("clock", ""),
     "Cycle_Index": ("cycle", ""),
     "Step_Index": ("step", ""),

@@ -94,6 +94,9 @@ class CyclerRows:
     record: np.ndarray | None = None
     """Number of the row in the instrument's order, ``rows``."""
 
+    step_time_s: np.ndarray | None = None
+    """Time since the step began (s), ``rows``, where the file gives it beside the elapsed time."""
+
     clock_span_s: float | None = None
     """Wall clock of the last row less that of the first (s)."""
 

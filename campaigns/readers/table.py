@@ -338,6 +338,7 @@ def rows_from_columns(
         format=format_name,
         voltage_v=values["voltage"][keep],
         time_s=time[keep],
+        step_time_s=None if of_step else kept(values.get("step_time")),
         current_ma=kept(current),
         moved_mah=kept(values.get("moved")),
         charge_mah=kept(values.get("charge")),

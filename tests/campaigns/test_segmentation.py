@@ -144,6 +144,15 @@ def test_the_interval_before_the_first_row_counts() -> None:
     assert segment(rows_of(t)).discharges[0].total_mah == pytest.approx(cycler.CAPACITY_MAH, rel=1e-9)
 
 
+def test_the_time_of_the_step_tells_how_much_of_the_interval_before_the_first_row_was_rest() -> None:
+    t = cycler.assemble(cycler.charge_step(0.45), cycler.rest_step(1.0, 4.7, 20), cycler.discharge_step(rows=60))
+    t = t.drop(index=t.index[t.state == "R"][1:])  # 57 of its 60 minutes leave no row
+    steps = t.step_time_s.to_numpy()
+    for step_time, factor in ((steps, 1.0), (steps / 3600, 1 + 57 / 720), (None, 1 + 57 / 720)):
+        first = segment(rows_of(t, step_time_s=step_time)).discharges[0]
+        assert first.total_mah == pytest.approx(cycler.CAPACITY_MAH * factor, rel=1e-6)
+
+
 def test_a_current_is_found_from_the_charge_counter() -> None:
     t = cycler.cell_test()
     only(segment(rows_of(t, current_ma=None, moved_mah=t.net_mah.to_numpy())))
