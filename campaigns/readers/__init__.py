@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from campaigns.measurement import RuleBroken
-from campaigns.readers.recording import Reader, ReadOptions, Recording, open_head
+from campaigns.readers.recording import Reader, ReadOptions, Recording, open_head, zip_members
 from campaigns.readers.table import nearest_header
 from drxnet.progress import Progress, silent
 
+ZIP = b"PK\x03\x04"
 FOREIGN: Mapping[bytes, str] = {
-    b"PK\x03\x04": "a zip archive; unpack it and give the export inside",
+    ZIP: "a zip archive; unpack it and give the export inside",
     b"7z\xbc\xaf": "a 7z archive; unpack it and give the export inside",
     b"Rar!": "a rar archive; unpack it and give the export inside",
     b"BZh": "compressed with bzip2; unpack it first (gzip is read as it is)",
@@ -80,6 +81,8 @@ def choose(path: Path) -> Reader:
             return reader
     if path.suffix.lower() == ".mps":
         raise RuleBroken("E9", f"{path.name}: EC-Lab settings hold no measurement; give the .mpr or .mpt beside it.")
+    if head.content.startswith(ZIP) and not zip_members(head):
+        raise RuleBroken("E9", f"{path.name}: damaged or cut short (.xlsx, .ndax and .zip begin so). Copy it again.")
     for magic, what in FOREIGN.items():
         if head.content.startswith(magic):
             raise RuleBroken("E9", f"{path.name}: {what}.")

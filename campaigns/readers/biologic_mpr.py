@@ -41,8 +41,9 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     except RuleBroken:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file raises anything from a foreign parser
+        reason = " ".join(str(error).split())
         raise RuleBroken(
-            "E9", f"{name}: galvani cannot read this .mpr ({error!s:.80}). Export it as text (.mpt) and give that."
+            "E9", f"{name}: galvani cannot read this .mpr ({reason:.60}). Export it as text (.mpt) and give that."
         ) from None
     fields = table.dtype.names or ()
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from campaigns.measurement import RuleBroken
 from campaigns.readers import arbin_text, landt, neware_text, other_text
 from campaigns.readers.recording import CyclerRows, Head, Reader, ReadOptions, open_bytes, zip_members
-from campaigns.readers.table import Header, NamedColumn, Vocabulary, name_columns, rows_from_columns, with_units
+from campaigns.readers.table import (
+    Header,
+    NamedColumn,
+    Vocabulary,
+    name_columns,
+    numbers,
+    rows_from_columns,
+    with_units,
+)
 from drxnet.progress import Progress
 
 ARBIN, OTHER = "arbin xlsx", "spreadsheet"
@@ -51,14 +61,21 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     except Exception as error:  # noqa: BLE001 - a damaged file raises anything from a foreign parser
         raise RuleBroken("E9", f"{name}: damaged spreadsheet ({error!s:.80}). Export it again, or as csv.") from None
     if not sheets:
-        raise RuleBroken("E9", f"{name}: no sheet has a header that names time, voltage and current.")
+        raise RuleBroken(
+            "E9",
+            f"{name}: no sheet has a header that names time, voltage and current. Save a table of capacities, or a "
+            "curve, as csv.",
+        )
     title, format_name, named, _ = sheets[0]
     alike = sorted((s for s in sheets if s[2] == named), key=lambda s: _natural(s[0]))
+    _check_one_test(name, {s[0]: s[3] for s in alike})
     tables = [s[3] for s in alike]
     notes = [f"sheets {', '.join(s[0] for s in alike)} joined"] if len(alike) > 1 else []
     if len(alike) < len(sheets):
         notes.append(f"sheets left out: {', '.join(s[0] for s in sheets if s[2] != named)}")
     table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise RuleBroken("E9", f"{name}: no rows below the header of sheet {title}.")
     columns = {column.quantity: table[column.quantity] for column in named}
     return rows_from_columns(format_name, name, columns, named, options, notes, header_mass_mg=mass)
 
@@ -81,6 +98,19 @@ def _sheet(sheet: Any, progress: Progress) -> tuple[str, tuple[NamedColumn, ...]
                 progress(done, max(done, sheet.max_row or done))
         return format_name, named, pd.DataFrame(records, columns=[c.quantity for c in named])
     return None
+
+
+def _check_one_test(name: str, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse sheets of which one begins before another has ended: they are the channels of several cells."""
+    ended = -np.inf
+    for title, table in tables.items():
+        time = numbers(table["time"]) if "time" in table else np.array([])
+        time = time[np.isfinite(time)]
+        if not len(time):
+            continue
+        if time[0] < ended:
+            raise RuleBroken("E9", f"{name}: sheet {title} begins another test. Export one channel per file.")
+        ended = float(time[-1])
 
 
 def _columns(number: int, cells: tuple[str, ...]) -> tuple[str, tuple[NamedColumn, ...]] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import io
 import re
+import zipfile
 from pathlib import Path
 
 import contracts
@@ -55,6 +57,25 @@ def test_the_workbook_reader_keeps_the_contract(tmp_path: Path) -> None:
     _, recording = readers.read(path)
     assert recording.header_mass_mg == pytest.approx(1.8)
     assert len(recording.voltage_v) == len(TEST)  # all channel sheets, no statistics
+
+
+def test_a_workbook_with_the_channels_of_two_cells_is_refused(tmp_path: Path) -> None:
+    import pandas as pd
+
+    both = pd.concat([TEST, TEST], ignore_index=True)
+    path = cycler.write_xlsx(tmp_path / "cells.xlsx", both, rows_per_sheet=len(TEST))
+    with pytest.raises(RuleBroken, match="sheet Channel_1_2 begins another test"):
+        readers.read(path)
+
+
+def test_a_workbook_without_rows_is_refused(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(cycler.arbin_csv(TEST).split("\n")[0].split(","))
+    book.save(tmp_path / "cell.xlsx")
+    with pytest.raises(RuleBroken, match="no rows below the header of sheet"):
+        readers.read(tmp_path / "cell.xlsx")
 
 
 def test_the_drx_td_readers_keep_the_contract(tmp_path: Path) -> None:
@@ -482,16 +503,24 @@ def test_a_wrong_summary_row_is_refused_by_its_number(tmp_path: Path, row: str, 
         readers.read(path)
 
 
+def zipped(content: bytes) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("letter.txt", content)
+    return archive.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"PK\x03\x04" + bytes(40), "a zip archive; unpack it"),
+        (zipped(b"a letter"), "a zip archive; unpack it"),
+        (zipped(b"a letter")[:-9], "damaged or cut short"),
         (b"\xd0\xcf\x11\xe0" + bytes(40), "save it as .xlsx or csv"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:22\nsize 9\n", "git lfs pull"),
         (b"# a test\nTest Time / s,Voltage / V\n0,3.0\n1,3.1\n2,3.2\n", "header in line 2 names no current"),
         (b"time_s,current_a\n0,3.0\n1,3.1\n2,3.2\n", "header in line 1 names no voltage"),
     ],
-    ids=["zip", "xls", "git lfs", "no current", "no voltage"],
+    ids=["zip", "cut zip", "xls", "git lfs", "no current", "no voltage"],
 )
 def test_a_file_that_no_reader_knows_is_refused_with_what_to_do(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "cell.dat"
