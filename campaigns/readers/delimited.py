@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from campaigns.readers.recording import CyclerRows, Head, Reader, ReadOptions
-from campaigns.readers.table import Header, Vocabulary, find_header, read_text_columns, rows_from_columns
+from campaigns.readers.table import (
+    Header,
+    Vocabulary,
+    assumed_units,
+    find_header,
+    read_text_columns,
+    rows_from_columns,
+)
 from drxnet.progress import Progress
 
 MASS = re.compile(
@@ -31,6 +38,9 @@ class TextFormat:
     mass: re.Pattern[str] = MASS
     """Finds the active mass in the lines above the header: the groups ``value`` and ``unit``."""
 
+    assumes_units: bool = False
+    """Whether a unit that the table leaves out is an assumption, and not what the instrument always means."""
+
     material: re.Pattern[str] = re.compile(r"(?:electrode material|active material|material)\s*[:=\t]\s*(\S.*)", re.I)
 
     def recognises(self, head: Head) -> bool:
@@ -45,6 +55,8 @@ class TextFormat:
         header = find_header(head.lines, self.columns)
         assert header is not None
         columns, named, notes = read_text_columns(head, header, options, progress)
+        if self.assumes_units:
+            notes += assumed_units(named)
         preamble = head.lines[: header.line]
         return rows_from_columns(
             self.name,

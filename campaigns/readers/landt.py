@@ -27,11 +27,12 @@ COLUMNS: Vocabulary = {
 }
 
 
-def _is_landt(head: Head, header: Header) -> bool:
+def is_landt(head: Head, header: Header) -> bool:
+    """Whether a table has the names of Landt, or the lines above it its name."""
     cells = {cell.strip().strip('"').lower() for cell in header.cells}
     snake = {"current_a", "voltage_v", "step_name"} <= cells
     slashed = any(c.startswith("voltage/") for c in cells) and bool({"step-index", "testtime/sec"} & cells)
     return snake or slashed or any("landt" in line.lower() or "lanhe" in line.lower() for line in head.lines[:6])
 
 
-READERS = (TextFormat("landt csv", COLUMNS, _is_landt, (".csv",)).reader(),)
+READERS = (TextFormat("landt csv", COLUMNS, is_landt, (".csv",)).reader(),)

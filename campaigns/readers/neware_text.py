@@ -57,7 +57,8 @@ COLUMNS: Vocabulary = {
 NESTED = "neware csv, three layers"
 
 
-def _is_neware(head: Head, header: Header) -> bool:
+def is_neware(head: Head, header: Header) -> bool:
+    """Whether a table has the step types and capacities of Neware."""
     stems = header.stems
     step = {"steptype", "stepname", "state", "status"} & stems
     capacities = {"chgcap", "dchgcap", "chgspeccap", "capacity", "cap"} & stems
@@ -120,5 +121,5 @@ def _read_nested(head: Head, options: ReadOptions, progress: Progress) -> Cycler
 
 READERS = (
     Reader(NESTED, _is_nested, _read_nested, (".csv",)),
-    TextFormat("neware csv", COLUMNS, _is_neware).reader(),
+    TextFormat("neware csv", COLUMNS, is_neware).reader(),
 )

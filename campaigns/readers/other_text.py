@@ -42,4 +42,4 @@ def _any(head: Head, header: Header) -> bool:
     return True
 
 
-READERS = (TextFormat("text table", COLUMNS, _any).reader(),)
+READERS = (TextFormat("text table", COLUMNS, _any, assumes_units=True).reader(),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from campaigns.readers.table import (
     Header,
     NamedColumn,
     Vocabulary,
+    assumed_units,
     name_columns,
     numbers,
     rows_from_columns,
@@ -25,12 +26,14 @@ from campaigns.readers.table import (
 from drxnet.progress import Progress
 
 ARBIN, OTHER = "arbin xlsx", "spreadsheet"
-VOCABULARIES: tuple[tuple[str, Vocabulary], ...] = (
-    (ARBIN, arbin_text.COLUMNS),
-    ("neware xlsx", neware_text.COLUMNS),
-    ("landt xlsx", landt.COLUMNS),
-    (OTHER, other_text.COLUMNS),
+VOCABULARIES: tuple[tuple[str, Vocabulary, Callable[[Head, Header], bool]], ...] = (
+    (ARBIN, arbin_text.COLUMNS, lambda head, header: "testtime" in header.stems),
+    ("neware xlsx", neware_text.COLUMNS, neware_text.is_neware),
+    ("landt xlsx", landt.COLUMNS, landt.is_landt),
+    (OTHER, other_text.COLUMNS, lambda head, header: True),
 )
+"""Name of each format, its columns, and whether a table with such columns is of that format."""
+
 HEADER_ROWS = 30
 PROGRESS_ROWS = 5000
 
@@ -53,7 +56,7 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
                 if re.search(r"statis|chart", title, re.IGNORECASE):
                     continue
                 sheet = book[title]
-                found = _sheet(sheet, progress)
+                found = _sheet(head, sheet, progress)
                 if found is None:
                     mass = mass or _mass_mg(sheet)
                 else:
@@ -73,6 +76,8 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     notes = [f"sheets {', '.join(s[0] for s in alike)} joined"] if len(alike) > 1 else []
     if len(alike) < len(sheets):
         notes.append(f"sheets left out: {', '.join(s[0] for s in sheets if s[2] != named)}")
+    if format_name == OTHER:
+        notes += assumed_units(named)
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
         raise RuleBroken("E9", f"{name}: no rows below the header of sheet {title}.")
@@ -80,12 +85,12 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     return rows_from_columns(format_name, name, columns, named, options, notes, header_mass_mg=mass)
 
 
-def _sheet(sheet: Any, progress: Progress) -> tuple[str, tuple[NamedColumn, ...], pd.DataFrame] | None:
+def _sheet(head: Head, sheet: Any, progress: Progress) -> tuple[str, tuple[NamedColumn, ...], pd.DataFrame] | None:
     rows = sheet.iter_rows(values_only=True)
     for number, cells in enumerate(rows):
         if number >= HEADER_ROWS:
             return None
-        match = _columns(number, tuple(c if isinstance(c, str) else "" for c in cells))
+        match = _columns(head, number, tuple(c if isinstance(c, str) else "" for c in cells))
         if match is None:
             continue
         format_name, named = match
@@ -113,12 +118,12 @@ def _check_one_test(name: str, tables: Mapping[str, pd.DataFrame]) -> None:
         ended = float(time[-1])
 
 
-def _columns(number: int, cells: tuple[str, ...]) -> tuple[str, tuple[NamedColumn, ...]] | None:
+def _columns(head: Head, number: int, cells: tuple[str, ...]) -> tuple[str, tuple[NamedColumn, ...]] | None:
     """Format and columns of a header row; None where it is no header."""
-    for format_name, vocabulary in VOCABULARIES:
-        named = name_columns(cells, vocabulary)
-        if Header(number, "", cells, named).complete:
-            return format_name, named
+    for format_name, vocabulary, telltale in VOCABULARIES:
+        header = Header(number, "", cells, name_columns(cells, vocabulary))
+        if header.complete and telltale(head, header):
+            return format_name, header.columns
     return None
 
 

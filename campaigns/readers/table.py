@@ -71,6 +71,8 @@ class NamedColumn:
     header: str
     quantity: str
     unit: str
+    unit_is_stated: bool = True
+    """Whether the table itself names the unit; otherwise it is what the vocabulary gives."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedCol
         if stem not in vocabulary:
             continue
         quantity, default = vocabulary[stem]
-        column = NamedColumn(position, cell.strip(), quantity, unit or default)
+        column = NamedColumn(position, cell.strip(), quantity, unit or default, bool(unit) or not default)
         per_gram = units.is_per_mass(column.unit)
         if per_gram and DIMENSIONS.get(quantity) == "charge":
             continue
@@ -207,13 +209,19 @@ def with_units(columns: Sequence[NamedColumn], below: Sequence[Any]) -> tuple[Na
     found = []
     for column in columns:
         cell = below[column.position] if column.position < len(below) else None
-        unit = cell.strip(" ()[]") if isinstance(cell, str) and not split_header(column.header)[1] else ""
+        unit = cell.strip(" ()[]") if isinstance(cell, str) and not column.unit_is_stated else ""
         dimension = DIMENSIONS.get(column.quantity)
         if dimension == "charge" and units.is_per_mass(unit):
             continue
         known = dimension is not None and units.factor(dimension, unit) is not None
-        found.append(replace(column, unit=unit) if known else column)
+        found.append(replace(column, unit=unit, unit_is_stated=True) if known else column)
     return tuple(found)
+
+
+def assumed_units(columns: Sequence[NamedColumn]) -> list[str]:
+    """What was taken for the units of time, voltage and current that a table does not name, for a person to read."""
+    assumed = (c for c in columns if c.quantity in ("time", "voltage", "current") and not c.unit_is_stated)
+    return [f"{column.header} taken as {column.unit}: the table names no unit" for column in assumed]
 
 
 def read_text_columns(

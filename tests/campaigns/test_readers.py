@@ -337,6 +337,19 @@ def test_units_in_a_row_below_the_header_count(tmp_path: Path, suffix: str) -> N
     assert first.voltage_v[-1] == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def test_a_table_without_units_says_which_it_took(tmp_path: Path, suffix: str) -> None:
+    table = TEST[["time_s", "voltage_v", "current_ma"]].set_axis(["Time", "Voltage (V)", "Current"], axis=1)
+    path = tmp_path / f"cell{suffix}"
+    table.to_csv(path, index=False) if suffix == ".csv" else table.to_excel(path, index=False)
+    _, recording = readers.read(path)
+    assert recording.current_ma.max() == pytest.approx(1e3 * cycler.CURRENT_MA)
+    assert recording.notes == (
+        "Time taken as s: the table names no unit",
+        "Current taken as A: the table names no unit",
+    )
+
+
 def test_a_cell_voltage_and_a_time_stamp_are_enough(tmp_path: Path) -> None:
     import pandas as pd
 
