@@ -89,7 +89,8 @@ def test_without_data_it_is_the_ensemble_with_one_more_member() -> None:
     model = DRXNetGaussianModel(ensemble, ENCODING)
     v = {name: torch.tensor(value).double() for name, value in model.hyperparameters().items()}
     tilt = (values.mean(0) - model.center) / model.unit
-    residual = v["shift"] ** 2 + (v["slope"] * tilt) ** 2 + v["weight"] ** 2 + v["amount_weight"] ** 2
+    trend = 2 * v["trend"] ** 2 * model.points(x).amounts.square().sum(1, keepdim=True)
+    residual = v["shift"] ** 2 + (v["slope"] * tilt) ** 2 + trend + v["weight"] ** 2 + v["amount_weight"] ** 2
     expected = (1 + 1 / 4) * values.var(0, correction=1) + residual
     torch.testing.assert_close(posterior.variance, expected, rtol=1e-4, atol=1e-6)
 
