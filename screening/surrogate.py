@@ -68,6 +68,10 @@ than without data. Where there are data, members that disagree tell little of wh
 is narrower. Chosen on pools that no published number comes from (`benchmarks/README.md`).
 """
 
+_FARTHEST = 4.0
+"""Standard deviations from its prior's centre that a hyperparameter may go: a long step of the fit must not leave a
+covariance without a Cholesky factor."""
+
 _FOURIER = 256
 """Random Fourier features of sample paths."""
 
@@ -413,7 +417,9 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
             return value.item(), parameters_to_vector(gradients).numpy()
 
         start = parameters_to_vector([self._prior[name] for name in self.log]).numpy()
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+        width = np.concatenate([np.full(self.num_outputs, _FARTHEST * PRIORS[name][1]) for name in self.log])
+        limits = np.stack([start - width, start + width], 1)
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": steps})
         with torch.no_grad():
             vector_to_parameters(torch.from_numpy(found.x), parameters)
         self._factor = None
