@@ -1,0 +1,82 @@
+"""Whether the surrogate's spread is right: with no data, and with what a campaign chose and measured.
+
+    python -m benchmarks.choose.calibration --cache DIR [--model drxnet-2024] [--seed 0]
+
+Each member in turn is the laboratory and the others are the model. The root mean square of (truth - mean) / spread over
+the pool is 1 where the spread is right, larger where it is too narrow. The data are those of the runs of the default
+strategy that `benchmarks.choose` left in the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.choose.campaigns import Laboratory
+from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble
+from drxnet.ensemble import Amounts
+from screening.acquisition import gaussian_model
+from screening.domain import LABELS, Domain
+from screening.encoding import Encoding
+
+FIRST = 100
+"""Candidates at the top of the ranking by the lower bound that are looked at by themselves."""
+
+ROUNDS = (0, 1, 3, 8)
+
+
+def main() -> None:
+    """Print one table for each number of rounds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="drxnet-2024")
+    parser.add_argument("--space", default="paper-he")
+    parser.add_argument("--pool", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    pool = Pool.of(options.model, options.space, options.pool, options.seed, options.cache)
+    candidates = pool.compositions[: pool.candidates]
+    amounts, encoding = Amounts.of(candidates), Encoding.of(pool.compositions)
+    columns = ("measured", "where", "share", "retention", "Q(low)", "Q(high)", "error of retention", "its spread")
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for rounds in ROUNDS:
+        tables, count = [], 0
+        for laboratory in range(len(pool.capacity)):
+            seed = 1000 * laboratory + options.seed
+            file = options.cache / "runs" / f"default-{options.pool}-{laboratory}-{options.seed}.json"
+            history = json.loads(file.read_text())["rows"][:rounds] if rounds else []
+            cells = Laboratory(pool.capacity[laboratory, : pool.candidates].astype(float), seed)
+            measured = [m for number, rows in enumerate(history) for m in cells.measure(pool, rows, number)]
+            count = len(measured)
+            tables.append(_calibration(pool, laboratory, amounts, encoding, measured))
+        for name, row in zip((*LABELS, f"first {FIRST}"), np.mean(tables, 0), strict=True):
+            print(f"| {count} | {name} | {row[0]:.0%} | " + " | ".join(f"{x:.2f}" for x in row[1:]) + " |")
+
+
+def _calibration(pool: Pool, laboratory: int, amounts: Amounts, encoding: Encoding, measured: list) -> np.ndarray:  # type: ignore[type-arg]
+    """Share, root mean squares, error and mean spread of the retention by label and for the first; ``4 x 6``."""
+    ensemble = PooledEnsemble(pool, [i for i in range(len(pool.capacity)) if i != laboratory])
+    truth = GOALS.evaluate(PooledEnsemble(pool, [laboratory]), amounts)[0].numpy()  # type: ignore[arg-type]
+    with torch.no_grad():
+        model = gaussian_model(ensemble, encoding, GOALS, measured)  # type: ignore[arg-type]
+        points = model.read(amounts, torch.Size([len(amounts)]))
+        mean, variance = (x.mT.numpy() for x in model.moments(points, marginal=True))
+        labels = Domain(ensemble, [m.composition for m in measured]).labels(points.features).numpy()  # type: ignore[arg-type]
+    spread = np.sqrt(variance)
+    first = np.argsort(-GOALS.columns(mean, spread)["rate_retention_lower"], kind="stable")[:FIRST]
+    groups = [*(labels == i for i in range(len(LABELS))), np.isin(np.arange(len(labels)), first)]
+    rows = []
+    for group in groups:
+        error, width = (truth - mean)[group], spread[group]
+        rms = np.sqrt(((error / width) ** 2).mean(0))
+        rows.append([group.mean(), *rms, np.sqrt((error[:, 0] ** 2).mean()), width[:, 0].mean()])
+    return np.array(rows)
+
+
+if __name__ == "__main__":
+    main()
