@@ -12,7 +12,7 @@ from drxnet.ensemble import Ensemble
 from drxnet.errors import UsageError
 from screening.encoding import Encoding
 from screening.objectives import Goals
-from screening.surrogate import DRXNetEnsembleModel, DRXNetGaussianModel, MemberPosterior
+from screening.surrogate import PRIORS, DRXNetEnsembleModel, DRXNetGaussianModel, MemberPosterior
 
 METALS = ("Mg", "Ti", "Cr", "Mn", "Nb")
 STATES = {"Mg": (2, 2), "Ti": (4, 4), "Cr": (3, 3), "Mn": (2, 4), "Nb": (5, 5)}
@@ -195,6 +195,17 @@ def test_fitting_raises_likelihood_and_learns_the_noise() -> None:
     model.fit()
     assert model.log_marginal_likelihood().item() > before
     assert model.hyperparameters()["noise"][1] > 2 * noise  # 15 % instead of the 3 % taken for granted
+
+
+def test_the_fit_stays_near_its_priors_where_data_agree_exactly() -> None:
+    x = draw(8, seed=1).repeat(3, 1)  # nothing but the prior keeps the noise above 0
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=truth(x))
+    defaults = model.hyperparameters()
+    fitted = model.fit().hyperparameters()
+    for name, (factor, width) in PRIORS.items():
+        away = np.log(fitted[name]) - np.log(defaults[name]) - math.log(factor)
+        assert (np.abs(away) <= 4 * width + 1e-9).all(), name
+    assert (np.array(fitted["noise"]) < defaults["noise"]).all()
 
 
 def test_fitting_without_data_keeps_the_defaults() -> None:
