@@ -198,8 +198,12 @@ def print_table(runs: Runs) -> None:
 _DASHES = {"with fine-tuning": "--", "without joint choice": ":", "without domain check": "-."}
 
 
+BANDS = ("random", "baybe", "greedy", "default")
+"""Strategies whose 95 % intervals are drawn; those of all would hide each other."""
+
+
 def draw(runs: Runs, path: Path) -> None:
-    """Draw the share of the top found and the best retention after each round."""
+    """Draw the share of the top found, the best retention and the hypervolume after each round."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -212,6 +216,15 @@ def draw(runs: Runs, path: Path) -> None:
             curves = np.array([found[key][merit] for key in sorted(found)])
             bands = np.array([interval(column) for column in curves.T])
             base, _, variant = name.partition(" ")
+            if name in BANDS:
+                axis.fill_between(
+                    experiments,
+                    bands[:, 1],
+                    bands[:, 2],
+                    color=f"C{list(STRATEGIES).index(base)}",
+                    alpha=0.15,
+                    lw=0,
+                )
             axis.plot(
                 experiments,
                 bands[:, 0],
@@ -224,7 +237,7 @@ def draw(runs: Runs, path: Path) -> None:
     axes[0].set_ylabel("share found of the pool's true top 1 %")
     axes[1].set_ylabel("best feasible retention found")
     axes[2].set_ylabel("hypervolume, share of the pool's")
-    axes[0].legend(fontsize=7, title="strategy (runs)", title_fontsize=7)
+    axes[0].legend(fontsize=7, title="strategy (runs); band: 95 % interval", title_fontsize=7)
     figure.savefig(path, dpi=130)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 
 from benchmarks.choose.campaigns import Laboratory
 from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble
@@ -27,6 +28,7 @@ FIRST = 100
 """Candidates at the top of the ranking by the lower bound that are looked at by themselves."""
 
 ROUNDS = (0, 1, 3, 8)
+TOP = 200
 
 
 def main() -> None:
@@ -56,6 +58,22 @@ def main() -> None:
             tables.append(_calibration(pool, laboratory, amounts, encoding, measured))
         for name, row in zip((*LABELS, f"first {FIRST}"), np.mean(tables, 0), strict=True):
             print(f"| {count} | {name} | {row[0]:.0%} | " + " | ".join(f"{x:.2f}" for x in row[1:]) + " |")
+
+    print("\nwithout data, rank correlation of the mean retention with the laboratory's, and how many of its best 64")
+    print(f"feasible ones are among the laboratory's best {TOP}:")
+    for laboratory in range(len(pool.capacity)):
+        print(f"  laboratory {laboratory}: {{0:.2f}}, {{1}}".format(*_agreement(pool, laboratory, amounts)))
+
+
+def _agreement(pool: Pool, laboratory: int, amounts: Amounts) -> tuple[float, int]:
+    """Rank correlation of the retention, and hits among the first."""
+    values = [
+        GOALS.evaluate(PooledEnsemble(pool, [i]), amounts)[0].numpy()  # type: ignore[arg-type]
+        for i in range(len(pool.capacity))
+    ]
+    mean, truth = np.mean(np.delete(values, laboratory, 0), 0), values[laboratory]
+    best = [np.argsort(-np.where(GOALS.feasible(v), v[:, 0], 0.0), kind="stable") for v in (mean, truth)]
+    return spearmanr(mean[:, 0], truth[:, 0])[0], len(set(best[0][:64]) & set(best[1][:TOP]))
 
 
 def _calibration(pool: Pool, laboratory: int, amounts: Amounts, encoding: Encoding, measured: list) -> np.ndarray:  # type: ignore[type-arg]
