@@ -426,6 +426,7 @@ def _start(spec: CampaignSpec, folder: Path, model: Path, pool: Pool, strategy: 
         "space": "candidates.csv",
         "model": str(model.resolve()),
         "strategy": strategy,
+        "first_strategy": None if strategy in _UNLEARNING else spec.first_strategy,
         "seed": seed,
         "workers": 0,
     }

@@ -27,6 +27,7 @@ from drxnet.errors import ConfigurationError, LedgerLocked, NothingToPropose, Re
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from campaigns.spec import CampaignSpec
     from screening.batch import Choice
     from screening.candidates import Candidates
     from screening.enumerator import Shortlist
@@ -100,7 +101,8 @@ def propose(
     from screening.candidates import CandidateList
 
     spec, state = campaign.spec, campaign.state()
-    n, how = batch_size or spec.batch_size, strategy or spec.strategy
+    n = batch_size or spec.batch_size
+    how = strategy or strategy_of(spec, state)
     model = state.current_model
     ensemble = campaign.ensemble(model, device=device)
     source: Candidates = CandidateList.read(candidates) if candidates else spec.candidates()
@@ -152,6 +154,12 @@ def propose(
     }
     listed = source.compositions(shortlist.units)
     notes = _notes(shortlist)
+    if how != (strategy or spec.strategy):
+        notes = (
+            *notes,
+            f"Nothing is measured yet: this batch is chosen by {how}, to learn where the model is right. "
+            f"The next ones go by {spec.strategy} (at once: --strategy {spec.strategy}).",
+        )
     for _ in range(MOST_ATTEMPTS):
         measured, pending = measured_of(state, goals), pending_of(state, spec.conditions)
         open_ones = [c for c in listed if c.formula not in state.excluded]
@@ -260,6 +268,12 @@ def pending_of(state: Snapshot, conditions: Any) -> list[Composition]:
     half = {o.proposal.composition for o in outcomes_of(state, conditions) if o.half_measured}
     waiting = [p.composition for p in state.proposals if p.state in PENDING or p.composition in half]
     return [Composition.parse(c) for c in dict.fromkeys(waiting)]
+
+
+def strategy_of(spec: CampaignSpec, state: Snapshot) -> str:
+    """How the next batch is chosen: the first may be chosen in another way than all that follow."""
+    nothing_yet = not state.valid and not pending_of(state, spec.conditions)
+    return (spec.first_strategy or spec.strategy) if nothing_yet else spec.strategy
 
 
 def seed_of_round(seed: int, number: int) -> int:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 FILE_NAME = "campaign.yaml"
 LEDGER_NAME = "ledger.sqlite"
 
-STRATEGIES = ("qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling")
-Strategy = Literal["qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling"]
+STRATEGIES = ("logei", "qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling")
+Strategy = Literal["logei", "qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling"]
 
 
 class _Frozen(BaseModel):
@@ -109,7 +109,11 @@ class CampaignSpec(_Frozen):
     conditions: Conditions = Conditions()
     objectives: tuple[ObjectiveSpec, ...] = (RATE_RETENTION,)
     constraints: tuple[ConstraintSpec, ...] = ()
-    strategy: Strategy = "qlognei"
+    strategy: Strategy = "logei"
+    first_strategy: Strategy | None = None
+    """Strategy while nothing is measured or pending, so that nothing tells yet whether the model is right in this
+    space; by default `strategy`."""
+
     batch_size: Annotated[int, Field(ge=1, le=500)] = 8
     shortlist: Annotated[int, Field(ge=1)] = 2000
     """Candidates that the batch is chosen from jointly, drawn to be diverse from the best of the stream."""

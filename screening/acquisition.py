@@ -4,10 +4,10 @@ The joint choice among the best of them is in :mod:`screening.batch`. Both see p
 (:class:`Measured`), what is pending, an ensemble, and :class:`~screening.objectives.Goals`. A campaign uses them so::
 
     scorer = StreamScorer.of(model_folder, candidates.columns, candidates.denominator, goals,
-                             measured=measured, pending=pending, strategy="qlognei", limits=limits, seed=seed)
+                             measured=measured, pending=pending, strategy="logei", limits=limits, seed=seed)
     shortlist = stream(candidates, scorer, keep=2000, ...)
     picks = choose_batch(candidates.compositions(shortlist.units), ensemble, goals, n=8,
-                         measured=measured, pending=pending, strategy="qlognei", limits=limits, seed=seed)
+                         measured=measured, pending=pending, strategy="logei", limits=limits, seed=seed)
 
 Every score is a logarithm: of the expected improvement, or of what takes its place in other strategies, plus the
 logarithm of the probability that all constraints are met.
@@ -37,9 +37,11 @@ from screening.encoding import Encoding
 from screening.objectives import Goals, Quantity, cost_usd_kg
 from screening.surrogate import RELATIVE_NOISE, DRXNetGaussianModel, Points
 
-Strategy = Literal["qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling"]
+Strategy = Literal["logei", "qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling"]
 
 STRATEGIES: Mapping[str, str] = {
+    "logei": "expected improvement, each pick as if those before it had come out as predicted; of the hypervolume with "
+    "several objectives",
     "qlognei": "noisy expected improvement of the batch as a whole; of its hypervolume with several objectives",
     "qlognehvi": "the same, under its name for several objectives",
     "ucb": "mean plus two standard deviations, each pick as if those before it had come out as predicted",
@@ -315,7 +317,7 @@ class StreamScorer:
         *,
         measured: Sequence[Measured] = (),
         pending: Sequence[Composition] = (),
-        strategy: Strategy = "qlognei",
+        strategy: Strategy = "logei",
         limits: Limits | None = None,
         seed: int = 0,
         rank_by: Quantity | None = None,
@@ -447,7 +449,7 @@ def single_scores(
         utility = improvement.log_utility(objectives_of(goals, paths.flatten(0, 1))).unflatten(0, paths.shape[:2])
         return torch.where(good, utility, utility - _INFEASIBLE).amax(0)
     feasible = log_feasibility(goals, mean, std)
-    if strategy in ("qlognei", "qlognehvi"):
+    if strategy in ("logei", "qlognei", "qlognehvi"):
         spread = std[:, list(goals.objective_columns)]
         return improvement.log_expected(objectives_of(goals, mean), spread) + feasible
     signs = torch.tensor([o.sign for o in goals.objectives], dtype=torch.float64)

@@ -199,6 +199,11 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
     that the kernels need not bend it far from the data. Observations carry the noise ``noise_j^2``, or their own.
     Missing observations are NaN and leave the other outputs of the point alone.
 
+    An observation that is much worse than wanted carries, on top, the square of the distance to the level below which
+    it matters little how bad it is: halfway between the reference of an objective and the best measured, or one typical
+    spread beyond the threshold of a constraint. The model learns from a dead cell that it is bad, but is not bent
+    through it, where the quantities fall off steeply, at the expense of what it says of the good ones.
+
     Without data, the scale is sqrt(1 + 1/s): the reality is taken for one more member. The other defaults are
     :data:`DEFAULT_WEIGHT`, :data:`DEFAULT_SLOPE`, :data:`DEFAULT_LENGTH` and :data:`RELATIVE_NOISE`. With each member
     in turn as the truth they give spreads that are right or a little wide. :meth:`fit` moves all of them to the data,
@@ -263,6 +268,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
             self._train = self.points(x)
         self._x = x
         self._y, self._own_noise = y.mT.double(), variance.mT.double()  # m, n
+        self._levels = _levels(self.goals, self.unit, y.double().numpy())
         self._factor: tuple[Tensor, Tensor] | None = None
 
     # -- what BoTorch asks for ---------------------------------------------------------------------------
@@ -337,6 +343,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         twin._scale_features, twin.log, twin._prior = self._scale_features, self.log, self._prior
         twin.center, twin.unit = self.center, self.unit
         twin._amount_center, twin._amount_width = self._amount_center, self._amount_width
+        twin._levels = self._levels
         variance = torch.full_like(Y, torch.nan) if noise is None else noise.expand(Y.shape)
         batch = torch.broadcast_shapes(Y.shape[:-2], self.batch_shape)
         n, m = self._y.shape[-1], self.num_outputs
@@ -468,10 +475,8 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         with torch.no_grad():
             factor, _ = self._cholesky()
             known = self._known()
-            noise = torch.where(
-                torch.isfinite(self._own_noise), self._own_noise, self._value("noise", None)[:, None] ** 2
-            )
-            seen = self._y.nan_to_num() - prior(self._train) - noise.sqrt() * normal(count, *self._y.shape)
+            error = self._noise().sqrt() * normal(count, *self._y.shape)
+            seen = self._y.nan_to_num() - prior(self._train) - error
             correction = torch.cholesky_solve((seen * known).unsqueeze(-1), factor).squeeze(-1)
 
         def posterior(at: Points) -> Tensor:
@@ -564,10 +569,18 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
     def _residual(self) -> Tensor:
         return torch.where(torch.isfinite(self._y), self._y - self._train.mean, torch.zeros_like(self._y))
 
-    def _cholesky(self) -> tuple[Tensor, Tensor]:
-        known = self._known()
+    def _noise(self) -> Tensor:
+        """Variance of every observation, ``b x m x n``: that of the measurement, and how far it lies from wanted."""
         own = self._value("noise", None).square()[:, None]
-        noise = torch.where(torch.isfinite(self._own_noise), self._own_noise, own)
+        measured = torch.where(torch.isfinite(self._own_noise), self._own_noise, own)
+        missed = torch.full_like(self._y, torch.inf)
+        for column, sign, level in self._levels:
+            short = (sign * (level - self._y[..., column, :])).clamp_min(0).nan_to_num()
+            missed[..., column, :] = missed[..., column, :].minimum(short)
+        return measured + torch.where(torch.isfinite(missed), missed, torch.zeros_like(missed)).square()
+
+    def _cholesky(self) -> tuple[Tensor, Tensor]:
+        known, noise = self._known(), self._noise()
         prior = self._covariance(self._train, self._train) * known.unsqueeze(-1) * known.unsqueeze(-2)
         diagonal = torch.where(known > 0, noise, torch.ones_like(noise))
         factor = torch.linalg.cholesky(prior + torch.diag_embed(diagonal))
@@ -589,6 +602,24 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
             ),
             start=torch.zeros((), dtype=torch.float64),
         )
+
+
+def _levels(goals: Goals, unit: Tensor, measured: np.ndarray) -> tuple[tuple[int, int, float], ...]:
+    """Values below which (above, for sign -1) it matters little how bad a quantity is: column, sign, level.
+
+    For an objective, halfway between its reference and the best measured that meets the constraints; for a constraint,
+    one ``unit`` (``m``) beyond the threshold. ``measured`` is ``n x m``, NaN where not measured.
+    """
+    met = ~(goals.slack(measured) < 0).any(-1)  # what is not known is not held against it
+    levels = []
+    for column, objective in zip(goals.objective_columns, goals.objectives, strict=True):
+        values = objective.sign * measured[:, column][met & np.isfinite(measured[:, column])]
+        reference = objective.sign * objective.reference_value
+        best = max(values.max(initial=reference), reference)
+        levels.append((column, objective.sign, objective.sign * (reference + best) / 2))
+    for column, constraint in zip(goals.constraint_columns, goals.constraints, strict=True):
+        levels.append((column, constraint.sign, constraint.threshold - constraint.sign * float(unit[column])))
+    return tuple(levels)
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,12 +42,14 @@ STRATEGIES: dict[str, str] = {
     "random": "uniform",
     "unlearning": "the lower bounds of the prediction from the top, nothing learned",
     "baybe": "BayBE's default recommender",
-    "greedy": "best mean, conditioned on the data",
-    "default": "qlognei, conditioned on the data",
-    "default without joint choice": "the eight best single scores",
+    "greedy": "space-filling first, then the best mean, conditioned on the data",
+    "default": "space-filling first, then logei, conditioned on the data",
+    "default without first batch": "logei from the start",
+    "default without joint choice": "the eight best single scores after the first batch",
     "default without domain check": "no factor on what lies outside",
-    "ucb": "mean plus two standard deviations",
-    "thompson": "draws from the posterior",
+    "qlognei": "space-filling first, then noisy expected improvement of the whole batch",
+    "ucb": "space-filling first, then mean plus two standard deviations",
+    "thompson": "space-filling first, then draws from the posterior",
     "greedy with fine-tuning": "fine-tuned after rounds 2, 4 and 6",
     "default with fine-tuning": "fine-tuned after rounds 2, 4 and 6",
 }
@@ -61,16 +64,18 @@ def recommender(name: str, pool: Pool, model: str, laboratory: int, seed: int) -
         "unlearning": lambda: unlearning(pool, ensemble, BATCH),
         "baybe": lambda: baybe_default(pool, BATCH, seed),
         "greedy": lambda: ours(pool, ensemble, "greedy", BATCH, seed, limits=USUAL),
-        "default": lambda: ours(pool, ensemble, "qlognei", BATCH, seed, limits=USUAL),
-        "default without joint choice": lambda: ours(pool, ensemble, "qlognei", BATCH, seed, limits=USUAL, joint=False),
-        "default without domain check": lambda: ours(pool, ensemble, "qlognei", BATCH, seed, limits=NO_DOMAIN),
+        "default": lambda: ours(pool, ensemble, "logei", BATCH, seed, limits=USUAL),
+        "default without first batch": lambda: ours(pool, ensemble, "logei", BATCH, seed, limits=USUAL, first="logei"),
+        "default without joint choice": lambda: ours(pool, ensemble, "logei", BATCH, seed, limits=USUAL, joint=False),
+        "default without domain check": lambda: ours(pool, ensemble, "logei", BATCH, seed, limits=NO_DOMAIN),
+        "qlognei": lambda: ours(pool, ensemble, "qlognei", BATCH, seed, limits=USUAL),
         "ucb": lambda: ours(pool, ensemble, "ucb", BATCH, seed, limits=USUAL),
         "thompson": lambda: ours(pool, ensemble, "thompson", BATCH, seed, limits=USUAL),
         "greedy with fine-tuning": lambda: fine_tuned(
             pool, Ensemble.load(model), others, laboratory, "greedy", BATCH, seed, limits=USUAL
         ),
         "default with fine-tuning": lambda: fine_tuned(
-            pool, Ensemble.load(model), others, laboratory, "qlognei", BATCH, seed, limits=USUAL
+            pool, Ensemble.load(model), others, laboratory, "logei", BATCH, seed, limits=USUAL
         ),
     }
     return build[name]()
@@ -195,7 +200,12 @@ def print_table(runs: Runs) -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-_DASHES = {"with fine-tuning": "--", "without joint choice": ":", "without domain check": "-."}
+_DASHES: dict[str, Any] = {
+    "with fine-tuning": "--",
+    "without joint choice": ":",
+    "without domain check": "-.",
+    "without first batch": (0, (1, 3)),
+}
 
 
 BANDS = ("random", "baybe", "greedy", "default")

@@ -64,25 +64,33 @@ def ours(
     batch: int,
     seed: int,
     *,
+    first: Strategy = "space-filling",
     joint: bool = True,
     limits: Limits,
 ) -> Recommend:
-    """The package as a campaign uses it: a score for every candidate, then the joint choice among the best."""
+    """The package as a campaign uses it: a score for every candidate, then the joint choice among the best.
+
+    ``first`` chooses the first batch, as in the shipped high-entropy campaigns.
+    """
     amounts = Amounts.of(pool.compositions[: pool.candidates])
     encoding = Encoding.of(pool.compositions)
     model_like: Ensemble = ensemble  # type: ignore[assignment]  # the same interface, from tables
 
     def recommend(measured: list[Measured], taken: list[int], round_number: int) -> list[int]:
         known = [m.composition for m in measured]
+        how = strategy if measured else first
         with torch.no_grad():
-            model = gaussian_model(model_like, encoding, GOALS, measured)
-            points = model.read(amounts, torch.Size([len(amounts)]))
-            improvement = Improvement(GOALS, objective_units(model), incumbents_of(model, known))
-            scores = single_scores(strategy, improvement, model, points, seed + round_number)
-            scores = scores + log_domain_weight(limits, Domain(model_like, known), points.features)
+            if how == "space-filling":
+                scores = torch.from_numpy(np.random.default_rng([seed, round_number]).random(len(amounts)))
+            else:
+                model = gaussian_model(model_like, encoding, GOALS, measured)
+                points = model.read(amounts, torch.Size([len(amounts)]))
+                improvement = Improvement(GOALS, objective_units(model), incumbents_of(model, known))
+                scores = single_scores(how, improvement, model, points, seed + round_number)
+                scores = scores + log_domain_weight(limits, Domain(model_like, known), points.features)
         scores[taken] = -torch.inf
         order = scores.argsort(descending=True)
-        if not joint:
+        if not joint and measured:
             return order[:batch].tolist()
         best = order[:LISTED].tolist()
         picks = choose_batch(
@@ -90,7 +98,7 @@ def ours(
             model_like,
             GOALS,
             n=batch,
-            strategy=strategy,
+            strategy=how,
             measured=measured,
             limits=limits,
             seed=seed + round_number,

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 REFUSED = 3
 RANKINGS = ("rate-retention", "capacity", "energy", "average-voltage", "capacity-retention", "cost", "pareto")
-CHOOSERS = ("qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling")
+CHOOSERS = ("logei", "qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling")
 
 
 def campaign_option(command: Callable[..., Any]) -> Callable[..., Any]:

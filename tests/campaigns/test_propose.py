@@ -100,6 +100,19 @@ def test_batch_that_somebody_else_took_is_chosen_again(live: Campaign, few: Path
     assert not {p.composition for p in done.proposals} & set(wanted)
 
 
+def test_first_batch_may_be_chosen_in_another_way(tmp_path: Path, small_model: Path, few: Path):
+    path = write_campaign(tmp_path / "t.yaml", small_model)
+    path.write_text(path.read_text() + "first_strategy: space-filling\n")
+    with Campaign.start(tmp_path / "demo", path) as campaign:
+        at_once = propose(campaign, candidates=few, batch_size=2, strategy="logei", dry_run=True)
+        assert not any("Nothing is measured yet" in note for note in at_once.notes)
+        first = propose(campaign, candidates=few, batch_size=2)
+        assert any("chosen by space-filling" in note and "go by logei" in note for note in first.notes)
+        second = propose(campaign, candidates=few, batch_size=2)
+        assert not any("Nothing is measured yet" in note for note in second.notes)
+        assert [r.strategy for r in campaign.state().rounds] == ["space-filling", "logei"]
+
+
 def test_workers_are_refused_for_a_search(live: Campaign):
     with pytest.raises(UsageError, match="runs in this process"):
         propose(live, method="best-first", evaluations=60, workers=2, dry_run=True)

@@ -247,7 +247,7 @@ def test_ranking_orders_by_the_pessimistic_quantile(fake_model: str) -> None:
 
 
 def test_unknown_strategies_and_rankings_are_refused(fake_model: str) -> None:
-    with pytest.raises(UsageError, match="No strategy 'best'. Choose one of qlognei"):
+    with pytest.raises(UsageError, match="No strategy 'best'. Choose one of logei"):
         StreamScorer.of(fake_model, COLUMNS, 20, strategy="best")
     with pytest.raises(UsageError, match="make it an objective"):
         StreamScorer.of(fake_model, COLUMNS, 20, rank_by=Quantity(quantity="cost-per-kwh"))

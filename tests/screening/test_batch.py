@@ -65,13 +65,13 @@ def test_the_same_dead_composition_twice_does_not_block_a_batch(low: float, high
     assert np.isfinite([p.score for p in picks]).all()
 
 
-@pytest.mark.parametrize("strategy", ["qlognei", "thompson", "random"])
+@pytest.mark.parametrize("strategy", ["logei", "qlognei", "thompson", "random"])
 def test_the_seed_decides_the_batch(strategy) -> None:
     def batch(seed: int) -> list[Composition]:
         return [p.composition for p in choose_batch(POOL, ENSEMBLE, GOALS, n=6, strategy=strategy, seed=seed)]
 
     assert batch(1) == batch(1)
-    assert strategy == "qlognei" or batch(1) != batch(2)
+    assert strategy in ("logei", "qlognei") or batch(1) != batch(2)
 
 
 def test_twenty_four_picks_are_distinct_not_tied_and_all_gain() -> None:
@@ -116,15 +116,65 @@ def test_scores_are_botorchs_noisy_expected_improvement() -> None:
         prune_baseline=False,
         cache_root=False,
     )
-    picks = choose_batch(
-        candidates, ENSEMBLE, GOALS, n=3, measured=known, limits=Limits(min_distance=0, domain_weight={})
-    )
+    limits = Limits(min_distance=0, domain_weight={})
+    picks = choose_batch(candidates, ENSEMBLE, GOALS, n=3, strategy="qlognei", measured=known, limits=limits)
     unit = objective_units(model).log().item()
     chosen = encoding.encode([p.composition for p in picks])
     for i in range(3):
         with torch.no_grad():
             theirs = acquisition(chosen[: i + 1].unsqueeze(0)).item() - unit
         assert np.log(sum(p.joint_gain for p in picks[: i + 1])) == pytest.approx(theirs, abs=0.1)
+
+
+def test_logei_counts_picks_as_found_where_they_were_predicted() -> None:
+    from screening.acquisition import Improvement, gaussian_model, incumbents_of, log_feasibility, objective_units
+    from screening.encoding import Encoding
+
+    known, candidates = measure(POOL[:5]), POOL[5:60]
+    encoding = Encoding.of(POOL)
+    limits = Limits(min_distance=0, domain_weight={})
+    picks = choose_batch(candidates, ENSEMBLE, GOALS, n=4, strategy="logei", measured=known, limits=limits)
+    model = gaussian_model(ENSEMBLE, encoding, GOALS, known)
+    made = POOL[:5]
+    for pick in picks:
+        with torch.no_grad():
+            mean, variance = (t[0] for t in _posterior(model, encoding.encode([pick.composition])))
+            found = incumbents_of(model, made)
+            expected = Improvement(GOALS, objective_units(model), found).log_expected(
+                mean[None, :1], variance[None, :1].sqrt()
+            ) + log_feasibility(GOALS, mean[None], variance[None].sqrt())
+            assert pick.score == pytest.approx(expected.item(), abs=1e-6)
+            x = encoding.encode([pick.composition])
+            model = model.condition_on_observations(x, model.posterior(x).mean)
+            made = [*made, pick.composition]
+
+
+def _posterior(model, x):
+    mean, variance = model.moments(model.points(x), marginal=True)
+    return mean.mT, variance.mT
+
+
+@pytest.mark.parametrize("strategy", ["logei", "ucb", "qlognei"])
+def test_near_what_is_pending_there_is_less_to_learn(strategy) -> None:
+    measured = measure(POOL[:5])
+    alone = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy=strategy, measured=measured)[0]
+    beside = min((c for c in POOL[5:] if c != alone.composition), key=alone.composition.distance)
+    limits = Limits(min_distance=0)
+
+    def score(pending: list[Composition]) -> float:
+        (pick,) = choose_batch(
+            [alone.composition],
+            ENSEMBLE,
+            GOALS,
+            n=1,
+            strategy=strategy,
+            measured=measured,
+            pending=pending,
+            limits=limits,
+        )
+        return pick.score
+
+    assert score([beside]) < score([])
 
 
 def test_what_is_pending_counts_as_made() -> None:

@@ -11,7 +11,7 @@ from fakes import FakeEnsemble
 from drxnet.ensemble import Ensemble
 from drxnet.errors import UsageError
 from screening.encoding import Encoding
-from screening.objectives import Goals
+from screening.objectives import ConstraintSpec, Goals, ObjectiveSpec
 from screening.surrogate import PRIORS, DRXNetEnsembleModel, DRXNetGaussianModel, MemberPosterior
 
 METALS = ("Mg", "Ti", "Cr", "Mn", "Nb")
@@ -131,10 +131,44 @@ def test_posterior_equals_the_textbook_formula() -> None:
 def test_a_precise_measurement_is_reproduced() -> None:
     x = draw(5, seed=1)
     y = truth(x)
+    y[:, 0], y[:, 1] = y[:, 0].clamp_min(0.8), y[:, 1].clamp_min(220)
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=y, train_Yvar=1e-10 * torch.ones_like(y))
     posterior = model.posterior(x)
     torch.testing.assert_close(posterior.mean, y, rtol=1e-3, atol=1e-3)
     assert (posterior.variance.sqrt() < 0.01 * y.abs()).all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_of_what_is_far_from_wanted_only_that_is_believed(sign) -> None:
+    """A dead cell must not bend the model as a good one may: that it is bad is all that it tells."""
+    direction = "maximize" if sign > 0 else "minimize"
+    goals = Goals(
+        objectives=(ObjectiveSpec(quantity="capacity", current_ma_g=1000, direction=direction, reference=150),),
+        constraints=(),
+    )
+    x = draw(6, seed=1)
+    y = torch.full((6, 3), torch.nan, dtype=torch.float64)
+    y[:, 2] = 150 + sign * torch.tensor([50.0, 40, 20, 0, -40, -140])
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x, y, torch.full_like(y, 1e-4))
+    noise = model._noise()[2].sqrt()
+    level = 150 + sign * 25  # halfway between the reference and the best
+    assert noise[:2].tolist() == pytest.approx([0.01, 0.01])
+    assert noise[2:].tolist() == pytest.approx((sign * (level - y[2:, 2])).tolist(), rel=1e-3)
+    one = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x[5:], y[5:], torch.full_like(y[5:], 1e-4))
+    predicted = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals).posterior(x[5:]).mean[0, 2]
+    learned = one.posterior(x[5:]).mean[0, 2]
+    assert (learned - predicted) * (y[5, 2] - predicted) > 0  # towards what was measured,
+    assert (y[5, 2] - learned).abs() > 1  # but not all the way
+
+
+def test_a_constraint_counts_one_unit_beyond_its_threshold() -> None:
+    goals = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=240),))
+    x = draw(2, seed=1)
+    y = torch.tensor([[torch.nan, 230.0, torch.nan], [torch.nan, 20.0, torch.nan]], dtype=torch.float64)
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x, y, torch.full_like(y, 1e-4))
+    unit = float(model.unit[1])
+    noise = model._noise()[1].sqrt().tolist()
+    assert noise == pytest.approx([max(0.01, 240 - unit - 230), 240 - unit - 20], rel=1e-3)
 
 
 def test_conditioning_later_equals_conditioning_at_once() -> None:
