@@ -73,6 +73,7 @@ class Choice:
 
     composition: Composition
     kind: Literal["candidate", "reference", "replicate"]
+    strategy: Strategy
     score: float
     """What the strategy maximised when it was picked; comparable within a batch of one strategy."""
 
@@ -115,10 +116,15 @@ class Choice:
         if self.kind == "replicate":
             return "one of the best measured, made again"
         c = self.columns
+        promise = f"retention {c['rate_retention_mean']:.2f} +- {c['rate_retention_std']:.2f}"
+        promise += f", feasible {c['feasibility']:.0%}"
+        if self.strategy == "space-filling":
+            return f"to learn, not for its promise: {self.learned_distance:.2f} from all that is known; {promise}"
+        if self.strategy == "random":
+            return f"drawn at random; {promise}"
         near = f"; nearest measured {self.nearest_measured[0][0]}" if self.nearest_measured else ""
         return (
-            f"retention {c['rate_retention_mean']:.2f} +- {c['rate_retention_std']:.2f}, "
-            f"feasible {c['feasibility']:.0%}; of {self.candidates:,} the {ordinal(self.mean_rank)} by mean, "
+            f"{promise}; of {self.candidates:,} the {ordinal(self.mean_rank)} by mean, "
             f"the {ordinal(self.spread_rank)} by spread{near}"
         )
 
@@ -177,13 +183,13 @@ def choose_batch(
         )
     batch = _Batch(left, ensemble, goals, measured, pending, [c for c, _ in repeated], limits, seed)
     with torch.no_grad():
-        picks = [batch.add(batch.index(c), kind, math.inf) for c, kind in repeated]
+        picks = [batch.add(batch.index(c), kind, strategy, math.inf) for c, kind in repeated]
         while len(picks) < n:
             scores = batch.scores(strategy)
             best = int(scores.argmax()) if len(scores) else 0
             if len(scores) == 0 or scores[best] == -torch.inf:
                 break
-            picks.append(batch.add(best, "candidate", float(scores[best])))
+            picks.append(batch.add(best, "candidate", strategy, float(scores[best])))
             progress(len(picks), n)
     if len(picks) < n:
         if not picks:
@@ -386,17 +392,24 @@ class _Batch:
             apart = (self._rows - self._rows[row]).abs().amax(1)
             self._open &= apart >= max(self.limits.min_distance, 1e-6) - 1e-9
 
-    def add(self, row: int, kind: Literal["candidate", "reference", "replicate"], score: float) -> Choice:
+    def add(
+        self, row: int, kind: Literal["candidate", "reference", "replicate"], strategy: Strategy, score: float
+    ) -> Choice:
         """Take a row into the batch."""
         gain = float(self._log_gain()[row].exp())
-        choice = self._describe(row, kind, score, gain)
+        choice = self._describe(row, kind, strategy, score, gain)
         self.picked.append(row)
         self._gain = None
         self._close([row])
         return choice
 
     def _describe(
-        self, row: int, kind: Literal["candidate", "reference", "replicate"], score: float, gain: float
+        self,
+        row: int,
+        kind: Literal["candidate", "reference", "replicate"],
+        strategy: Strategy,
+        score: float,
+        gain: float,
     ) -> Choice:
         mean, std = self.mean[row : row + 1], self.std[row : row + 1]
         columns = self.goals.columns(mean.numpy(), std.numpy())
@@ -414,6 +427,7 @@ class _Batch:
         return Choice(
             composition=composition,
             kind=kind,
+            strategy=strategy,
             score=score if math.isfinite(score) else 0.0,
             columns={name: float(values[0]) for name, values in columns.items()},
             domain=nearest.labels[0],

@@ -288,6 +288,15 @@ def test_why_names_the_numbers_and_the_nearest_measured() -> None:
     assert str(pick.nearest_measured[0][0]) in pick.why
 
 
+def test_why_says_when_a_pick_is_there_to_learn_from() -> None:
+    (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="space-filling")
+    assert pick.why.startswith(
+        f"to learn, not for its promise: {pick.learned_distance:.2f} from all that is known; ret"
+    )
+    (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="random")
+    assert pick.why.startswith("drawn at random; retention")
+
+
 def test_why_places_a_pick_by_mean_and_by_spread() -> None:
     pick = choose_batch(POOL, ENSEMBLE, Goals(constraints=()), n=1, strategy="greedy")[0]
     assert pick.mean_rank == 1
