@@ -475,7 +475,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         with torch.no_grad():
             factor, _ = self._cholesky()
             known = self._known()
-            error = self._noise().sqrt() * normal(count, *self._y.shape)
+            error = (self._noise() + self._indifference()).sqrt() * normal(count, *self._y.shape)
             seen = self._y.nan_to_num() - prior(self._train) - error
             correction = torch.cholesky_solve((seen * known).unsqueeze(-1), factor).squeeze(-1)
 
@@ -509,7 +509,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
 
     def log_marginal_likelihood(self) -> Tensor:
         """Log probability of the data conditioned on, summed over the outputs."""
-        factor, _ = self._cholesky()
+        factor, _ = self._cholesky(self._noise())
         known = self._known()
         residual = self._residual()
         white = torch.linalg.solve_triangular(factor, residual.unsqueeze(-1), upper=False).squeeze(-1)
@@ -570,17 +570,21 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         return torch.where(torch.isfinite(self._y), self._y - self._train.mean, torch.zeros_like(self._y))
 
     def _noise(self) -> Tensor:
-        """Variance of every observation, ``b x m x n``: that of the measurement, and how far it lies from wanted."""
+        """Variance of every measurement, ``b x m x n``."""
         own = self._value("noise", None).square()[:, None]
-        measured = torch.where(torch.isfinite(self._own_noise), self._own_noise, own)
+        return torch.where(torch.isfinite(self._own_noise), self._own_noise, own)
+
+    def _indifference(self) -> Tensor:
+        """Variance that every observation carries for how much worse than wanted it is, ``b x m x n``."""
         missed = torch.full_like(self._y, torch.inf)
         for column, sign, level in self._levels:
             short = (sign * (level - self._y[..., column, :])).clamp_min(0).nan_to_num()
             missed[..., column, :] = missed[..., column, :].minimum(short)
-        return measured + torch.where(torch.isfinite(missed), missed, torch.zeros_like(missed)).square()
+        return torch.where(torch.isfinite(missed), missed, torch.zeros_like(missed)).square()
 
-    def _cholesky(self) -> tuple[Tensor, Tensor]:
-        known, noise = self._known(), self._noise()
+    def _cholesky(self, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        known = self._known()
+        noise = self._noise() + self._indifference() if noise is None else noise
         prior = self._covariance(self._train, self._train) * known.unsqueeze(-1) * known.unsqueeze(-2)
         diagonal = torch.where(known > 0, noise, torch.ones_like(noise))
         factor = torch.linalg.cholesky(prior + torch.diag_embed(diagonal))
