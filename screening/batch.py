@@ -1,8 +1,10 @@
-"""Which compositions to make next, chosen jointly: every pick counts on those before it and on what is pending.
+"""Which compositions to make next: every pick counts on those before it and on what is pending.
 
-The candidates are few (a shortlist, some thousands), so the joint posterior over all of them and over everything known
-is formed once and sampled once. On these samples the gain of adding a candidate to the batch is exact, and the batch
-grows greedily by the best gain that the laboratory's limits allow.
+The candidates are few (a shortlist, some thousands), and the batch grows greedily by the best score that the
+laboratory's limits allow. `logei` and `ucb` condition the model on what is pending and picked, as if it had come out as
+predicted: in closed form. `qlognei`, `qlognehvi` and `thompson` draw from the joint posterior over all candidates and
+everything known, which is formed once; on these samples the joint gain of adding a candidate, which every proposal
+shows, is exact.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ class Choice:
     """How many candidates these places count."""
 
     joint_gain: float
-    """Expected improvement that this pick adds to those before it, in units of the objectives."""
+    """Expected improvement that this pick adds to those before it, in units of the objectives; over joint samples."""
 
     @property
     def why(self) -> str:
@@ -119,7 +121,7 @@ class Choice:
         promise = f"retention {c['rate_retention_mean']:.2f} +- {c['rate_retention_std']:.2f}"
         promise += f", feasible {c['feasibility']:.0%}"
         if self.strategy == "space-filling":
-            return f"to learn, not for its promise: {self.learned_distance:.2f} from all that is known; {promise}"
+            return f"to learn, far from the rest ({self.learned_distance:.2f} from all that is known); {promise}"
         if self.strategy == "random":
             return f"drawn at random; {promise}"
         near = f"; nearest measured {self.nearest_measured[0][0]}" if self.nearest_measured else ""
@@ -345,10 +347,9 @@ class _Batch:
     def _space_filling(self) -> Tensor:
         start = len(self.candidates) + len(self.repeated)
         anchors = [*range(start, len(self._rows)), *self.picked]
-        if not anchors:
-            return self.domain.distances(self.points.features).amin(1)
         features = self.points.features
-        return torch.cdist(features, features[anchors]).amin(1)
+        apart = torch.cdist(features, features[anchors]) if anchors else self.domain.distances(features)
+        return apart.amin(1) * self._log_feasible.exp()
 
     # -- what they share ---------------------------------------------------------------------------------
 

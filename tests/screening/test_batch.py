@@ -288,11 +288,19 @@ def test_why_names_the_numbers_and_the_nearest_measured() -> None:
     assert str(pick.nearest_measured[0][0]) in pick.why
 
 
+def test_space_filling_leaves_out_what_cannot_be_feasible() -> None:
+    goals = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=240),))
+    picks = choose_batch(POOL, ENSEMBLE, goals, n=8, strategy="space-filling")
+    anything = choose_batch(POOL, ENSEMBLE, Goals(constraints=()), n=8, strategy="space-filling")
+    assert min(p.learned_distance for p in anything[:1]) >= max(p.learned_distance for p in picks[:1])
+    capacity = [p.columns["capacity_low_mah_g_mean"] for p in picks]
+    assert min(capacity) > min(p.columns["capacity_low_mah_g_mean"] for p in anything)
+    assert np.mean([p.columns["feasibility"] for p in picks]) > 0.5
+
+
 def test_why_says_when_a_pick_is_there_to_learn_from() -> None:
     (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="space-filling")
-    assert pick.why.startswith(
-        f"to learn, not for its promise: {pick.learned_distance:.2f} from all that is known; ret"
-    )
+    assert pick.why.startswith(f"to learn, far from the rest ({pick.learned_distance:.2f} from all that is known); ret")
     (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="random")
     assert pick.why.startswith("drawn at random; retention")
 
