@@ -48,7 +48,8 @@ STRATEGIES: Mapping[str, str] = {
     "thompson": "each pick is the best candidate of one draw from the posterior",
     "greedy": "best predicted mean",
     "random": "uniform",
-    "space-filling": "distance in learned features from all that was measured, is pending or picked, times feasibility",
+    "space-filling": "farthest in learned features from all that was measured, is pending or picked; some chance that "
+    "the constraints hold",
 }
 """What each strategy does."""
 

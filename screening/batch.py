@@ -60,6 +60,9 @@ _TAU_FEASIBLE = 1e-3
 SHORTLIST = 2000
 """Candidates among which a batch is chosen jointly; the cost grows with the third power."""
 
+_SOME_CHANCE = 0.1
+"""Probability that all constraints hold, below which `space-filling` takes a candidate only when no other is left."""
+
 _NEIGHBOURHOOD = 0.1
 """Edge of the cells (amount per formula unit) that a diverse shortlist draws from in turn."""
 
@@ -349,7 +352,7 @@ class _Batch:
         anchors = [*range(start, len(self._rows)), *self.picked]
         features = self.points.features
         apart = torch.cdist(features, features[anchors]) if anchors else self.domain.distances(features)
-        return apart.amin(1) * self._log_feasible.exp()
+        return torch.where(self._log_feasible >= math.log(_SOME_CHANCE), apart.amin(1), -1.0)
 
     # -- what they share ---------------------------------------------------------------------------------
 

@@ -295,7 +295,7 @@ def test_space_filling_leaves_out_what_cannot_be_feasible() -> None:
     assert min(p.learned_distance for p in anything[:1]) >= max(p.learned_distance for p in picks[:1])
     capacity = [p.columns["capacity_low_mah_g_mean"] for p in picks]
     assert min(capacity) > min(p.columns["capacity_low_mah_g_mean"] for p in anything)
-    assert np.mean([p.columns["feasibility"] for p in picks]) > 0.5
+    assert min(p.columns["feasibility"] for p in picks) >= 0.1
 
 
 def test_why_says_when_a_pick_is_there_to_learn_from() -> None:
