@@ -124,7 +124,7 @@ class Choice:
         promise = f"retention {c['rate_retention_mean']:.2f} +- {c['rate_retention_std']:.2f}"
         promise += f", feasible {c['feasibility']:.0%}"
         if self.strategy == "space-filling":
-            return f"to learn, far from the rest ({self.learned_distance:.2f} from all that is known); {promise}"
+            return f"to learn, apart from the others ({self.learned_distance:.2f} from the nearest known); {promise}"
         if self.strategy == "random":
             return f"drawn at random; {promise}"
         near = f"; nearest measured {self.nearest_measured[0][0]}" if self.nearest_measured else ""

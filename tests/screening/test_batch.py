@@ -300,7 +300,7 @@ def test_space_filling_leaves_out_what_cannot_be_feasible() -> None:
 
 def test_why_says_when_a_pick_is_there_to_learn_from() -> None:
     (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="space-filling")
-    assert pick.why.startswith(f"to learn, far from the rest ({pick.learned_distance:.2f} from all that is known); ret")
+    assert pick.why.startswith(f"to learn, apart from the others ({pick.learned_distance:.2f} from the nearest known); ret")
     (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="random")
     assert pick.why.startswith("drawn at random; retention")
 
