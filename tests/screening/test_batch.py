@@ -300,7 +300,8 @@ def test_space_filling_leaves_out_what_cannot_be_feasible() -> None:
 
 def test_why_says_when_a_pick_is_there_to_learn_from() -> None:
     (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="space-filling")
-    assert pick.why.startswith(f"to learn, apart from the others ({pick.learned_distance:.2f} from the nearest known); ret")
+    where = f"{pick.learned_distance:.2f} from the nearest known"
+    assert pick.why.startswith(f"to learn, apart from the others ({where}); retention")
     (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="random")
     assert pick.why.startswith("drawn at random; retention")
 
