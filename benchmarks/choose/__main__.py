@@ -212,6 +212,10 @@ BANDS = ("random", "baybe", "greedy", "default")
 """Strategies whose 95 % intervals are drawn; those of all would hide each other."""
 
 
+def _colour(base: str) -> str:
+    return f"C{[name for name in STRATEGIES if ' ' not in name].index(base)}"
+
+
 def draw(runs: Runs, path: Path) -> None:
     """Draw the share of the top found, the best retention and the hypervolume after each round."""
     import matplotlib
@@ -231,15 +235,15 @@ def draw(runs: Runs, path: Path) -> None:
                     experiments,
                     bands[:, 1],
                     bands[:, 2],
-                    color=f"C{list(STRATEGIES).index(base)}",
+                    color=_colour(base),
                     alpha=0.15,
                     lw=0,
                 )
             axis.plot(
                 experiments,
                 bands[:, 0],
-                _DASHES.get(variant, "-"),
-                color=f"C{list(STRATEGIES).index(base)}",
+                linestyle=_DASHES.get(variant, "-"),
+                color=_colour(base),
                 label=f"{name} ({len(curves)})",
                 lw=2.5 if name == "default" else 1.2,
             )
