@@ -204,7 +204,7 @@ _DASHES: dict[str, Any] = {
     "with fine-tuning": "--",
     "without joint choice": ":",
     "without domain check": "-.",
-    "without first batch": (0, (1, 3)),
+    "without first batch": (0, (6, 1, 1, 1, 1, 1)),
 }
 
 
