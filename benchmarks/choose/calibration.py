@@ -9,16 +9,14 @@ strategy that `benchmarks.choose` left in the cache.
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
 from benchmarks.choose.campaigns import Laboratory
-from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble
+from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble, pool_asked_for
 from drxnet.ensemble import Amounts
 from screening.acquisition import gaussian_model
 from screening.domain import LABELS, Domain
@@ -33,15 +31,7 @@ TOP = 200
 
 def main() -> None:
     """Print one table for each number of rounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="drxnet-2024")
-    parser.add_argument("--space", default="paper-he")
-    parser.add_argument("--pool", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, required=True)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    pool = Pool.of(options.model, options.space, options.pool, options.seed, options.cache)
+    pool, options = pool_asked_for(__doc__)
     candidates = pool.compositions[: pool.candidates]
     amounts, encoding = Amounts.of(candidates), Encoding.of(pool.compositions)
     columns = ("measured", "where", "share", "retention", "Q(low)", "Q(high)", "error of retention", "its spread")

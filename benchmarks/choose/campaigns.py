@@ -17,7 +17,6 @@ from screening.acquisition import (
     Improvement,
     Limits,
     Measured,
-    Strategy,
     gaussian_model,
     incumbents_of,
     log_domain_weight,
@@ -27,6 +26,7 @@ from screening.acquisition import (
 from screening.batch import choose_batch
 from screening.domain import Domain
 from screening.encoding import Encoding
+from screening.strategy import Strategy
 
 NOISE = 0.03
 SHORTLIST, LISTED = 1000, 3000

@@ -8,13 +8,10 @@ distance. Then the first 20 of the pool by the lower bound of the retention, wit
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble
+from benchmarks.choose.pool import GOALS, PooledEnsemble, pool_asked_for
 from drxnet.ensemble import Amounts
 from screening.acquisition import gaussian_model
 from screening.domain import LABELS, Domain
@@ -23,15 +20,7 @@ from screening.encoding import Encoding
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="drxnet-2024")
-    parser.add_argument("--space", default="paper-he")
-    parser.add_argument("--pool", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, required=True)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    pool = Pool.of(options.model, options.space, options.pool, options.seed, options.cache)
+    pool, _ = pool_asked_for(__doc__)
     candidates = pool.compositions[: pool.candidates]
     amounts = Amounts.of(candidates)
     everyone = list(range(len(pool.capacity)))

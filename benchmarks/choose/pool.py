@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,6 +69,19 @@ class Pool:
     def row(self) -> dict[bytes, int]:
         """Row of each composition, by its amounts."""
         return {key: i for i, key in enumerate(_keys(self.amounts))}
+
+
+def pool_asked_for(description: str | None) -> tuple[Pool, argparse.Namespace]:
+    """Read the options of a benchmark on one pool, and draw the pool."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="drxnet-2024")
+    parser.add_argument("--space", default="paper-he")
+    parser.add_argument("--pool", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    return Pool.of(options.model, options.space, options.pool, options.seed, options.cache), options
 
 
 def _predict(ensemble: Ensemble, compositions: Sequence[Composition]) -> tuple[np.ndarray, np.ndarray]:
