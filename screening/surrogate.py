@@ -273,6 +273,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         self._x = x
         self._y, self._own_noise = y.mT.double(), variance.mT.double()  # m, n
         self._levels = _levels(self.goals, self.unit, y.double().numpy())
+        self._indifference = _indifference(self._levels, self._y)
         self._factor: tuple[Tensor, Tensor] | None = None
 
     # -- what BoTorch asks for ---------------------------------------------------------------------------
@@ -358,6 +359,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         twin._own_noise = torch.cat(
             [self._own_noise.expand(*batch, m, n), variance.double().mT.expand(*batch, m, -1)], -1
         )
+        twin._indifference = _indifference(self._levels, twin._y)
         twin._factor = None
         return twin
 
@@ -450,7 +452,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         known = self._known()
         precision = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1)
         error = (alpha / precision).square()
-        variance = (1 / precision - self._indifference()).clamp_min(self._noise())
+        variance = (1 / precision - self._indifference).clamp_min(self._noise())
         ratio = (error / variance * known).sum(-1)
         return ((ratio + _PSEUDO) / (known.sum(-1) + _PSEUDO)).clamp_min(1.0)
 
@@ -497,7 +499,7 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         with torch.no_grad():
             factor, _ = self._cholesky()
             known = self._known()
-            error = (self._noise() + self._indifference()).sqrt() * normal(count, *self._y.shape)
+            error = (self._noise() + self._indifference).sqrt() * normal(count, *self._y.shape)
             seen = self._y.nan_to_num() - prior(self._train) - error
             correction = torch.cholesky_solve((seen * known).unsqueeze(-1), factor).squeeze(-1)
 
@@ -596,16 +598,8 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         own = self._value("noise", None).square()[:, None]
         return torch.where(torch.isfinite(self._own_noise), self._own_noise, own)
 
-    def _indifference(self) -> Tensor:
-        """Variance that every observation carries for how much worse than wanted it is, ``b x m x n``."""
-        missed = torch.full_like(self._y, torch.inf)
-        for column, sign, level in self._levels:
-            short = (sign * (level - self._y[..., column, :])).clamp_min(0).nan_to_num()
-            missed[..., column, :] = missed[..., column, :].minimum(short)
-        return torch.where(torch.isfinite(missed), missed, torch.zeros_like(missed)).square()
-
     def _cholesky(self) -> tuple[Tensor, Tensor]:
-        known, noise = self._known(), self._noise() + self._indifference()
+        known, noise = self._known(), self._noise() + self._indifference
         prior = self._covariance(self._train, self._train) * known.unsqueeze(-1) * known.unsqueeze(-2)
         diagonal = torch.where(known > 0, noise, torch.ones_like(noise))
         factor = torch.linalg.cholesky(prior + torch.diag_embed(diagonal))
@@ -645,6 +639,15 @@ def _levels(goals: Goals, unit: Tensor, measured: np.ndarray) -> tuple[tuple[int
     for column, constraint in zip(goals.constraint_columns, goals.constraints, strict=True):
         levels.append((column, constraint.sign, constraint.threshold - constraint.sign * float(unit[column])))
     return tuple(levels)
+
+
+def _indifference(levels: tuple[tuple[int, int, float], ...], observed: Tensor) -> Tensor:
+    """Variance that every observation carries for how much worse than wanted it is, ``b x m x n``."""
+    missed = torch.full_like(observed, torch.inf)
+    for column, sign, level in levels:
+        short = (sign * (level - observed[..., column, :])).clamp_min(0).nan_to_num()
+        missed[..., column, :] = missed[..., column, :].minimum(short)
+    return torch.where(torch.isfinite(missed), missed, torch.zeros_like(missed)).square()
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

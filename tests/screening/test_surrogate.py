@@ -150,7 +150,7 @@ def test_of_what_is_far_from_wanted_only_that_is_believed(sign) -> None:
     y = torch.full((6, 3), torch.nan, dtype=torch.float64)
     y[:, 2] = 150 + sign * torch.tensor([50.0, 40, 20, 0, -40, -140])
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x, y, torch.full_like(y, 1e-4))
-    noise = (model._noise() + model._indifference())[2].sqrt()
+    noise = (model._noise() + model._indifference)[2].sqrt()
     level = 150 + sign * 25  # halfway between the reference and the best
     assert noise[:2].tolist() == pytest.approx([0.01, 0.01])
     assert noise[2:].tolist() == pytest.approx((sign * (level - y[2:, 2])).tolist(), rel=1e-3)
@@ -167,7 +167,7 @@ def test_a_constraint_counts_one_unit_beyond_its_threshold() -> None:
     y = torch.tensor([[torch.nan, 230.0, torch.nan], [torch.nan, 20.0, torch.nan]], dtype=torch.float64)
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x, y, torch.full_like(y, 1e-4))
     unit = float(model.unit[1])
-    noise = (model._noise() + model._indifference())[1].sqrt().tolist()
+    noise = (model._noise() + model._indifference)[1].sqrt().tolist()
     assert noise == pytest.approx([max(0.01, 240 - unit - 230), 240 - unit - 20], rel=1e-3)
 
 
