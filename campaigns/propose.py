@@ -411,6 +411,7 @@ def estimate(campaign: Campaign) -> dict[str, Any]:
     from screening.enumerator import speed
 
     spec, state = campaign.spec, campaign.state()
+    how = strategy_of(spec, state)
     begun = time.monotonic()
     source = spec.candidates()
     counted_s = time.monotonic() - begun
@@ -430,6 +431,7 @@ def estimate(campaign: Campaign) -> dict[str, Any]:
         source.denominator,
         spec.goals,
         measured=measured_of(state, spec.goals),
+        strategy=how,  # type: ignore[arg-type]  # a name that the spec has checked
         limits=limits_of(spec),
     )
     with one_thread():
@@ -444,7 +446,7 @@ def estimate(campaign: Campaign) -> dict[str, Any]:
         "candidates_per_s_and_core": round(rate),
         "method": spec.method,
         "stream_s_on_one_core": round((spec.evaluations if spec.method in SEARCHES else source.count) / rate),
-        "strategy": spec.strategy,
+        "strategy": how,
         "batch_size": spec.batch_size,
         "model": f"{model.name} ({model.model_id})",
         "rounds": state.round,

@@ -27,15 +27,13 @@ from drxnet.composition import METALS_BY_NUMBER
 from drxnet.errors import ConfigurationError
 from screening.objectives import RATE_RETENTION, Conditions, ConstraintSpec, Goals, ObjectiveSpec
 from screening.space import CandidateSpace, load_space, parse_space, validated
+from screening.strategy import Strategy
 
 if TYPE_CHECKING:
     from screening.candidates import Candidates
 
 FILE_NAME = "campaign.yaml"
 LEDGER_NAME = "ledger.sqlite"
-
-STRATEGIES = ("logei", "qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling")
-Strategy = Literal["logei", "qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling"]
 
 
 class _Frozen(BaseModel):

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -35,23 +35,8 @@ from drxnet.errors import UsageError
 from screening.domain import LABELS, Domain, Label
 from screening.encoding import Encoding
 from screening.objectives import Goals, Quantity, cost_usd_kg
+from screening.strategy import STRATEGIES, Strategy
 from screening.surrogate import RELATIVE_NOISE, DRXNetGaussianModel, Points
-
-Strategy = Literal["logei", "qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling"]
-
-STRATEGIES: Mapping[str, str] = {
-    "logei": "expected improvement, each pick as if those before it had come out as predicted; of the hypervolume with "
-    "several objectives",
-    "qlognei": "noisy expected improvement of the batch as a whole; of its hypervolume with several objectives",
-    "qlognehvi": "the same, under its name for several objectives",
-    "ucb": "mean plus two standard deviations, each pick as if those before it had come out as predicted",
-    "thompson": "each pick is the best candidate of one draw from the posterior",
-    "greedy": "best predicted mean",
-    "random": "uniform",
-    "space-filling": "farthest in learned features from all that was measured, is pending or picked; some chance that "
-    "the constraints hold",
-}
-"""What each strategy does."""
 
 UCB_WIDTH = 2.0
 """Standard deviations that `ucb` adds."""
@@ -335,7 +320,7 @@ class StreamScorer:
             goals: what the campaign wants.
             measured: what came back.
             pending: what is being made.
-            strategy: by name, one of :data:`STRATEGIES`.
+            strategy: by name, one of :data:`~screening.strategy.STRATEGIES`.
             limits: of the laboratory.
             seed: of `thompson`, `random` and `space-filling`.
             rank_by: rank by the pessimistic quantile of this quantity of the goals instead.

@@ -26,12 +26,10 @@ from drxnet.ensemble import Amounts, Ensemble
 from drxnet.errors import NothingToPropose, UsageError
 from drxnet.progress import Progress, silent
 from screening.acquisition import (
-    STRATEGIES,
     UCB_WIDTH,
     Improvement,
     Limits,
     Measured,
-    Strategy,
     boxes_not_dominated,
     gaussian_model,
     incumbents_of,
@@ -44,6 +42,7 @@ from screening.acquisition import (
 from screening.domain import Domain, Label
 from screening.encoding import Encoding
 from screening.objectives import Goals
+from screening.strategy import STRATEGIES, Strategy
 from screening.surrogate import DRXNetGaussianModel, Points
 
 log = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ def choose_batch(
         ensemble: the current model.
         goals: objectives and constraints.
         n: how many; fewer come back, with a warning in the log, when the limits allow no more.
-        strategy: by name, one of :data:`~screening.acquisition.STRATEGIES`.
+        strategy: by name, one of :data:`~screening.strategy.STRATEGIES`.
         measured: what came back.
         pending: proposed and not yet measured, or half measured; a composition may also be in `measured`.
         limits: of the laboratory.
@@ -186,15 +185,15 @@ def choose_batch(
             f"Of {len(candidates)} candidates none is left: all are measured, pending, or against the limits of the "
             "laboratory. Widen the space, lift a limit, or enter what is pending."
         )
-    batch = _Batch(left, ensemble, goals, measured, pending, [c for c, _ in repeated], limits, seed)
+    batch = _Batch(left, ensemble, goals, measured, pending, [c for c, _ in repeated], limits, strategy, seed)
     with torch.no_grad():
-        picks = [batch.add(batch.index(c), kind, strategy, math.inf) for c, kind in repeated]
+        picks = [batch.add(batch.index(c), kind, math.inf) for c, kind in repeated]
         while len(picks) < n:
-            scores = batch.scores(strategy)
+            scores = batch.scores()
             best = int(scores.argmax()) if len(scores) else 0
             if len(scores) == 0 or scores[best] == -torch.inf:
                 break
-            picks.append(batch.add(best, "candidate", strategy, float(scores[best])))
+            picks.append(batch.add(best, "candidate", float(scores[best])))
             progress(len(picks), n)
     if len(picks) < n:
         if not picks:
@@ -269,9 +268,10 @@ class _Batch:
         pending: Sequence[Composition],
         repeated: Sequence[Composition],
         limits: Limits,
+        strategy: Strategy,
         seed: int,
     ) -> None:
-        self.goals, self.limits, self.seed = goals, limits, seed
+        self.goals, self.limits, self.strategy, self.seed = goals, limits, strategy, seed
         self.candidates = list(candidates)
         self.repeated = list(dict.fromkeys(repeated))
         self.measured = [m.composition for m in measured]
@@ -302,12 +302,12 @@ class _Batch:
 
     # -- the strategies ----------------------------------------------------------------------------------
 
-    def scores(self, strategy: Strategy) -> Tensor:
+    def scores(self) -> Tensor:
         """What each candidate would be worth as the next pick, -inf where it cannot be."""
         allowed = self._allowed()[: len(self.candidates)]
         if not allowed.any():
             return torch.full((len(self.candidates),), -torch.inf)
-        value = getattr(self, f"_{strategy.replace('-', '_')}")()[: len(self.candidates)]
+        value = getattr(self, f"_{self.strategy.replace('-', '_')}")()[: len(self.candidates)]
         return torch.where(allowed, value, -torch.inf)
 
     def _logei(self) -> Tensor:
@@ -396,24 +396,17 @@ class _Batch:
             apart = (self._rows - self._rows[row]).abs().amax(1)
             self._open &= apart >= max(self.limits.min_distance, 1e-6) - 1e-9
 
-    def add(
-        self, row: int, kind: Literal["candidate", "reference", "replicate"], strategy: Strategy, score: float
-    ) -> Choice:
+    def add(self, row: int, kind: Literal["candidate", "reference", "replicate"], score: float) -> Choice:
         """Take a row into the batch."""
         gain = float(self._log_gain()[row].exp())
-        choice = self._describe(row, kind, strategy, score, gain)
+        choice = self._describe(row, kind, score, gain)
         self.picked.append(row)
         self._gain = None
         self._close([row])
         return choice
 
     def _describe(
-        self,
-        row: int,
-        kind: Literal["candidate", "reference", "replicate"],
-        strategy: Strategy,
-        score: float,
-        gain: float,
+        self, row: int, kind: Literal["candidate", "reference", "replicate"], score: float, gain: float
     ) -> Choice:
         mean, std = self.mean[row : row + 1], self.std[row : row + 1]
         columns = self.goals.columns(mean.numpy(), std.numpy())
@@ -431,7 +424,7 @@ class _Batch:
         return Choice(
             composition=composition,
             kind=kind,
-            strategy=strategy,
+            strategy=self.strategy,
             score=score if math.isfinite(score) else 0.0,
             columns={name: float(values[0]) for name, values in columns.items()},
             domain=nearest.labels[0],

@@ -13,6 +13,7 @@ import click
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 from campaigns.cli.files import read_options, reading_options
 from drxnet.errors import UsageError
+from screening.strategy import STRATEGIES
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
@@ -23,7 +24,6 @@ _log = logging.getLogger(__name__)
 
 REFUSED = 3
 RANKINGS = ("rate-retention", "capacity", "energy", "average-voltage", "capacity-retention", "cost", "pareto")
-CHOOSERS = ("logei", "qlognei", "qlognehvi", "ucb", "thompson", "greedy", "random", "space-filling")
 
 
 def campaign_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,7 +136,9 @@ def check(source: str, output: str) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Choose from the column `composition` of this CSV instead of the space.",
 )
-@click.option("--strategy", type=click.Choice(CHOOSERS), help="How to choose; by default as the campaign says.")
+@click.option(
+    "--strategy", type=click.Choice(tuple(STRATEGIES)), help="How to choose; by default as the campaign says."
+)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="By default as the campaign says.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that score; 0 for none beside this one.")
 @click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster; else $RAY_ADDRESS, else here.")

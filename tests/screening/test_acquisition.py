@@ -12,7 +12,6 @@ from drxnet.ensemble import Amounts, Ensemble
 from drxnet.errors import UsageError
 from screening import acquisition
 from screening.acquisition import (
-    STRATEGIES,
     Improvement,
     Limits,
     Measured,
@@ -23,6 +22,7 @@ from screening.acquisition import (
 )
 from screening.encoding import Encoding
 from screening.objectives import ConstraintSpec, Goals, ObjectiveSpec, Quantity
+from screening.strategy import STRATEGIES
 
 COLUMNS = ("Li", "F", "Ti", "Cr", "Mn", "Nb")
 ONE = Goals()

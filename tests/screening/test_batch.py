@@ -10,9 +10,10 @@ from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
 from drxnet.errors import NothingToPropose, UsageError
-from screening.acquisition import STRATEGIES, Limits, Measured
+from screening.acquisition import Limits, Measured
 from screening.batch import choose_batch, diverse, ordinal
 from screening.objectives import ConstraintSpec, Goals, ObjectiveSpec
+from screening.strategy import STRATEGIES
 
 METALS = ("Mg", "Ti", "V", "Cr", "Mn", "Nb")
 ENSEMBLE = FakeEnsemble(5)
