@@ -34,6 +34,11 @@ HIGHEST_REDOX_STATE: Mapping[str, int] = MappingProxyType(
 """Oxidation state up to which an element is counted as a source of electrons in a cathode."""
 
 CATION_TOLERANCE = 0.05
+"""Relative difference between cations and anions up to which a formula is a rocksalt with full sites."""
+
+NONSTOICHIOMETRIC_TOLERANCE = 0.25
+"""The same for those who ask for it: Li1.6Mn0.8O2 (Li4Mn2O5), off by 20 %, has been made and measured."""
+
 CATION_WARNING = 0.02
 MAX_FLUORINE = 1.4
 _DECIMALS = 4
@@ -57,8 +62,12 @@ class Composition:
     """F per formula unit; oxygen is ``2 - fluorine``."""
 
     @classmethod
-    def parse(cls, formula: str | Composition) -> Composition:
+    def parse(cls, formula: str | Composition, *, nonstoichiometric: bool = False) -> Composition:
         """Read a formula in any form pymatgen understands and put it on the two-anion basis.
+
+        Args:
+            formula: such as ``Li1.2Mn0.4Ti0.4O2``.
+            nonstoichiometric: accept cations and anions that differ by up to 25 % instead of 5 %.
 
         Raises:
             CompositionError: not a formula, or not a disordered rocksalt (no lithium, an element that
@@ -67,11 +76,15 @@ class Composition:
         """
         if isinstance(formula, Composition):
             return formula
-        return _parse(formula)
+        return _parse(formula, nonstoichiometric)
 
     @classmethod
-    def from_amounts(cls, amounts: Mapping[str, float]) -> Composition:
+    def from_amounts(cls, amounts: Mapping[str, float], *, nonstoichiometric: bool = False) -> Composition:
         """Build a composition from amounts by element symbol, on any basis.
+
+        Args:
+            amounts: of every element, anions included.
+            nonstoichiometric: as for :meth:`parse`.
 
         Raises:
             CompositionError: as for :meth:`parse`.
@@ -92,9 +105,16 @@ class Composition:
             raise CompositionError(f"{written}: no O or F. DRXNet needs Li...O(2-x)F(x).")
         scale = 2.0 / anions
         ratio = sum(cations.values()) * scale
-        if abs(ratio - 2) > CATION_TOLERANCE * 2 + 1e-9:
+        tolerance = NONSTOICHIOMETRIC_TOLERANCE if nonstoichiometric else CATION_TOLERANCE
+        if abs(ratio - 2) > tolerance * 2 + 1e-9:
+            way_out = (
+                ""
+                if nonstoichiometric
+                else f" Up to {NONSTOICHIOMETRIC_TOLERANCE:.0%} is read with --nonstoichiometric."
+            )
             raise CompositionError(
-                f"{written}: cations {ratio:.4g}, anions 2; they may differ by 5 %. DRXNet needs Li...O(2-x)F(x)."
+                f"{written}: cations {ratio:.4g}, anions 2; they may differ by {100 * tolerance:.0f} %. DRXNet needs "
+                f"Li...O(2-x)F(x).{way_out}"
             )
         if cations.get("Li", 0.0) <= 0:
             raise CompositionError(f"{written}: no lithium. DRXNet needs Li...O(2-x)F(x).")
@@ -198,14 +218,14 @@ def _amount(amount: float) -> str:
 
 
 @lru_cache(maxsize=65536)
-def _parse(formula: str) -> Composition:
+def _parse(formula: str, nonstoichiometric: bool) -> Composition:
     compact = formula.replace(" ", "")
     if _SIMPLE_FORMULA.fullmatch(compact):  # the common case, without the cost of pymatgen
         amounts: dict[str, float] = {}
         for symbol, amount in _TERM.findall(compact):
             amounts[symbol] = amounts.get(symbol, 0.0) + (float(amount) if amount else 1.0)
         if amounts.keys() <= _ORDER.keys() | {"O", "F"}:
-            return Composition.from_amounts(amounts)
+            return Composition.from_amounts(amounts, nonstoichiometric=nonstoichiometric)
     from pymatgen.core import Composition as AnyComposition
 
     try:
@@ -214,7 +234,7 @@ def _parse(formula: str) -> Composition:
         raise CompositionError(f"{formula!r} is not a chemical formula ({error}).") from None
     if not parsed:
         raise CompositionError("An empty text is not a chemical formula.")
-    return Composition.from_amounts(parsed)
+    return Composition.from_amounts(parsed, nonstoichiometric=nonstoichiometric)
 
 
 @lru_cache(maxsize=128)

@@ -81,13 +81,33 @@ def coverage(members: ArrayLike, truth: ArrayLike, level: float) -> float:
     return float((_scores(members, truth) <= _student(np.array([level]), np.shape(members)[0])[0]).mean())
 
 
+def members_interval(members: ArrayLike, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends of the members' predictive interval of a nominal level, see :func:`calibrate`.
+
+    Args:
+        members: predictions, ``members x ...``.
+        level: nominal coverage.
+
+    Raises:
+        UsageError: fewer than two members have no spread.
+    """
+    values = np.asarray(members, float)
+    reach = _student(np.array([level]), len(values))[0] * _spread(values)
+    middle = values.mean(0)
+    return middle - reach, middle + reach
+
+
 def _scores(members: ArrayLike, truth: ArrayLike) -> np.ndarray:
     values = np.asarray(members, float)
+    return np.abs(np.asarray(truth, float) - values.mean(0)) / _spread(values)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Sample standard deviation over members of one more draw."""
     n = len(values)
     if n < 2:
         raise UsageError("Calibration needs the spread of at least two members. Got one.")
-    spread = np.maximum(values.std(0, ddof=1), 1e-9) * np.sqrt(1 + 1 / n)
-    return np.abs(np.asarray(truth, float) - values.mean(0)) / spread
+    return np.maximum(values.std(0, ddof=1), 1e-9) * np.sqrt(1 + 1 / n)
 
 
 def _student(levels: np.ndarray, members: int) -> np.ndarray:

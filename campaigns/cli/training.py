@@ -84,7 +84,8 @@ class _SeveralValues(click.Command):
 
 
 @click.command(cls=_SeveralValues)
-@click.option("--data", type=_FILE, required=True, help="DRX-TD folder or file, or a set from `simulate`.")
+@click.option("--data", type=_FILE, help="DRX-TD folder or file, or a set from `simulate`.")
+@click.option("--on", type=click.Choice(["literature"]), help="Instead of --data: capacities that papers report.")
 @click.option("--model", help="Ensemble to evaluate as it is; without it one is trained, on --train.")
 @click.option(
     "--train",
@@ -111,7 +112,8 @@ class _SeveralValues(click.Command):
 @click.option("--figure", type=_FILE, help="Draw errors per cycle and reliability (.png, .svg, .pdf).")
 @format_option
 def evaluate(
-    data: Path,
+    data: Path | None,
+    on: str | None,
     model: str | None,
     learned: tuple[str, ...],
     with_first_cycle: bool,
@@ -127,13 +129,19 @@ def evaluate(
     Families go by the number of metals besides lithium: 2TM (up to two), 3TM, HE (more). --train and --test take
     several.
 
+    With --on literature: a model (by default the shipped one) beside the capacities that papers report, with two
+    baselines, and how many lie inside an interval drawn from the other studies.
+
     \b
     Example:
       drx-screen evaluate --data drx-td --train 2TM --with-first-cycle --test 3TM HE --figure figure3.png
+      drx-screen evaluate --on literature --figure parity.png
     """
     from dataclasses import replace
 
+    from drxnet.checkpoint import DEFAULT_MODEL
     from drxnet.ensemble import Ensemble
+    from drxnet.errors import UsageError
     from drxnet.evaluation import evaluate as evaluated
     from drxnet.evaluation import plot_evaluation, split
     from drxnet.figures import check_figure_path
@@ -141,6 +149,11 @@ def evaluate(
 
     if figure is not None:
         check_figure_path(figure, (".png", ".svg", ".pdf"))
+    if (data is None) == (on is None):
+        raise UsageError("Give --data DIR or --on literature, one of the two.")
+    if data is None:
+        _beside_literature(model or DEFAULT_MODEL, figure, output)
+        return
     options = load_options(source)
     options = options if epochs is None else replace(options, epochs=epochs)
     profiles = _read(data)
@@ -165,6 +178,62 @@ def evaluate(
             say(f"Intervals cover {covered}; the spread must be multiplied by {facts['calibration']['factor']:.2f}.")
 
     emit(output, facts["families"] if output == "csv" else facts, table)
+
+
+def _beside_literature(model: str, figure: Path | None, output: str) -> None:
+    from drxnet.ensemble import Amounts, Ensemble
+    from drxnet.literature import evaluate_literature, plot_literature, summary, table
+    from screening.domain import Domain
+
+    ensemble = Ensemble.load(model)
+    evaluation = evaluate_literature(ensemble)
+    labels = Domain(ensemble).nearest(Amounts.of([p.composition for p in evaluation.published])).labels
+    rows = [{**row, "domain": label} for row, label in zip(table(evaluation), labels, strict=True)]
+    groups = summary(evaluation)
+    if figure is not None:
+        plot_literature(evaluation, figure)
+
+    def show() -> None:
+        print_table([_published(row) for row in rows], title=f"{evaluation.model} beside published capacities (mAh/g)")
+        print_table([_published_group(row) for row in groups])
+        say(
+            "Measured in [] is per gram of electrode and not counted, nor are bounds (>=, <=). Predicted: mean ± "
+            "population standard deviation over members. Interval: 80 %, from the errors at the other studies. "
+            "Where a paper states no current, window or cycle, 20 mA/g, 1.5-4.8 V and cycle 1 are taken (*)."
+        )
+
+    emit(output, rows if output == "csv" else {"model": evaluation.model, "rows": rows, "groups": groups}, show)
+
+
+def _published(row: dict[str, Any]) -> dict[str, str]:
+    sign = {"at least": ">= ", "at most": "<= "}.get(row["bound"], "")
+    measured = f"{sign}{row['measured_mah_g']:.0f}"
+    return {
+        "composition": row["composition"],
+        "study": row["study"],
+        "mA/g, cycle": f"{row['current_ma_g']:g}, {row['cycle']}" + ("*" if row["assumed"] else ""),
+        "made": row["route"],
+        "measured": measured if row["mass_basis"] == "active" else f"[{measured}]",
+        "predicted": f"{row['capacity_mah_g_mean']:.0f} ± {row['capacity_mah_g_std']:.0f}",
+        "interval": f"{row['capacity_mah_g_lower']:.0f} to {row['capacity_mah_g_upper']:.0f}",
+        "domain": row["domain"],
+    }
+
+
+def _published_group(row: dict[str, Any]) -> dict[str, Any]:
+    ranked = row["rank_correlation"]
+    return {
+        "group": row["group"],
+        "rows (studies)": f"{row['rows']} ({row['studies']})",
+        "MAE": f"{row['capacity_mae_mah_g']:.0f}",
+        "bias": f"{row['capacity_bias_mah_g']:+.0f}",
+        "rank corr.": "" if ranked is None else f"{ranked:.2f}",
+        "constant 230": f"{row['constant_mae_mah_g']:.0f}",
+        "0.65 Li": f"{row['lithium_fraction_mae_mah_g']:.0f}",
+        "inside members'": f"{row['members_coverage']:.0%}",
+        "inside 80 %": f"{row['coverage']:.0%} ({row['coverage_low']:.0%}-{row['coverage_high']:.0%})",
+        "bounds broken": f"{row['bounds_broken']} of {row['bounds']}",
+    }
 
 
 @click.command()

@@ -166,3 +166,25 @@ def test_data_summary_of_nothing_is_said(tmp_path: Path) -> None:
 def test_fetch_without_a_server_says_the_way_out(tmp_path: Path) -> None:
     said = run("data", "fetch", "drx-td", "--out", tmp_path / "td", "--api", "http://127.0.0.1:9", code=2)
     assert "by hand into a folder" in said
+
+
+def test_evaluate_on_the_literature_prints_errors_baselines_and_coverage(made: Path) -> None:
+    found = json.loads(
+        run("evaluate", "--on", "literature", "--model", "tiny", "--figure", made / "f.png", "--format", "json")
+    )
+    assert found["model"] == "untrained"
+    assert {row["domain"] for row in found["rows"]} <= {"inside", "edge", "outside"}
+    assert [row["group"] for row in found["groups"]][-1] == "all"
+    assert {"capacity_mae_mah_g", "constant_mae_mah_g", "lithium_fraction_mae_mah_g", "coverage"} <= set(
+        found["groups"][0]
+    )
+    assert (made / "f.png").is_file()
+    shown = run("evaluate", "--on", "literature", "--model", "tiny")
+    assert "[165]" in shown  # per gram of electrode
+    assert ">= 300" in shown
+
+
+def test_evaluate_needs_data_or_the_literature(made: Path) -> None:
+    assert "--data DIR or --on literature" in run("evaluate", code=2)
+    said = run("evaluate", "--on", "literature", "--data", made / "set.npz", code=2)
+    assert "--data DIR or --on literature" in said

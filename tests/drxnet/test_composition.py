@@ -103,3 +103,13 @@ def test_distance_is_the_largest_difference_of_an_amount():
     a, b = Composition.parse("Li1.2Mn0.4Ti0.4O2"), Composition.parse("Li1.2Mn0.5Ti0.3O1.9F0.1")
     assert a.distance(b) == pytest.approx(0.1)
     assert a.distance(a) == 0
+
+
+def test_cations_off_by_more_than_five_percent_are_read_on_request() -> None:
+    with pytest.raises(CompositionError, match="may differ by 5 %.*--nonstoichiometric"):
+        Composition.parse("Li1.35Mn0.65Ti0.15O1.85F0.15")
+    with pytest.warns(DRXWarning, match="cations 2.15 for 2 anions"):
+        read = Composition.parse("Li1.35Mn0.65Ti0.15O1.85F0.15", nonstoichiometric=True)
+    assert read.formula == "Li1.35Ti0.15Mn0.65O1.85F0.15"
+    with pytest.raises(CompositionError, match="cations 3, anions 2; they may differ by 25 %"):
+        Composition.parse("Li2MnO2", nonstoichiometric=True)
