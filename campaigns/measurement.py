@@ -1,7 +1,8 @@
 """What a lab hands in about a cell, and what comes out once it is checked.
 
-Every value here is frozen. A file is *accepted*, *warned* (accepted, with flags that are stored beside it) or
-*refused* (nothing of it may be recorded); the rules that decide are in :mod:`campaigns.validation`.
+Every value here is frozen. A file is *accepted*, *warned* (accepted, with flags that are stored beside it),
+*doubtful* (a named mistake explains its numbers: recorded, not learned from until confirmed) or *refused* (nothing of
+it may be recorded); the rules that decide are in :mod:`campaigns.validation`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import MeasurementError, UsageError
 
 Provenance = Literal["cycler", "drx-td", "digitised", "summary"]
-Severity = Literal["error", "warning"]
-Status = Literal["accepted", "warned", "refused"]
+Severity = Literal["error", "doubt", "warning"]
+Status = Literal["accepted", "warned", "doubtful", "refused"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,18 @@ class SampleInfo:
 
     proposal: str | None = None
     """Proposal that the cell was made for, such as ``R03-05``."""
+
+    first_cycle: int | None = None
+    """Cycle number of the first discharge of the file, for one that does not begin at the start of its test."""
+
+    continues: str | None = None
+    """Label of the cell, or name of the file, whose test goes on in this file."""
+
+    formation: int | None = None
+    """Cycles at the start of the test that form the cell and are no first cycles of their rate."""
+
+    formation_current_ma_g: float | None = None
+    """Discharges at this current, before any other, are formation (mA/g)."""
 
     def check_conditions(self) -> None:
         """Refuse a current or a window that no cell can be cycled with; a mass is a matter of the rules.
@@ -83,6 +96,28 @@ class RuleHit:
         return f"{self.id}: {self.message}"
 
 
+@dataclass(frozen=True)
+class FileSpan:
+    """Which part of a test a file holds, by what its rows say of themselves; None where they say nothing."""
+
+    first_cycle: int | None = None
+    """Cycle number of the first row, as the instrument counts (some from 0)."""
+
+    last_cycle: int | None = None
+    first_record: int | None = None
+    """Record number of the first row."""
+
+    last_record: int | None = None
+    start_s: float | None = None
+    """Elapsed time of the test at which the file begins, before its first row (s)."""
+
+    end_s: float | None = None
+    """Elapsed time of the last row (s)."""
+
+    late: str | None = None
+    """What says that the file does not begin at the start of its test, in words; None where nothing does."""
+
+
 @dataclass(frozen=True, eq=False)
 class CheckedDischarge:
     """One discharge after a real charge, its constant-current part."""
@@ -122,6 +157,18 @@ class CheckedDischarge:
     all_steps_capacity_mah: float | None = None
     """Charge of the whole discharge, with what was cut: constant-voltage tail, second steps (mAh)."""
 
+    file_cycle: int | None = None
+    """Cycle number that the instrument gives it; :attr:`cycle` is the one that counts."""
+
+    first_record: int | None = None
+    """Record number of its first row."""
+
+    elapsed_s: float | None = None
+    """Elapsed time of the test at its first row, as the file has it (s)."""
+
+    charge_top_v: float | None = None
+    """Highest voltage of the charge before it (V)."""
+
     def as_row(self) -> dict[str, Any]:
         """Return the keys that ``drx-screen validate --format json`` promises."""
         names = "cycle capacity_mah capacity_mah_g current_ma v_start v_end rows all_steps_capacity_mah"
@@ -146,11 +193,17 @@ class CheckedFile:
     notes: tuple[str, ...] = ()
     """What was assumed or put in order on the way, for a person to read."""
 
+    span: FileSpan | None = None
+    """Which part of its test the file holds; None for what comes without rows of a cycler."""
+
     @property
     def status(self) -> Status:
-        """Refused with any error, warned with any warning, accepted otherwise."""
-        if any(hit.severity == "error" for hit in self.rules):
+        """Refused with any error, else doubtful with any doubt, warned with any warning, accepted otherwise."""
+        severities = {hit.severity for hit in self.rules}
+        if "error" in severities:
             return "refused"
+        if "doubt" in severities:
+            return "doubtful"
         return "warned" if self.rules else "accepted"
 
     def as_row(self) -> dict[str, Any]:

@@ -8,11 +8,11 @@ holds the current that it logs; the instrument's own capacity is only compared w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from campaigns.measurement import RuleBroken
+from campaigns.measurement import FileSpan, RuleBroken
 from campaigns.readers.recording import CHARGE, DISCHARGE, REST, UNKNOWN, CyclerRows
 
 REAL_CHARGE_SHARE = 0.3
@@ -44,6 +44,9 @@ MOST_RESTARTS = 0.25
 
 GAP_FACTOR, GAP_LEAST_S = 10.0, 60.0
 """An interval is a gap when it exceeds the median by this factor, and this many seconds."""
+
+MOST_LEADING_RECORDS, LATE_START_S = 20, 20 * 3600.0
+"""A file whose records or elapsed time (s) begin beyond these does not begin at the start of its test."""
 
 NEIGHBOURS, WENT_ON_SHARE = 10, 0.5
 """The current went on in a gap if the voltage moved by this share of what so many rows on either side suggest."""
@@ -164,6 +167,9 @@ class Discharge:
     charged_before_mah: float
     """Charge moved into the cell since the discharge before (mAh)."""
 
+    charge_top_v: float | None = None
+    """Highest voltage of the charges since the discharge before (V)."""
+
     @property
     def total_mah(self) -> float:
         """Charge of the constant-current part (mAh)."""
@@ -184,6 +190,9 @@ class Segmentation:
     charge_top_v: float | None
     """Highest voltage of the charges (V)."""
 
+    span: FileSpan = FileSpan()
+    """Which part of its test the file holds."""
+
 
 def segment(recording: CyclerRows) -> Segmentation:
     """Find the discharges of a test.
@@ -195,23 +204,59 @@ def segment(recording: CyclerRows) -> Segmentation:
     halves = half_cycles(rows)
     discharges: list[Discharge] = []
     early: list[Discharge] = []
-    charged = 0.0
+    charged, charge_top = 0.0, None
     for half in halves:
         if half.direction == CHARGE:
             charged += half.charge_mah
+            charge_top = max(charge_top or 0.0, _highest(rows, half))
             continue
         real = charged >= REAL_CHARGE_SHARE * half.charge_mah
         found = _discharge(rows, half, len(discharges) + 1 if real else 0, charged, recording)
         if found is None:
             continue
         if real:
-            discharges.append(found)
-            charged = 0.0
+            discharges.append(replace(found, charge_top_v=charge_top))
+            charged, charge_top = 0.0, None
         elif not discharges:
             early.append(found)
     charging = rows.direction == CHARGE
     top = float(rows.voltage_v[charging].max()) if charging.any() else None
-    return Segmentation(rows, tuple(discharges), tuple(early), top)
+    return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows))
+
+
+def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
+    """Which part of its test a file holds, and what says that it is not the beginning."""
+    first, last = int(rows.source[0]), int(rows.source[-1])
+
+    def number(column: np.ndarray | None, row: int) -> int | None:
+        return None if column is None or not np.isfinite(column[row]) else round(float(column[row]))
+
+    start = end = None
+    if not recording.time_of_step:
+        start, end = float(recording.time_s[first]), float(recording.time_s[last])
+        of_step = 0.0 if recording.step_time_s is None else float(recording.step_time_s[first])
+        start -= of_step if 0 <= of_step <= start else 0.0
+    cycle, record = number(recording.cycle, first), number(recording.record, first)
+    late = []
+    if cycle is not None and cycle > 1:
+        late.append(f"cycle {cycle}")
+    if record is not None and record > MOST_LEADING_RECORDS:
+        late.append(f"record {record}")
+    if start is not None and start > LATE_START_S:
+        late.append(f"{start / 3600:.4g} h")
+    return FileSpan(
+        cycle,
+        number(recording.cycle, last),
+        record,
+        number(recording.record, last),
+        start,
+        end,
+        ", ".join(late) or None,
+    )
+
+
+def _highest(rows: OrderedRows, half: HalfCycle) -> float:
+    return max(float(rows.voltage_v[start:stop].max()) for start, stop in half.runs)
 
 
 def ordered(recording: CyclerRows) -> OrderedRows:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 import numpy as np
 
 from campaigns import readers
-from campaigns.measurement import CheckedDischarge, CheckedFile, RuleBroken, RuleHit, SampleInfo, Severity
+from campaigns.measurement import CheckedDischarge, CheckedFile, FileSpan, RuleBroken, RuleHit, SampleInfo, Severity
 from campaigns.readers.recording import (
     REST,
     CyclerRows,
@@ -110,6 +110,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             "Half-cells of anodes (window top below 2.5 V, or discharges below 0.5 V), cells whose voltage rises on "
             "what the instrument calls discharge, and windows that do not overlap with what was declared are refused.",
         ),
+        "E13": Rule(
+            "The file begins at the start of its test, or it is stated where it begins.",
+            "An export of cycles 11 to 20, or the second part of a test, holds no first cycle. Cycle, record number "
+            "and elapsed time of its first row tell. State the number of its first discharge (--first-cycle, or "
+            "first_cycle in the sample table), or the cell whose test it continues.",
+        ),
         "W1": Rule(
             "The first discharge follows a first charge of like size.",
             "A cell that is discharged first, or gives over 1.2 times what it took, held lithium sites open before: "
@@ -191,6 +197,9 @@ _ELEMENTS_BY_NICKNAME: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 
 
+_GRAVEST: tuple[Severity, ...] = ("error", "doubt", "warning")
+
+
 class _Hits:
     """Rules broken by one file; the same thing in several cycles is told once, whatever its numbers."""
 
@@ -203,6 +212,9 @@ class _Hits:
     def warning(self, rule: str, message: str, cycle: int | None = None) -> None:
         self._add(rule, "warning", message, cycle)
 
+    def doubt(self, rule: str, message: str, cycle: int | None = None) -> None:
+        self._add(rule, "doubt", message, cycle)
+
     def _add(self, rule: str, severity: Severity, message: str, cycle: int | None) -> None:
         kind = re.sub(r"[-+\d.,]+(?:e[-+]?\d+)?", "#", message) if cycle is not None else message
         _, cycles = self._found.setdefault((rule, severity, kind), (message, []))
@@ -213,11 +225,11 @@ class _Hits:
         return any(known == rule for known, _, _ in self._found)
 
     def listed(self) -> tuple[RuleHit, ...]:
-        """Errors first, each group in the order of the rules; no warning of a rule that is an error already."""
+        """Errors, doubts, warnings, each in the order of the rules; no less of a rule that is an error already."""
         order = list(RULES)
         wrong = {rule for rule, severity, _ in self._found if severity == "error"}
         told = [(key, value) for key, value in self._found.items() if key[1] == "error" or key[0] not in wrong]
-        found = sorted(told, key=lambda item: (item[0][1] != "error", order.index(item[0][0])))
+        found = sorted(told, key=lambda item: (_GRAVEST.index(item[0][1]), order.index(item[0][0])))
         return tuple(RuleHit(rule, _with_cycles(*said), severity) for (rule, severity, _), said in found)
 
 
@@ -254,11 +266,14 @@ def check_file(
     digest = _sha256(path)
     name = "unknown"
     hits = _Hits()
+    span = None
     try:
         name = readers.choose(path).name
         _, recording = readers.read(path, options, progress)
         if isinstance(recording, CyclerRows):
-            discharges, notes = _check_rows(path.name, recording, segment(recording), sample, hits)
+            found = segment(recording)
+            span = found.span
+            discharges, notes = _check_rows(path.name, recording, found, sample, hits)
             name = recording.format
         elif isinstance(recording, DRXTDTests):
             discharges, notes = _check_tests(path.name, recording, sample, hits)
@@ -273,7 +288,23 @@ def check_file(
     except MissingExtra as error:
         hits.error("E9", str(error))
         discharges, notes = (), ()
-    return CheckedFile(path, digest, name, hits.listed(), discharges, notes)
+    return CheckedFile(path, digest, name, hits.listed(), discharges, notes, span)
+
+
+def numbered_from(checked: CheckedFile, first_cycle: int) -> CheckedFile:
+    """The same file with its first discharge as a given cycle, and without E13: where it begins is known."""
+    if not checked.discharges:
+        return checked
+    shift = first_cycle - checked.discharges[0].cycle
+    discharges = tuple(
+        replace(
+            d,
+            cycle=d.cycle + shift,
+            conditions=d.conditions and replace(d.conditions, cycle=d.conditions.cycle + shift),
+        )
+        for d in checked.discharges
+    )
+    return replace(checked, discharges=discharges, rules=tuple(hit for hit in checked.rules if hit.id != "E13"))
 
 
 def check_replicates(files: Iterable[tuple[CheckedFile, SampleInfo]]) -> tuple[tuple[CheckedFile, SampleInfo], ...]:
@@ -341,11 +372,23 @@ def _check_rows(
             f"{file}: starts with a discharge ({_short(early)} mAh) before any charge; it is skipped, and the "
             "first-cycle number is doubtful.",
         )
+    if sample.first_cycle is not None:
+        shift = sample.first_cycle - candidates[0].cycle
+        candidates = tuple(replace(d, cycle=d.cycle + shift) for d in candidates)
+    elif found.span.late and not anode:
+        hits.error("E13", f"{file}: {_where_it_begins(found.span, sample)}")
+    candidates, formed = _without_formation(candidates, sample, mass)
+    notes += formed
+    if not candidates:
+        hits.error("E1", f"{file}: no discharge after the formation.")
+        return (), tuple(notes)
     kept = list(candidates) if anode else _comparable(file, candidates, window, hits)
     checked = []
     for discharge in kept:
         _check_discharge(file, recording, found, discharge, hits)
-        checked.append(_checked(discharge, sample, mass, composition, window, hits, file))
+        checked.append(
+            _located(_checked(discharge, sample, mass, composition, window, hits, file), recording, found, discharge)
+        )
     if checked and not anode:
         first = kept[0]
         if first.charged_before_mah > 0 and first.total_mah > 1.2 * first.charged_before_mah:
@@ -357,6 +400,36 @@ def _check_rows(
         _check_rate(file, kept, sample, mass, hits)
         _check_capacity(file, checked, theory, sample, mass, hits)
     return tuple(checked), tuple(notes)
+
+
+def _without_formation(
+    discharges: Sequence[Discharge], sample: SampleInfo, mass: float | None
+) -> tuple[tuple[Discharge, ...], list[str]]:
+    """The discharges after the formation, by their number or by their current, and what was left out in words."""
+    formation = sample.formation_current_ma_g
+    count = sum(d.cycle <= (sample.formation or 0) for d in discharges)
+    while formation and mass and count < len(discharges):
+        if abs(discharges[count].current_ma / mass * 1e3 / formation - 1) > SAME_CURRENT:
+            break
+        count += 1
+    said = [
+        f"cycle {d.cycle} is formation ({_short(d.current_ma / mass * 1e3)} mA/g, "
+        f"{_short(d.total_mah / mass * 1e3)} mAh/g); left out"
+        if mass
+        else f"cycle {d.cycle} is formation; left out"
+        for d in discharges[:count]
+    ]
+    return tuple(discharges[count:]), said
+
+
+def _where_it_begins(span: FileSpan, sample: SampleInfo) -> str:
+    number = span.first_cycle if span.first_cycle and span.first_cycle > 1 else "N"
+    goes_on = f" It continues {sample.continues}." if sample.continues else ""
+    return (
+        f"begins at {span.late}, not at the start of a test: its first discharge is no first cycle.{goes_on} State its "
+        f"number with --first-cycle {number} (or first_cycle in the sample table), or the cell that it continues with "
+        "--continues CELL; --first-cycle 1 if it is the first all the same."
+    )
 
 
 def _checked_mass(file: str, recording: CyclerRows, sample: SampleInfo, hits: _Hits) -> float | None:
@@ -685,7 +758,7 @@ def _check_rate(
             f"Mass or rate is wrong by {ratio:.3g}."
         )
         if i == 0 and abs(ratio - 1) > SAME_CURRENT:
-            hits.error("E5", message, discharge.cycle)
+            hits.error("E5", message + _as_formation(discharges, sample, mass), discharge.cycle)
         elif i == 0:
             hits.warning("E5", message, discharge.cycle)
         elif abs(ratio - 1) > SAME_CURRENT:
@@ -695,6 +768,18 @@ def _check_rate(
                 "at its own current and cycle number.",
                 discharge.cycle,
             )
+
+
+def _as_formation(discharges: Sequence[Discharge], sample: SampleInfo, mass: float) -> str:
+    """The way out where cycles at other rates come before those at the stated one."""
+    stated = sample.current_ma_g or 0.0
+    first = next((d.cycle for d in discharges if abs(d.current_ma / mass * 1e3 / stated - 1) <= SAME_CURRENT), None)
+    if first is None or first <= discharges[0].cycle:
+        return ""
+    return (
+        f" From cycle {first} on it is: if the cycles before formed the cell, say --formation {first - 1} (or "
+        "formation in the sample table)."
+    )
 
 
 def _check_staircase(file: str, discharges: Sequence[Discharge], mass: float, hits: _Hits) -> None:
@@ -789,6 +874,24 @@ def _checked(
         capacity_mah_g=q,
         profile=smooth.profile if smooth else None,
         sigma_mah_g=RELATIVE_SIGMA["cycler"] * abs(q),
+    )
+
+
+def _located(
+    checked: CheckedDischarge, recording: CyclerRows, found: Segmentation, discharge: Discharge
+) -> CheckedDischarge:
+    """Add where in its test the file says that a discharge lies."""
+    row = int(found.rows.source[discharge.rows[0]])
+
+    def number(column: np.ndarray | None) -> int | None:
+        return None if column is None or not np.isfinite(column[row]) else round(float(column[row]))
+
+    return replace(
+        checked,
+        file_cycle=number(recording.cycle),
+        first_record=number(recording.record),
+        elapsed_s=None if recording.time_of_step else float(recording.time_s[row]),
+        charge_top_v=discharge.charge_top_v,
     )
 
 

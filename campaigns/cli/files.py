@@ -31,6 +31,27 @@ def sample_options(command: Any) -> Any:
     return command
 
 
+def part_options(command: Any) -> Any:
+    """Add where in its test a file lies, and which of its cycles form the cell, to a command."""
+    for option in reversed(
+        (
+            click.option(
+                "--first-cycle",
+                type=click.IntRange(1, 100_000),
+                help="Cycle number of the first discharge of a file that begins later in its test.",
+            ),
+            click.option("--continues", metavar="CELL", help="Cell, or file, whose test goes on in this file."),
+            click.option(
+                "--formation",
+                type=click.IntRange(1, 1000),
+                help="Cycles at the start that form the cell; left out, as they are no first cycles of their rate.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def reading_options(command: Any) -> Any:
     """Add what settles an ambiguous file to a command."""
     for option in reversed(
@@ -51,6 +72,7 @@ def reading_options(command: Any) -> Any:
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
 @sample_options
+@part_options
 @click.option(
     "--samples",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -67,6 +89,9 @@ def validate(
     current: float | None,
     window: tuple[float, float] | None,
     cell: str | None,
+    first_cycle: int | None,
+    continues: str | None,
+    formation: int | None,
     samples: Path | None,
     decimal: str | None,
     time_unit: str | None,
@@ -102,7 +127,16 @@ def validate(
 
         check_picture_path(plot)
     options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
-    stated = SampleInfo(active_mass_mg, composition, current, window, cell)
+    stated = SampleInfo(
+        active_mass_mg,
+        composition,
+        current,
+        window,
+        cell,
+        first_cycle=first_cycle,
+        continues=continues,
+        formation=formation,
+    )
     stated.check_conditions()
     with progress("reading files") as bar:
         checked = _check(files, samples, stated, options, bar)
@@ -215,7 +249,7 @@ def _show(checked: list[CheckedFile]) -> None:
     for file in checked:
         click.echo(f"{file.path.name}: {file.status} ({file.format})")
         for rule in file.rules:
-            click.echo(f"  {'error  ' if rule.severity == 'error' else 'warning'} {rule}")
+            click.echo(f"  {rule.severity:7} {rule}")
         for note in file.notes:
             click.echo(f"  note    {note}")
         shown = [discharge.as_row() for discharge in file.discharges]

@@ -67,6 +67,7 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
         None if current is None else current * (options.current_unit or 1.0),
         None if moved is None else moved * (options.capacity_unit or 1.0),
         step=column("Ns"),
+        cycle=column("cycle number"),
     )
 
 

@@ -94,6 +94,9 @@ class CyclerRows:
     record: np.ndarray | None = None
     """Number of the row in the instrument's order, ``rows``."""
 
+    cycle: np.ndarray | None = None
+    """Cycle number of the instrument, ``rows``: tells where in its test a file lies, not which discharge is which."""
+
     step_time_s: np.ndarray | None = None
     """Time since the step began (s), ``rows``, where the file gives it beside the elapsed time."""
 

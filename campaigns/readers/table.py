@@ -356,6 +356,7 @@ def rows_from_columns(
         state=None if state is None else state[keep],
         step=kept(values.get("step")),
         record=kept(values.get("record")),
+        cycle=kept(values.get("cycle")),
         clock_span_s=clock_span,
         time_of_step=of_step,
         header_mass_mg=header_mass_mg,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -14,7 +15,7 @@ import synthetic_cycler as cycler
 
 from campaigns.measurement import CheckedFile, SampleInfo
 from campaigns.readers.recording import ReadOptions
-from campaigns.validation import RULES, check_file, check_replicates
+from campaigns.validation import RULES, check_file, check_replicates, numbered_from
 from drxnet import drxtd
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
@@ -655,5 +656,73 @@ def test_several_nameless_digitised_curves_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_rule_is_explained() -> None:
-    assert list(RULES) == [*(f"E{i}" for i in range(1, 13)), *(f"W{i}" for i in range(1, 8))]
+    assert list(RULES) == [*(f"E{i}" for i in range(1, 14)), *(f"W{i}" for i in range(1, 8))]
     assert all(rule.title.endswith(".") and rule.why.endswith(".") for rule in RULES.values())
+
+
+# Where in its test a file lies
+
+
+def late(cycles: int = 2, **shifts: float) -> pd.DataFrame:
+    """A test as it looks to one who exports only its later rows."""
+    t = cycler.cell_test(cycles)
+    for column, shift in shifts.items():
+        t[column] += shift
+    return t
+
+
+@pytest.mark.parametrize(
+    ("shifts", "words"),
+    [
+        ({"cycle": 10, "record": 20_000, "time_s": 1.8e6}, "begins at cycle 11, record 20001, 500 h"),
+        ({"cycle": 1}, "begins at cycle 2,"),
+        ({"record": 400}, "begins at record 401,"),
+        ({"time_s": 90_000.0}, "begins at 25 h,"),
+    ],
+    ids=["all", "cycle", "record", "time"],
+)
+def test_e13_refuses_a_file_that_begins_later_in_its_test_until_it_is_stated_where(
+    tmp_path: Path, shifts, words
+) -> None:
+    t = late(**shifts)
+    refused = check(tmp_path, t)
+    assert errors(refused) == ["E13"]
+    assert words in message(refused, "E13")
+    assert "--first-cycle" in message(refused, "E13")
+    stated = check(tmp_path, t, dataclasses.replace(SAMPLE, first_cycle=11))
+    assert [(d.cycle, d.conditions.cycle) for d in stated.discharges] == [(11, 11), (12, 12)]
+    assert errors(stated) == []
+    settled = numbered_from(refused, 11)
+    assert (settled.status, [d.conditions.cycle for d in settled.discharges]) == ("accepted", [11, 12])
+
+
+@pytest.mark.parametrize("shifts", [{"cycle": -1}, {"cycle": 0}, {"record": 5}, {"time_s": 36_000.0}])
+def test_counting_from_zero_or_after_a_night_of_rest_is_still_the_start_of_a_test(tmp_path: Path, shifts) -> None:
+    assert check(tmp_path, late(**shifts)).status == "accepted"
+
+
+def test_a_discharge_says_where_in_the_file_and_in_the_test_it_stands(tmp_path: Path) -> None:
+    t = late(cycle=10, record=20_000)
+    second = check(tmp_path, t).discharges[1]
+    row = t[(t.cycle == 12) & (t.state == "D")].iloc[0]
+    assert (second.file_cycle, second.first_record) == (12, row.record)
+    assert second.elapsed_s == pytest.approx(row.time_s)
+    assert second.charge_top_v == pytest.approx(4.8)
+    span = check(tmp_path, t).span
+    assert (span.first_cycle, span.last_cycle, span.first_record) == (11, 12, 20_001)
+    assert span.start_s == pytest.approx(0.0)
+
+
+def test_formation_is_declared_by_its_cycles_or_its_current_and_left_out(tmp_path: Path) -> None:
+    slow = [cycler.charge_step(0.48, 0.018), cycler.discharge_step(0.45, 0.018)]
+    t = cycler.assemble(*slow, *slow, cycler.charge_step(0.44), cycler.discharge_step(0.42))
+    refused = check(tmp_path, t)
+    assert errors(refused) == ["E5"]
+    assert "From cycle 3 on it is" in message(refused, "E5")
+    assert "--formation 2" in message(refused, "E5")
+    for declared in ({"formation": 2}, {"formation_current_ma_g": 10.0}):
+        taken = check(tmp_path, t, dataclasses.replace(SAMPLE, **declared))
+        assert errors(taken) == []
+        assert [(d.cycle, d.conditions.current_ma_g) for d in taken.discharges] == [(3, 20.0)]
+        assert any("cycle 1 is formation (10 mA/g, 250 mAh/g); left out" in note for note in taken.notes)
+    assert errors(check(tmp_path, t, dataclasses.replace(SAMPLE, formation=3))) == ["E1"]
