@@ -31,6 +31,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, NothingToPropose
 from drxnet.progress import Progress, silent
+from screening.strategy import STRATEGIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -287,6 +288,9 @@ def backtest(
     if folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder}: holds files already. Give a new folder (--output), or empty this one.")
     names = tuple(dict.fromkeys(strategies or (spec.strategy, *BASELINES)))
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown:
+        raise ConfigurationError(f"No strategy {unknown[0]!r}. Known: {', '.join(STRATEGIES)}.")
     own = Ensemble.load((spec.folder or Path()) / spec.model if _is_beside(spec) else spec.model)
     notes = list(_related(own, laboratory))
     runs: list[RoundRow] = []

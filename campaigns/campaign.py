@@ -6,17 +6,17 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campaigns.ledger import Ledger, NewModel, check_name
+from campaigns.ledger import Ledger, NewModel
 from campaigns.records import ModelRecord, Proposal, Snapshot
 from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
-from drxnet.checkpoint import find_model, read_card, write_durably
-from drxnet.errors import CheckpointError, ConfigurationError, DRXWarning, ModelNotFound
+from drxnet.checkpoint import check_model, copy_model, find_model, read_card, write_durably
+from drxnet.errors import CheckpointError, ConfigurationError, DRXWarning, LedgerUnreadable, ModelNotFound, UsageError
+from drxnet.names import check_name
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -91,8 +91,18 @@ class Campaign:
         return self.spec.as_recorded(state.rounds[-1].spec).goals
 
     def model_path(self, model: ModelRecord) -> Path:
-        """Folder of a model of this campaign."""
-        return self.folder / model.path
+        """Folder of a model of this campaign.
+
+        Raises:
+            LedgerUnreadable: the ledger names a place outside the campaign's folder of models.
+        """
+        home, slash, name = model.path.partition("/")
+        if home != "models" or not slash:
+            raise LedgerUnreadable(
+                f"{self.ledger.where}: says that model {model.name} lies in {model.path!r}. Models lie in "
+                "`models/NAME` of the campaign's folder; the ledger was changed by other hands."
+            )
+        return self.folder / home / check_name(name, f"{self.ledger.where}: a model", LedgerUnreadable)
 
     def ensemble(self, model: ModelRecord | None = None, *, device: str = "cpu") -> Ensemble:
         """Load a model of this campaign, by default the current one.
@@ -272,17 +282,11 @@ def _copy_model(source: Path, target: Path) -> None:
     """Copy a model to where it is not yet, as a whole or not at all."""
     if target.is_dir():
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        shutil.copytree(source, partial / "model", ignore=shutil.ignore_patterns(".*", "__pycache__"))
-        if not target.is_dir():
-            (partial / "model").rename(target)
-    except OSError:
+        copy_model(source, target)
+    except (OSError, UsageError):
         if not target.is_dir():  # another process may have been faster
             raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _is_begun(state: Snapshot) -> bool:
@@ -295,7 +299,7 @@ def _folder_of(source: str | Path) -> Path:
     path = find_spec(source)
     if path.name == FILE_NAME:
         return path.parent
-    folder = Path.cwd() / read_spec(path).name
+    folder = Path.cwd() / check_name(read_spec(path).name, "A campaign")
     if (folder / FILE_NAME).is_file():
         _refuse_if_changed(path, folder)
     else:
@@ -305,9 +309,9 @@ def _folder_of(source: str | Path) -> Path:
 
 def _write_template(path: Path, folder: Path) -> None:
     """Copy a campaign's YAML under the new name, with the files it refers to beside it."""
-    check_name(folder.resolve().name)
+    check_name(folder.resolve().name, "A campaign")
     spec = read_spec(path)
-    find_model(_model_path(spec))
+    check_model(find_model(_model_path(spec)))
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"^name:.*\n", "", text, flags=re.MULTILINE)
     folder.mkdir(parents=True, exist_ok=True)

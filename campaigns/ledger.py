@@ -15,7 +15,6 @@ from __future__ import annotations
 import getpass
 import logging
 import math
-import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,12 +50,12 @@ from campaigns.records import (
 )
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerUnreadable, MissingExtra, UsageError
+from drxnet.names import check_name
 
 _log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
 _PACKAGES = ("drx-screen", "torch", "botorch", "ray", "numpy", "SQLAlchemy")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _ROWS_PER_READ = 500
 
 
@@ -141,7 +140,7 @@ class Ledger:
         Raises:
             LedgerError: it cannot be made or opened.
         """
-        check_name(campaign)
+        check_name(campaign, "A campaign")
         checked, wait_s = _checked_url(url), TIMEOUT_S if timeout_s is None else timeout_s
         engine = _engine(checked, campaign, wait_s)
         try:
@@ -476,18 +475,6 @@ class Entry:
 
 
 # -- connections -----------------------------------------------------------------------------------------
-
-
-def check_name(campaign: str) -> None:
-    """Refuse a name that no campaign may have.
-
-    Raises:
-        ConfigurationError: it holds other characters than a name may.
-    """
-    if not _NAME.fullmatch(campaign):
-        raise ConfigurationError(
-            f"A campaign's name holds letters, digits, dots, dashes and underscores, at most 63. Got {campaign!r}."
-        )
 
 
 def _checked_url(url: str | URL) -> URL:

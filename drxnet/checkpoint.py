@@ -1,23 +1,31 @@
 """Save, find, load and import ensembles.
 
-A model is a folder with two files: ``weights.safetensors`` and ``model.json`` (its card). Nothing is unpickled
-except the published state dicts, and those only through torch's ``weights_only``.
+A model is a folder with two files: ``weights.safetensors`` and ``model.json`` (its card). Neither is believed before
+it is checked: they are regular files of a bounded size, the card's fields are what they must be, the weights have the
+SHA-256 of the card, and the sizes in their header fit the file and the card before any memory is taken for them.
+Nothing is unpickled except the five published state dicts, known by their SHA-256, and those only through torch's
+``weights_only``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drxnet.composition import MODEL_METALS
+from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS
 from drxnet.errors import CheckpointError, ModelNotFound, UsageError
+from drxnet.names import check_name
 
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "model.json"
@@ -110,22 +118,67 @@ def find_model(name: str | Path) -> Path:
     )
 
 
+_CARD_BYTES, _WEIGHTS_BYTES, _HEADER_BYTES = 16 << 20, 4 << 30, 16 << 20  # no model comes near these
+_MEMBERS, _SIZE, _LAYERS, _TEXT = 1000, 4096, 64, 4096
+_FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _TEXT and value.isprintable()
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
+
+
+def _is_network(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_count(n, _LAYERS if k == "layers" else _SIZE) for k, n in value.items())
+
+
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (_is_text, f"a line of at most {_TEXT} characters"),
+    "members": (lambda v: _is_count(v, _MEMBERS), f"a whole number from 1 to {_MEMBERS}"),
+    "elements": (
+        lambda v: isinstance(v, list) and all(isinstance(s, str) and s in METALS_BY_NUMBER for s in v),
+        "a list of symbols of metals",
+    ),
+    "network": (_is_network, f"sizes by name, whole numbers up to {_SIZE} and {_LAYERS} layers"),
+    "parent": (lambda v: v is None or _is_text(v), "null or the id of a model"),
+    "data_fingerprint": (lambda v: v is None or _is_text(v), "null or a line of text"),
+    "provenance": (lambda v: isinstance(v, dict), "facts by name"),
+    "weights_sha256": (lambda v: isinstance(v, str) and _SHA256.fullmatch(v) is not None, "64 hexadecimal digits"),
+    "format": (lambda v: _is_count(v, FORMAT), f"a whole number up to {FORMAT}"),
+}
+"""What each field of a card must be; those without a default must be there."""
+
+_REQUIRED = ("name", "members", "weights_sha256")
+
+
 def read_card(folder: Path) -> ModelCard:
     """Read the card of a model without its weights.
 
     Raises:
-        CheckpointError: the card is missing, damaged or of a newer format.
+        CheckpointError: the card is missing, damaged, of a newer format, or a field of it is not what it must be.
     """
     try:
-        content = json.loads((folder / CARD).read_text())
-        card = ModelCard(**{**content, "elements": tuple(content["elements"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        content = json.loads(_regular_file(folder / CARD, _CARD_BYTES))
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder}: its {CARD} cannot be read ({error}).") from None
-    if card.format > FORMAT:
-        raise CheckpointError(
-            f"{folder}: format {card.format} is newer than this drx-screen reads ({FORMAT}). Upgrade."
-        )
-    return card
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{folder}: its {CARD} cannot be read (it holds no fields).")
+    newer = content.get("format")
+    if type(newer) is int and newer > FORMAT:
+        raise CheckpointError(f"{folder}: format {newer} is newer than this drx-screen reads ({FORMAT}). Upgrade.")
+    wrong = [f"no field {name}" for name in _REQUIRED if name not in content]
+    for name, value in content.items():
+        if name not in _FIELDS:
+            wrong.append(f"unknown field {name!r}")
+        elif not _FIELDS[name][0](value):
+            wrong.append(f"{name} must be {_FIELDS[name][1]}, got {repr(value)[:80]}")
+    if wrong:
+        raise CheckpointError(f"{folder}: its {CARD} cannot be used: {'; '.join(wrong)}. Copy the model again.")
+    return ModelCard(**{**content, "elements": tuple(content.get("elements", MODEL_METALS))})
 
 
 def read_weights(folder: Path, card: ModelCard) -> dict[str, Any]:
@@ -136,49 +189,184 @@ def read_weights(folder: Path, card: ModelCard) -> dict[str, Any]:
     """
     from safetensors.torch import load
 
-    try:
-        content = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{folder}: its {WEIGHTS} cannot be read ({error.strerror}).") from None
-    if hashlib.sha256(content).hexdigest() != card.weights_sha256:
-        raise CheckpointError(f"{folder}: {WEIGHTS} is not the file that {CARD} describes; copy the model again.")
+    content = _checked_weights(folder, card)
     try:
         return load(content)
     except Exception as error:  # noqa: BLE001 - safetensors raises its own type, which is not exported
         raise CheckpointError(f"{folder}: {WEIGHTS} is not a safetensors file ({error}).") from None
 
 
-def save(folder: Path, weights: Mapping[str, Any], card: ModelCard) -> ModelCard:
+def _regular_file(path: Path, most: int, check: Callable[[Any, int], None] | None = None) -> bytes:
+    """Content of a regular file: no link, device or pipe, and no larger than is plausible.
+
+    Args:
+        path: what is read.
+        most: its size at most (bytes).
+        check: looks at the opened file and its size before all of it is read.
+    """
+    flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    odd = f"{path.parent}: its {path.name} must be a regular file, not a link, a folder or a device."
+    if path.is_symlink():
+        raise CheckpointError(odd)
+    try:
+        descriptor = os.open(path, flags)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"{path.parent}: its {path.name} cannot be read ({reason}).") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise CheckpointError(odd)
+    with os.fdopen(descriptor, "rb") as file:
+        if status.st_size > most:
+            raise CheckpointError(
+                f"{path.parent}: its {path.name} has {status.st_size:,} bytes; a model's has at most {most:,}."
+            )
+        if check is not None:
+            check(file, status.st_size)
+            file.seek(0)
+        return file.read(most)
+
+
+def _checked_weights(folder: Path, card: ModelCard) -> bytes:
+    """Content of the weights, once their header fits the file and the card, and their SHA-256 is the card's."""
+
+    def check(file: Any, size: int) -> None:
+        try:
+            shapes = _shapes(file, size)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CheckpointError(f"{folder}: {WEIGHTS} is not a safetensors file ({error}).") from None
+        other = {name: shape for name, shape in shapes.items() if not shape or shape[0] != card.members}
+        if other:
+            name, shape = next(iter(other.items()))
+            raise CheckpointError(
+                f"{folder}: {WEIGHTS} holds not the weights of this network: {CARD} says {card.members} members, and "
+                f"{name[:80]!r} has the shape {shape}. Copy the model again."
+            )
+
+    content = _regular_file(folder / WEIGHTS, _WEIGHTS_BYTES, check)
+    if hashlib.sha256(content).hexdigest() != card.weights_sha256:
+        raise CheckpointError(f"{folder}: {WEIGHTS} is not the file that {CARD} describes; copy the model again.")
+    return content
+
+
+def _shapes(file: Any, size: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a safetensors file, whose header must account for every byte of it."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, _HEADER_BYTES):
+        raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+    header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    shapes, spans = {}, []
+    for name, tensor in header.items():
+        shape, (start, end) = tuple(tensor["shape"]), tensor["data_offsets"]
+        if len(shape) > 8 or not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
+            raise ValueError(f"the shape of {name[:80]!r}")
+        if end - start != math.prod(shape) * _FLOATS[tensor["dtype"]]:
+            raise ValueError(f"{name[:80]!r} is said to take {end - start:,} bytes")
+        shapes[name] = shape
+        spans.append((start, end))
+    filled = 0
+    for start, end in sorted(spans):
+        if start != filled:
+            raise ValueError("its tensors do not lie one after another")
+        filled = end
+    if filled != size - 8 - length:
+        raise ValueError(f"its tensors take {filled:,} bytes of {size - 8 - length:,}")
+    return shapes
+
+
+def save(folder: Path, weights: Mapping[str, Any], card: ModelCard, *, replace: bool = False) -> ModelCard:
     """Write a model: to a temporary folder beside the target, then by one rename.
 
     Args:
-        folder: target; replaced when it exists.
+        folder: target, which is not there yet.
         weights: tensors by name, as ``DRXNet.state_dict()`` gives them.
         card: its description; the hash of the weights is filled in.
+        replace: the folder may hold a model, which is replaced; never anything else.
 
     Returns:
         The card as written.
+
+    Raises:
+        UsageError: something would be lost.
     """
+    content, card = _serialised(weights, card)
+    _place(folder, content, card, replace=replace)
+    return card
+
+
+def _serialised(weights: Mapping[str, Any], card: ModelCard) -> tuple[bytes, ModelCard]:
+    """Content of a file of weights, and the card that names it."""
     from safetensors.torch import save as to_bytes
 
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
-    card = ModelCard(**{**_fields(card), "weights_sha256": hashlib.sha256(content).hexdigest()})
+    return content, ModelCard(**{**_fields(card), "weights_sha256": hashlib.sha256(content).hexdigest()})
+
+
+def check_model(folder: Path) -> ModelCard:
+    """Read the card of a model and check its weights, without torch.
+
+    Raises:
+        CheckpointError: the model is damaged, or no model.
+    """
+    card = read_card(folder)
+    _checked_weights(folder, card)
+    return card
+
+
+def copy_model(source: Path, target: Path, *, replace: bool = False) -> ModelCard:
+    """Copy the two files of a model, and nothing else, once both are checked.
+
+    Returns:
+        The card of the copied model.
+
+    Raises:
+        CheckpointError: the model is damaged, or no model.
+        UsageError: something would be lost.
+    """
+    card = read_card(source)
+    _place(target, _checked_weights(source, card), card, replace=replace)
+    return card
+
+
+def check_target(folder: Path, *, replace: bool = False) -> None:
+    """Refuse to write a model to where something would be lost.
+
+    Args:
+        folder: target of :func:`save`.
+        replace: a model may be lost; never anything else.
+
+    Raises:
+        UsageError: there is a file, a folder of something else, a model with other files beside it, or a model.
+    """
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise UsageError(f"{folder}: is there already and no folder of a model. Choose another name.")
+    held = {path.name for path in folder.iterdir()}
+    others = sorted(held - {CARD, WEIGHTS})
+    if others:
+        raise UsageError(f"{folder}: holds {others[0]}, which would be lost. Choose another name, or move it away.")
+    if held and not replace:
+        raise UsageError(f"{folder}: holds a model already. Choose another name; `models import --force` replaces it.")
+
+
+def _place(folder: Path, weights: bytes, card: ModelCard, *, replace: bool) -> None:
+    """Put the two files of a model in a folder, both at once."""
+    check_target(folder, replace=replace)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        write_durably(partial / WEIGHTS, content)
-        write_durably(partial / CARD, (json.dumps(asdict(card), indent=2) + "\n").encode())
-        if folder.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            folder.rename(replaced / "old")
-            partial.rename(folder)
-            shutil.rmtree(replaced)
-        else:
-            partial.rename(folder)
+        new = partial / "new"
+        new.mkdir()
+        write_durably(new / WEIGHTS, weights)
+        write_durably(new / CARD, (json.dumps(asdict(card), indent=2) + "\n").encode())
+        if replace and folder.is_dir():
+            folder.rename(partial / "old")
+        new.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    folder.chmod(0o755)
-    return card
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -193,57 +381,99 @@ def _fields(card: ModelCard) -> dict[str, Any]:
     return {name: getattr(card, name) for name in card.__dataclass_fields__}
 
 
-def import_published(folder: Path, name: str | None = None) -> Path:
-    """Read the published state dicts ``model_0`` ... and store them as a model of this package.
+def import_model(folder: Path, name: str | None = None, *, replace: bool = False) -> Path:
+    """Store a model under a name: the published state dicts ``model_0`` ... ``model_4``, or a model of this package.
 
     Args:
-        folder: holds the files ``model_0``, ``model_1``, ...; their number is the number of members.
+        folder: holds the published files, or a model.
         name: name to store under; by default ``drxnet-2024`` when they are the five published files.
+        replace: a model of that name is replaced; one with the same weights is left as it is in any case.
 
     Returns:
         Folder of the new model.
 
     Raises:
-        UsageError: no such files, or no name for files that are not the published ones.
-        CheckpointError: a file is not a DRXNet state dict or holds more than tensors.
+        UsageError: no such files, no name for files that are not the five published ones, a name that no model may
+            have, or something would be lost.
+        CheckpointError: a file is not a published state dict, or the model is damaged.
     """
-    paths = sorted(folder.glob("model_[0-9]*"), key=lambda path: int(path.name.split("_")[1].split(".")[0]))
+    if (folder / CARD).exists():
+        target, card = _target(name, folder), read_card(folder)
+        if not _is_stored(target, card):
+            _place(target, _checked_weights(folder, card), card, replace=replace)
+        return target
+    return import_published(folder, name, replace=replace)
+
+
+def import_published(folder: Path, name: str | None = None, *, replace: bool = False) -> Path:
+    """Read the published state dicts ``model_0`` ... and store them as a model of this package.
+
+    Args:
+        folder: holds the files ``model_0``, ``model_1``, ...; their number is the number of members.
+        name: name to store under; by default ``drxnet-2024`` when they are the five published files.
+        replace: a model of that name is replaced.
+
+    Returns:
+        Folder of the new model.
+
+    Raises:
+        UsageError: no such files, no name for files that are not the five, or something would be lost.
+        CheckpointError: a file is not one of the published state dicts; others are not read, since they are pickles.
+    """
+    paths = [path for path in folder.glob("model_*") if re.fullmatch(r"model_\d{1,4}(\.\w+)?", path.name)]
+    paths.sort(key=lambda path: int(path.stem.split("_")[1]))
     if not paths:
-        raise UsageError(f"{folder}: holds no published state dicts (files named model_0, model_1, ...).")
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+        raise UsageError(f"{folder}: holds no published state dicts (files named model_0, model_1, ...), and no model.")
+    contents = [_regular_file(path, _CARD_BYTES) for path in paths]
+    digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in zip(paths, contents, strict=True)}
     published = digests == PUBLISHED_SHA256
-    if name is None and not published:
-        raise UsageError(f"{folder}: not the five published files, by their SHA-256. Name them with --name.")
-    name = name or PUBLISHED_NAME
+    target = _target(name or (PUBLISHED_NAME if published else None), folder)
+    unknown = [file for file, digest in digests.items() if digest not in PUBLISHED_SHA256.values()]
+    if unknown:
+        raise CheckpointError(
+            f"{folder / unknown[0]}: not one of the five published files, by its SHA-256. Other state dicts are "
+            f"pickles and are not read; train an ensemble here, or give a folder with {WEIGHTS} and {CARD}."
+        )
     card = ModelCard(
-        name=name,
+        name=target.name,
         members=len(paths),
         provenance={
-            "made": "published state dicts" if published else "imported state dicts",
-            "source": PUBLISHED_URL if published else str(folder),
+            "made": "published state dicts",
+            "source": PUBLISHED_URL,
             "sha256": digests,
-            "citation": CITATION if published else "",
+            "citation": CITATION,
         },
     )
-    target = models_home() / name
-    save(target, stack_published([_read_state_dict(path) for path in paths]), card)
+    weights, card = _serialised(stack_published([_read_state_dict(content) for content in contents]), card)
+    if not _is_stored(target, card):
+        _place(target, weights, card, replace=replace)
     return target
 
 
-def _read_state_dict(path: Path) -> dict[str, Any]:
+def _is_stored(folder: Path, card: ModelCard) -> bool:
+    """Whether a folder holds a model, intact, with the weights of a card."""
+    try:
+        stored = read_card(folder)
+        return stored.weights_sha256 == card.weights_sha256 and bool(_checked_weights(folder, stored))
+    except CheckpointError:
+        return False
+
+
+def _target(name: str | None, folder: Path) -> Path:
+    """Where a model of a name is stored."""
+    if name is None:
+        raise UsageError(f"{folder}: not the five published files, by their SHA-256. Name them with --name.")
+    check_name(name, "A model", UsageError)
+    if (shipped_home() / name).exists():
+        raise UsageError(f"{name} is the name of a model that is installed with drx-screen. Choose another name.")
+    return models_home() / name
+
+
+def _read_state_dict(content: bytes) -> dict[str, Any]:
+    """Read a state dict that is known by its SHA-256."""
     import torch
 
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged or unsafe file
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not a state dict that can be read without running code ({reason})") from None
-    for key in ("model_state_dict", "state_dict", "model"):
-        if isinstance(content, dict) and key in content:
-            content = content[key]
-    if not isinstance(content, dict) or "material_nn.embedding.weight" not in content:
-        raise CheckpointError(f"{path}: not a DRXNet state dict (no material_nn.embedding.weight).")
-    return content
+    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def stack_published(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -315,7 +545,7 @@ def stack_published(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return weights
 
 
-def fetch_published(name: str = PUBLISHED_NAME, url: str = PUBLISHED_URL) -> Path:
+def fetch_published(name: str = PUBLISHED_NAME, url: str = PUBLISHED_URL, *, replace: bool = False) -> Path:
     """Download the published ensemble, check every file's SHA-256 and import it.
 
     Raises:
@@ -324,6 +554,7 @@ def fetch_published(name: str = PUBLISHED_NAME, url: str = PUBLISHED_URL) -> Pat
     """
     if name != PUBLISHED_NAME:
         raise UsageError(f"Only {PUBLISHED_NAME} can be fetched. Got {name!r}.")
+    check_target(models_home() / name, replace=True)
     import pooch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -338,4 +569,4 @@ def fetch_published(name: str = PUBLISHED_NAME, url: str = PUBLISHED_URL) -> Pat
             came = hashlib.sha256((Path(folder) / file).read_bytes()).hexdigest()
             if came != digest:
                 raise CheckpointError(f"{url + file}: SHA-256 must be {digest}, came {came}. Nothing was stored.")
-        return import_published(Path(folder), name)
+        return import_published(Path(folder), name, replace=replace)

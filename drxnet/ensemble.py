@@ -152,11 +152,17 @@ class Ensemble:
         _keep_freed_memory()
         folder = checkpoint.find_model(model)
         card = checkpoint.read_card(folder)
-        network = DRXNet(NetworkShape(**{**card.network, "members": card.members}))
+        weights = checkpoint.read_weights(folder, card)
         try:
-            network.load_state_dict(checkpoint.read_weights(folder, card))
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder}: not the weights of this network ({error})") from None
+            shape = NetworkShape(**{**card.network, "members": card.members})
+            with torch.device("meta"):  # sizes alone; memory is taken once the weights have them
+                DRXNet(shape).load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder}: {checkpoint.WEIGHTS} holds not the weights of this network ({error})"
+            ) from None
+        network = DRXNet(shape)
+        network.load_state_dict(weights)
         return cls(network, card, device=resolve_device(device), dtype=dtype, path=folder)
 
     @property

@@ -87,7 +87,7 @@ def train_members(profiles: ProfileSet, options: TrainingOptions, members: list[
     folder = work / f"members-{'-'.join(map(str, members))}"
     options = replace(options, members=len(members))
     model = pretrain(part, options, seed=seed + members[0], folder=folder, resume=True)
-    checkpoint.save(folder / "model", model.network.state_dict(), model.card)
+    checkpoint.save(folder / "model", model.network.state_dict(), model.card, replace=True)
 
 
 def join(parts: list[Ensemble]) -> Ensemble:
@@ -162,7 +162,7 @@ def main() -> None:
             "citation": checkpoint.CITATION,
         },
     )
-    checkpoint.save(arguments.out, model.network.state_dict(), card)
+    checkpoint.save(arguments.out, model.network.state_dict(), card, replace=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,22 @@ SPACE = {
 
 
 def write_stub_model(folder: Path) -> Path:
-    """A model that can be found and copied, but not loaded."""
+    """A model that can be found and copied, but not loaded: its weights are those of no network."""
     folder.mkdir(parents=True)
-    card = ModelCard(name="stub", members=1, weights_sha256="a1b2c3d4e5f6" + "0" * 52)
-    (folder / CARD).write_text(json.dumps(asdict(card)))
-    (folder / WEIGHTS).write_bytes(b"no weights")
+    weights = stub_weights(folder.name)
+    (folder / CARD).write_text(json.dumps(asdict(ModelCard("stub", 1, weights_sha256=sha256(weights).hexdigest()))))
+    (folder / WEIGHTS).write_bytes(weights)
     return folder
+
+
+def stub_weights(name: str) -> bytes:
+    """A safetensors file of one number; another name gives another file."""
+    header = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(4)
+
+
+STUB_ID = sha256(stub_weights("stub")).hexdigest()[:12]
+"""Id of what :func:`write_stub_model` writes to a folder named stub."""
 
 
 def write_campaign(path: Path, model: Path, **changes: object) -> Path:

@@ -9,6 +9,8 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, say
 
+_FORCE = click.option("--force", is_flag=True, help="Replace a model of that name; nothing else is ever replaced.")
+
 
 @click.group()
 def models() -> None:
@@ -30,10 +32,15 @@ def list_models(output: str) -> None:
       drx-screen models list
     """
     from drxnet.checkpoint import available_models, read_card
+    from drxnet.errors import CheckpointError
 
     rows = []
     for name, folder in available_models().items():
-        card = read_card(folder)
+        try:
+            card = read_card(folder)
+        except CheckpointError as error:
+            say(f"Left out {name}: {error}")
+            continue
         rows.append({"name": name, "model_id": card.model_id, "members": card.members, "folder": str(folder)})
     emit(output, rows)
     if not rows:
@@ -80,25 +87,27 @@ def _flatten(facts: Any, prefix: str = "") -> list[tuple[str, str]]:
 @models.command(name="import")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--name", help="Name to store it under; not needed for the published files.")
-def import_(folder: Path, name: str | None) -> None:
-    """Import the published state dicts (files model_0 ... model_4) from a folder.
+@_FORCE
+def import_(folder: Path, name: str | None, force: bool) -> None:
+    """Import a model's folder (model.json, weights.safetensors), or the published state dicts (model_0 ... model_4).
 
     \b
     Example:
       drx-screen models import drxnet/pretrained --name my-copy
     """
-    from drxnet.checkpoint import import_published
+    from drxnet.checkpoint import import_model
     from drxnet.errors import UsageError
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder.")
-    target = import_published(folder, name)
+    target = import_model(folder, name, replace=force)
     say(f"Imported as {target.name}: {target}")
 
 
 @models.command()
 @click.argument("name", default="drxnet-2024")
-def fetch(name: str) -> None:
+@_FORCE
+def fetch(name: str, force: bool) -> None:
     """Download the published ensemble and check its SHA-256 sums.
 
     \b
@@ -107,7 +116,7 @@ def fetch(name: str) -> None:
     """
     from drxnet.checkpoint import fetch_published
 
-    say(f"Stored: {fetch_published(name)}")
+    say(f"Stored: {fetch_published(name, replace=force)}")
 
 
 COMMANDS: list[click.Command] = [models]

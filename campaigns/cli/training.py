@@ -49,16 +49,17 @@ def train(
     from dataclasses import replace
 
     from drxnet import checkpoint
-    from drxnet.training import LOSSES, load_options, pretrain
+    from drxnet.training import LOSSES, STATE, load_options, pretrain
 
     options = load_options(source)
     options = options if epochs is None else replace(options, epochs=epochs)
+    checkpoint.check_target(out / "model", replace=resume or (out / STATE).exists())
     profiles = _read(data)
     with progress("training") as report:
         model = pretrain(
             profiles, options, seed=seed, name=out.name, folder=out, resume=resume, device=device, progress=report
         )
-    card = checkpoint.save(out / "model", model.network.state_dict(), model.card)
+    card = checkpoint.save(out / "model", model.network.state_dict(), model.card, replace=resume)
     say(f"Trained {out / 'model'} ({card.model_id}); losses in {out / LOSSES}. Use it with --model {out / 'model'}.")
     emit(output, {"model": str(out / "model"), "model_id": card.model_id, **card.provenance["final_losses"]})
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from ledgers import FIRST, LOW, SECOND, record_round, write_campaign, write_discharge, write_stub_model
+from ledgers import (
+    FIRST,
+    LOW,
+    SECOND,
+    STUB_ID,
+    record_round,
+    stub_weights,
+    write_campaign,
+    write_discharge,
+    write_stub_model,
+)
 
 import campaigns
 from campaigns import Campaign
+from campaigns.ledger import NewModel
 from drxnet.errors import (
     CheckpointError,
     ConfigurationError,
     DRXWarning,
+    LedgerUnreadable,
     MeasurementError,
     ModelNotFound,
     UsageError,
@@ -84,7 +98,7 @@ def test_start_interrupted_before_the_ledger_is_finished_by_opening(tmp_path: Pa
 def test_starting_model_is_kept_although_its_source_changes(campaign: Campaign, tmp_path: Path):
     weights = tmp_path / "stub" / "weights.safetensors"
     weights.write_bytes(b"others")
-    assert (campaign.folder / "models" / "N01" / "weights.safetensors").read_bytes() == b"no weights"
+    assert (campaign.folder / "models" / "N01" / "weights.safetensors").read_bytes() == stub_weights("stub")
 
 
 def edit_model(campaign: Campaign, model: Path | str) -> None:
@@ -93,22 +107,17 @@ def edit_model(campaign: Campaign, model: Path | str) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def write_other_model(folder: Path) -> Path:
-    """A stub with another id than that of the campaigns here."""
-    write_stub_model(folder)
-    card = folder / "model.json"
-    card.write_text(card.read_text().replace("a1b2c3d4e5f6", "beefbeefbeef").replace('"stub"', '"other"'))
-    return folder
+OTHER_ID = sha256(stub_weights("other")).hexdigest()[:12]
 
 
 def test_model_that_is_changed_before_the_first_round_is_started_from(campaign: Campaign, tmp_path: Path):
-    other = write_other_model(tmp_path / "other")
+    other = write_stub_model(tmp_path / "other")
     edit_model(campaign, other)
     with Campaign.open(campaign.folder) as again:
         state = again.state()
-        assert state.first_model.model_id == state.current_model.model_id == "beefbeefbeef"
+        assert state.first_model.model_id == state.current_model.model_id == OTHER_ID
         assert again.model_path(state.current_model).is_dir()
-        assert state.events[-1].summary == "starts with model beefbeefbeef in place of a1b2c3d4e5f6"
+        assert state.events[-1].summary == f"starts with model {OTHER_ID} in place of {STUB_ID}"
     with Campaign.open(campaign.folder) as again:
         assert again.state() == state
         record_round(again, FIRST)
@@ -117,11 +126,11 @@ def test_model_that_is_changed_before_the_first_round_is_started_from(campaign: 
 
 
 def test_model_that_is_changed_and_changed_back_is_the_first_again(campaign: Campaign, tmp_path: Path):
-    edit_model(campaign, write_other_model(tmp_path / "other"))
+    edit_model(campaign, write_stub_model(tmp_path / "other"))
     Campaign.open(campaign.folder).close()
     edit_model(campaign, tmp_path / "stub")
     with Campaign.open(campaign.folder) as again:
-        assert again.state().current_model.model_id == "a1b2c3d4e5f6"
+        assert again.state().current_model.model_id == STUB_ID
         record_round(again, FIRST)
     Campaign.open(campaign.folder).close()
 
@@ -130,8 +139,8 @@ def test_model_that_is_changed_and_changed_back_is_the_first_again(campaign: Cam
 def test_model_that_is_changed_after_the_first_round_is_refused(campaign: Campaign, tmp_path: Path, exists: bool):
     record_round(campaign, FIRST)
     before = campaign.state()
-    edit_model(campaign, write_other_model(tmp_path / "other") if exists else "nosuchmodel")
-    with pytest.raises(ConfigurationError, match=r"started with '.*stub' \(a1b2c3d4e5f6\).*Write `model: .*init NAME"):
+    edit_model(campaign, write_stub_model(tmp_path / "other") if exists else "nosuchmodel")
+    with pytest.raises(ConfigurationError, match=rf"started with '.*stub' \({STUB_ID}\).*Write `model: .*init NAME"):
         Campaign.open(campaign.folder)
     assert campaign.state() == before
 
@@ -181,3 +190,51 @@ def test_campaign_with_nothing_measured_has_nothing_to_learn_from(tmp_path: Path
         pytest.raises(UsageError, match="no first discharge that its model could learn from"),
     ):
         campaign.fine_tune()
+
+
+# -- places ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/etc", "../../elsewhere", "models/..", "models/a/b", "models", "", "models/.hidden"])
+def test_a_ledger_that_names_a_place_elsewhere_is_not_followed(campaign: Campaign, path: str):
+    with campaign.ledger.write("finetune") as entry:
+        entry.add_model(NewModel("beefbeefbeef", path))
+    with pytest.raises(LedgerUnreadable, match="Models lie in|a model's name holds letters"):
+        campaign.ensemble()
+
+
+@pytest.mark.parametrize("name", ["/tmp/drx-escaped", "../escaped", "a/b", ".."])
+def test_a_yaml_cannot_start_a_campaign_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    template = write_campaign(tmp_path / "t.yaml", write_stub_model(tmp_path / "stub"), name=name)
+    with pytest.raises(ConfigurationError, match="A campaign's name holds letters"):
+        Campaign.open(template)
+    assert list((tmp_path / "here").iterdir()) == []
+    assert not Path("/tmp/drx-escaped").exists()
+
+
+def test_a_model_that_is_not_what_its_card_says_is_not_copied(tmp_path: Path):
+    stub = write_stub_model(tmp_path / "stub")
+    card = json.loads((stub / "model.json").read_text())
+    target = tmp_path / "elsewhere"
+    (stub / "model.json").write_text(json.dumps({**card, "weights_sha256": str(target)}))
+    with pytest.raises(CheckpointError, match="weights_sha256 must be 64 hexadecimal digits"):
+        Campaign.start(tmp_path / "new", write_campaign(tmp_path / "t.yaml", stub))
+    assert not target.exists()
+    (stub / "model.json").write_text(json.dumps(card))
+    (stub / "weights.safetensors").write_bytes(stub_weights("others"))
+    with pytest.raises(CheckpointError, match="is not the file that model.json describes"):
+        Campaign.start(tmp_path / "new", tmp_path / "t.yaml")
+    assert not (tmp_path / "new" / "models" / "N01").exists()
+
+
+def test_a_model_in_the_yaml_that_names_another_place_is_not_copied_there(campaign: Campaign, tmp_path: Path):
+    other = write_stub_model(tmp_path / "other")
+    target = tmp_path / "elsewhere"
+    card = json.loads((other / "model.json").read_text())
+    (other / "model.json").write_text(json.dumps({**card, "weights_sha256": str(target)}))
+    edit_model(campaign, other)
+    with pytest.raises(CheckpointError, match="weights_sha256 must be 64 hexadecimal digits"):
+        Campaign.open(campaign.folder)
+    assert not target.exists()

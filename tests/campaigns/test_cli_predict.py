@@ -127,3 +127,32 @@ def test_importing_a_missing_folder_is_refused(run):
     result = run("models", "import", "absent")
     assert result.exit_code == 2
     assert "no such folder" in result.stderr
+
+
+def test_importing_under_a_path_takes_nothing_away(run, tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("ten years")
+    assert run("models", "import", "small", "--name", "mine").exit_code == 0
+    for name in (precious, ".", "..", "a/b", "../precious"):
+        result = run("models", "import", "small", "--name", name)
+        assert result.exit_code == 2
+        assert "A model's name holds letters" in result.stderr
+    kept = tmp_path / "home" / "models" / "kept"
+    kept.mkdir()
+    (kept / "thesis.txt").write_text("ten more")
+    result = run("models", "import", "small", "--name", "kept", "--force")
+    assert (result.exit_code, "holds thesis.txt, which would be lost" in result.stderr) == (2, True)
+    assert (precious / "thesis.txt").read_text() + (kept / "thesis.txt").read_text() == "ten yearsten more"
+    assert [row["name"] for row in json.loads(run("models", "list", "--format", "json").stdout)] == ["default", "mine"]
+
+
+def test_a_damaged_model_is_left_out_of_the_list_and_said(run, tmp_path):
+    run("models", "import", "small", "--name", "mine")
+    card = tmp_path / "home" / "models" / "mine" / "model.json"
+    card.write_text(card.read_text().replace('"members": 2', '"members": 200000000'))
+    result = run("models", "list", "--format", "json")
+    assert (result.exit_code, [row["name"] for row in json.loads(result.stdout)]) == (0, ["default"])
+    assert "Left out mine: " in result.stderr
+    result = run("predict", HE1, "--model", "mine")
+    assert (result.exit_code, "members must be a whole number" in result.stderr) == (3, True)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from ledgers import FIRST, HIGH, LOW, SECOND, THIRD, record_round, straight_profile
+from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, record_round, straight_profile
 
 from campaigns.campaign import Campaign
 from campaigns.ledger import NewMeasurement
@@ -172,6 +172,6 @@ def test_summary_counts_what_is_there(measured: Campaign):
     assert (found["cells"], found["measurements"], found["profiles"]) == (7, 7, 7)
     assert found["half_measured"] == [{"proposal_id": "R01-03", "missing": ["1000 mA/g"]}]
     assert found["best"]["proposal_id"] == "R01-02"
-    assert found["model"]["model_id"] == "a1b2c3d4e5f6"
+    assert found["model"]["model_id"] == STUB_ID
     assert found["not_learned_from"] == 7
     assert measured.summarize(as_of=1)["measurements"] == 0

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from drxnet.errors import ConfigurationError, UsageError
+from drxnet.names import check_name
+
+
+@pytest.mark.parametrize("name", ["default", "drxnet-2024", "HE_1.b", "9", "a" * 63])
+def test_a_plain_name_comes_back(name):
+    assert check_name(name, "A model") == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "-x", "a/b", "/etc", "../a", "a\\b", "C:x", "a\n", "a\0", "a b", "ä", "~", "a" * 64],
+)
+def test_a_name_that_could_lead_elsewhere_is_refused(name):
+    with pytest.raises(ConfigurationError, match=r"A model's name holds letters, digits.*Got"):
+        check_name(name, "A model")
+    with pytest.raises(UsageError, match="A campaign's name"):
+        check_name(name, "A campaign", UsageError)
