@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from campaigns.records import fingerprint
+from campaigns.ledger.records import fingerprint
 from configs import shipped
 from drxnet.composition import METALS_BY_NUMBER
 from drxnet.errors import ConfigurationError
@@ -183,7 +183,7 @@ class CampaignSpec(_Frozen):
 
     def ledger_url(self, folder: Path) -> str:
         """URL of the ledger of a campaign that lives in a folder."""
-        from campaigns.ledger import sqlite_url
+        from campaigns.ledger.ledger import sqlite_url
 
         if self.ledger is None:
             return sqlite_url(folder / LEDGER_NAME)

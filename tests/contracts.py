@@ -114,7 +114,7 @@ def check_reader(reader, path, others=()) -> None:
     """Check that a reader keeps the promises that all readers make, on one file of its format.
 
     Args:
-        reader: a :class:`campaigns.readers.recording.Reader`.
+        reader: a :class:`campaigns.intake.readers.recording.Reader`.
         path: a file that it must recognise.
         others: files of other formats, which must not be taken for its own by the choice of reader.
     """
@@ -126,9 +126,9 @@ def check_reader(reader, path, others=()) -> None:
 
     import numpy as np
 
-    from campaigns import readers
-    from campaigns.measurement import RuleBroken
-    from campaigns.readers.recording import CyclerRows, ReadOptions, open_head
+    from campaigns.intake import readers
+    from campaigns.intake.measurement import RuleBroken
+    from campaigns.intake.readers.recording import CyclerRows, ReadOptions, open_head
     from drxnet.progress import silent
 
     # the content decides: this reader is chosen, under any name, and not for files of other formats

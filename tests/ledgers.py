@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from campaigns.campaign import Campaign
-from campaigns.ledger import NewModel
-from campaigns.records import PredictedProfile, Prediction
+from campaigns.ledger.ledger import NewModel
+from campaigns.ledger.records import PredictedProfile, Prediction
 from drxnet.checkpoint import CARD, WEIGHTS, ModelCard
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile

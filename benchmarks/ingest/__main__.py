@@ -50,8 +50,8 @@ def measure(what: str, file: str) -> dict[str, float | int | str]:
     if what == "pandas":
         rows = len(pd.read_csv(file))
     else:
-        from campaigns.readers import read
-        from campaigns.segmentation import segment
+        from campaigns.intake.readers import read
+        from campaigns.intake.segmentation import segment
 
         _, recording = read(file, progress=lambda done, total: reports.append(done))
         rows = len(recording.voltage_v)

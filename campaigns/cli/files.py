@@ -10,8 +10,8 @@ import click
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 
 if TYPE_CHECKING:
-    from campaigns.measurement import CheckedFile, SampleInfo
-    from campaigns.readers.recording import ReadOptions
+    from campaigns.intake.measurement import CheckedFile, SampleInfo
+    from campaigns.intake.readers.recording import ReadOptions
 
 REFUSED = 3
 
@@ -114,7 +114,7 @@ def validate(
       drx-screen validate cellA.mpt --plot cellA.png
       drx-screen validate --explain E4
     """
-    from campaigns.measurement import SampleInfo
+    from campaigns.intake.measurement import SampleInfo
     from drxnet.errors import UsageError
 
     if explain is not None:
@@ -123,7 +123,7 @@ def validate(
     if not files and samples is None:
         raise UsageError("Give at least one FILE, or --samples.")
     if plot is not None:
-        from campaigns.inspection import check_picture_path
+        from campaigns.intake.inspection import check_picture_path
 
         check_picture_path(plot)
     options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
@@ -160,8 +160,8 @@ def read_options(
     Raises:
         UsageError: a unit that is not known.
     """
-    from campaigns.readers.recording import ReadOptions
-    from campaigns.readers.units import parse_unit
+    from campaigns.intake.readers.recording import ReadOptions
+    from campaigns.intake.readers.units import parse_unit
 
     return ReadOptions(
         decimal,
@@ -175,8 +175,8 @@ def read_options(
 def _check(
     files: tuple[Path, ...], samples: Path | None, stated: SampleInfo, options: ReadOptions, bar: Any
 ) -> list[tuple[CheckedFile, SampleInfo]]:
-    from campaigns.samples import read_samples
-    from campaigns.validation import check_file, check_replicates
+    from campaigns.intake.samples import read_samples
+    from campaigns.intake.validation import check_file, check_replicates
 
     table = read_samples(samples) if samples else None
     listed = [p for p in _expanded(files or tuple(table or ())) if samples is None or p.resolve() != samples.resolve()]
@@ -208,7 +208,7 @@ def _expanded(files: tuple[Path, ...]) -> list[Path]:
 
 
 def _plot(plot: Path, checked: list[CheckedFile], options: ReadOptions) -> None:
-    from campaigns.inspection import plot_file
+    from campaigns.intake.inspection import plot_file
 
     for file in checked:
         target = plot if len(checked) == 1 else plot.with_stem(f"{plot.stem}-{file.path.name}")
@@ -217,7 +217,7 @@ def _plot(plot: Path, checked: list[CheckedFile], options: ReadOptions) -> None:
 
 
 def _explain(name: str, output: str) -> None:
-    from campaigns.validation import RULES
+    from campaigns.intake.validation import RULES
     from drxnet.errors import UsageError
 
     wanted = list(RULES) if name.lower() == "all" else [name.upper()]

@@ -147,8 +147,8 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
       drx-screen report --campaign he-rate --as-of R03 --output as-of-R03
     """
     from campaigns.campaign import Campaign
-    from campaigns.records import round_number
-    from campaigns.report import write_report
+    from campaigns.ledger.records import round_number
+    from campaigns.report.write import write_report
 
     opened = Campaign.open(campaign, command="report")
     past = round_number(as_of) if as_of else None
@@ -220,8 +220,9 @@ def backtest(
       drx-screen backtest --campaign tiny --fast
       drx-screen backtest --campaign he-rate --rounds 6 --repeats 3 --output rehearsal
     """
-    from campaigns.backtest import LaboratoryOptions, table_of
-    from campaigns.backtest import backtest as run
+    from campaigns.loop.backtest import LaboratoryOptions
+    from campaigns.loop.backtest import backtest as run
+    from campaigns.report.backtest import table_of, write_backtest
     from campaigns.spec import read_spec
 
     if fast:
@@ -240,6 +241,7 @@ def backtest(
             seed=seed,
             progress=watch,
         )
+    write_backtest(found, folder)
     emit(
         output, found.as_dict() if output == "json" else found.summary(), lambda: print_table(table_of(found.summary()))
     )

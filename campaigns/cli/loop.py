@@ -17,8 +17,8 @@ from screening.strategy import STRATEGIES
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
-    from campaigns.ingest import FileOutcome, Ingested
-    from campaigns.records import Snapshot
+    from campaigns.intake.ingest import FileOutcome, Ingested
+    from campaigns.ledger.records import Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def shown(path: Path) -> str:
 
 
 def _round(as_of: str | None) -> int | None:
-    from campaigns.records import round_number
+    from campaigns.ledger.records import round_number
 
     return None if as_of is None else round_number(as_of)
 
@@ -118,7 +118,7 @@ def check(source: str, output: str) -> None:
     Example:
       drx-screen check --campaign he-rate
     """
-    from campaigns.propose import estimate
+    from campaigns.loop.propose import estimate
 
     with open_campaign(source) as campaign:
         found = estimate(campaign)
@@ -179,8 +179,8 @@ def propose(
       drx-screen propose --campaign he-rate
       drx-screen propose --campaign he-rate -n 4 --strategy greedy --dry-run
     """
-    from campaigns.propose import propose as choose
-    from campaigns.propose import write_round_files
+    from campaigns.loop.propose import propose as choose
+    from campaigns.report.round import write_round_files
 
     with open_campaign(source) as campaign:
         with progress("scoring candidates") as bar:
@@ -289,9 +289,9 @@ def ingest(
       drx-screen ingest --campaign he-rate R01-03_cellA.csv --proposal R01-03 --active-mass-mg 1.82
       drx-screen ingest --campaign he-rate exports/ --samples samples.csv
     """
-    from campaigns.ingest import check_files
-    from campaigns.ingest import ingest as record
-    from campaigns.measurement import SampleInfo
+    from campaigns.intake.ingest import check_files
+    from campaigns.intake.ingest import ingest as record
+    from campaigns.intake.measurement import SampleInfo
 
     stated = SampleInfo(active_mass_mg, composition, current, window, cell, proposal)
     stated.check_conditions()
@@ -370,7 +370,7 @@ def _comparison(row: Mapping[str, Any]) -> dict[str, Any]:
 def _fine_tune(campaign: Campaign, source: str) -> dict[str, Any] | None:
     """Learn from what was just recorded; a failure is said, but the measurements stand."""
     try:
-        from campaigns.finetune import fine_tune_campaign
+        from campaigns.loop.finetune import fine_tune_campaign
 
         with progress("learning") as bar:
             learned = fine_tune_campaign(campaign, progress=bar)
@@ -396,7 +396,7 @@ def finetune(source: str, device: str, output: str) -> None:
     Example:
       drx-screen finetune --campaign he-rate
     """
-    from campaigns.finetune import fine_tune_campaign
+    from campaigns.loop.finetune import fine_tune_campaign
 
     with open_campaign(source) as campaign, progress("learning") as bar:
         learned = fine_tune_campaign(campaign, device=device, progress=bar)
@@ -461,7 +461,7 @@ def rank(
       drx-screen rank --campaign he-rate --by rate-retention
       drx-screen rank --campaign he-rate --by rate-retention --within space --min-capacity 220 --top 20
     """
-    from campaigns.rank import rank as order_by
+    from campaigns.loop.rank import rank as order_by
 
     with open_campaign(source) as campaign, progress("scoring candidates") as bar:
         ranking = order_by(
@@ -605,7 +605,7 @@ def mark(source: str, proposals: tuple[str, ...], reason: str) -> None:
       drx-screen mark --campaign he-rate R01-03 accepted
       drx-screen mark --campaign he-rate R01-04 R01-05 failed --reason "Nb2O5 left in the XRD"
     """
-    from campaigns.records import State
+    from campaigns.ledger.records import State
 
     *names, word = proposals
     possible = [State.PROPOSED, State.ACCEPTED, State.FAILED, State.ABANDONED]
@@ -709,7 +709,7 @@ def supersede(
       drx-screen supersede --campaign he-rate R01-03_cellA.csv --active-mass 5.20 4.81 --reason "re-weighed"
       drx-screen supersede --campaign he-rate M0007 M0008 --proposal R01-04 --reason "labels were swapped"
     """
-    from campaigns.ingest import supersede as correct
+    from campaigns.intake.ingest import supersede as correct
 
     given = {"capacity_mah_g": capacity, "current_ma_g": current, "proposal_id": proposal, "cell": cell}
     changes = {key: value for key, value in given.items() if value is not None}
@@ -749,7 +749,7 @@ def export(source: str, target: Path, form: str | None, withdrawn: bool, as_of: 
       drx-screen export --campaign he-rate measured.csv
       drx-screen export --campaign he-rate measured.drxtd.csv --form drx-td
     """
-    from campaigns.export import export_campaign
+    from campaigns.report.export import export_campaign
 
     with open_campaign(source) as campaign:
         number = export_campaign(campaign, target, form=form, withdrawn=withdrawn, as_of=_round(as_of))

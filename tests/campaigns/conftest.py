@@ -14,7 +14,7 @@ import pytest
 from ledgers import START, write_campaign, write_stub_model
 
 from campaigns.campaign import Campaign
-from campaigns.ledger import Ledger, sqlite_url
+from campaigns.ledger.ledger import Ledger, sqlite_url
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,116 @@
+"""Readers of measurement files, one module per format; the content decides which one is used.
+
+To add a format: write a module with a :class:`~campaigns.intake.readers.recording.Reader` and name it in
+:func:`all_readers`; ``tests/contracts.py`` checks that it behaves like the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from campaigns.intake.measurement import RuleBroken
+from campaigns.intake.readers.recording import Reader, ReadOptions, Recording, open_head, zip_members
+from campaigns.intake.readers.table import nearest_header
+from drxnet.progress import Progress, silent
+
+ZIP = b"PK\x03\x04"
+FOREIGN: Mapping[bytes, str] = {
+    ZIP: "a zip archive; unpack it and give the export inside",
+    b"7z\xbc\xaf": "a 7z archive; unpack it and give the export inside",
+    b"Rar!": "a rar archive; unpack it and give the export inside",
+    b"BZh": "compressed with bzip2; unpack it first (gzip is read as it is)",
+    b"\xfd7zXZ": "compressed with xz; unpack it first (gzip is read as it is)",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of the old kind; save it as .xlsx or csv",
+    b"PAR1": "a parquet file; save it as csv",
+    b"\x89HDF": "an HDF5 file; export the test as csv",
+    b"version https://git-lfs": "a pointer of Git LFS and not the file itself; fetch it with `git lfs pull`",
+}
+"""How files begin that are often handed in and cannot be read, and what to do with each."""
+
+
+def all_readers() -> tuple[Reader, ...]:
+    """Every reader, in the order in which they are asked."""
+    from campaigns.intake.readers import (
+        arbin_res,
+        arbin_text,
+        bdf,
+        biologic_mpr,
+        biologic_text,
+        digitised,
+        drxtd,
+        landt,
+        maccor,
+        neware_binary,
+        neware_text,
+        other_text,
+        spreadsheet,
+        summary,
+    )
+
+    modules = (
+        biologic_mpr,
+        arbin_res,
+        neware_binary,
+        spreadsheet,
+        drxtd,
+        summary,
+        biologic_text,
+        maccor,
+        neware_text,
+        landt,
+        arbin_text,
+        bdf,
+        other_text,
+        digitised,
+    )
+    return tuple(reader for module in modules for reader in module.READERS)
+
+
+def choose(path: Path) -> Reader:
+    """The reader for a file.
+
+    Raises:
+        RuleBroken: E9 where none recognises it.
+    """
+    from campaigns.intake.readers import other_text
+
+    head = open_head(path)
+    for reader in all_readers():
+        if reader.recognises(head):
+            return reader
+    if path.suffix.lower() == ".mps":
+        raise RuleBroken("E9", f"{path.name}: EC-Lab settings hold no measurement; give the .mpr or .mpt beside it.")
+    if head.content.startswith(ZIP) and not zip_members(head):
+        raise RuleBroken("E9", f"{path.name}: damaged or cut short (.xlsx, .ndax and .zip begin so). Copy it again.")
+    for magic, what in FOREIGN.items():
+        if head.content.startswith(magic):
+            raise RuleBroken("E9", f"{path.name}: {what}.")
+    near = nearest_header(head.lines, other_text.COLUMNS) if head.is_text else None
+    if near is not None and len(near.missing) == 1:
+        raise RuleBroken(
+            "E9",
+            f"{path.name}: the header in line {near.line + 1} names no {near.missing[0]}. Export the test with time, "
+            "voltage and current.",
+        )
+    names = ", ".join(dict.fromkeys(reader.name for reader in all_readers()))
+    raise RuleBroken(
+        "E9",
+        f"{path.name}: no reader recognises it. Known: {names}. A text export needs a header line that names "
+        "time, voltage and current.",
+    )
+
+
+def read(path: str | Path, options: ReadOptions | None = None, progress: Progress = silent) -> tuple[str, Recording]:
+    """Read a file.
+
+    Returns:
+        The name of its format, and what it holds.
+
+    Raises:
+        RuleBroken: E8 or E9, where it cannot be read without guessing.
+        MissingExtra: a BioLogic .mpr without the extra that reads it.
+    """
+    path = Path(path)
+    reader = choose(path)
+    return reader.name, reader.read(open_head(path), options or ReadOptions(), progress)

@@ -1,0 +1,697 @@
+"""Find the discharges in the rows of a cycler, from the rows alone.
+
+Instruments disagree about signs, cycle numbers, when a capacity is reset and what belongs to a cycle, so none
+of that is trusted. Direction comes from the state column where there is one, else from whether the voltage
+falls; charge is the sum of I_k (t_k - t_(k-1)), the interval before the first row included, because a cycler
+holds the current that it logs; the instrument's own capacity is only compared with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from campaigns.intake.measurement import FileSpan, RuleBroken
+from campaigns.intake.readers.recording import CHARGE, DISCHARGE, REST, UNKNOWN, CyclerRows
+
+REAL_CHARGE_SHARE = 0.3
+"""A discharge counts once the charge before it moved this share of its charge."""
+
+CONSTANT_CURRENT_BAND = 0.05
+"""The constant-current part ends where the current leaves this band around its median."""
+
+CONSECUTIVE_ROWS = 3
+"""That many rows in a row must leave the band: single wrong readings do not end a step."""
+
+RELAXATION_ROWS, RELAXATION_V = 3, 5e-3
+"""Rows after the lowest voltage are relaxation when they end a discharge, are so few and rise by more than this (V)."""
+
+NOISE_CURRENT, NOISE_CHARGE = 2e-3, 5e-3
+"""Runs below both shares of the largest current and of the largest half-cycle are rest."""
+
+SPIKE_ROWS, SPIKE_CHARGE = 3, 1e-2
+"""Runs of so few rows and so little charge inside another run are readings gone wrong."""
+
+CONSTANT_VOLTAGE_V = 0.02
+"""What follows the constant current within so narrow a range of voltage is a constant-voltage tail (V)."""
+
+PAUSE_SHARE = 0.1
+"""Rests that together are shorter than this share of a discharge, with the same current around, are pauses in it."""
+
+MOST_RESTARTS = 0.25
+"""A time that falls at more than this share of the rows belongs to shuffled rows, not to steps."""
+
+GAP_FACTOR, GAP_LEAST_S = 10.0, 60.0
+"""An interval is a gap when it exceeds the median by this factor, and this many seconds."""
+
+MOST_LEADING_RECORDS, LATE_START_S = 20, 20 * 3600.0
+"""A file whose records or elapsed time (s) begin beyond these does not begin at the start of its test."""
+
+NEIGHBOURS, WENT_ON_SHARE = 10, 0.5
+"""The current went on in a gap if the voltage moved by this share of what so many rows on either side suggest."""
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedRows:
+    """Rows in the order of time, current positive on charge."""
+
+    time_s: np.ndarray
+    """Elapsed (s), ``rows``, never falling."""
+
+    voltage_v: np.ndarray
+    current_ma: np.ndarray
+    """Positive on charge, negative on discharge (mA), ``rows``."""
+
+    moved_mah: np.ndarray
+    """Charge that each row added (mAh), ``rows``; none in a pause."""
+
+    paused: np.ndarray
+    """Whether the current stood still in the interval before each row, ``rows``."""
+
+    direction: np.ndarray
+    """CHARGE, REST or DISCHARGE, ``rows``."""
+
+    source: np.ndarray
+    """Row of the file that each came from, ``rows``."""
+
+    column: np.ndarray | None
+    """Increments of the instrument's own capacity (mAh), ``rows``."""
+
+    out_of_order: int = 0
+    """Rows that stood at the wrong place in the file."""
+
+    clock_backwards: np.ndarray = field(default_factory=lambda: np.array([], int))
+    """Rows at which the clock jumped back."""
+
+    missing: np.ndarray = field(default_factory=lambda: np.array([], int))
+    """Rows (of this order) before which rows without numbers were left out."""
+
+    contradiction: bool = False
+    """Whether the instrument calls discharge what raises the voltage."""
+
+
+@dataclass(frozen=True, eq=False)
+class HalfCycle:
+    """Consecutive rows that all charge or all discharge, rests in between included."""
+
+    direction: int
+    runs: tuple[tuple[int, int], ...]
+    """Start and stop of the rows between rests."""
+
+    charge_mah: float
+    """Charge moved, positive."""
+
+    @property
+    def start(self) -> int:
+        """First row."""
+        return self.runs[0][0]
+
+    @property
+    def stop(self) -> int:
+        """One past the last row."""
+        return self.runs[-1][1]
+
+
+@dataclass(frozen=True, eq=False)
+class Discharge:
+    """One discharge: its first constant-current part, and what was cut from it."""
+
+    cycle: int
+    """Number of the discharge after a real charge, from 1; 0 for one before any."""
+
+    rows: np.ndarray
+    """Rows of the constant-current part in :class:`OrderedRows`."""
+
+    start: int
+    stop: int
+    """The whole discharge, rests and later steps included."""
+
+    voltage_v: np.ndarray
+    capacity_mah: np.ndarray
+    """Charge delivered up to and including each row (mAh)."""
+
+    current_ma: float
+    """Median of the constant-current part, positive (mA)."""
+
+    current_rms: float
+    """Root mean square deviation of the current from its median, relative to it."""
+
+    all_steps_mah: float
+    """Charge of the whole discharge (mAh)."""
+
+    column_mah: float | None
+    """What the instrument says the constant-current part moved (mAh)."""
+
+    cut: tuple[str, ...]
+    """What was cut, in words."""
+
+    later_currents_ma: tuple[float, ...]
+    """Median currents of what follows the constant-current part (mA)."""
+
+    duration_s: float
+    gap_s: float
+    """Longest gap between its rows (s); 0 where there is none."""
+
+    paused: bool
+    """Whether the current stood still in a gap; otherwise it went on, as far as can be told."""
+
+    clock_backwards: bool
+    missing_rows: int
+    upward_mv: float
+    """Largest rise of the voltage from one row to the next (mV)."""
+
+    upward_share: float
+    """Share of its rows at which the voltage rises."""
+
+    charged_before_mah: float
+    """Charge moved into the cell since the discharge before (mAh)."""
+
+    charge_top_v: float | None = None
+    """Highest voltage of the charges since the discharge before (V)."""
+
+    @property
+    def total_mah(self) -> float:
+        """Charge of the constant-current part (mAh)."""
+        return float(self.capacity_mah[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The discharges of a test."""
+
+    rows: OrderedRows
+    discharges: tuple[Discharge, ...]
+    """After a real charge, in order."""
+
+    early: tuple[Discharge, ...]
+    """Before any real charge: from the open-circuit voltage, or of another test."""
+
+    charge_top_v: float | None
+    """Highest voltage of the charges (V)."""
+
+    span: FileSpan = FileSpan()
+    """Which part of its test the file holds."""
+
+
+def segment(recording: CyclerRows) -> Segmentation:
+    """Find the discharges of a test.
+
+    Raises:
+        RuleBroken: E8 for infinite values, E9 where nothing tells the order or the direction of the rows.
+    """
+    rows = ordered(recording)
+    halves = half_cycles(rows)
+    discharges: list[Discharge] = []
+    early: list[Discharge] = []
+    charged, charge_top = 0.0, None
+    for half in halves:
+        if half.direction == CHARGE:
+            charged += half.charge_mah
+            charge_top = max(charge_top or 0.0, _highest(rows, half))
+            continue
+        real = charged >= REAL_CHARGE_SHARE * half.charge_mah
+        found = _discharge(rows, half, len(discharges) + 1 if real else 0, charged, recording)
+        if found is None:
+            continue
+        if real:
+            discharges.append(replace(found, charge_top_v=charge_top))
+            charged, charge_top = 0.0, None
+        elif not discharges:
+            early.append(found)
+    charging = rows.direction == CHARGE
+    top = float(rows.voltage_v[charging].max()) if charging.any() else None
+    return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows))
+
+
+def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
+    """Which part of its test a file holds, and what says that it is not the beginning."""
+    first, last = int(rows.source[0]), int(rows.source[-1])
+
+    def number(column: np.ndarray | None, row: int) -> int | None:
+        return None if column is None or not np.isfinite(column[row]) else round(float(column[row]))
+
+    start = end = None
+    if not recording.time_of_step:
+        start, end = float(recording.time_s[first]), float(recording.time_s[last])
+        of_step = 0.0 if recording.step_time_s is None else float(recording.step_time_s[first])
+        start -= of_step if 0 <= of_step <= start else 0.0
+    cycle, record = number(recording.cycle, first), number(recording.record, first)
+    late = []
+    if cycle is not None and cycle > 1:
+        late.append(f"cycle {cycle}")
+    if record is not None and record > MOST_LEADING_RECORDS:
+        late.append(f"record {record}")
+    if start is not None and start > LATE_START_S:
+        late.append(f"{start / 3600:.4g} h")
+    return FileSpan(
+        cycle,
+        number(recording.cycle, last),
+        record,
+        number(recording.record, last),
+        start,
+        end,
+        ", ".join(late) or None,
+    )
+
+
+def _highest(rows: OrderedRows, half: HalfCycle) -> float:
+    return max(float(rows.voltage_v[start:stop].max()) for start, stop in half.runs)
+
+
+def ordered(recording: CyclerRows) -> OrderedRows:
+    """Put rows in order, give the current a sign that means something, and count charge.
+
+    Raises:
+        RuleBroken: E8 for infinite values, E9 where nothing tells the order of the rows or there is no current.
+    """
+    order, out_of_order = _order(recording)
+    source = order
+    time, voltage = recording.time_s[order], recording.voltage_v[order]
+    current = None if recording.current_ma is None else recording.current_ma[order]
+    moved = None if recording.moved_mah is None else recording.moved_mah[order]
+    signal = current if current is not None else moved
+    if signal is None:
+        raise RuleBroken("E9", "no row holds a current or a capacity. Export again, with all columns.")
+    for what, values in (
+        ("time", time),
+        ("voltage", voltage),
+        ("current" if current is not None else "charge", signal),
+    ):
+        infinite = np.flatnonzero(np.isinf(values))
+        if len(infinite):
+            raise RuleBroken(
+                "E8", f"row {source[infinite[0]] + 1}: the {what} is infinite. Remove the row or export again."
+            )
+    whole = np.isfinite(time) & np.isfinite(voltage) & np.isfinite(signal)
+    if whole.sum() < 2:
+        raise RuleBroken("E9", "fewer than two rows hold time, voltage and current.")
+    missing = np.searchsorted(np.flatnonzero(whole), np.flatnonzero(~whole))
+    time, voltage, source = time[whole], voltage[whole], source[whole]
+    interval, backwards = _intervals(time, recording.time_of_step)
+    state = None if recording.state is None else recording.state[order][whole].astype(int)
+    step = None if recording.step is None else recording.step[order][whole]
+    if current is not None:
+        current = current[whole]
+    else:
+        assert moved is not None
+        current = _current_from_charge(moved[whole], interval)
+    sign, direction, contradiction = _directions(current, voltage, interval, state, step)
+    signed = current * sign if sign.ndim == 0 or len(sign) == len(current) else current
+    column = _column_increments(recording, order[whole] if len(order) == len(whole) else order, direction)
+    paused = np.zeros(len(time), bool)
+    if recording.current_ma is None:
+        assert moved is not None
+        added = np.diff(moved[whole], prepend=moved[whole][0]) * np.sign(np.mean(sign))
+    else:
+        in_step = None if recording.step_time_s is None else recording.step_time_s[order][whole]
+        counted = _counted(_since_step(interval, in_step), voltage, signed, direction, column)
+        paused, added = counted < interval, signed * counted / 3600.0
+    return OrderedRows(
+        np.cumsum(interval),
+        voltage,
+        signed,
+        added,
+        paused,
+        direction,
+        source,
+        column,
+        out_of_order,
+        backwards,
+        missing,
+        contradiction,
+    )
+
+
+def half_cycles(rows: OrderedRows) -> tuple[HalfCycle, ...]:
+    """Group the rows into half-cycles, leaving out what is noise."""
+    runs = _runs(rows.direction)
+    if not runs:
+        return ()
+    charge = {run: abs(float(rows.moved_mah[run[1] : run[2]].sum())) for run in runs}
+    largest = max(charge.values()) or 1.0
+    strongest = float(np.abs(rows.current_ma).max()) or 1.0
+
+    def counts(run: tuple[int, int, int]) -> bool:
+        _, start, stop = run
+        mean = float(np.abs(rows.current_ma[start:stop]).mean())
+        noise = mean < NOISE_CURRENT * strongest and charge[run] < NOISE_CHARGE * largest
+        spike = stop - start <= SPIKE_ROWS and charge[run] < SPIKE_CHARGE * largest
+        return not (noise or spike)
+
+    halves: list[HalfCycle] = []
+    for run in filter(counts, runs):
+        direction, start, stop = run
+        if halves and halves[-1].direction == direction:
+            last = halves.pop()
+            halves.append(HalfCycle(direction, (*last.runs, (start, stop)), last.charge_mah + charge[run]))
+        else:
+            halves.append(HalfCycle(direction, ((start, stop),), charge[run]))
+    return tuple(halves)
+
+
+def _order(recording: CyclerRows) -> tuple[np.ndarray, int]:
+    """Order of the rows, by record number, else by time, and how many stood elsewhere."""
+    n = len(recording.voltage_v)
+    record = recording.record
+    if record is not None and np.isfinite(record).all() and len(np.unique(record)) == n:
+        order = np.argsort(record, kind="stable")
+    elif not recording.time_of_step and np.isfinite(recording.time_s).any():
+        time = recording.time_s
+        known = time[np.isfinite(time)]
+        if (np.diff(known) < 0).sum() <= max(3, 0.001 * n) or _begins_again(known):
+            return np.arange(n), 0  # a clock that was set back, not rows that were shuffled
+        order = np.argsort(time, kind="stable")
+    else:
+        return np.arange(n), 0
+    return order, int((np.diff(order) < 0).sum())
+
+
+def _intervals(time: np.ndarray, of_step: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds since the row before, and the rows at which the clock jumped back."""
+    interval = np.diff(time, prepend=time[0])
+    backwards = np.flatnonzero(interval < 0)
+    if of_step or _begins_again(time):
+        interval[0] = time[0] if of_step else 0.0
+        return np.where(interval < 0, np.maximum(time, 0.0), interval), np.array([], int) if of_step else backwards
+    positive = interval[interval > 0]
+    interval[backwards] = float(np.median(positive)) if len(positive) else 0.0
+    return interval, backwards
+
+
+def _since_step(interval: np.ndarray, step_time: np.ndarray | None) -> np.ndarray:
+    """Seconds that each row's step lasted since the row before: less than the interval where a step begins.
+
+    A time of 0 tells nothing, as some programs count from the first row of the step, nor does a column that does
+    not run with the elapsed time.
+    """
+    if step_time is None:
+        return interval
+    in_pace = np.abs(np.diff(step_time) - interval[1:]) < 0.01 * interval[1:] + 1.0
+    begun = (step_time > 0) & (step_time < interval) & (in_pace.mean() > 0.5)
+    return np.where(begun, step_time, interval)
+
+
+def _counted(
+    interval: np.ndarray, voltage: np.ndarray, current: np.ndarray, direction: np.ndarray, column: np.ndarray | None
+) -> np.ndarray:
+    """Seconds that the current of each row is held for: all since the row before, but for rests that left no row.
+
+    Before the first row of a run, a gap is a rest. Within a run the instrument's capacity tells whether the current
+    went on in a gap, or else the voltage. Where rows are logged by voltage, long intervals stand beside long ones.
+    """
+    counted = interval.copy()
+    for _, start, stop in _runs(direction):
+        if stop - start < 3:
+            continue
+        inside = interval[start + 1 : stop]
+        typical = float(np.median(inside))
+        if typical > 0 and interval[start] > GAP_FACTOR * typical:
+            counted[start] = typical
+        beside = np.maximum(np.append(0.0, inside[:-1]), np.append(inside[1:], 0.0))
+        gaps = inside > np.maximum(GAP_FACTOR * np.maximum(typical, beside), GAP_LEAST_S)
+        for row in (start + 1 + np.flatnonzero(gaps)).tolist():
+            if column is not None and column[start:stop].sum() > 0:
+                went_on = column[row] > WENT_ON_SHARE * abs(current[row]) * interval[row] / 3600.0
+            else:
+                first, last = max(start, row - NEIGHBOURS), min(stop, row + NEIGHBOURS) - 1
+                step = voltage[row] - voltage[row - 1]
+                others = interval[first + 1 : last + 1].sum() - interval[row]
+                usual = (voltage[last] - voltage[first] - step) / others * interval[row] if others > 0 else 0.0
+                went_on = step * np.sign(usual) >= WENT_ON_SHARE * abs(usual)
+            if not went_on:
+                counted[row] = typical
+    return counted
+
+
+def _begins_again(time: np.ndarray) -> bool:
+    """Whether the time falls to its beginning wherever it falls: with each step, or when a test was started anew."""
+    interval = np.diff(time)
+    falls = np.flatnonzero(interval < 0)
+    if not len(falls) or len(falls) > MOST_RESTARTS * len(interval) or not (interval > 0).any():
+        return False
+    beginning = min(time.min(), 0.0) + GAP_FACTOR * float(np.median(interval[interval > 0]))
+    return bool((time[falls + 1] <= beginning).all())
+
+
+def _current_from_charge(moved: np.ndarray, interval: np.ndarray) -> np.ndarray:
+    """Current from the charge counter (mA): GCPL files of EC-Lab hold no other."""
+    added = np.diff(moved, prepend=moved[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        current = np.where(interval > 1e-6, 3600.0 * added / interval, np.nan)
+    known = np.flatnonzero(np.isfinite(current))
+    if not len(known):
+        raise RuleBroken("E9", "the time does not advance; no current can be told.")
+    return current[known[np.clip(np.searchsorted(known, np.arange(len(current))), 0, len(known) - 1)]]
+
+
+def _directions(
+    current: np.ndarray, voltage: np.ndarray, interval: np.ndarray, state: np.ndarray | None, step: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Sign that makes the current positive on charge, and the direction of each row."""
+    strongest = float(np.abs(current).max())
+    if strongest == 0:
+        return np.array(1.0), np.zeros(len(current), int), False
+    active = np.abs(current) > 1e-4 * strongest
+    told = state is not None and bool(np.isin(state, (CHARGE, DISCHARGE)).any())
+    signed = bool((current[active] > 0).any() and (current[active] < 0).any())
+    if told:
+        assert state is not None
+        return _by_state(current, voltage, interval, state, active, signed)
+    if signed:
+        sign = _sign_by_voltage(current, voltage, interval, active)
+        direction = np.where(active, np.where(current * sign > 0, CHARGE, DISCHARGE), REST)
+        return np.array(sign), direction, False
+    direction = _by_turns(current, voltage, active, step)
+    return np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(current[active].mean()), direction, False
+
+
+def _by_state(
+    current: np.ndarray,
+    voltage: np.ndarray,
+    interval: np.ndarray,
+    state: np.ndarray,
+    active: np.ndarray,
+    signed: bool,
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    coded = np.isin(state, (CHARGE, DISCHARGE)) & active
+    if signed:
+        weight = np.abs(current) * interval
+        agreement = float((np.sign(current) * state * weight)[coded].sum())
+        sign: np.ndarray = np.array(1.0 if agreement >= 0 else -1.0)
+        by_current = np.where(current * sign > 0, CHARGE, DISCHARGE)
+        direction = np.where(coded, state, np.where(active & (state == UNKNOWN), by_current, REST))
+    else:
+        direction = np.where(coded, state, REST)
+        sign = np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(current[active].mean())
+    falling = sum(
+        np.sign(voltage[start] - voltage[stop - 1]) * np.abs(current[start:stop] * interval[start:stop]).sum()
+        for code, start, stop in _runs(direction)
+        if code == DISCHARGE and stop - start > 2
+    )
+    return sign, direction, bool(falling < 0)
+
+
+def _sign_by_voltage(current: np.ndarray, voltage: np.ndarray, interval: np.ndarray, active: np.ndarray) -> float:
+    """+1 where positive currents raise the voltage, -1 where they lower it; weighed by charge."""
+    evidence = 0.0
+    codes = np.where(active, np.sign(current), 0).astype(int)
+    for code, start, stop in _runs(codes):
+        if stop - start > 2:
+            charge = float(np.abs(current[start:stop] * interval[start:stop]).sum())
+            evidence += code * charge * float(np.sign(voltage[stop - 1] - voltage[start]))
+    return -1.0 if evidence < 0 else 1.0
+
+
+def _by_turns(current: np.ndarray, voltage: np.ndarray, active: np.ndarray, step: np.ndarray | None) -> np.ndarray:
+    """Directions of a current without sign or state: each run between rests and steps rises or falls.
+
+    Within a run the voltage may turn; a turn is a reversal by a fifth of the whole range.
+    """
+    blocks = np.cumsum(np.diff(active.astype(int), prepend=int(active[0])) != 0)
+    if step is not None and np.isfinite(step).all():
+        blocks = blocks + np.cumsum(np.diff(step, prepend=step[0]) != 0)
+    direction = np.zeros(len(current), int)
+    threshold = 0.2 * float(np.ptp(voltage[active])) if active.any() else 0.0
+    for _, start, stop in _runs(blocks + 1):
+        if not active[start]:
+            continue
+        for first, last in _monotone_parts(voltage[start:stop], threshold):
+            rises = voltage[start + last - 1] > voltage[start + first]
+            direction[start + first : start + last] = CHARGE if rises else DISCHARGE
+    return direction
+
+
+def _monotone_parts(voltage: np.ndarray, threshold: float) -> list[tuple[int, int]]:
+    """Split at turning points from which the voltage comes back by more than the threshold."""
+    parts, begin, low, high = [], 0, 0, 0
+    for i, v in enumerate(voltage.tolist()):
+        turned = None
+        if low > high and v > voltage[low] + threshold:
+            turned = low
+        elif high > low and v < voltage[high] - threshold:
+            turned = high
+        if turned is not None and turned > begin:
+            parts.append((begin, turned + 1))
+            begin = turned + 1
+            low = high = i
+        elif v < voltage[low]:
+            low = i
+        elif v > voltage[high]:
+            high = i
+    parts.append((begin, len(voltage)))
+    return [(a, b) for a, b in parts if b > a]
+
+
+def _column_increments(recording: CyclerRows, order: np.ndarray, direction: np.ndarray) -> np.ndarray | None:
+    """What the instrument's capacity grew by at each row (mAh), whenever it is reset."""
+
+    def increments(values: np.ndarray | None) -> np.ndarray | None:
+        if values is None:
+            return None
+        column = np.abs(_filled(values[order]))
+        step = np.diff(column, prepend=0.0)
+        return np.where(step < 0, column, step)
+
+    if recording.moved_mah is not None and recording.current_ma is not None:
+        moved = _filled(recording.moved_mah[order])
+        return np.abs(np.diff(moved, prepend=moved[0]))
+    falling, rising = increments(recording.discharge_mah), increments(recording.charge_mah)
+    if falling is not None:
+        discharging = direction == DISCHARGE
+        if rising is not None and rising[discharging].sum() > 10 * falling[discharging].sum():
+            return rising  # the instrument's words are the other way round
+        return falling
+    return increments(recording.capacity_mah)
+
+
+def _filled(column: np.ndarray) -> np.ndarray:
+    """A capacity with the value before in the place of each that is missing or infinite."""
+    known = np.isfinite(column)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(column)), -1))
+    return np.where(last >= 0, column[np.maximum(last, 0)], 0.0)
+
+
+def _discharge(
+    rows: OrderedRows, half: HalfCycle, cycle: int, charged: float, recording: CyclerRows
+) -> Discharge | None:
+    """Cut a discharge to its first constant-current part."""
+    everything = np.concatenate([np.arange(start, stop) for start, stop in half.runs])
+    step = _first_step(rows, half)
+    magnitude = np.abs(rows.current_ma[step])
+    inside, current = _constant_part(magnitude)
+    part = step[inside]
+    cut = []
+    lowest = int(np.argmin(rows.voltage_v[part]))
+    relaxing = len(part) - 1 - lowest
+    if (
+        relaxing <= RELAXATION_ROWS
+        and rows.voltage_v[part[lowest:]].max(initial=0.0) > rows.voltage_v[part[lowest]] + RELAXATION_V
+    ):
+        cut.append(f"{relaxing} relaxation rows at the end")
+        part = part[: lowest + 1]
+    if len(part) < 2:
+        return None
+    added = -rows.moved_mah[everything]
+    within = np.searchsorted(everything, part)
+    delivered = np.cumsum(added[within])
+    later = np.setdiff1d(everything, part, assume_unique=True)
+    later = later[later > part[-1] + relaxing]
+    later_currents = _plateaus(np.abs(rows.current_ma[later]))
+    if later_currents and float(np.ptp(rows.voltage_v[later])) < CONSTANT_VOLTAGE_V:
+        cut.append(f"constant-voltage tail of {len(later)} rows")
+    elif later_currents:
+        cut.append("further steps of " + ", ".join(f"{i:.3g}" for i in later_currents) + " mA")
+    intervals = np.diff(rows.time_s[part])
+    median = float(np.median(intervals)) if len(intervals) else 0.0
+    longest = float(intervals.max()) if len(intervals) else 0.0
+    steps = np.diff(rows.voltage_v[part])
+    first, last = int(part[0]), int(part[-1])
+    spread = np.abs(rows.current_ma[part])
+    return Discharge(
+        cycle=cycle,
+        rows=part,
+        start=half.start,
+        stop=half.stop,
+        voltage_v=rows.voltage_v[part],
+        capacity_mah=np.maximum.accumulate(np.maximum(delivered, 0.0)),
+        current_ma=current,
+        current_rms=float(np.sqrt(np.mean((spread - current) ** 2)) / current) if current > 0 else 0.0,
+        all_steps_mah=float(added.sum()),
+        column_mah=None if rows.column is None else float(rows.column[part].sum()),
+        cut=tuple(cut),
+        later_currents_ma=later_currents,
+        duration_s=float(rows.time_s[last] - rows.time_s[first]),
+        gap_s=longest if longest > GAP_FACTOR * median and longest > GAP_LEAST_S else 0.0,
+        paused=bool(rows.paused[part[1:]].any() or (np.diff(part) > 1).any()),
+        clock_backwards=bool(((rows.clock_backwards > first) & (rows.clock_backwards <= last)).any()),
+        missing_rows=int(((rows.missing > first) & (rows.missing <= last)).sum()),
+        upward_mv=float(max(steps.max(initial=0.0), 0.0) * 1e3),
+        upward_share=float((steps > 0).mean()) if len(steps) else 0.0,
+        charged_before_mah=charged,
+    )
+
+
+def _first_step(rows: OrderedRows, half: HalfCycle) -> np.ndarray:
+    """Rows of the first run, and of those after a pause that go on with the same current."""
+    start, stop = half.runs[0]
+    step = np.arange(start, stop)
+    reference = float(np.median(np.abs(rows.current_ma[start:stop])))
+    duration = rows.time_s[half.stop - 1] - rows.time_s[half.start]
+    pauses = 0.0
+    for start, stop in half.runs[1:]:
+        pauses += rows.time_s[start] - rows.time_s[step[-1]]
+        current = float(np.median(np.abs(rows.current_ma[start:stop])))
+        if abs(current - reference) > CONSTANT_CURRENT_BAND * reference or pauses > PAUSE_SHARE * duration:
+            break
+        step = np.concatenate([step, np.arange(start, stop)])
+    return step
+
+
+def _constant_part(magnitude: np.ndarray) -> tuple[slice, float]:
+    """Rows at the first constant current, and its median (mA)."""
+    n = len(magnitude)
+    reference = float(np.median(magnitude[: min(n, 21)]))
+    stop = n
+    for _ in range(2):
+        outside = np.abs(magnitude - reference) > CONSTANT_CURRENT_BAND * reference
+        start = int(np.argmax(~outside)) if (~outside).any() else 0
+        stop = _first_stretch(outside, start)
+        reference = float(np.median(magnitude[start:stop])) if stop > start else reference
+    if start <= CONSECUTIVE_ROWS:  # the first rows of a step may be logged while the current builds up
+        start = int(np.argmax(magnitude > 0.5 * reference))
+    return slice(start, max(stop, min(start + 2, n))), reference
+
+
+def _first_stretch(outside: np.ndarray, start: int) -> int:
+    """Where the first stretch of consecutive rows outside begins; the end where there is none."""
+    flags = outside[start:].astype(int)
+    long_enough = np.convolve(flags, np.ones(CONSECUTIVE_ROWS, int), "valid") == CONSECUTIVE_ROWS
+    hits = np.flatnonzero(long_enough)
+    if len(hits):
+        return start + int(hits[0])
+    trailing = len(flags) - int(np.argmax(flags[::-1] == 0)) if (flags == 0).any() else 0
+    return start + trailing
+
+
+def _plateaus(magnitude: np.ndarray) -> tuple[float, ...]:
+    """Medians of the distinct currents in a stretch (mA), at most four."""
+    if not len(magnitude):
+        return ()
+    found: list[float] = []
+    bounds = np.flatnonzero(
+        np.abs(np.diff(magnitude)) > CONSTANT_CURRENT_BAND * np.maximum(magnitude[1:], magnitude[:-1])
+    )
+    for part in np.split(magnitude, bounds + 1):
+        if len(part) > CONSECUTIVE_ROWS:
+            found.append(float(np.median(part)))
+    return tuple(found[:4]) or (float(np.median(magnitude)),)
+
+
+def _runs(codes: np.ndarray) -> list[tuple[int, int, int]]:
+    """Code, start and stop of each stretch of equal codes that is not zero."""
+    if not len(codes):
+        return []
+    edges = np.flatnonzero(np.diff(codes)) + 1
+    starts, stops = np.concatenate([[0], edges]), np.concatenate([edges, [len(codes)]])
+    return [(int(codes[a]), int(a), int(b)) for a, b in zip(starts, stops, strict=True) if codes[a] != 0]

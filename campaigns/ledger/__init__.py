@@ -1,0 +1,1 @@
+"""What a campaign knows: records, tables and the ledger that keeps them."""

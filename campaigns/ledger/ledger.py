@@ -1,0 +1,760 @@
+"""The ledger: everything a campaign knows, in one database.
+
+Reading gives a frozen :class:`~campaigns.ledger.records.Snapshot`; writing happens in :meth:`Ledger.write`, one
+transaction that either takes effect as a whole or leaves no trace::
+
+    with ledger.write("mark") as entry:
+        entry.set_state("R01-03", State.FAILED, "crucible broke")
+
+Writers wait for one another (30 s, then :class:`~drxnet.errors.LedgerLocked`); readers never wait. SQLite keeps the
+ledger in one file of the campaign's folder; a PostgreSQL URL keeps every campaign in a schema of its own.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import math
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect, select, text, update
+from sqlalchemy import event as engine_event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from campaigns.ledger import tables
+from campaigns.ledger.records import (
+    NEXT_STATES,
+    Cell,
+    Event,
+    IngestedFile,
+    MeasuredProfile,
+    Measurement,
+    ModelRecord,
+    PredictedProfile,
+    Prediction,
+    Proposal,
+    Round,
+    Snapshot,
+    State,
+)
+from drxnet.discharge import CyclingConditions, DischargeProfile
+from drxnet.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerUnreadable, MissingExtra, UsageError
+from drxnet.names import check_name
+
+_log = logging.getLogger(__name__)
+
+TIMEOUT_S = 30.0
+_PACKAGES = ("drx-screen", "torch", "botorch", "ray", "numpy", "SQLAlchemy")
+_ROWS_PER_READ = 500
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """An ensemble about to be recorded; the fields are those of :class:`~campaigns.ledger.records.ModelRecord`."""
+
+    model_id: str
+    path: str
+    parent: str | None = None
+    data_fingerprint: str | None = None
+    measurement_ids: tuple[str, ...] = ()
+    accepted: bool = True
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NewMeasurement:
+    """A discharge about to be recorded; its composition is canonical."""
+
+    composition: str
+    conditions: CyclingConditions
+    capacity_mah_g: float
+    profile: DischargeProfile | None
+    sigma_mah_g: float | None
+    provenance: str
+    flags: tuple[str, ...] = ()
+
+
+class Ledger:
+    """One campaign's database. Safe to use from several processes at once."""
+
+    def __init__(
+        self,
+        url: str | URL,
+        campaign: str,
+        *,
+        command: str = "python",
+        who: str | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Connect to a ledger that exists.
+
+        Args:
+            url: SQLAlchemy URL of SQLite or PostgreSQL.
+            campaign: its name; on PostgreSQL also the name of its schema.
+            command: what the event log says was run.
+            who: what the event log says who ran it; by default user and host.
+            timeout_s: how long a writer waits for another one (s); by default :data:`TIMEOUT_S`.
+
+        Raises:
+            LedgerUnreadable: no ledger there, damaged, of another campaign or of a newer version.
+        """
+        self.campaign, self.command, self.who = campaign, command, who or _who()
+        self.timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
+        self.url = _checked_url(url)
+        self._engine = _engine(self.url, campaign, self.timeout_s)
+        try:
+            with self._errors():
+                with self._engine.connect() as connection:
+                    known = _facts(connection)
+                self._check(known)
+                if int(known["schema_version"]) < tables.schema_version():
+                    self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def create(
+        cls, url: str | URL, campaign: str, model: NewModel, *, command: str = "python", timeout_s: float | None = None
+    ) -> Ledger:
+        """Connect to a ledger, making it when it is not there.
+
+        Args:
+            url: SQLAlchemy URL of SQLite or PostgreSQL.
+            campaign: its name.
+            model: the ensemble that a new campaign starts with.
+            command: what the event log says was run.
+            timeout_s: how long a writer waits for another one (s); by default :data:`TIMEOUT_S`.
+
+        Raises:
+            LedgerError: it cannot be made or opened.
+        """
+        check_name(campaign, "A campaign")
+        checked, wait_s = _checked_url(url), TIMEOUT_S if timeout_s is None else timeout_s
+        engine = _engine(checked, campaign, wait_s)
+        try:
+            with _translated(checked):
+                if not _is_there(engine):
+                    _make(engine, campaign, model, command, wait_s)
+        finally:
+            engine.dispose()
+        return cls(url, campaign, command=command, timeout_s=timeout_s)
+
+    @property
+    def where(self) -> str:
+        """Place of the ledger, for messages; never a password."""
+        return self.url.database or "" if self.url.get_backend_name() == "sqlite" else self.url.render_as_string()
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def first_model(self) -> ModelRecord:
+        """Read the model that the campaign starts from, and nothing else."""
+        with self._errors(), self._reading() as connection:
+            return Snapshot(self.campaign, None, models=_models(connection)).first_model
+
+    def read(self, as_of: int | None = None) -> Snapshot:
+        """Read everything but profiles.
+
+        Args:
+            as_of: number of a round; gives the state right after that round was recorded.
+
+        Raises:
+            UsageError: no such round.
+        """
+        with self._errors(), self._reading() as connection:
+            return _snapshot(connection, self.campaign, as_of)
+
+    def profiles(self, measurements: Iterable[Measurement]) -> tuple[MeasuredProfile, ...]:
+        """Measurements with their profiles, in the order given."""
+        wanted = tuple(measurements)
+        numbers = [_measurement_number(m.measurement_id) for m in wanted]
+        found: dict[int, DischargeProfile] = {}
+        with self._errors(), self._reading() as connection:
+            for part in _parts(numbers):
+                rows = connection.execute(select(tables.profiles).where(tables.profiles.c.number.in_(part)))
+                found.update({r.number: DischargeProfile(_array(r.voltage_v), _array(r.capacity_mah_g)) for r in rows})
+        return tuple(MeasuredProfile(m, found.get(n)) for m, n in zip(wanted, numbers, strict=True))
+
+    def predicted_profiles(self, proposal_ids: Iterable[str]) -> dict[str, tuple[PredictedProfile, ...]]:
+        """Profiles predicted when proposals were made, by proposal id."""
+        wanted, found = list(proposal_ids), dict[str, list[PredictedProfile]]()
+        p = tables.predicted_profiles
+        with self._errors(), self._reading() as connection:
+            for part in _parts(wanted):
+                query = select(p).where(p.c.proposal_id.in_(part)).order_by(p.c.proposal_id, p.c.position)
+                for row in connection.execute(query):
+                    found.setdefault(row.proposal_id, []).append(
+                        PredictedProfile(
+                            _conditions(row),
+                            _array(row.voltage_v),
+                            _array(row.capacity_mah_g_mean),
+                            _array(row.capacity_mah_g_std),
+                        )
+                    )
+        return {name: tuple(found[name]) for name in wanted if name in found}
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def write(self, verb: str) -> Iterator[Entry]:
+        """One transaction: everything in the body is recorded, or nothing when it raises.
+
+        Args:
+            verb: what happens, for the event log. A body that changes nothing leaves no event.
+
+        Raises:
+            LedgerLocked: another process is writing and did not finish in time.
+        """
+        with self._errors(), _writing(self._engine, self.campaign, self.timeout_s) as connection:
+            last = connection.execute(select(func.max(tables.events.c.number))).scalar() or 0
+            entry = Entry(connection, _snapshot(connection, self.campaign, None), last + 1)
+            yield entry
+            if entry.changed:
+                entry._close(verb, self.who, self.command)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._engine.dispose()
+
+    # -- how ---------------------------------------------------------------------------------------------
+
+    def _check(self, known: Mapping[str, str]) -> None:
+        if not known:
+            raise LedgerUnreadable(f"{self.where}: holds no ledger. `drx-screen init NAME --from CAMPAIGN` makes one.")
+        version = known.get("schema_version", "")
+        if not version.isdigit():
+            raise LedgerUnreadable(f"{self.where}: has no schema version; it is no ledger of drx-screen.")
+        if int(version) > tables.schema_version():
+            raise LedgerUnreadable(
+                f"{self.where}: written by a newer drx-screen (schema {version}, this one reads up to "
+                f"{tables.schema_version()}). Upgrade drx-screen."
+            )
+        if known.get("campaign") != self.campaign:
+            raise LedgerUnreadable(
+                f"{self.where}: is the ledger of campaign {known.get('campaign')!r}, not of {self.campaign!r}. "
+                "Give each campaign a ledger of its own."
+            )
+
+    def _migrate(self) -> None:
+        with _writing(self._engine, self.campaign, self.timeout_s) as connection:
+            known = _facts(connection)
+            version = int(known["schema_version"])
+            for step in tables.MIGRATIONS[version - 1 :]:
+                step(connection)
+            connection.execute(
+                update(tables.meta)
+                .where(tables.meta.c.key == "schema_version")
+                .values(value=str(tables.schema_version()))
+            )
+        _log.info("%s: brought from schema %d to %d", self.where, version, tables.schema_version())
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        engine = self._engine
+        if self.url.get_backend_name() != "sqlite":
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with _translated(self.url):
+            yield
+
+
+class Entry:
+    """A transaction that is being written; see :meth:`Ledger.write`."""
+
+    def __init__(self, connection: Connection, before: Snapshot, number: int) -> None:
+        self.before = before
+        """The ledger as it was when the transaction began; no other process can change it until it ends."""
+
+        self.number = number
+        self.changed = False
+        self.summary = ""
+        """One sentence for the event log."""
+
+        self.details: dict[str, Any] = {}
+        self._connection = connection
+        self._states = {p.proposal_id: (p.state, p.reason) for p in before.proposals}
+        self._cells = {(c.proposal_id, c.label): c.cell_id for c in before.cells}
+        self._owner = {m.measurement_id: m.proposal_id for m in before.valid}
+        self._retracted = {m.measurement_id for m in before.measurements if m.status == "retracted"}
+        self._measurements = len(before.measurements)
+        self._models = len(before.models)
+        self._lab = sum(p.origin == "lab" for p in before.proposals)
+        self._state_changes = connection.execute(select(func.count()).select_from(tables.proposal_states)).scalar() or 0
+
+    def add_round(
+        self,
+        proposals: Sequence[tuple[str, Prediction, Sequence[PredictedProfile]]],
+        *,
+        model_id: str,
+        seed: int,
+        strategy: str,
+        spec: Mapping[str, Any],
+        spec_hash: str,
+        statistics: Mapping[str, Any],
+    ) -> int:
+        """Record a batch of compositions as the next round, and give back its number."""
+        number = self.before.round + 1
+        self._insert(
+            tables.rounds,
+            number=number,
+            at=_now(),
+            model_id=model_id,
+            seed=seed,
+            strategy=strategy,
+            spec=spec,
+            spec_hash=spec_hash,
+            statistics=statistics,
+            versions=_versions(),
+        )
+        for position, (composition, prediction, profiles) in enumerate(proposals, start=1):
+            name = f"R{number:02d}-{position:02d}"
+            self._add_proposal(name, number, position, "proposed", composition, asdict(prediction))
+            self.set_state(name, State.PROPOSED, "")
+            for place, profile in enumerate(profiles):
+                arrays = ("voltage_v", "capacity_mah_g_mean", "capacity_mah_g_std")
+                self._connection.execute(
+                    insert(tables.predicted_profiles).values(
+                        proposal_id=name,
+                        position=place,
+                        **asdict(profile.conditions),
+                        **{k: _blob(getattr(profile, k)) for k in arrays},
+                    )
+                )
+        return number
+
+    def add_lab_composition(self, composition: str) -> str:
+        """Record a composition that the lab measured without being asked, and give back its id."""
+        self._lab += 1
+        name = f"LAB-{self._lab:02d}"
+        self._add_proposal(name, None, self._lab, "lab", composition, None)
+        self.set_state(name, State.ACCEPTED, "made by the lab unasked")
+        return name
+
+    def set_state(self, proposal_id: str, state: State, reason: str) -> None:
+        """Move a proposal to another state; where it is there already, only another reason is recorded.
+
+        Raises:
+            UsageError: no such change is possible.
+        """
+        now, known = self._states.get(proposal_id, (None, ""))
+        if now is state and reason in ("", known):
+            return
+        if now is not None and now is not state and state not in NEXT_STATES[now]:
+            possible = ", ".join(NEXT_STATES[now]) or "nothing"
+            raise UsageError(f"{proposal_id} is {now} and cannot become {state}; it can become {possible}.")
+        self._states[proposal_id] = state, reason
+        self._state_changes += 1
+        self._insert(
+            tables.proposal_states, number=self._state_changes, proposal_id=proposal_id, state=str(state), reason=reason
+        )
+
+    def add_file(self, sha256: str, name: str, form: str, status: str, rules: Sequence[Mapping[str, str]]) -> None:
+        """Record a file that measurements come from."""
+        self._insert(tables.files, sha256=sha256, name=name, format=form, status=status, rules=list(rules))
+
+    def add_measurement(self, proposal_id: str, cell: str, measurement: NewMeasurement, sha256: str | None) -> str:
+        """Record a discharge of a cell, move its proposal to measured, and give back the measurement's id."""
+        key = (proposal_id, cell)
+        if key not in self._cells:
+            self._cells[key] = len(self._cells) + 1
+            self._insert(tables.cells, cell_id=self._cells[key], proposal_id=proposal_id, label=cell)
+        self._measurements += 1
+        profile = measurement.profile
+        self._insert(
+            tables.measurements,
+            number=self._measurements,
+            cell_id=self._cells[key],
+            sha256=sha256,
+            composition=measurement.composition,
+            **asdict(measurement.conditions),
+            capacity_mah_g=measurement.capacity_mah_g,
+            average_voltage_v=profile.average_voltage_v() if profile else None,
+            specific_energy_wh_kg=profile.specific_energy_wh_kg() if profile else None,
+            sigma_mah_g=measurement.sigma_mah_g,
+            provenance=measurement.provenance,
+            flags=list(measurement.flags),
+            withdrawn_reason="",
+        )
+        if profile is not None:
+            blobs = {"voltage_v": _blob(profile.voltage_v), "capacity_mah_g": _blob(profile.capacity_mah_g)}
+            self._connection.execute(insert(tables.profiles).values(number=self._measurements, **blobs))
+        name = f"M{self._measurements:04d}"
+        self._owner[name] = proposal_id
+        self.set_state(proposal_id, State.MEASURED, "")
+        return name
+
+    def withdraw(self, measurement_id: str, reason: str, *, superseded_by: str | None = None) -> None:
+        """Stop counting a measurement; it stays in the ledger with the reason.
+
+        A retracted one can still get a successor; the reason of its retraction stays.
+
+        Raises:
+            UsageError: unknown, withdrawn already, or no reason given.
+        """
+        name = measurement_id.upper()
+        if not reason.strip():
+            raise UsageError(f"A withdrawal needs a reason. Got none for {name}.")
+        if superseded_by and name in self._retracted:
+            self._retracted.remove(name)
+            self._fill(name, superseded_by=_measurement_number(superseded_by))
+            return
+        if name not in self._owner:
+            earlier = next((m for m in self.before.measurements if m.measurement_id == name), None)
+            if earlier is None:
+                raise UsageError(f"No measurement {measurement_id!r} in campaign {self.before.campaign}.")
+            raise UsageError(f"{name} was {earlier.status} before: {earlier.withdrawn_reason}.")
+        proposal_id = self._owner.pop(name)
+        self._fill(
+            name,
+            withdrawn_event=self.number,
+            withdrawn_reason=reason,
+            superseded_by=_measurement_number(superseded_by) if superseded_by else None,
+        )
+        if proposal_id not in self._owner.values():
+            self.set_state(proposal_id, State.ACCEPTED, f"its last measurement was withdrawn: {reason}")
+
+    def add_model(self, model: NewModel) -> int:
+        """Record an ensemble that was tried, and give back its number."""
+        self._models += 1
+        number = self._models
+        columns = ("model_id", "path", "parent", "data_fingerprint", "accepted", "metrics")
+        row = {name: getattr(model, name) for name in columns}
+        self._insert(tables.models, number=number, at=_now(), measurement_ids=list(model.measurement_ids), **row)
+        return number
+
+    def note_refused(self, files: Sequence[Mapping[str, Any]]) -> None:
+        """Write refused files (``name``, ``sha256``, ``rules``) to the event log; nothing else is recorded of them."""
+        if files:
+            self.details["refused"] = list(files)
+            self.changed = True
+
+    def _add_proposal(
+        self, name: str, number: int | None, position: int, origin: str, composition: str, prediction: Any
+    ) -> None:
+        self._insert(
+            tables.proposals,
+            proposal_id=name,
+            round=number,
+            position=position,
+            origin=origin,
+            composition=composition,
+            prediction=prediction,
+        )
+
+    def _fill(self, measurement_id: str, **columns: Any) -> None:
+        """Fill the columns of a measurement that say what became of it."""
+        self.changed = True
+        number = tables.measurements.c.number
+        self._connection.execute(
+            update(tables.measurements).where(number == _measurement_number(measurement_id)).values(**columns)
+        )
+
+    def _insert(self, table: Any, **row: Any) -> None:
+        self.changed = True
+        self._connection.execute(insert(table).values(event=self.number, **{k: _finite(v) for k, v in row.items()}))
+
+    def _close(self, verb: str, who: str, command: str) -> None:
+        row = {"number": self.number, "at": _now(), "who": who, "command": command, "verb": verb}
+        row |= {"summary": self.summary, "details": _finite(self.details), "versions": _versions()}
+        self._connection.execute(insert(tables.events).values(**row))
+
+
+# -- connections -----------------------------------------------------------------------------------------
+
+
+def _checked_url(url: str | URL) -> URL:
+    try:
+        checked = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError(
+            f"{url!r} is not a database URL. Write sqlite:///FILE or postgresql://USER@HOST/DATABASE."
+        ) from None
+    backend = checked.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise ConfigurationError(f"A ledger lives in SQLite or PostgreSQL. Got {backend!r}.")
+    if backend == "sqlite" and checked.database in (None, "", ":memory:"):
+        raise ConfigurationError("A ledger needs a file, sqlite:///FILE. Got a database in memory.")
+    if checked.drivername == "postgresql":
+        checked = checked.set(drivername="postgresql+psycopg")
+    return checked
+
+
+def _engine(url: URL, campaign: str, timeout_s: float) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": timeout_s})
+
+        @engine_event.listens_for(engine, "connect")
+        def _prepare(connection: Any, _: Any) -> None:
+            connection.isolation_level = None  # SQLAlchemy's begin event below decides how a transaction begins
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+
+        @engine_event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            writer = connection.get_execution_options().get("writer", False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+        return engine
+    try:
+        engine = create_engine(url, connect_args={"connect_timeout": math.ceil(timeout_s)})
+    except (NoSuchModuleError, ModuleNotFoundError):
+        raise MissingExtra("PostgreSQL needs psycopg: pip install 'drx-screen[postgresql]'.") from None
+
+    @engine_event.listens_for(engine, "connect")
+    def _use_schema(connection: Any, _: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f'SET search_path TO "{campaign}"')
+        connection.commit()
+
+    return engine
+
+
+@contextmanager
+def _writing(engine: Engine, campaign: str, timeout_s: float) -> Iterator[Connection]:
+    with engine.connect().execution_options(writer=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SET LOCAL lock_timeout = '{math.ceil(timeout_s * 1000)}ms'"))
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"drx-screen {campaign}"}
+            )
+            connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{campaign}"'))
+        yield connection
+
+
+def _use_write_ahead_log(engine: Engine, timeout_s: float) -> None:
+    """Switch a SQLite file to write-ahead logging; SQLite itself does not wait for its lock here."""
+    give_up = time.monotonic() + timeout_s
+    raw = engine.raw_connection()
+    try:
+        while True:
+            try:
+                raw.cursor().execute("PRAGMA journal_mode = WAL")
+                return
+            except engine.dialect.dbapi.OperationalError as error:  # type: ignore[union-attr] # it has a DBAPI
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.05)
+    finally:
+        raw.close()
+
+
+@contextmanager
+def _translated(url: URL) -> Iterator[None]:
+    """Turn what the database raises into errors that a user can act on."""
+    where = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
+    try:
+        yield
+    except DBAPIError as error:
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+        if "locked" in reason or getattr(error.orig, "sqlstate", None) == "55P03":
+            raise LedgerLocked(
+                f"{where}: another process is writing to the ledger and did not finish in time. Nothing was recorded; "
+                "try again."
+            ) from error
+        if "readonly" in reason:
+            raise LedgerError(f"{where}: cannot be written to ({reason}). Check the permissions.") from error
+        raise LedgerUnreadable(f"{where}: the ledger cannot be used ({reason}).") from error
+    except Exception as error:
+        if type(error).__module__ == "sqlite3":
+            raise LedgerUnreadable(f"{where}: the ledger cannot be used ({error}).") from error
+        raise
+
+
+def _is_there(engine: Engine) -> bool:
+    """Whether a database holds a ledger; takes no lock that a writer could hold."""
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+        return False
+    with engine.connect() as connection:
+        return bool(_facts(connection))
+
+
+def _make(engine: Engine, campaign: str, model: NewModel, command: str, timeout_s: float) -> None:
+    """Make a ledger, unless another process was faster."""
+    if engine.dialect.name == "sqlite":
+        _use_write_ahead_log(engine, timeout_s)
+    with _writing(engine, campaign, timeout_s) as connection:
+        if _facts(connection):
+            return
+        tables.metadata.create_all(connection)
+        facts = {"schema_version": str(tables.schema_version()), "campaign": campaign}
+        connection.execute(insert(tables.meta), [{"key": k, "value": v} for k, v in facts.items()])
+        entry = Entry(connection, Snapshot(campaign, None), 1)
+        entry.add_model(model)
+        entry.summary = f"started with model {model.model_id}"
+        entry._close("init", _who(), command)
+
+
+def _facts(connection: Connection) -> dict[str, str]:
+    """Read the table ``meta``; nothing where there is no ledger yet."""
+    if not inspect(connection).has_table("meta"):
+        return {}
+    return {row.key: row.value for row in connection.execute(select(tables.meta))}
+
+
+# -- rows to values --------------------------------------------------------------------------------------
+
+
+def _snapshot(connection: Connection, campaign: str, as_of: int | None) -> Snapshot:
+    last: int | None = None
+    if as_of is not None:
+        last = connection.execute(select(tables.rounds.c.event).where(tables.rounds.c.number == as_of)).scalar()
+        if last is None:
+            raise UsageError(f"Campaign {campaign} has no round R{as_of:02d}.")
+
+    def rows(table: Any, *order: Any) -> Iterable[Any]:
+        query = select(table).order_by(*order)
+        event = table.c.number if table is tables.events else table.c.event
+        return connection.execute(query if last is None else query.where(event <= last))
+
+    state: dict[str, tuple[State, str]] = {}
+    states = tables.proposal_states
+    for row in rows(states, states.c.number):
+        state[row.proposal_id] = (State(row.state), row.reason)
+    cells = tuple(Cell(r.cell_id, r.proposal_id, r.label) for r in rows(tables.cells, tables.cells.c.cell_id))
+    files = tuple(
+        IngestedFile(r.sha256, r.name, r.format, r.status, tuple(r.rules), r.event)
+        for r in rows(tables.files, tables.files.c.event, tables.files.c.name)
+    )
+    by_number = {c.cell_id: c for c in cells}
+    names = {f.sha256: f.name for f in files}
+    measured = list(rows(tables.measurements, tables.measurements.c.number))
+    proposals = tables.proposals.c
+    return Snapshot(
+        campaign=campaign,
+        as_of=as_of,
+        rounds=tuple(Round(**r._mapping) for r in rows(tables.rounds, tables.rounds.c.number)),
+        proposals=tuple(
+            Proposal(
+                r.proposal_id,
+                r.round,
+                r.composition,
+                r.origin,
+                *state[r.proposal_id],
+                Prediction(**r.prediction) if r.prediction else None,
+                r.event,
+            )
+            for r in rows(tables.proposals, proposals.event, proposals.position)
+        ),
+        cells=cells,
+        measurements=tuple(_measurement(r, by_number[r.cell_id], names, last, latest=len(measured)) for r in measured),
+        files=files,
+        models=_models(connection, last),
+        events=tuple(Event(**r._mapping) for r in rows(tables.events, tables.events.c.number)),
+    )
+
+
+def _models(connection: Connection, last: int | None = None) -> tuple[ModelRecord, ...]:
+    query = select(tables.models).order_by(tables.models.c.number)
+    found = connection.execute(query if last is None else query.where(tables.models.c.event <= last))
+    return tuple(ModelRecord(**{**r._mapping, "measurement_ids": tuple(r.measurement_ids)}) for r in found)
+
+
+def _measurement(row: Any, cell: Cell, names: Mapping[str, str], last: int | None, *, latest: int) -> Measurement:
+    """A measurement as of an event; its successor is named once that is among the ``latest`` ones."""
+    withdrawn = row.withdrawn_event is not None and (last is None or row.withdrawn_event <= last)
+    return Measurement(
+        measurement_id=f"M{row.number:04d}",
+        proposal_id=cell.proposal_id,
+        cell=cell.label,
+        composition=row.composition,
+        conditions=_conditions(row),
+        capacity_mah_g=row.capacity_mah_g,
+        average_voltage_v=row.average_voltage_v,
+        specific_energy_wh_kg=row.specific_energy_wh_kg,
+        sigma_mah_g=row.sigma_mah_g,
+        provenance=row.provenance,
+        file=names.get(row.sha256),
+        sha256=row.sha256,
+        flags=tuple(row.flags),
+        event=row.event,
+        withdrawn_event=row.withdrawn_event if withdrawn else None,
+        withdrawn_reason=row.withdrawn_reason if withdrawn else "",
+        superseded_by=f"M{row.superseded_by:04d}" if withdrawn and 0 < (row.superseded_by or 0) <= latest else None,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _condition_values(current_ma_g: float, v_low: float, v_high: float, cycle: int) -> CyclingConditions:
+    return CyclingConditions(current_ma_g, v_low, v_high, cycle)
+
+
+def _conditions(row: Any) -> CyclingConditions:
+    return _condition_values(row.current_ma_g, row.v_low, row.v_high, row.cycle)
+
+
+def _measurement_number(name: str) -> int:
+    digits = name.upper().removeprefix("M")
+    if not digits.isdigit():
+        raise UsageError(f"A measurement is named like M0007. Got {name!r}.")
+    return int(digits)
+
+
+def _blob(values: np.ndarray) -> bytes:
+    return np.asarray(values, "<f8").tobytes()
+
+
+def _array(blob: bytes) -> np.ndarray:
+    return np.frombuffer(blob, "<f8").astype(float)
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _ROWS_PER_READ):
+        yield values[start : start + _ROWS_PER_READ]
+
+
+def _finite(value: Any) -> Any:
+    """Turn what JSON has no word for (NaN, infinities, numpy scalars, tuples) into what it has."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    import platform
+
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = installed.version(package)
+        except installed.PackageNotFoundError:
+            continue
+    return found
+
+
+def sqlite_url(path: Path) -> str:
+    """URL of a SQLite file."""
+    return f"sqlite:///{path.resolve()}"

@@ -1,0 +1,1 @@
+"""The verbs of a campaign: outcomes, forecast, ranking, proposing, fine-tuning, backtest."""

@@ -1,0 +1,499 @@
+"""Rehearse a campaign against a simulated laboratory before anyone spends a month on it.
+
+The laboratory is a network that the campaign's model never learned from. It makes what it is given, with the scatter
+of cells, failed syntheses and late results; the campaign proposes, ingests and fine-tunes exactly as in earnest, each
+strategy in a folder and a ledger of its own. What was found is judged by the laboratory's truth, without noise.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from campaigns.intake.ingest import record_rows
+from campaigns.ledger.records import Proposal, State
+from campaigns.loop.finetune import fine_tune_campaign
+from campaigns.loop.propose import propose
+from campaigns.spec import CampaignSpec, parse_spec
+from campaigns.workspace import Workspace, replace_file
+from drxnet import checkpoint
+from drxnet.composition import Composition
+from drxnet.discharge import CyclingConditions
+from drxnet.ensemble import Ensemble
+from drxnet.errors import ConfigurationError, NothingToPropose
+from drxnet.progress import Progress, silent
+from screening.strategy import STRATEGIES
+
+if TYPE_CHECKING:
+    from screening.objectives import Goals
+
+_log = logging.getLogger(__name__)
+
+BASELINES = ("greedy", "random")
+TOP_SHARE = 0.01
+"""Part of the candidates, best first by the truth, that counts as a hit."""
+
+_DRAWS_AT_MOST = 200
+_UNLEARNING = ("random",)
+"""Strategies whose choice does not depend on the model: it is not fine-tuned for them."""
+
+
+@dataclass(frozen=True)
+class LaboratoryOptions:
+    """How a simulated laboratory differs from a perfect one."""
+
+    noise: float = 0.03
+    """Relative standard deviation of a cell's capacity: one factor for the whole profile, as a wrong mass gives."""
+
+    failures: float = 0.1
+    """Probability that a synthesis fails; it is marked failed and may be proposed again."""
+
+    delays: float = 0.2
+    """Probability that the cells of a composition come back one round late."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that are no probabilities."""
+        if not 0 <= self.noise < 1:
+            raise ConfigurationError(f"The noise is relative, from 0 to below 1. Got {self.noise}.")
+        for name in ("failures", "delays"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} is a probability from 0 to below 1. Got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """A network that plays the laboratory. What befalls a composition in a round depends on the seed alone."""
+
+    ensemble: Ensemble
+    """The truth is the mean over its members."""
+
+    options: LaboratoryOptions = LaboratoryOptions()
+    seed: int = 0
+
+    def fails(self, proposal: Proposal) -> bool:
+        """Whether this synthesis comes to nothing."""
+        return bool(self._chance(proposal, "synthesis").random() < self.options.failures)
+
+    def is_late(self, proposal: Proposal) -> bool:
+        """Whether its cells come back one round late."""
+        return bool(self._chance(proposal, "cycler").random() < self.options.delays)
+
+    def measure(
+        self, proposals: Sequence[Proposal], conditions: Sequence[CyclingConditions], cells: int
+    ) -> list[dict[str, Any]]:
+        """Make cells of each composition at each rate, one first discharge per cell.
+
+        Returns:
+            Rows for :meth:`campaigns.campaign.Campaign.add_measurements`.
+        """
+        if not proposals:
+            return []
+        window = conditions[0]
+        voltage = window.grid()
+        compositions = [Composition.parse(p.composition) for p in proposals]
+        truth = self.ensemble.profiles(compositions, list(conditions), voltage).double().numpy(force=True).mean(0)
+        rows = []
+        for proposal, composition, profiles in zip(proposals, compositions, truth, strict=True):
+            rng = self._chance(proposal, "cells")
+            most = composition.theoretical_capacity_mah_g
+            for rate, (at, profile) in enumerate(zip(conditions, profiles, strict=True)):
+                for cell in range(1 + rate * cells, 1 + (rate + 1) * cells):
+                    factor = 1 + self.options.noise * rng.standard_normal()
+                    curve = np.minimum(np.maximum(profile - profile[-1], 0) * max(factor, 0.1), most)
+                    rows.append(
+                        {
+                            "proposal_id": proposal.proposal_id,
+                            "cell": f"cell {cell}",
+                            "current_ma_g": at.current_ma_g,
+                            "capacity_mah_g": float(curve[0]),
+                            "voltage_v": voltage,
+                            "profile_mah_g": curve,
+                        }
+                    )
+        return rows
+
+    def _chance(self, proposal: Proposal, what: str) -> np.random.Generator:
+        name = f"{proposal.composition} {proposal.round} {what}".encode()
+        return np.random.default_rng([self.seed, zlib.crc32(name)])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What every strategy may choose from, with the laboratory's truth."""
+
+    compositions: tuple[str, ...]
+    objective: np.ndarray
+    """First objective of the campaign, signed so that larger is better, ``n``."""
+
+    feasible: np.ndarray
+    """Whether all constraints hold in truth, ``n``."""
+
+    def __post_init__(self) -> None:
+        """Refuse a rehearsal that nobody can win."""
+        if not self.feasible.any():
+            raise ConfigurationError(
+                f"None of {len(self.compositions)} candidates meets the constraints in this laboratory; there would be "
+                "nothing to find. Take more candidates, or loosen the constraints."
+            )
+
+    @property
+    def best(self) -> float:
+        """Largest objective among the feasible."""
+        return float(self.objective[self.feasible].max())
+
+    def hits(self) -> frozenset[str]:
+        """The best hundredth of the candidates among the feasible ones (at least one)."""
+        count = max(1, round(TOP_SHARE * len(self.compositions)))
+        order = np.argsort(-np.where(self.feasible, self.objective, -np.inf), kind="stable")[:count]
+        return frozenset(self.compositions[i] for i in order if self.feasible[i])
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """Where one strategy stood after one round."""
+
+    strategy: str
+    repeat: int
+    round: int
+    proposed: int
+    measured: int
+    """Compositions measured at both rates so far."""
+
+    failed: int
+    best: float | None
+    """True objective of the best feasible composition measured so far, in its unit; None while there is none."""
+
+    hits: int
+    """Compositions of the best hundredth measured so far."""
+
+    model: str
+    """Model in use after the round."""
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """What came of a rehearsal."""
+
+    campaign: str
+    objective: str
+    unit: str
+    sign: int
+    """1 when the objective is to be large, -1 when small."""
+
+    candidates: int
+    feasible: int
+    best_possible: tuple[float, ...]
+    """Of each repeat, for its own laboratory."""
+
+    hits_possible: tuple[int, ...]
+    rows: tuple[RoundRow, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """In the order they were run."""
+        return tuple(dict.fromkeys(r.strategy for r in self.rows))
+
+    @property
+    def rounds(self) -> int:
+        """Most rounds of any run."""
+        return max(r.round for r in self.rows)
+
+    def best_by_round(self, strategy: str) -> np.ndarray:
+        """Best true objective so far, ``repeats x rounds``; NaN before anything feasible was measured."""
+        table = np.full((len(self.best_possible), self.rounds), np.nan)
+        for row in self.rows:
+            if row.strategy == strategy and row.best is not None:
+                table[row.repeat, row.round - 1 :] = row.best
+        return table
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One row per strategy: what it had found after the last round, means over the repeats."""
+        table = []
+        for strategy in self.strategies:
+            best = self.best_by_round(strategy)[:, -1]
+            last = [max((r for r in self.rows if (r.strategy, r.repeat) == (strategy, i)), key=lambda r: r.round)
+                    for i in range(len(self.best_possible))]  # fmt: skip
+            found = best[np.isfinite(best)]
+            regret = self.sign * (np.array(self.best_possible) - best)[np.isfinite(best)]
+            table.append(
+                {
+                    "strategy": strategy,
+                    "best_mean": float(found.mean()) if len(found) else None,
+                    "best_std": float(found.std(ddof=1)) if len(found) > 1 else None,
+                    "regret_mean": float(regret.mean()) if len(regret) else None,
+                    "hits_mean": float(np.mean([r.hits for r in last])),
+                    "measured_mean": float(np.mean([r.measured for r in last])),
+                    "failed_mean": float(np.mean([r.failed for r in last])),
+                    "runs_without_feasible": int(np.isnan(best).sum()),
+                    "repeats": len(best),
+                }
+            )
+        return table
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "summary": self.summary()}
+
+
+def backtest(
+    spec: CampaignSpec,
+    folder: Path,
+    *,
+    rounds: int = 6,
+    repeats: int = 3,
+    candidates: int = 3000,
+    strategies: Sequence[str] | None = None,
+    laboratory: str | Path | None = None,
+    options: LaboratoryOptions | None = None,
+    fine_tune: bool = True,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Backtest:
+    """Run a campaign against a simulated laboratory, once per strategy and repeat.
+
+    Args:
+        spec: the campaign; its space is sampled, the rest is used as it is.
+        folder: written to: one campaign per run under ``runs``, and the results; must not exist or be empty.
+        rounds: of each run.
+        repeats: each with another laboratory (or another seed of it) and other candidates.
+        candidates: compositions drawn uniformly from the space, filters kept; the same for every strategy.
+        strategies: by default the campaign's own, then :data:`BASELINES`.
+        laboratory: model that plays the laboratory; by default one member of the campaign's model, left out of it,
+            another one in every repeat.
+        options: noise, failures and delays.
+        fine_tune: whether the model learns between rounds, as in a real campaign.
+        seed: decides everything.
+        progress: told of rounds.
+
+    Raises:
+        ConfigurationError: the laboratory is the model itself or related to it, nothing is feasible, ...
+    """
+    if rounds < 1 or repeats < 1 or candidates < spec.batch_size:
+        raise ConfigurationError(
+            "A backtest needs at least one round, one repeat and as many candidates as a batch. "
+            f"Got {rounds}, {repeats} and {candidates} for batches of {spec.batch_size}."
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(f"{folder}: holds files already. Give a new folder (--output), or empty this one.")
+    names = tuple(dict.fromkeys(strategies or (spec.strategy, *BASELINES)))
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown:
+        raise ConfigurationError(f"No strategy {unknown[0]!r}. Known: {', '.join(STRATEGIES)}.")
+    own = Ensemble.load((spec.folder or Path()) / spec.model if _is_beside(spec) else spec.model)
+    notes = list(_related(own, laboratory))
+    runs: list[RoundRow] = []
+    pools = []
+    for repeat in range(repeats):
+        truth, model = _roles(own, laboratory, repeat)
+        lab = Laboratory(truth, options or LaboratoryOptions(), seed + repeat)
+        pool = draw_candidates(spec, truth, candidates, seed + repeat)
+        pools.append(pool)
+        home = folder / "runs"
+        home.mkdir(parents=True, exist_ok=True)
+        shared = home / f"model-{repeat}"
+        checkpoint.save(shared, model.network.state_dict(), model.card)
+        for place, strategy in enumerate(names):
+            before = (repeat * len(names) + place) * rounds
+            campaign = _start(spec, home / f"{strategy}-{repeat}", shared, pool, strategy, seed + repeat)
+            with campaign:
+                runs += _rehearse(
+                    campaign,
+                    lab,
+                    pool,
+                    rounds,
+                    repeat,
+                    fine_tune=fine_tune and strategy not in _UNLEARNING,
+                    watch=partial(_count, progress, before, repeats * len(names) * rounds),
+                )
+        shutil.rmtree(shared)
+    found = Backtest(
+        campaign=spec.name,
+        objective=str(spec.goals.objectives[0]),
+        unit=spec.goals.objectives[0].unit,
+        sign=spec.goals.objectives[0].sign,
+        candidates=candidates,
+        feasible=int(np.mean([p.feasible.sum() for p in pools])),
+        best_possible=tuple(spec.goals.objectives[0].sign * p.best for p in pools),
+        hits_possible=tuple(len(p.hits()) for p in pools),
+        rows=tuple(runs),
+        notes=tuple(notes),
+    )
+    return found
+
+
+def _count(progress: Progress, before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
+def draw_candidates(spec: CampaignSpec, truth: Ensemble, count: int, seed: int) -> Pool:
+    """Draw candidates that pass the filters of a campaign's space, and ask the laboratory's network for their truth.
+
+    Args:
+        spec: the campaign.
+        truth: the mean over its members counts.
+        count: how many; all there are, when the space holds fewer.
+        seed: of the draw.
+
+    Raises:
+        ConfigurationError: none passes the filters, or none meets the constraints.
+    """
+    source, goals = spec.candidates(), spec.goals
+    ranks = source.sample_ranks(min(source.count, count * _DRAWS_AT_MOST), seed)
+    kept: list[str] = []
+    for start in range(0, len(ranks), 2 * count):
+        units = source.unrank(ranks[start : start + 2 * count])
+        kept += source.formulas(units[source.keeps(units)])
+        if len(kept) >= count:
+            break
+    if not kept:
+        raise ConfigurationError(f"Nothing of the space {spec.space_name} passes its filters; loosen one.")
+    names = tuple(kept[:count])
+    values = _true_values(goals, truth, names)
+    return Pool(names, goals.objective_values(values)[:, 0], goals.feasible(values))
+
+
+def _true_values(goals: Goals, truth: Ensemble, formulas: Sequence[str]) -> np.ndarray:
+    """Quantities of the mean profile's members, averaged, ``n x m``."""
+    compositions = [Composition.parse(f) for f in formulas]
+    return goals.evaluate(truth, compositions).numpy(force=True).mean(0)
+
+
+def _is_beside(spec: CampaignSpec) -> bool:
+    return ((spec.folder or Path()) / spec.model).is_dir()
+
+
+def _roles(own: Ensemble, laboratory: str | Path | None, repeat: int) -> tuple[Ensemble, Ensemble]:
+    """Who plays the laboratory and who the model."""
+    if laboratory is not None:
+        return Ensemble.load(laboratory), own
+    left_out = repeat % own.members
+    model = own.subset([m for m in range(own.members) if m != left_out])
+    card = replace(model.card, name=f"{own.card.name} without member {left_out}")
+    return own.subset([left_out]), Ensemble(model.network, card, device=model.device, dtype=model.dtype)
+
+
+def _related(own: Ensemble, laboratory: str | Path | None) -> list[str]:
+    """Refuse a laboratory that the model has learned from; say where they may have learned from the same data."""
+    if laboratory is None:
+        if own.members < 3:
+            raise ConfigurationError(
+                f"The model {own.card.name} has {own.members} members; with one of them as the laboratory fewer than "
+                "two would be left. Name another model to play the laboratory (--laboratory)."
+            )
+        if "simulated_from" in own.card.provenance:
+            return ["Each member learned from targets of its own, so the laboratory shares none with the model."]
+        return [
+            f"The members of {own.card.name} may have learned from the same data: the laboratory then resembles the "
+            "model more than a real one would, and strategies that use the model look better than they are."
+        ]
+    lab = checkpoint.read_card(checkpoint.find_model(laboratory))
+    mine = own.card
+    same = lab.model_id == mine.model_id
+    parents = lab.parent == mine.model_id or mine.parent == lab.model_id
+    source = mine.provenance.get("simulated_from", {}).get("weights_sha256") == lab.weights_sha256
+    data = lab.data_fingerprint is not None and lab.data_fingerprint == mine.data_fingerprint
+    if same or parents or source or data:
+        why = (
+            "is the same model"
+            if same
+            else "is its parent or child"
+            if parents
+            else "made its training set"
+            if source
+            else "learned from the same targets"
+        )
+        raise ConfigurationError(
+            f"The laboratory must know nothing that the model {mine.name} was taught. {laboratory} {why}. Name another "
+            "model, or leave --laboratory out: one member of the model is then kept from it."
+        )
+    return []
+
+
+def _start(spec: CampaignSpec, folder: Path, model: Path, pool: Pool, strategy: str, seed: int) -> Workspace:
+    """Start a campaign like the given one on a list of candidates."""
+    values = spec.model_dump(mode="json", exclude={"folder", "ledger", "space", "model"})
+    values |= {
+        "name": folder.name,
+        "space": "candidates.csv",
+        "model": str(model.resolve()),
+        "strategy": strategy,
+        "first_strategy": None if strategy in _UNLEARNING else spec.first_strategy,
+        "seed": seed,
+        "workers": 0,
+    }
+    folder.mkdir(parents=True)
+    text = "composition\n" + "\n".join(pool.compositions) + "\n"
+    replace_file(folder / "candidates.csv", text.encode())
+    parse_spec(values, str(folder), folder)
+    replace_file(folder / "campaign.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+    return Workspace.open(folder, command="backtest")
+
+
+def _rehearse(
+    campaign: Workspace,
+    lab: Laboratory,
+    pool: Pool,
+    rounds: int,
+    repeat: int,
+    *,
+    fine_tune: bool,
+    watch: Callable[[int], None],
+) -> list[RoundRow]:
+    """Propose, make, measure and learn, round after round."""
+    conditions = [campaign.spec.conditions.low, campaign.spec.conditions.high]
+    truth = dict(zip(pool.compositions, np.where(pool.feasible, pool.objective, np.nan).tolist(), strict=True))
+    hits, sign = pool.hits(), campaign.spec.goals.objectives[0].sign
+    on_the_way: dict[int, list[Proposal]] = {}
+    rows = []
+    for number in range(1, rounds + 1):
+        try:
+            proposals = propose(campaign).proposals
+        except NothingToPropose:
+            _log.info("%s: nothing left to propose after %d rounds", campaign.name, number - 1)
+            proposals = ()
+        failed = [p for p in proposals if lab.fails(p)]
+        for proposal in proposals:
+            if proposal not in failed:
+                on_the_way.setdefault(number + lab.is_late(proposal), []).append(proposal)
+        _mark_failed(campaign, failed)
+        returned = on_the_way.pop(number, [])
+        if returned:
+            cells = lab.measure(returned, conditions, campaign.spec.cells_per_rate)
+            record_rows(campaign, cells)
+            if fine_tune:
+                fine_tune_campaign(campaign)
+        state = campaign.state()
+        made = [p.composition for p in state.proposals if p.state is State.MEASURED]
+        worth = [truth[c] for c in made if not np.isnan(truth[c])]
+        rows.append(
+            RoundRow(
+                strategy=campaign.spec.strategy,
+                repeat=repeat,
+                round=number,
+                proposed=len(state.proposals),
+                measured=len(made),
+                failed=sum(p.state is State.FAILED for p in state.proposals),
+                best=sign * max(worth) if worth else None,
+                hits=len(hits & set(made)),
+                model=state.current_model.model_id,
+            )
+        )
+        watch(number)
+    return rows
+
+
+def _mark_failed(campaign: Workspace, failed: Sequence[Proposal]) -> None:
+    if failed:
+        with campaign.ledger.write("mark") as entry:
+            for proposal in failed:
+                entry.set_state(proposal.proposal_id, State.FAILED, "simulated synthesis failed")

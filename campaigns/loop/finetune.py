@@ -1,0 +1,277 @@
+"""Let the model of a campaign learn from what came back.
+
+Every time, the ensemble that the campaign started with is fine-tuned on all valid measurements: a retracted one is
+forgotten, and errors do not build up from round to round. A gate decides whether the child is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from campaigns.ledger.ledger import Entry, NewModel
+from campaigns.ledger.records import MeasuredProfile, Measurement, ModelRecord, Snapshot
+from campaigns.workspace import Workspace
+from drxnet.checkpoint import ModelCard, read_card
+from drxnet.composition import Composition
+from drxnet.errors import ConfigurationError, LedgerLocked, UsageError
+from drxnet.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from drxnet.dataset import ProfileSet
+    from drxnet.ensemble import Ensemble
+
+_log = logging.getLogger(__name__)
+
+REFUSED = "refused"
+"""Stands in the ledger for the model id of a child that the gate refused; its weights are not kept."""
+
+ATTEMPTS = 3
+"""Fine-tunings in a row that may be overtaken by measurements that come or go."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of a fine-tuning."""
+
+    accepted: bool
+    """Whether the child passed the gate."""
+
+    model: ModelRecord
+    """The one in use now."""
+
+    measurements: int
+    """Discharges that it was given."""
+
+    error_before_mah_g: float | None
+    """Of the starting model, on held-out compositions."""
+
+    error_after_mah_g: float | None
+    """Of the child, on the same."""
+
+    sentence: str
+    """What happened, for a person."""
+
+    predicted: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    """Every discharge beside what the model said before and says now; the child has seen it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "accepted": self.accepted,
+            "model": self.model.model_id,
+            "measurements": self.measurements,
+            "error_before_mah_g": self.error_before_mah_g,
+            "error_after_mah_g": self.error_after_mah_g,
+            "sentence": self.sentence,
+            "predicted": list(self.predicted),
+        }
+
+
+def fine_tune_campaign(campaign: Workspace, *, device: str = "cpu", progress: Progress = silent) -> Learned:
+    """Fine-tune the starting model on every valid measurement and record what came of it.
+
+    When measurements are added or withdrawn meanwhile, the child is dropped and another one learns from what is valid.
+
+    Args:
+        campaign: whose measurements.
+        device: to train on.
+        progress: told of steps.
+
+    Raises:
+        UsageError: nothing was measured yet that the model could learn from.
+        LedgerLocked: the measurements changed during each of several attempts.
+    """
+    for _ in range(ATTEMPTS):
+        if (learned := _attempt(campaign, device, progress)) is not None:
+            return learned
+        _log.warning("Measurements were added or withdrawn while the model learned; it begins again.")
+    raise LedgerLocked(
+        f"Campaign {campaign.name}: measurements were added or withdrawn each of {ATTEMPTS} times while the model "
+        "learned. Nothing was recorded; fine-tune again when nobody is ingesting."
+    )
+
+
+def _attempt(campaign: Workspace, device: str, progress: Progress) -> Learned | None:
+    """Learn from what is valid now; None when that is not what is valid once it is learned."""
+    from drxnet.finetuning import FineTuningOptions, fine_tune
+
+    state, seed = campaign.state(), campaign.spec.seed
+    options = _options(FineTuningOptions, campaign.spec.fine_tuning.options)
+    settings = {"seed": seed, "options": asdict(options)}
+    first = campaign.ensemble(state.first_model, device=device)
+    known = campaign.ledger.profiles(_learnable(campaign, state, first.card))
+    if not known:
+        return _back_to_start(campaign)
+    ids = tuple(m.measurement.measurement_id for m in known)
+    profiles = profile_set(known)
+    if (earlier := _tried_before(state, ids, profiles.fingerprint, settings)) is not None:
+        return _as_before(state, earlier)
+    name = f"{campaign.name}-{len(state.models) + 1}"
+    child = fine_tune(first, profiles, seed=seed, options=options, name=name, progress=progress)
+    current = campaign.ensemble(state.current_model, device=device)
+    sentence = str(child.report["reason"])
+    with campaign.ledger.write("finetune") as entry:
+        if entry.before.first_model != state.first_model:
+            return None
+        if tuple(m.measurement_id for m in _learnable(campaign, entry.before, first.card)) != ids:
+            return None
+        if (earlier := _tried_before(entry.before, ids, profiles.fingerprint, settings)) is not None:
+            return _as_before(entry.before, earlier)
+        model_id, path = _save(campaign, child.ensemble) if child.accepted else (REFUSED, "")
+        entry.add_model(
+            NewModel(
+                model_id,
+                path,
+                parent=first.model_id,
+                data_fingerprint=profiles.fingerprint,
+                measurement_ids=ids,
+                accepted=child.accepted,
+                metrics={**child.report, **settings, "name": child.ensemble.card.name},
+            )
+        )
+        if not child.accepted and _learned_from_withdrawn(entry.before):
+            sentence += f" {_start_again(entry)}"
+        entry.summary = sentence
+    after = child.ensemble if child.accepted else current
+    return Learned(
+        child.accepted,
+        campaign.state().current_model,
+        len(known),
+        child.report.get("error_before_mah_g"),
+        child.report.get("error_after_mah_g"),
+        sentence,
+        _compared(known, current, after),
+    )
+
+
+def _back_to_start(campaign: Workspace) -> Learned | None:
+    """Leave a model that learned from withdrawn measurements where no other is left to learn from."""
+    with campaign.ledger.write("finetune") as entry:
+        before = entry.before
+        if _learnable(campaign, before, read_card(campaign.model_path(before.first_model))):
+            return None
+        if not _learned_from_withdrawn(before):
+            what = "first discharge" if campaign.spec.fine_tuning.first_cycle_only else "discharge"
+            raise UsageError(
+                f"Campaign {campaign.name} has no {what} that its model could learn from; ingest some first."
+            )
+        sentence = entry.summary = _start_again(entry)
+    return Learned(False, campaign.state().current_model, 0, None, None, sentence)
+
+
+def _start_again(entry: Entry) -> str:
+    """Record that the starting model is in use again, and say so."""
+    start = entry.before.first_model
+    entry.add_model(NewModel(start.model_id, start.path, metrics=start.metrics))
+    return "The model in use had learned from withdrawn measurements; back to the starting model."
+
+
+def profile_set(known: Sequence[MeasuredProfile]) -> ProfileSet:
+    """Collect measurements as a training set; discharges of one cell belong together."""
+    from drxnet.dataset import ProfileSet, Record
+
+    records = [
+        Record(
+            Composition.parse(m.measurement.composition),
+            m.measurement.conditions,
+            m.profile,
+            m.measurement.capacity_mah_g,
+        )
+        for m in known
+    ]
+    return ProfileSet.from_discharges(
+        records, cells=[f"{m.measurement.proposal_id} {m.measurement.cell}" for m in known]
+    )
+
+
+def _learnable(campaign: Workspace, state: Snapshot, card: ModelCard) -> list[Measurement]:
+    """Valid measurements of elements that the model knows."""
+    only_first = campaign.spec.fine_tuning.first_cycle_only
+    valid = [m for m in state.valid if m.conditions.cycle == 1 or not only_first]
+    elements = set(card.elements)
+    useful = [m for m in valid if elements.issuperset(Composition.parse(m.composition).elements)]
+    if len(useful) < len(valid):
+        _log.warning("%d discharges hold elements that the model has never seen; left out.", len(valid) - len(useful))
+    return useful
+
+
+def _tried_before(
+    state: Snapshot, ids: tuple[str, ...], fingerprint: str, settings: Mapping[str, Any]
+) -> ModelRecord | None:
+    """The last attempt, when it was on the same data with the same settings and nothing withdrawn is in use."""
+    last = next((m for m in reversed(state.models) if m.data_fingerprint is not None), None)
+    if last is None or _learned_from_withdrawn(state):
+        return None
+    same_settings = all(last.metrics.get(key) == value for key, value in settings.items())
+    return last if same_settings and (last.measurement_ids, last.data_fingerprint) == (ids, fingerprint) else None
+
+
+def _as_before(state: Snapshot, earlier: ModelRecord) -> Learned:
+    verdict = "in use" if earlier.accepted else "refused by the gate"
+    return Learned(
+        earlier.accepted,
+        state.current_model,
+        len(earlier.measurement_ids),
+        earlier.metrics.get("error_before_mah_g"),
+        earlier.metrics.get("error_after_mah_g"),
+        f"Nothing new to learn from: {earlier.name} was fine-tuned on the same measurements, with the same options, "
+        f"and is {verdict}.",
+    )
+
+
+def _learned_from_withdrawn(state: Snapshot) -> bool:
+    valid = {m.measurement_id for m in state.valid}
+    return not valid.issuperset(state.current_model.measurement_ids)
+
+
+def _options(kind: type[Any], given: Mapping[str, Any]) -> Any:
+    known = list(kind.__dataclass_fields__)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigurationError(f"fine_tuning.options: unknown key {', '.join(unknown)}. Known: {', '.join(known)}.")
+    return kind(**given)
+
+
+def _save(campaign: Workspace, ensemble: Ensemble) -> tuple[str, str]:
+    """Write a model under its id; the same weights end in the same folder, however often this is done."""
+    from drxnet.checkpoint import save
+
+    models = campaign.folder / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=models) as scratch:
+        card = save(Path(scratch) / "model", ensemble.network.state_dict(), ensemble.card)
+        target = models / card.model_id
+        if not target.is_dir():
+            (Path(scratch) / "model").rename(target)
+    return card.model_id, f"models/{card.model_id}"
+
+
+def _compared(known: Sequence[MeasuredProfile], before: Ensemble, after: Ensemble) -> list[dict[str, Any]]:
+    """Set every discharge beside the mean and spread (ddof 0) over the members of two models."""
+    from drxnet.ensemble import mean_and_spread
+
+    compositions = [m.measurement.composition for m in known]
+    conditions = [m.measurement.conditions for m in known]
+    cutoffs = [[c.v_low] for c in conditions]
+    said = [mean_and_spread(model.predict(compositions, conditions, cutoffs)[..., 0]) for model in (before, after)]
+    (mean_0, std_0), (mean_1, std_1) = said
+    return [
+        {
+            "measurement_id": m.measurement.measurement_id,
+            "proposal_id": m.measurement.proposal_id,
+            "composition": m.measurement.composition,
+            "current_ma_g": m.measurement.conditions.current_ma_g,
+            "cycle": m.measurement.conditions.cycle,
+            "capacity_mah_g": m.measurement.capacity_mah_g,
+            "before_mah_g_mean": float(mean_0[i]),
+            "before_mah_g_std": float(std_0[i]),
+            "after_mah_g_mean": float(mean_1[i]),
+            "after_mah_g_std": float(std_1[i]),
+        }
+        for i, m in enumerate(known)
+    ]

@@ -1,0 +1,313 @@
+"""What the model of a campaign says of compositions, given everything that was measured.
+
+This is where the ledger's values become the plain values that :mod:`screening` works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from campaigns.ledger.records import Measurement, PredictedProfile, Snapshot
+from campaigns.loop.outcomes import outcomes_of
+from campaigns.loop.rank import Order, measured_value, value_names
+from campaigns.spec import CampaignSpec
+from campaigns.workspace import Workspace
+from drxnet.composition import Composition
+from drxnet.discharge import GRID_POINTS
+from drxnet.ensemble import Amounts, Ensemble
+from drxnet.progress import Progress, silent
+from screening.acquisition import Limits, Measured, StreamScorer, gaussian_model
+from screening.candidates import Candidates
+from screening.domain import Domain
+from screening.encoding import Encoding
+from screening.enumerator import Scorer, Shortlist, speed, stream
+from screening.estimates import Estimate, standard_error
+from screening.lattice import Lattice
+from screening.objectives import Goals, ObjectiveSpec, Quantity
+from screening.search import shortlist as find_shortlist
+from screening.surrogate import DRXNetGaussianModel
+
+NO_LIMIT_S = 1e9
+AUTO_BUDGET_S = 600.0
+"""Time that `auto` plans with when none is given: what can be walked in it is walked, the rest is searched."""
+
+SEARCHES = ("best-first", "evolution")
+"""Ways to look through a space that score a part of it, in this process."""
+
+IN_PROCESS_S = 20.0
+"""A stream expected to take less than this runs in this process; starting workers would take longer (s)."""
+
+SHORTLIST = 2000
+"""Candidates of a space among which a Pareto front, or the best means, are looked for."""
+
+
+def limits_of(spec: CampaignSpec) -> Limits:
+    """What the laboratory can make, as the choice wants it."""
+    return Limits(**spec.lab.model_dump())
+
+
+def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
+    """What was found for each composition, means over its cells."""
+    by_proposal: dict[str, list[Measurement]] = {}
+    for measurement in state.valid:
+        by_proposal.setdefault(measurement.proposal_id, []).append(measurement)
+    found = []
+    for outcome in outcomes_of(state, goals.conditions):
+        mine = by_proposal.get(outcome.proposal.proposal_id)
+        if not mine:
+            continue
+        other = [(q, measured_value(outcome, mine, q, goals)) for q in goals.quantities[3:]]
+        low, high = outcome.capacity_low_mah_g, outcome.capacity_high_mah_g
+        found.append(
+            Measured(
+                Composition.parse(outcome.proposal.composition),
+                capacity_low_mah_g=low.mean if low else None,
+                capacity_high_mah_g=high.mean if high else None,
+                low_error_mah_g=_error(low),
+                high_error_mah_g=_error(high),
+                other=tuple((q, value.mean) for q, value in other if value is not None),
+            )
+        )
+    return tuple(m for m in found if np.isfinite(m.values(goals)).any())
+
+
+def _error(estimate: Estimate | None) -> float | None:
+    return standard_error(estimate) if estimate is not None and estimate.spread is not None else None
+
+
+class Forecast:
+    """Predictions of one ensemble, calibrated on and conditioned by what was measured."""
+
+    def __init__(
+        self, ensemble: Ensemble, goals: Goals, measured: Sequence[Measured], compositions: Sequence[Composition]
+    ) -> None:
+        """Build the model for compositions.
+
+        Args:
+            ensemble: current model of the campaign.
+            goals: quantities to predict.
+            measured: what came back.
+            compositions: n to predict.
+        """
+        self.ensemble, self.goals, self.compositions = ensemble, goals, tuple(compositions)
+        known = [m.composition for m in measured]
+        encoding = Encoding.of([*self.compositions, *known])
+        self._gaussian: DRXNetGaussianModel = gaussian_model(ensemble, encoding, goals, measured)
+        amounts = Amounts.of(self.compositions)
+        with torch.no_grad():
+            points = self._gaussian.read(amounts, torch.Size([len(amounts)]))
+            mean, variance = self._gaussian.moments(points, marginal=True)
+            self.nearest = Domain(ensemble, known).nearest(amounts)
+        self.mean, self.std = mean.mT.numpy(), variance.clamp_min(0).sqrt().mT.numpy()
+
+    @cached_property
+    def columns(self) -> Mapping[str, np.ndarray]:
+        """Arrays of length n under their public names, with the label of the domain."""
+        return {**self.goals.columns(self.mean, self.std), "domain": np.array(self.nearest.labels)}
+
+    def quantity(self, quantity: Quantity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean, spread and pessimistic bound of one quantity, ``n`` each."""
+        column = self.goals.quantities.index(quantity.resolved(self.goals.conditions))
+        lower = self.goals.lower(self.mean, self.std)[:, column]
+        return self.goals.clipped(self.mean)[:, column], self.std[:, column], lower
+
+    def profiles(self) -> list[tuple[PredictedProfile, PredictedProfile]]:
+        """Profiles at the two rates: mean and population spread (ddof 0) over the members, for each composition."""
+        c = self.goals.conditions
+        grid = c.low.grid(GRID_POINTS)
+        with torch.no_grad():
+            members = self.ensemble.profiles(self.compositions, [c.low, c.high], grid).double().numpy(force=True)
+        mean, std = members.mean(0), members.std(0)  # n x 2 x voltages
+        return [
+            (PredictedProfile(c.low, grid, m[0], s[0]), PredictedProfile(c.high, grid, m[1], s[1]))
+            for m, s in zip(mean, std, strict=True)
+        ]
+
+
+def run_stream(
+    candidates: Candidates,
+    scorer: Scorer,
+    *,
+    keep: int,
+    workers: int | None,
+    method: str = "walk",
+    evaluations: int = 200_000,
+    seed: int = 0,
+    folder: Path | None = None,
+    time_limit_s: float | None = None,
+    ray_address: str | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Shortlist:
+    """Look through candidates, here when that is quicker than starting workers; the result is the same.
+
+    Args:
+        candidates: all of them.
+        scorer: says how good they are.
+        keep: how many to return.
+        workers: processes; null decides by the time it would take.
+        method: ``walk`` through all of them, or a search of :mod:`screening.search`; a list is always walked.
+        evaluations: of a search.
+        seed: of a search.
+        folder: where finished shards of a walk are kept.
+        time_limit_s: no shard or batch is begun after this many seconds; ``auto`` plans with it.
+        ray_address: of a running Ray cluster.
+        device: of the scorer.
+        progress: told of candidates.
+    """
+    with one_thread():
+        if method != "walk" and isinstance(candidates, Lattice):
+            return find_shortlist(
+                candidates,
+                scorer,
+                keep=keep,
+                time_budget_s=time_limit_s or (AUTO_BUDGET_S if method == "auto" else NO_LIMIT_S),
+                workers=workers,
+                method=method,  # type: ignore[arg-type]  # the specification checked it
+                evaluations=None if method == "auto" else evaluations,
+                seed=seed,
+                folder=folder,
+                ray_address=ray_address,
+                progress=progress,
+            )
+        if workers is None and ray_address is None:
+            small = candidates.count / speed(candidates, scorer, seconds=0.3) < IN_PROCESS_S
+            workers = 0 if small else None
+        return stream(
+            candidates,
+            scorer,
+            keep=keep,
+            workers=workers,
+            gpus_per_worker=1.0 if device.startswith("cuda") and workers != 0 else 0.0,
+            folder=folder,
+            time_limit_s=time_limit_s,
+            ray_address=ray_address,
+            progress=progress,
+        )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Give torch its threads back after a scorer took all but one away, which is best for many processes."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def predicted_rows(
+    campaign: Workspace,
+    state: Snapshot,
+    goals: Goals,
+    quantities: Sequence[ObjectiveSpec],
+    *,
+    leave_out: set[str],
+    space: bool,
+    top: int,
+    order: Order = "lower",
+    min_capacity_mah_g: float | None = None,
+    device: str = "cpu",
+    compiled: bool = False,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Rows of a ranking for compositions that are not measured.
+
+    Args:
+        campaign: of which.
+        state: of its ledger.
+        goals: conditions and constraints at the time.
+        quantities: to rank by.
+        leave_out: compositions that are measured.
+        space: every candidate of the space, not only proposals.
+        top: candidates of the space to give back.
+        order: by the lower bound or the mean.
+        min_capacity_mah_g: of candidates of the space.
+        device: of the model.
+        compiled: compile the network before it scores the space.
+        workers: processes that score the space.
+        ray_address: of a Ray cluster.
+        progress: of the stream.
+    """
+    goals = _with(goals, quantities)
+    model = state.current_model
+    ensemble = campaign.ensemble(model, device=device)
+    measured = measured_of(state, goals)
+    proposals = {p.composition: p for p in state.proposals}
+    listed = [c for c in proposals if c not in leave_out]
+    if space:
+        candidates = campaign.spec.candidates()
+        scorer = StreamScorer.of(
+            campaign.model_path(model),
+            candidates.columns,
+            candidates.denominator,
+            goals,
+            measured=measured,
+            strategy="qlognehvi",
+            limits=limits_of(campaign.spec),
+            rank_by=quantities[0] if len(quantities) == 1 else None,
+            least_capacity_mah_g=min_capacity_mah_g,
+            device=device,
+            compiled=compiled,
+        )
+        best = run_stream(
+            candidates,
+            scorer,
+            keep=(top if len(quantities) == 1 and order == "lower" else SHORTLIST) + len(leave_out),
+            workers=campaign.spec.workers if workers is None else workers,
+            method=campaign.spec.method,
+            evaluations=campaign.spec.evaluations,
+            seed=campaign.spec.seed,
+            time_limit_s=campaign.spec.time_limit_s,
+            ray_address=ray_address,
+            device=device,
+            progress=progress,
+        )
+        listed += [c.formula for c in candidates.compositions(best.units) if c.formula not in leave_out]
+        listed = list(dict.fromkeys(listed))
+    if not listed:
+        return []
+    forecast = Forecast(ensemble, goals, measured, [Composition.parse(c) for c in listed])
+    bounds = {q: forecast.quantity(q) for q in quantities}
+    rows = []
+    for i, composition in enumerate(listed):
+        proposal = proposals.get(composition)
+        near = forecast.nearest
+        columns = {k: v[i].item() for k, v in forecast.columns.items()}
+        row: dict[str, Any] = {
+            "proposal_id": proposal.proposal_id if proposal else None,
+            "composition": composition,
+            "source": "predicted",
+            **{k: columns[k] for k in ("rate_retention_mean", "rate_retention_std", "rate_retention_lower")},
+            "low_current_ma_g": goals.conditions.low_current_ma_g,
+            "high_current_ma_g": goals.conditions.high_current_ma_g,
+            **{k: v for k, v in columns.items() if not k.startswith("rate_retention")},
+            "score": None,
+            "why": f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)",
+        }
+        for q, arrays in bounds.items():
+            mean, std, bound = (float(a[i]) for a in arrays)
+            row |= dict(zip(value_names(q, goals), (mean, std, bound), strict=True))
+            row[f"_{q.quantity}"] = (mean, bound)
+        rows.append(row)
+    return rows
+
+
+def _with(goals: Goals, quantities: Sequence[ObjectiveSpec]) -> Goals:
+    """Goals that evaluate some more quantities."""
+    if len(quantities) > 1:
+        return replace(goals, objectives=tuple(quantities))
+    asked = quantities[0].resolved(goals.conditions)
+    if asked in goals.quantities:
+        return goals
+    return replace(goals, objectives=(*goals.objectives, *quantities))

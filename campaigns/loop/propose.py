@@ -1,0 +1,378 @@
+"""Choose the next batch of compositions, record it, and write what the lab needs to make it.
+
+The choice is made on a snapshot, outside any transaction, because it takes minutes; it is checked again inside the
+transaction that records it, and made again when somebody else was faster.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from campaigns.ledger.records import PENDING, PredictedProfile, Prediction, Proposal, Snapshot, State
+from campaigns.loop.outcomes import outcomes_of
+from campaigns.workspace import Workspace
+from drxnet.composition import Composition
+from drxnet.errors import ConfigurationError, LedgerLocked, NothingToPropose, UsageError
+from drxnet.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from campaigns.spec import CampaignSpec
+    from screening.batch import Choice
+    from screening.candidates import Candidates
+    from screening.enumerator import Shortlist
+
+_log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 5
+"""Times that a batch is chosen anew because another process recorded one in the meantime."""
+
+LISTED = 3
+"""Candidates kept of the stream for each place of the shortlist, which is then drawn from them to be diverse."""
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """One batch."""
+
+    round: int
+    model_id: str
+    proposals: tuple[Proposal, ...]
+    statistics: Mapping[str, Any]
+    """Of the stream."""
+
+    notes: tuple[str, ...] = ()
+
+
+def propose(
+    campaign: Workspace,
+    *,
+    batch_size: int | None = None,
+    candidates: Path | None = None,
+    strategy: str | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    ray_address: str | None = None,
+    device: str = "cpu",
+    compiled: bool = False,
+    method: str | None = None,
+    evaluations: int | None = None,
+    time_limit_s: float | None = None,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Proposed:
+    """Choose the next batch and record it as a round.
+
+    Args:
+        campaign: to propose for.
+        batch_size: how many compositions; like the next ones by default as the campaign says.
+        candidates: CSV to choose from instead of the space.
+        strategy: how to choose.
+        seed: with the ledger's state, decides the batch.
+        workers: processes that score.
+        ray_address: of a Ray cluster.
+        device: of the model.
+        compiled: compile the network before it scores.
+        method: how to look through the space.
+        evaluations: of a search.
+        time_limit_s: for looking through the space (s).
+        dry_run: choose, but record nothing.
+        progress: told of candidates.
+
+    Raises:
+        NothingToPropose: every candidate is measured, pending or excluded.
+        UsageError: workers for a search, which runs in this process.
+    """
+    from campaigns.loop.forecast import SEARCHES, Forecast, limits_of, measured_of, run_stream
+    from screening.acquisition import StreamScorer
+    from screening.batch import choose_batch
+    from screening.candidates import CandidateList
+
+    spec, state = campaign.spec, campaign.state()
+    n = batch_size or spec.batch_size
+    how = strategy or strategy_of(spec, state)
+    model = state.current_model
+    ensemble = campaign.ensemble(model, device=device)
+    source: Candidates = CandidateList.read(candidates) if candidates else spec.candidates()
+    look = "walk" if candidates else method or spec.method
+    if look in SEARCHES and (workers or ray_address):
+        raise UsageError(
+            f"Ray workers score walks; a {look} search runs in this process. Leave out --workers and --ray-address, or "
+            "take --method walk (a time limit may end it early)."
+        )
+    round_seed = seed_of_round(spec.seed if seed is None else seed, state.round + 1)
+    goals, limits = spec.goals, limits_of(spec)
+    scorer = StreamScorer.of(
+        campaign.model_path(model),
+        source.columns,
+        source.denominator,
+        goals,
+        measured=measured_of(state, goals),
+        pending=pending_of(state, spec.conditions),
+        strategy=how,  # type: ignore[arg-type]  # StreamScorer refuses what it does not know
+        limits=limits,
+        seed=round_seed,
+        device=device,
+        compiled=compiled,
+    )
+    keep = LISTED * spec.shortlist + len(state.excluded)
+    with _scan_folder(campaign, f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}") as folder:
+        shortlist = run_stream(
+            source,
+            scorer,
+            keep=keep,
+            workers=spec.workers if workers is None else workers,
+            method=look,
+            evaluations=evaluations or spec.evaluations,
+            seed=round_seed,
+            folder=folder,
+            time_limit_s=time_limit_s or spec.time_limit_s,
+            ray_address=ray_address,
+            device=device,
+            progress=progress,
+        )
+    done = shortlist.statistics
+    statistics = {
+        "candidates": str(candidates) if candidates else spec.space_name,
+        "count": done.count,
+        "walked": done.walked,
+        "scored": done.scored,
+        "rejected": done.rejected,
+        "refused": dict(done.refused),
+    }
+    listed = source.compositions(shortlist.units)
+    notes = _notes(shortlist)
+    if how != (strategy or spec.strategy):
+        notes = (
+            *notes,
+            f"Nothing is measured yet: this batch is chosen by {how}, to learn where the model is right. "
+            f"The next ones go by {spec.strategy} (at once: --strategy {spec.strategy}).",
+        )
+    for _ in range(MOST_ATTEMPTS):
+        measured, pending = measured_of(state, goals), pending_of(state, spec.conditions)
+        open_ones = [c for c in listed if c.formula not in state.excluded]
+        if not open_ones:
+            raise NothingToPropose(_nothing_left(state, shortlist))
+        picks = choose_batch(
+            open_ones,
+            ensemble,
+            goals,
+            n=n,
+            strategy=how,  # type: ignore[arg-type]
+            measured=measured,
+            pending=pending,
+            limits=limits,
+            seed=round_seed,
+            shortlist=spec.shortlist,
+        )
+        forecast = Forecast(ensemble, goals, measured, [p.composition for p in picks])
+        rows = [
+            (pick.composition.formula, prediction(pick, spec.conditions), profiles)
+            for pick, profiles in zip(picks, forecast.profiles(), strict=True)
+        ]
+        recipe = {
+            "model_id": model.model_id,
+            "seed": round_seed,
+            "strategy": how,
+            "spec": spec.resolved(),
+            "spec_hash": spec.hash,
+            "statistics": statistics,
+        }
+        if len(picks) < n:
+            notes = (*notes, f"{len(picks)} of {n} proposed: the limits of the lab leave no other candidate.")
+        if dry_run:
+            return Proposed(state.round + 1, model.model_id, _preview(rows, state), statistics, notes)
+        new = {p.composition.formula for p in picks if p.kind == "candidate"}
+        number = _record(campaign, rows, new, recipe)
+        if number is not None:
+            return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes)
+        state = campaign.state()
+        _log.info("another process proposed the same compositions in the meantime; choosing again")
+    raise LedgerLocked(
+        f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
+    )
+
+
+@contextmanager
+def _scan_folder(campaign: Workspace, key: str) -> Iterator[Path | None]:
+    """Folder in which a stream keeps its finished shards, so that a killed one goes on; removed when it is done.
+
+    None while another process works in it: both would do the same, and neither may clear it away under the other.
+    """
+    folder = campaign.folder / "rounds" / f".scan-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        if not _locked(lock):
+            yield None
+            return
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Take a lock that ends with the process; False when somebody has it, or where there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _record(
+    campaign: Workspace,
+    rows: Sequence[tuple[str, Prediction, Sequence[PredictedProfile]]],
+    new: set[str],
+    recipe: Mapping[str, Any],
+) -> int | None:
+    """Record a round; None, and nothing recorded, when one of its compositions has been taken since it was chosen."""
+    with campaign.ledger.write("propose") as entry:
+        if new & entry.before.excluded:
+            return None
+        number = entry.add_round(rows, **recipe)
+        scored = recipe["statistics"]["scored"]
+        entry.summary = f"R{number:02d}: {len(rows)} of {scored:,} compositions by {recipe['strategy']}"
+    return number
+
+
+def prediction(pick: Choice, conditions: Any) -> Prediction:
+    """What is recorded of a pick."""
+    return Prediction(
+        low_current_ma_g=conditions.low_current_ma_g,
+        high_current_ma_g=conditions.high_current_ma_g,
+        score=pick.score,
+        domain=pick.domain,
+        why=pick.why,
+        **{name: float(value) for name, value in pick.columns.items()},
+    )
+
+
+def pending_of(state: Snapshot, conditions: Any) -> list[Composition]:
+    """Compositions that wait for cells: proposed or accepted, or measured at one rate only."""
+    half = {o.proposal.composition for o in outcomes_of(state, conditions) if o.half_measured}
+    waiting = [p.composition for p in state.proposals if p.state in PENDING or p.composition in half]
+    return [Composition.parse(c) for c in dict.fromkeys(waiting)]
+
+
+def strategy_of(spec: CampaignSpec, state: Snapshot) -> str:
+    """How the next batch is chosen: the first may be chosen in another way than all that follow."""
+    nothing_yet = not state.valid and not pending_of(state, spec.conditions)
+    return (spec.first_strategy or spec.strategy) if nothing_yet else spec.strategy
+
+
+def seed_of_round(seed: int, number: int) -> int:
+    """Seed of one round, different for every round of a campaign."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) % 2**31
+
+
+def _preview(
+    rows: Sequence[tuple[str, Prediction, Sequence[PredictedProfile]]], state: Snapshot
+) -> tuple[Proposal, ...]:
+    number = state.round + 1
+    return tuple(
+        Proposal(f"R{number:02d}-{i:02d}", number, formula, "proposed", State.PROPOSED, "", predicted, 0)
+        for i, (formula, predicted, _) in enumerate(rows, start=1)
+    )
+
+
+def _notes(shortlist: Shortlist) -> tuple[str, ...]:
+    statistics = shortlist.statistics
+    refused = ", ".join(f"{name} {number:,}" for name, number in statistics.refused.items() if number)
+    notes = [
+        f"{statistics.count:,} candidates, {statistics.scored:,} scored in {statistics.seconds:.0f} s"
+        + (f"; refused by {refused}" if refused else "")
+        + "."
+    ]
+    if shortlist.how != "all candidates":
+        notes.append(f"How: {shortlist.how}.")
+    elif not statistics.complete:
+        notes.append(
+            f"The time limit ended the stream after {statistics.walked:,} of them: the batch is the best of these. "
+            "Allow more time to see the rest."
+        )
+    return tuple(notes)
+
+
+def _nothing_left(state: Snapshot, shortlist: Shortlist) -> str:
+    statistics = shortlist.statistics
+    if not statistics.complete:
+        return (
+            f"Nothing to propose among the {statistics.scored:,} of {statistics.count:,} candidates that were scored. "
+            "Allow more time or evaluations, or look in another way (--method)."
+        )
+    return (
+        f"Nothing left to propose: of {statistics.count:,} candidates {statistics.scored - statistics.rejected:,} pass "
+        f"the filters and the limits of the lab, and {len(state.excluded):,} compositions are measured, pending or "
+        "abandoned. Widen the space, lift a limit, or enter what is pending."
+    )
+
+
+# -- what can be known before ----------------------------------------------------------------------------
+
+
+def estimate(campaign: Workspace) -> dict[str, Any]:
+    """Check what is cheap to check, and say what a round would take.
+
+    Raises:
+        ConfigurationError: the space is empty, or nothing of it passes the filters.
+        CheckpointError: the model cannot be read.
+    """
+    from campaigns.loop.forecast import SEARCHES, limits_of, measured_of, one_thread
+    from screening.acquisition import StreamScorer
+    from screening.enumerator import speed
+
+    spec, state = campaign.spec, campaign.state()
+    how = strategy_of(spec, state)
+    begun = time.monotonic()
+    source = spec.candidates()
+    counted_s = time.monotonic() - begun
+    sample = source.unrank(source.sample_ranks(min(source.count, 4000), spec.seed))
+    refused = source.refused(sample)
+    passing = len(sample) - int(np.any([*refused.values(), np.zeros(len(sample), bool)], axis=0).sum())
+    if passing == 0:
+        worst = max(refused, key=lambda name: int(refused[name].sum()))
+        raise ConfigurationError(
+            f"{campaign.name}: none of {len(sample):,} candidates drawn from {spec.space_name} passes the filters; "
+            f"most are refused by {worst}. Loosen it in the space."
+        )
+    model = state.current_model
+    scorer = StreamScorer.of(
+        campaign.model_path(model),
+        source.columns,
+        source.denominator,
+        spec.goals,
+        measured=measured_of(state, spec.goals),
+        strategy=how,  # type: ignore[arg-type]  # a name that the spec has checked
+        limits=limits_of(spec),
+    )
+    with one_thread():
+        rate = speed(source, scorer, seconds=1.0)
+    return {
+        "campaign": spec.name,
+        "folder": str(campaign.folder),
+        "space": spec.space_name,
+        "candidates": source.count,
+        "counted_in_s": round(counted_s, 2),
+        "passing_filters": f"about {passing / len(sample):.0%}",
+        "candidates_per_s_and_core": round(rate),
+        "method": spec.method,
+        "stream_s_on_one_core": round((spec.evaluations if spec.method in SEARCHES else source.count) / rate),
+        "strategy": how,
+        "batch_size": spec.batch_size,
+        "model": f"{model.name} ({model.model_id})",
+        "rounds": state.round,
+        "pending": len(state.pending),
+        "measured": len(state.valid),
+    }

@@ -1,0 +1,152 @@
+"""Write what a campaign measured to a file that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from campaigns.ledger.records import MeasuredProfile, Measurement
+from campaigns.workspace import Workspace, replace_file
+from drxnet.composition import Composition
+from drxnet.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+FORMS = ("csv", "json", "drx-td")
+
+
+def export_campaign(
+    campaign: Workspace, target: Path, *, form: str | None = None, withdrawn: bool = False, as_of: int | None = None
+) -> int:
+    """Write measurements to a file.
+
+    Args:
+        campaign: of which.
+        target: file to write.
+        form: ``csv``, one row per discharge; ``json``, everything with profiles; ``drx-td``, the csv that DRXNet is
+            trained on. By default from the name of the file.
+        withdrawn: with measurements that no longer count (not in ``drx-td``).
+        as_of: as right after a round.
+
+    Returns:
+        Discharges written.
+
+    Raises:
+        UsageError: the form is neither given nor told by the name, or there is nothing to write.
+    """
+    form = form or {".csv": "csv", ".json": "json"}.get(target.suffix.lower())
+    if form not in FORMS:
+        raise UsageError(f"{target.name}: cannot tell the form from the name. Give --form {', '.join(FORMS)}.")
+    state = campaign.state(as_of)
+    listed = state.measurements if withdrawn and form != "drx-td" else state.valid
+    if not listed:
+        raise UsageError(f"Campaign {campaign.name} has no measurement to export.")
+    if form == "csv":
+        content = _table([_row(m) for m in listed])
+    elif form == "json":
+        everything = {"campaign": campaign.name, **state.content()}
+        everything["measurements"] = [_full(m) for m in campaign.ledger.profiles(listed)]
+        content = json.dumps(everything, indent=1, ensure_ascii=False, default=str)
+    else:
+        return _write_drxtd(campaign.ledger.profiles(listed), target)
+    replace_file(target, content.encode())
+    return len(listed)
+
+
+def _row(measurement: Measurement) -> dict[str, Any]:
+    names = "measurement_id proposal_id cell composition"
+    more = (
+        "capacity_mah_g average_voltage_v specific_energy_wh_kg sigma_mah_g provenance file status withdrawn_reason "
+        "superseded_by"
+    )
+    return {
+        **{name: getattr(measurement, name) for name in names.split()},
+        **asdict(measurement.conditions),
+        **{name: getattr(measurement, name) for name in more.split()},
+        "flags": " ".join(measurement.flags),
+    }
+
+
+def _full(measured: MeasuredProfile) -> dict[str, Any]:
+    profile = measured.profile
+    row = {**_row(measured.measurement), "sha256": measured.measurement.sha256, "profile": None}
+    if profile is not None:
+        row["profile"] = {
+            "voltage_v": profile.voltage_v.tolist(),
+            "capacity_mah_g": profile.capacity_mah_g.tolist(),
+        }
+    return row
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write_drxtd(measured: Sequence[MeasuredProfile], target: Path) -> int:
+    """Write cells with a profile of their first cycle, which the format needs, as one csv.
+
+    A test is a cell at one rate; its current and window are those of the first cycle, from which the ones measured
+    later differ a little.
+    """
+    from drxnet.dataset import same_rate
+    from drxnet.drxtd import Curve, CyclingTest, standardize, write_csv
+
+    with_profile = [m for m in measured if m.profile is not None]
+    whole: list[list[MeasuredProfile]] = []
+    for cell in _by_cell(with_profile):
+        tests: list[list[MeasuredProfile]] = []
+        for m in cell:  # in the order of cycles: the first ones open a test each
+            at = m.measurement.conditions
+            same = next((t for t in tests if same_rate(t[0].measurement.conditions, at)), None)
+            if same is not None:
+                same.append(m)
+            elif at.cycle == 1:
+                tests.append([m])
+        whole += tests
+    if not whole:
+        raise UsageError(
+            "DRX-TD holds profiles of cells with their first cycle. This campaign has none; use csv or json."
+        )
+    _say_left_out(len(measured), len(with_profile), sum(map(len, whole)))
+    written = []
+    for number, group in enumerate(whole):
+        first, curves = group[0].measurement, []
+        for m in group:
+            assert m.profile is not None
+            curves.append(Curve(m.measurement.conditions.cycle, m.profile.voltage_v, m.profile.capacity_mah_g))
+        c = first.conditions
+        composition = Composition.parse(first.composition)
+        test = CyclingTest(
+            composition, c.current_ma_g, c.v_low, c.v_high, tuple(curves), processed=True, material_id=str(number)
+        )
+        written.append(standardize(test))
+    write_csv(target, written)
+    return sum(len(test.discharges) for test in written)
+
+
+def _by_cell(measured: Iterable[MeasuredProfile]) -> list[list[MeasuredProfile]]:
+    """Discharges of each cell, in the order of its cycles."""
+    cells: dict[tuple[str, str], list[MeasuredProfile]] = {}
+    for m in measured:
+        cells.setdefault((m.measurement.proposal_id, m.measurement.cell), []).append(m)
+    return [sorted(cell, key=lambda m: m.measurement.conditions.cycle) for cell in cells.values()]
+
+
+def _say_left_out(valid: int, with_profile: int, written: int) -> None:
+    reasons = {
+        "without a profile": valid - with_profile,
+        "without a first cycle of the same cell at their rate": with_profile - written,
+    }
+    said = [f"{number} {reason}" for reason, number in reasons.items() if number]
+    if said:
+        _log.warning("%d of %d discharges left out: %s.", valid - written, valid, ", ".join(said))

@@ -1,0 +1,84 @@
+"""What a round leaves in its folder: its table, what to weigh, and the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from campaigns.ledger.records import Proposal
+from campaigns.report.write import write_report
+from campaigns.workspace import Workspace, replace_file
+from drxnet.errors import RecipeError
+from drxnet.progress import Progress, silent
+
+PROPOSALS_NAME, RECIPES_NAME, SHEETS_NAME = "proposals.csv", "recipes.csv", "recipes.txt"
+
+
+def round_folder(campaign: Workspace, number: int) -> Path:
+    """Folder of a round."""
+    return campaign.folder / "rounds" / f"R{number:02d}"
+
+
+def incomplete_rounds(campaign: Workspace) -> list[int]:
+    """Rounds whose files were not all written, because the process ended in between."""
+    return [
+        r.number for r in campaign.state().rounds if not (round_folder(campaign, r.number) / PROPOSALS_NAME).is_file()
+    ]
+
+
+def write_round_files(campaign: Workspace, number: int, *, progress: Progress = silent) -> dict[str, Path]:
+    """Write the table, the recipe sheets and the report of a round, and of any earlier one that lacks them.
+
+    Returns:
+        Paths by what they are: ``table``, ``recipes``, ``report``.
+    """
+    for earlier in incomplete_rounds(campaign):
+        if earlier != number:
+            _write_round(campaign, earlier, silent)
+    return _write_round(campaign, number, progress)
+
+
+def _write_round(campaign: Workspace, number: int, progress: Progress) -> dict[str, Path]:
+    folder = round_folder(campaign, number)
+    proposals = campaign.state().proposals_of(number)
+    sheets = _write_recipes(campaign, proposals, folder)
+    report = write_report(campaign.ledger, campaign.spec.conditions, folder, as_of=number, progress=progress)
+    text = io.StringIO()
+    rows = [p.as_row() for p in proposals]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    table = folder / PROPOSALS_NAME  # last: where it is, the others are
+    replace_file(table, text.getvalue().encode())
+    return {"table": table, "recipes": sheets, "report": report.page}
+
+
+def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: Path) -> Path:
+    """Write what to weigh, as a sheet to print and as a table."""
+    from campaigns.recipe import make_recipe
+
+    synthesis, conditions = campaign.spec.synthesis, campaign.spec.conditions
+    cells = f"{campaign.spec.cells_per_rate} cells each at {conditions.low} and {conditions.high}"
+    sheets, rows = [], []
+    for proposal in proposals:
+        lines = [f"{proposal.proposal_id}  {proposal.composition}", f"cells: {cells}"]
+        try:
+            recipe = make_recipe(proposal.composition, **synthesis.model_dump())
+        except RecipeError as error:
+            sheets.append("\n".join([*lines, f"no recipe: {error}", ""]))
+            continue
+        for weighing in recipe.weighings:
+            row = weighing.row()
+            rows.append({"proposal_id": proposal.proposal_id, "composition": proposal.composition, **row})
+            lines.append(f"  {row['precursor']:<10} {row['mass_g']:>9.4f} g  {row['name']}")
+        sheets.append("\n".join([*lines, recipe.summary(), ""]))
+    replace_file(folder / SHEETS_NAME, "\n".join(sheets).encode())
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    replace_file(folder / RECIPES_NAME, text.getvalue().encode())
+    return folder / SHEETS_NAME

@@ -1,0 +1,254 @@
+"""An opened campaign: its folder, its specification and its ledger. Every verb takes one; it calls none of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from campaigns.ledger.ledger import Ledger, NewModel
+from campaigns.ledger.records import ModelRecord, Snapshot
+from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
+from drxnet.checkpoint import check_model, copy_model, find_model, read_card, write_durably
+from drxnet.errors import CheckpointError, ConfigurationError, LedgerUnreadable, ModelNotFound, UsageError
+from drxnet.names import check_name
+
+if TYPE_CHECKING:
+    from drxnet.ensemble import Ensemble
+    from screening.objectives import Goals
+
+
+class Workspace:
+    """An opened campaign. All state lives in the ledger; two objects on one campaign see the same."""
+
+    def __init__(self, source: str | Path, *, command: str = "python") -> None:
+        """Open a campaign; the first use of a YAML or of a shipped campaign starts it in the folder ``./NAME``.
+
+        Args:
+            source: a campaign's folder, a YAML file, or the name of a shipped campaign.
+            command: what the event log says was run.
+
+        Raises:
+            ConfigurationError: no such campaign, its YAML is wrong, or asks for another model than the one that the
+                campaign's rounds and measurements rest on.
+            ModelNotFound: there is no such model.
+            LedgerError: its ledger cannot be used.
+        """
+        self.folder = _folder_of(source)
+        self.spec: CampaignSpec = read_spec(self.folder)
+        model = _first_model(self.spec, self.folder)
+        self.ledger = Ledger.create(self.spec.ledger_url(self.folder), self.spec.name, model, command=command)
+        try:
+            self._follow_model()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, source: str | Path, *, command: str = "python") -> Self:
+        """Open a campaign; the same as calling the class."""
+        return cls(source, command=command)
+
+    @classmethod
+    def start(cls, folder: str | Path, template: str | Path, *, command: str = "python") -> Self:
+        """Start a campaign in a new folder: its YAML, its ledger and a copy of its first model.
+
+        Args:
+            folder: to create; its name is the campaign's name.
+            template: a shipped campaign, a YAML file or another campaign's folder.
+            command: what the event log says was run.
+
+        Raises:
+            ConfigurationError: the folder holds a campaign already, or the template is wrong.
+        """
+        folder = Path(folder)
+        if (folder / FILE_NAME).exists():
+            raise ConfigurationError(f"{folder}: holds a campaign already. Choose another name, or use it as it is.")
+        _write_template(find_spec(template), folder)
+        return cls(folder, command=command)
+
+    @property
+    def name(self) -> str:
+        """Name of the campaign."""
+        return self.spec.name
+
+    def state(self, as_of: int | None = None) -> Snapshot:
+        """Everything the campaign knows, now or right after a round was recorded."""
+        return self.ledger.read(as_of)
+
+    def goals(self, state: Snapshot, as_of: int | None = None) -> Goals:
+        """Conditions, objectives and constraints: today's, or those that a past round was chosen by."""
+        if as_of is None or not state.rounds:
+            return self.spec.goals
+        return self.spec.as_recorded(state.rounds[-1].spec).goals
+
+    def model_path(self, model: ModelRecord) -> Path:
+        """Folder of a model of this campaign.
+
+        Raises:
+            LedgerUnreadable: the ledger names a place outside the campaign's folder of models.
+        """
+        home, slash, name = model.path.partition("/")
+        if home != "models" or not slash:
+            raise LedgerUnreadable(
+                f"{self.ledger.where}: says that model {model.name} lies in {model.path!r}. Models lie in "
+                "`models/NAME` of the campaign's folder; the ledger was changed by other hands."
+            )
+        return self.folder / home / check_name(name, f"{self.ledger.where}: a model", LedgerUnreadable)
+
+    def ensemble(self, model: ModelRecord | None = None, *, device: str = "cpu") -> Ensemble:
+        """Load a model of this campaign, by default the current one.
+
+        Raises:
+            CheckpointError: its files are missing or not those that the ledger names.
+        """
+        from drxnet.ensemble import Ensemble
+
+        record = model or self.state().current_model
+        path = self.model_path(record)
+        if not path.is_dir():
+            raise CheckpointError(
+                f"{path}: the weights of model {record.name} ({record.model_id}) are gone. Copy the campaign's folder "
+                "`models` back, or run `drx-screen finetune` to learn them again."
+            )
+        ensemble = Ensemble.load(path, device=device)
+        if ensemble.model_id != record.model_id:
+            raise CheckpointError(
+                f"{path}: holds model {ensemble.model_id}, but the ledger says {record.model_id}. Copy the right one "
+                "back."
+            )
+        return ensemble
+
+    def close(self) -> None:
+        """Give back the connections to the ledger."""
+        self.ledger.close()
+
+    def _follow_model(self) -> None:
+        """Start from the model that the YAML asks for now, as long as nothing rests on the one before."""
+        start = self.ledger.first_model()
+        asked = start.metrics.get("asked", self.spec.model)
+        if asked == self.spec.model:
+            return
+        state = self.ledger.read()
+        try:
+            source = find_model(_model_path(self.spec))
+            card = read_card(source)
+        except ModelNotFound as error:
+            if not _is_begun(state):
+                raise ModelNotFound(f"{self.folder / FILE_NAME}: {error}") from None
+            card = None
+        if card is not None and card.model_id == start.model_id:
+            return
+        if card is None or _is_begun(state):
+            raise ConfigurationError(
+                f"{self.folder / FILE_NAME}: asks for model {self.spec.model!r}, but campaign {self.name} started "
+                f"with {asked!r} ({start.model_id}), and its rounds and measurements rest on that one. Write "
+                f"`model: {asked}` again, or start another campaign: drx-screen init NAME --from {self.folder.name}/"
+            )
+        _copy_model(source, self.folder / "models" / card.model_id)
+        with self.ledger.write("init") as entry:
+            if _is_begun(entry.before) or entry.before.first_model.model_id == card.model_id:
+                return  # another process was faster; the next command says what that means
+            metrics = {"name": card.name, "asked": self.spec.model}
+            entry.add_model(NewModel(card.model_id, f"models/{card.model_id}", metrics=metrics))
+            entry.summary = f"starts with model {card.model_id} in place of {start.model_id}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _model_path(spec: CampaignSpec) -> str | Path:
+    beside = (spec.folder or Path()) / spec.model
+    return beside if beside.is_dir() else spec.model
+
+
+def _first_model(spec: CampaignSpec, folder: Path) -> NewModel:
+    """Copy the model that a campaign starts with into its folder, once, so that an upgrade does not change it."""
+    target = folder / "models" / "N01"
+    if not target.is_dir():
+        _copy_model(find_model(_model_path(spec)), target)
+    card = read_card(target)
+    return NewModel(card.model_id, "models/N01", metrics={"name": card.name, "asked": spec.model})
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy a model to where it is not yet, as a whole or not at all."""
+    if target.is_dir():
+        return
+    try:
+        copy_model(source, target)
+    except (OSError, UsageError):
+        if not target.is_dir():  # another process may have been faster
+            raise
+
+
+def _is_begun(state: Snapshot) -> bool:
+    """Whether anything rests on the starting model."""
+    return bool(state.rounds or state.measurements)
+
+
+def _folder_of(source: str | Path) -> Path:
+    """Folder of a campaign, which is begun when there is none."""
+    path = find_spec(source)
+    if path.name == FILE_NAME:
+        return path.parent
+    folder = Path.cwd() / check_name(read_spec(path).name, "A campaign")
+    if (folder / FILE_NAME).is_file():
+        _refuse_if_changed(path, folder)
+    else:
+        _write_template(path, folder)
+    return folder
+
+
+def _write_template(path: Path, folder: Path) -> None:
+    """Copy a campaign's YAML under the new name, with the files it refers to beside it."""
+    check_name(folder.resolve().name, "A campaign")
+    spec = read_spec(path)
+    check_model(find_model(_model_path(spec)))
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"^name:.*\n", "", text, flags=re.MULTILINE)
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(spec.space, str) and Path(spec.space).suffix:
+        referred = (spec.folder or Path()) / spec.space
+        shutil.copyfile(referred, folder / referred.name)
+        text = re.sub(r"^space:.*$", f"space: {referred.name}", text, flags=re.MULTILINE)
+    model = _model_path(spec)
+    if isinstance(model, Path):
+        text = re.sub(r"^model:.*$", f"model: {model.resolve()}", text, flags=re.MULTILINE)
+    replace_file(folder / FILE_NAME, f"name: {folder.resolve().name}\n{text}".encode())
+
+
+def _refuse_if_changed(path: Path, folder: Path) -> None:
+    """Two YAMLs of one campaign must say the same, or one of them would be ignored in silence."""
+    specs = read_spec(path), read_spec(folder)
+    given, used = map(_comparable, specs)
+    changed = [key for key in given if given[key] != used[key]]
+    asked, folders = [s.model for s in specs], [((s.folder or Path()) / s.model).resolve() for s in specs]
+    if asked[0] != asked[1] and folders[0] != folders[1]:
+        changed.append("model")
+    if changed:
+        raise ConfigurationError(
+            f"{folder / FILE_NAME} is the YAML of this campaign, and {path} differs from it in {', '.join(changed)}. "
+            f"Edit the former and use --campaign {folder.name}/, or start another campaign with `drx-screen init`."
+        )
+
+
+def _comparable(spec: CampaignSpec) -> dict[str, Any]:
+    values = spec.resolved() | {"ledger": spec.ledger, "workers": spec.workers}
+    if isinstance(values["space"], str):
+        values["space"] = Path(values["space"]).name
+    del values["name"], values["model"]
+    return values
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    write_durably(partial, content)
+    partial.replace(path)

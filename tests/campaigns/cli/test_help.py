@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from campaigns.cli import main
+
+README = Path(__file__).parents[3] / "README.md"
+HEAVY = ("torch", "botorch", "gpytorch", "ray", "pymatgen", "matplotlib", "pandas", "plotly", "scipy")
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+COMMANDS = dict(commands(main))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name):
+    result = CliRunner().invoke(main, [*name.split(), "--help"])
+    assert result.exit_code == 0
+    assert "Example" in result.output
+    assert f"drx-screen {name}" in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_documents_every_command(name):
+    assert f"drx-screen {name}" in README.read_text()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_says_what_it_is_for(name):
+    for parameter in COMMANDS[name].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts}"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["propose", "--help"], ["models", "list"], ["status", "--campaign", "nowhere"]]
+)
+def test_commands_that_need_no_network_import_none(arguments, tmp_path):
+    program = (
+        "import sys\nfrom campaigns.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stderr.splitlines()[-1] == "[]"
+
+
+def test_an_unknown_command_is_a_usage_error():
+    result = CliRunner().invoke(main, ["propse"])
+    assert result.exit_code == 2
+    assert "propse" in result.output

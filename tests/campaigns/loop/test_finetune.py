@@ -1,0 +1,244 @@
+"""What becomes of a fine-tuned model: used, refused, forgotten; the learning itself is tested in drxnet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledgers import FIRST, HIGH, LOW, SECOND, straight_profile, write_campaign
+from small_model import write_small_model
+
+from campaigns.campaign import Campaign
+from campaigns.loop.finetune import REFUSED, fine_tune_campaign, profile_set
+from campaigns.spec import FineTuning
+from drxnet.dataset import ProfileSet
+from drxnet.ensemble import Ensemble
+from drxnet.errors import ConfigurationError, LedgerLocked, UsageError
+from drxnet.finetuning import FineTuned
+from drxnet.network import DRXNet
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture
+def measured(tmp_path: Path, small_model: Path):
+    """Two compositions at both rates."""
+    with Campaign.start(tmp_path / "demo", write_campaign(tmp_path / "t.yaml", small_model)) as campaign:
+        rows = [
+            {"composition": c, "current_ma_g": conditions.current_ma_g, "capacity_mah_g": q}
+            | {"voltage_v": straight_profile(q).voltage_v, "profile_mah_g": straight_profile(q).capacity_mah_g}
+            for c, q in ((FIRST, 240.0), (SECOND, 220.0))
+            for conditions in (LOW, HIGH)
+        ]
+        campaign.add_measurements(rows, fine_tune=False)
+        yield campaign
+
+
+class Teacher:
+    """Stands in for the training: shifts one weight by the mean capacity, and passes or not as told."""
+
+    def __init__(self, *, accepts: bool = True) -> None:
+        self.accepts = accepts
+        self.seen: list[ProfileSet] = []
+
+    def __call__(self, ensemble: Ensemble, profiles: ProfileSet, *, name: str, **_: object) -> FineTuned:
+        self.seen.append(profiles)
+        report = {"reason": "as told", "error_before_mah_g": 30.0, "error_after_mah_g": 20.0}
+        if not self.accepts:
+            return FineTuned(ensemble, False, report)
+        network = DRXNet(ensemble.network.shape)
+        state = {k: v.clone() for k, v in ensemble.network.state_dict().items()}
+        state["state_out.bias"] += 1e-3 * float(profiles.capacity_mah_g.mean())
+        network.load_state_dict(state)
+        card = replace(ensemble.card, name=name, parent=ensemble.model_id, data_fingerprint=profiles.fingerprint)
+        return FineTuned(Ensemble(network, replace(card, weights_sha256="")), True, report)
+
+
+@pytest.fixture
+def teacher(monkeypatch: pytest.MonkeyPatch) -> Teacher:
+    told = Teacher()
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", told)
+    return told
+
+
+def test_accepted_child_is_used_with_its_lineage(measured: Campaign, teacher: Teacher):
+    learned = fine_tune_campaign(measured)
+    assert learned.accepted
+    state = measured.state()
+    assert state.current_model.parent == state.first_model.model_id
+    assert state.current_model.measurement_ids == ("M0001", "M0002", "M0003", "M0004")
+    assert state.unlearned == ()
+    child = measured.ensemble()
+    assert child.model_id == state.current_model.model_id == learned.model.model_id
+    assert child.card.data_fingerprint == state.current_model.data_fingerprint
+    row = learned.predicted[0]
+    assert row["capacity_mah_g"] == 240.0
+    assert row["after_mah_g_mean"] > row["before_mah_g_mean"]
+
+
+def test_refused_child_changes_nothing_and_is_on_record(measured: Campaign, teacher: Teacher):
+    teacher.accepts = False
+    learned = fine_tune_campaign(measured)
+    assert not learned.accepted
+    state = measured.state()
+    assert state.current_model == state.first_model
+    assert (state.models[-1].model_id, state.models[-1].accepted, state.models[-1].path) == (REFUSED, False, "")
+    assert "as told" in state.events[-1].summary
+    assert [f.name for f in (measured.folder / "models").iterdir()] == ["N01"]
+
+
+def test_same_measurements_are_not_learned_twice(measured: Campaign, teacher: Teacher):
+    fine_tune_campaign(measured)
+    before = measured.state()
+    again = fine_tune_campaign(measured)
+    assert "Nothing new to learn from: N02" in again.sentence
+    assert len(teacher.seen) == 1
+    assert measured.state() == before
+
+
+def test_every_fine_tuning_starts_from_the_first_model(measured: Campaign, teacher: Teacher):
+    fine_tune_campaign(measured)
+    measured.add_measurements([{"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 250.0}], fine_tune=False)
+    fine_tune_campaign(measured)
+    state = measured.state()
+    assert [m.parent for m in state.models] == [None, state.first_model.model_id, state.first_model.model_id]
+    assert [len(p) for p in teacher.seen] == [4, 5]
+
+
+def test_retracted_measurement_is_forgotten(measured: Campaign, teacher: Teacher):
+    fine_tune_campaign(measured)
+    measured.retract_measurement("M0001", "wrong mass")
+    fine_tune_campaign(measured)
+    assert measured.state().current_model.measurement_ids == ("M0002", "M0003", "M0004")
+
+
+def test_model_that_learned_from_withdrawn_data_is_left_even_without_a_successor(measured: Campaign, teacher: Teacher):
+    fine_tune_campaign(measured)
+    measured.retract_measurement("M0001", "wrong mass")
+    teacher.accepts = False
+    learned = fine_tune_campaign(measured)
+    assert "back to the starting model" in learned.sentence
+    state = measured.state()
+    assert state.current_model.model_id == state.first_model.model_id
+    assert [m.number for m in state.models] == [1, 2, 3, 4]
+
+
+def test_starting_model_is_used_again_once_everything_is_withdrawn(measured: Campaign, teacher: Teacher):
+    fine_tune_campaign(measured)
+    for m in measured.state().valid:
+        measured.retract_measurement(m.measurement_id, "wrong powder")
+    learned = fine_tune_campaign(measured)
+    assert "back to the starting model" in learned.sentence
+    state = measured.state()
+    assert (learned.accepted, learned.measurements, learned.model) == (False, 0, state.current_model)
+    assert state.current_model.model_id == state.first_model.model_id
+    assert (state.first_model.number, state.events[-1].verb) == (1, "finetune")
+    with pytest.raises(UsageError, match="no first discharge"):
+        fine_tune_campaign(measured)
+    assert measured.state() == state
+
+
+class Meanwhile(Teacher):
+    """Does something else in the ledger the first few times that it is asked to train."""
+
+    def __init__(self, happens: Callable[[], object], times: int = 1) -> None:
+        super().__init__()
+        self.happens, self.times = happens, times
+
+    def __call__(self, *arguments: Any, **options: Any) -> FineTuned:
+        if len(self.seen) < self.times:
+            self.seen.append(arguments[1])
+            self.happens()
+            self.seen.pop()
+        return super().__call__(*arguments, **options)
+
+
+def test_measurement_withdrawn_while_the_model_learns_is_forgotten(measured: Campaign, monkeypatch: pytest.MonkeyPatch):
+    teacher = Meanwhile(lambda: measured.retract_measurement("M0001", "wrong powder"))
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", teacher)
+    learned = fine_tune_campaign(measured)
+    assert [len(p) for p in teacher.seen] == [4, 3]
+    state = measured.state()
+    assert (learned.accepted, learned.measurements) == (True, 3)
+    assert state.current_model.measurement_ids == ("M0002", "M0003", "M0004")
+    assert len(state.models) == 2
+
+
+def test_of_two_fine_tunings_at_once_the_one_with_the_newer_data_stands(
+    measured: Campaign, monkeypatch: pytest.MonkeyPatch
+):
+    def another_process() -> None:
+        more = {"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 250.0}
+        measured.add_measurements([more], fine_tune=False)
+        fine_tune_campaign(measured)
+
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", Meanwhile(another_process))
+    learned = fine_tune_campaign(measured)
+    state = measured.state()
+    assert "Nothing new to learn from: N02" in learned.sentence
+    assert len(state.models) == 2
+    assert len(state.current_model.measurement_ids) == 5
+
+
+def test_equal_fine_tunings_at_once_are_recorded_once(measured: Campaign, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", Meanwhile(lambda: fine_tune_campaign(measured)))
+    assert "Nothing new to learn from: N02" in fine_tune_campaign(measured).sentence
+    assert len(measured.state().models) == 2
+
+
+def test_fine_tuning_that_is_overtaken_every_time_records_nothing(measured: Campaign, monkeypatch: pytest.MonkeyPatch):
+    more = {"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 250.0}
+    teacher = Meanwhile(lambda: measured.add_measurements([more], fine_tune=False), times=99)
+    monkeypatch.setattr("drxnet.finetuning.fine_tune", teacher)
+    with pytest.raises(LedgerLocked, match="each of 3 times .* Nothing was recorded"):
+        fine_tune_campaign(measured)
+    assert len(measured.state().models) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 7}, {"fine_tuning": FineTuning(options={"steps": 5})}], ids=["seed", "options"]
+)
+def test_other_settings_are_something_new_to_learn_with(measured: Campaign, teacher: Teacher, change: dict[str, Any]):
+    fine_tune_campaign(measured)
+    measured.spec = measured.spec.model_copy(update=change)
+    assert fine_tune_campaign(measured).sentence == "as told"
+    assert len(teacher.seen) == 2
+    assert "Nothing new" in fine_tune_campaign(measured).sentence
+
+
+def test_later_cycles_are_left_out_where_the_campaign_says_so(measured: Campaign, teacher: Teacher):
+    later = {"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 200.0, "cycle": 2}
+    measured.add_measurements([later], fine_tune=False)
+    fine_tune_campaign(measured)
+    assert len(teacher.seen[0]) == 4
+
+
+def test_elements_that_the_model_never_saw_are_left_out(measured: Campaign, teacher: Teacher):
+    foreign = {"composition": "Li1.2Mn0.4Sn0.4O2", "current_ma_g": 20, "capacity_mah_g": 150.0}
+    measured.add_measurements([foreign], fine_tune=False)
+    assert fine_tune_campaign(measured).measurements == 4
+
+
+def test_capacity_alone_is_learned_from_too(measured: Campaign):
+    bare = {"composition": FIRST, "current_ma_g": 100, "capacity_mah_g": 200.0}
+    measured.add_measurements([bare], fine_tune=False)
+    known = measured.ledger.profiles(measured.state().valid)
+    profiles = profile_set(known)
+    assert len(profiles) == 5
+    assert profiles.capacity_mah_g[-1, 0] == pytest.approx(200.0)
+
+
+def test_unknown_option_is_refused(tmp_path: Path, small_model: Path):
+    template = write_campaign(tmp_path / "t.yaml", small_model, fine_tuning={"options": {"step": 3}})
+    with Campaign.start(tmp_path / "demo", template) as campaign:
+        campaign.add_measurements(
+            [{"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 240.0}], fine_tune=False
+        )
+        with pytest.raises(ConfigurationError, match="unknown key step"):
+            fine_tune_campaign(campaign)

@@ -1,0 +1,188 @@
+"""The numbers behind the report: what counts as measured, coverage, fronts, maps, the headline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filled_ledgers import CONDITIONS, filled_ledger, truth
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from campaigns.ledger.records import Snapshot, State
+from campaigns.loop.outcomes import (
+    Comparison,
+    best_so_far,
+    compare,
+    composition_map,
+    coverage,
+    headline,
+    outcomes_of,
+    pareto_front,
+    staircase,
+    trade_off,
+)
+from screening.estimates import Estimate, standard_error
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    return filled_ledger(tmp_path_factory.mktemp("campaign")).read()
+
+
+def test_the_retention_is_the_ratio_of_means_over_cells(snapshot: Snapshot):
+    outcome = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.rate_retention and o.proposal.round)
+    at = {
+        current: [
+            m.capacity_mah_g
+            for m in snapshot.valid
+            if m.proposal_id == outcome.proposal.proposal_id and m.conditions.current_ma_g == current
+        ]
+        for current in (20.0, 1000.0)
+    }
+    assert outcome.rate_retention is not None
+    assert outcome.rate_retention.mean == pytest.approx(np.mean(at[1000.0]) / np.mean(at[20.0]))
+    relative = [np.std(v, ddof=1) / np.mean(v) for v in at.values()]
+    assert outcome.rate_retention.spread == pytest.approx(outcome.rate_retention.mean * np.hypot(*relative))
+    assert outcome.rate_retention.mean == pytest.approx(truth(outcome.proposal.composition)[1], rel=0.1)
+
+
+def test_the_lower_bound_of_a_mean_narrows_with_the_number_of_cells(snapshot: Snapshot):
+    outcome = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.rate_retention and o.proposal.round)
+    assert outcome.capacity_low_mah_g is not None
+    assert outcome.capacity_high_mah_g is not None
+    assert outcome.rate_retention is not None
+    error = outcome.rate_retention.mean * np.hypot(
+        standard_error(outcome.capacity_low_mah_g) / outcome.capacity_low_mah_g.mean,
+        standard_error(outcome.capacity_high_mah_g) / outcome.capacity_high_mah_g.mean,
+    )
+    assert outcome.rate_retention_lower == pytest.approx(outcome.rate_retention.mean - 1.28155 * error, rel=1e-5)
+    waiting = next(o for o in outcomes_of(snapshot, CONDITIONS) if not o.capacity_low_mah_g)
+    assert waiting.rate_retention_lower == waiting.proposal.prediction.rate_retention_lower
+
+
+def test_nothing_is_retained_below_the_capacity_floor(snapshot: Snapshot):
+    outcome = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.rate_retention)
+    dead = replace(outcome, capacity_low_mah_g=Estimate(3.0, 0.1, 2), capacity_high_mah_g=Estimate(2.9, 0.1, 2))
+    assert dead.rate_retention == Estimate(0.0, 0.0, 2)
+    assert dead.rate_retention_lower == 0
+
+
+def test_what_was_predicted_for_other_rates_is_not_compared(snapshot: Snapshot):
+    other = CONDITIONS.model_copy(update={"low_current_ma_g": 50.0})
+    for outcome in outcomes_of(snapshot, other):
+        assert outcome.predicted("rate_retention") is None
+        assert outcome.rate_retention_lower == -np.inf or outcome.rate_retention is not None
+
+
+def test_one_rate_alone_is_half_measured_and_names_the_other(snapshot: Snapshot):
+    half = [o for o in outcomes_of(snapshot, CONDITIONS) if o.half_measured]
+    assert half
+    assert all(o.missing == ("1000 mA/g",) and o.rate_retention is None for o in half)
+
+
+def test_withdrawn_measurements_do_not_count(snapshot: Snapshot):
+    lab = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.proposal.origin == "lab")
+    assert lab.capacity_low_mah_g is not None
+    assert lab.capacity_low_mah_g.count == 1
+    assert sum(m.proposal_id == lab.proposal.proposal_id for m in snapshot.measurements) == 3
+
+
+def test_a_comparison_pairs_the_prediction_of_the_time_with_the_cells(snapshot: Snapshot):
+    outcomes = outcomes_of(snapshot, CONDITIONS)
+    comparison = compare(outcomes, "rate_retention")
+    assert len(comparison.measured) == sum(bool(o.rate_retention and o.proposal.prediction) for o in outcomes)
+    first = comparison.outcomes[0]
+    assert first.proposal.prediction is not None
+    assert comparison.predicted[0] == first.proposal.prediction.rate_retention_mean
+    assert comparison.mean_absolute_error == pytest.approx(np.abs(comparison.predicted - comparison.measured).mean())
+
+
+def test_normal_errors_are_covered_as_often_as_promised():
+    rng = np.random.default_rng(0)
+    std = rng.uniform(5, 30, 4000)
+    truth_ = rng.uniform(100, 300, 4000)
+    measured = truth_ + std * rng.standard_normal(4000)
+    levels = np.array([0.1, 0.5, 0.9])
+    comparison = Comparison("capacity_low_mah_g", (), truth_, std, measured, np.full(4000, np.nan))
+    assert coverage([comparison], levels) == pytest.approx(levels, abs=0.025)
+    assert (coverage([replace(comparison, predicted_std=std / 3)], levels) < levels - 0.05).all()
+    assert comparison.within(1) / 4000 == pytest.approx(0.683, abs=0.025)
+
+
+def test_without_measurements_the_coverage_is_unknown():
+    nothing = Comparison("rate_retention", (), *([np.empty(0)] * 4))
+    assert np.isnan(coverage([nothing], np.array([0.5]))).all()
+
+
+@given(arrays(float, st.tuples(st.integers(1, 30), st.just(2)), elements=st.integers(0, 9).map(float)))
+def test_nothing_beats_the_front_and_something_beats_all_else(points: np.ndarray):
+    front = pareto_front(points)
+    assert (np.diff(points[front, 0]) > 0).all()
+    assert (np.diff(points[front, 1]) < 0).all()
+    for i, point in enumerate(points):
+        beaten = any((points[j] >= point).all() for j in front if j != i)
+        assert beaten or i in front
+    for i in front:
+        assert not any((p >= points[i]).all() and (p > points[i]).any() for p in points)
+
+
+def test_the_staircase_starts_left_ends_at_the_bottom_and_passes_every_corner():
+    front = np.array([[1.0, 3.0], [2.0, 1.0]])
+    assert staircase(front, (0.0, 0.0)).tolist() == [[0, 3], [1, 3], [1, 1], [2, 1], [2, 0]]
+
+
+def test_failed_compositions_are_not_waiting(snapshot: Snapshot):
+    outcomes = outcomes_of(snapshot, CONDITIONS)
+    known = trade_off(outcomes)
+    assert all(o.proposal.state not in (State.FAILED, State.ABANDONED) for o in known.waiting)
+    assert len(known.measured) == len(known.measured_points) == sum(o.rate_retention is not None for o in outcomes)
+
+
+def test_the_best_so_far_never_falls(snapshot: Snapshot):
+    trail = best_so_far(outcomes_of(snapshot, CONDITIONS), [0, 1, 2, 3, 4])
+    values = [o.rate_retention_lower for o in trail if o]
+    assert len(values) == 5
+    assert values == sorted(values)
+
+
+def test_the_map_keeps_distances_of_a_plane_and_turns_no_axis_around():
+    formulas = ["Li1.2Mn0.4Ti0.4O2", "Li1.2Mn0.6Ti0.2O2", "Li1.1Mn0.5Ti0.4O2", "Li1.3Mn0.3Ti0.4O2"]
+    plane = composition_map(formulas)
+    amounts = np.array([[1.2, 0.4, 0.4], [1.2, 0.2, 0.6], [1.1, 0.4, 0.5], [1.3, 0.4, 0.3]])
+    wanted = np.linalg.norm(amounts[:, None] - amounts[None], axis=-1)
+    came = np.linalg.norm(plane.positions[:, None] - plane.positions[None], axis=-1)
+    assert came == pytest.approx(wanted, abs=1e-9)
+    assert sum(plane.explained) == pytest.approx(1)
+    for axis in plane.loadings.T:
+        assert axis[np.abs(axis).argmax()] > 0
+
+
+def test_a_single_composition_has_a_map_too():
+    plane = composition_map(["Li1.2Mn0.4Ti0.4O2"])
+    assert plane.positions.shape == (1, 2)
+    assert np.isfinite(plane.positions).all()
+
+
+def test_the_headline_names_the_best_composition_and_what_is_waiting(snapshot: Snapshot):
+    outcomes = outcomes_of(snapshot, CONDITIONS)
+    best = max((o for o in outcomes if o.rate_retention), key=lambda o: o.rate_retention_lower)
+    text = headline(snapshot, outcomes, CONDITIONS)
+    assert best.proposal.composition in text
+    assert best.proposal.proposal_id in text
+    assert "After 4 rounds" in text
+    assert text.endswith("8 compositions wait for cells.")
+
+
+def test_the_headline_of_a_first_round_is_a_prediction(tmp_path: Path):
+    snapshot = filled_ledger(tmp_path, rounds=1).read(as_of=1)
+    text = headline(snapshot, outcomes_of(snapshot, CONDITIONS), CONDITIONS)
+    assert text.startswith("No retention is measured yet after 1 round")
+    assert "is predicted to keep" in text
+
+
+def test_the_headline_of_an_empty_campaign():
+    assert headline(Snapshot("demo", None), (), CONDITIONS) == "Campaign demo has not proposed anything yet."

@@ -1,0 +1,167 @@
+"""Batches: chosen away from what is known, the same for the same state and seed, checked again when recorded."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from ledgers import FIRST, SECOND, record_round, write_campaign
+from small_model import write_small_model
+
+from campaigns.campaign import Campaign
+from campaigns.ledger.records import State
+from campaigns.loop.propose import propose, seed_of_round
+from campaigns.report.round import incomplete_rounds, write_round_files
+from drxnet.composition import Composition
+from drxnet.errors import NothingToPropose, UsageError
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture
+def live(tmp_path: Path, small_model: Path):
+    with Campaign.start(tmp_path / "demo", write_campaign(tmp_path / "t.yaml", small_model)) as campaign:
+        yield campaign
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """A list of five candidates."""
+    formulas = [f"Li1.2Mn{0.2 + i / 10:.1f}Ti{0.6 - i / 10:.1f}O2" for i in range(5)]
+    path = tmp_path / "few.csv"
+    path.write_text("composition\n" + "\n".join(formulas) + "\n")
+    return path
+
+
+def test_batch_is_recorded_with_everything_that_led_to_it(live: Campaign):
+    done = propose(live)
+    state = live.state()
+    assert done.proposals == state.proposals
+    (round_,) = state.rounds
+    assert (round_.model_id, round_.spec_hash) == (state.first_model.model_id, live.spec.hash)
+    assert round_.seed == seed_of_round(live.spec.seed, 1)
+    assert round_.statistics["count"] == live.spec.candidates().count
+    assert round_.spec["space"]["step"] == "1/20"
+    space = live.spec.candidate_space
+    assert space is not None
+    for proposal in state.proposals:
+        assert space.why_not(Composition.parse(proposal.composition)) == []
+        assert proposal.prediction is not None
+        assert 0 <= proposal.prediction.rate_retention_lower <= proposal.prediction.rate_retention_mean <= 1.05
+    pairs = live.ledger.predicted_profiles([p.proposal_id for p in state.proposals])
+    assert [[q.conditions for q in pair] for pair in pairs.values()] == [
+        [live.spec.conditions.low, live.spec.conditions.high]
+    ] * 3
+
+
+def test_second_round_stays_away_from_the_pending_first(live: Campaign, few: Path):
+    first = {p.composition for p in propose(live, candidates=few, batch_size=3).proposals}
+    second = {p.composition for p in propose(live, candidates=few, batch_size=2).proposals}
+    assert len(first | second) == 5
+    with pytest.raises(NothingToPropose, match="of 5 candidates 5 pass"):
+        propose(live, candidates=few)
+
+
+def test_failed_may_come_back_and_abandoned_not(live: Campaign, few: Path):
+    propose(live, candidates=few, batch_size=5)
+    with live.ledger.write("mark") as entry:
+        entry.set_state("R01-01", State.FAILED, "melted")
+        entry.set_state("R01-02", State.ABANDONED, "too dear")
+    (again,) = propose(live, candidates=few, batch_size=1).proposals
+    assert again.composition == live.state().proposal("R01-01").composition
+
+
+def test_dry_run_shows_what_would_be_recorded(live: Campaign, few: Path):
+    before = live.state()
+    shown = propose(live, candidates=few, dry_run=True)
+    assert live.state() == before
+    done = propose(live, candidates=few)
+    assert [p.as_row() for p in done.proposals] == [p.as_row() for p in shown.proposals]
+
+
+def test_batch_that_somebody_else_took_is_chosen_again(live: Campaign, few: Path, monkeypatch: pytest.MonkeyPatch):
+    wanted = [p.composition for p in propose(live, candidates=few, batch_size=2, dry_run=True).proposals]
+    from campaigns.loop import propose as module
+
+    original = module._record
+
+    def slow(*arguments):
+        if live.state().round == 0:  # another process is faster, once
+            record_round(live, *wanted)
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "_record", slow)
+    done = propose(live, candidates=few, batch_size=2)
+    assert done.round == 2
+    assert not {p.composition for p in done.proposals} & set(wanted)
+
+
+def test_first_batch_may_be_chosen_in_another_way(tmp_path: Path, small_model: Path, few: Path):
+    path = write_campaign(tmp_path / "t.yaml", small_model)
+    path.write_text(path.read_text() + "first_strategy: space-filling\n")
+    with Campaign.start(tmp_path / "demo", path) as campaign:
+        at_once = propose(campaign, candidates=few, batch_size=2, strategy="logei", dry_run=True)
+        assert not any("Nothing is measured yet" in note for note in at_once.notes)
+        first = propose(campaign, candidates=few, batch_size=2)
+        assert any("chosen by space-filling" in note and "go by logei" in note for note in first.notes)
+        second = propose(campaign, candidates=few, batch_size=2)
+        assert not any("Nothing is measured yet" in note for note in second.notes)
+        assert [r.strategy for r in campaign.state().rounds] == ["space-filling", "logei"]
+
+
+def test_workers_are_refused_for_a_search(live: Campaign):
+    with pytest.raises(UsageError, match="runs in this process"):
+        propose(live, method="best-first", evaluations=60, workers=2, dry_run=True)
+
+
+def test_search_gives_the_same_batch_twice_and_says_how(live: Campaign):
+    first, second = (propose(live, method="best-first", evaluations=60, dry_run=True) for _ in range(2))
+    assert [p.composition for p in first.proposals] == [p.composition for p in second.proposals]
+    assert first.statistics["scored"] == 60
+    assert "best-first search with 60 evaluations" in first.notes[-1]
+
+
+def test_lab_limits_are_kept(tmp_path: Path, small_model: Path):
+    template = write_campaign(tmp_path / "t.yaml", small_model, lab={"banned": ["Nb", "F"], "references": [FIRST]})
+    with Campaign.start(tmp_path / "demo", template) as campaign:
+        for _ in range(2):
+            propose(campaign, strategy="greedy")
+        state = campaign.state()
+    assert not any("Nb" in p.composition or "F" in p.composition for p in state.proposals)
+    assert [p.composition for p in state.proposals if p.proposal_id.endswith("-01")] == [FIRST, FIRST]
+
+
+def test_rounds_without_files_get_them_with_the_next(live: Campaign, few: Path):
+    propose(live, candidates=few, batch_size=1)
+    propose(live, candidates=few, batch_size=1)
+    assert incomplete_rounds(live) == [1, 2]
+    files = write_round_files(live, 2)
+    assert incomplete_rounds(live) == []
+    assert {name: path.name for name, path in files.items()} == {
+        "table": "proposals.csv",
+        "recipes": "recipes.txt",
+        "report": "report.html",
+    }
+    weighed = list(csv.DictReader(io.StringIO((live.folder / "rounds" / "R01" / "recipes.csv").read_text())))
+    assert {row["proposal_id"] for row in weighed} == {"R01-01"}
+    assert sum(float(row["mass_g"]) for row in weighed) > 5.0
+
+
+def test_measured_compositions_change_the_next_choice(live: Campaign, few: Path):
+    blind = propose(live, candidates=few, batch_size=1, strategy="greedy", dry_run=True).proposals[0]
+    rows = [
+        {"composition": blind.composition, "current_ma_g": 20, "capacity_mah_g": 250.0},
+        {"composition": SECOND, "current_ma_g": 20, "capacity_mah_g": 200.0},
+    ]
+    live.add_measurements(rows, fine_tune=False)
+    informed = propose(live, candidates=few, batch_size=1, strategy="greedy", dry_run=True).proposals[0]
+    assert informed.composition != blind.composition
+
+
+def test_seeds_of_rounds_differ():
+    assert len({seed_of_round(seed, number) for seed in range(3) for number in range(1, 20)}) == 57

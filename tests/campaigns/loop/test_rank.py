@@ -1,0 +1,177 @@
+"""Rankings of what is measured, and where a campaign stands; none of it needs a network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, record_round, straight_profile
+
+from campaigns.campaign import Campaign
+from campaigns.ledger.ledger import NewMeasurement
+from campaigns.loop.rank import _fronts, cost_usd_kg, rank
+from campaigns.spec import FILE_NAME
+from drxnet.composition import Composition
+from drxnet.discharge import CyclingConditions
+from drxnet.errors import UsageError
+from screening.estimates import CELL_TO_CELL
+
+
+def measure(campaign: Campaign, proposal: str, *cells: tuple[str, CyclingConditions, float]) -> None:
+    with campaign.ledger.write("ingest") as entry:
+        formula = entry.before.proposal(proposal).composition
+        for cell, conditions, capacity in cells:
+            profile = straight_profile(capacity, conditions)
+            new = NewMeasurement(formula, conditions, capacity, profile, None, "cycler")
+            entry.add_measurement(proposal, cell, new, None)
+
+
+@pytest.fixture
+def measured(campaign: Campaign) -> Campaign:
+    """Three proposals: retention 0.60 from two cells a rate, 0.65 from one, half-measured."""
+    record_round(campaign, FIRST, SECOND, THIRD)
+    measure(campaign, "R01-01", ("A", LOW, 250.0), ("B", LOW, 254.0), ("C", HIGH, 151.0), ("D", HIGH, 151.4))
+    measure(campaign, "R01-02", ("A", LOW, 200.0), ("B", HIGH, 130.0))
+    measure(campaign, "R01-03", ("A", LOW, 300.0))
+    return campaign
+
+
+def test_measured_retention_is_the_ratio_of_means_over_cells(measured: Campaign):
+    rows = {r["proposal_id"]: r for r in rank(measured, within="measured").rows}
+    assert rows["R01-01"]["rate_retention_mean"] == pytest.approx(151.2 / 252.0)
+    assert rows["R01-01"]["capacity_low_mah_g_mean"] == pytest.approx(252.0)
+    assert all(r["source"] == "measured" for r in rows.values())
+
+
+def test_one_cell_has_the_spread_that_equal_cells_usually_have(measured: Campaign):
+    row = next(r for r in rank(measured, within="measured").rows if r["proposal_id"] == "R01-02")
+    assert row["capacity_low_mah_g_std"] == pytest.approx(200 * CELL_TO_CELL)
+    assert row["rate_retention_std"] == pytest.approx(0.65 * math.hypot(CELL_TO_CELL, CELL_TO_CELL), rel=0.05)
+
+
+def test_order_is_by_the_lower_bound_unless_asked_otherwise(measured: Campaign):
+    by_lower = [r["rate_retention_lower"] for r in rank(measured, within="measured").rows]
+    assert by_lower == sorted(by_lower, reverse=True)
+    by_mean = [r["proposal_id"] for r in rank(measured, within="measured", order="mean").rows]
+    assert by_mean == ["R01-02", "R01-01"]
+
+
+def test_half_measured_is_named_with_what_is_missing(measured: Campaign):
+    ranking = rank(measured, within="measured")
+    assert "R01-03" not in {r["proposal_id"] for r in ranking.rows}
+    assert "R01-03 (no cell at 1000 mA/g)" in ranking.notes[0]
+    assert [r["proposal_id"] for r in rank(measured, "capacity", within="measured").rows][0] == "R01-03"
+
+
+def test_conditions_are_never_mixed(measured: Campaign):
+    for conditions in (
+        CyclingConditions(1000.0, 1.5, 4.8, cycle=6),
+        CyclingConditions(1000.0, 2.0, 4.4),
+        CyclingConditions(500.0),
+    ):
+        measure(measured, "R01-03", (f"Z {conditions}", conditions, 250.0))
+    assert "R01-03" not in {r["proposal_id"] for r in rank(measured, within="measured").rows}
+
+
+def test_capacity_at_another_rate_is_ranked_by_cells_at_that_rate(measured: Campaign):
+    measure(measured, "R01-02", ("E", CyclingConditions(100.0), 180.0))
+    (row,) = rank(measured, "capacity", within="measured", current_ma_g=100.0).rows
+    assert (row["proposal_id"], row["capacity_mah_g_mean"]) == ("R01-02", 180.0)
+
+
+def test_energy_and_voltage_come_from_profiles(measured: Campaign):
+    energies = rank(measured, "energy", within="measured").rows
+    assert energies[0]["proposal_id"] == "R01-03"
+    assert energies[0]["specific_energy_wh_kg_mean"] == pytest.approx(300 * 3.15)
+    voltages = rank(measured, "average-voltage", within="measured").rows
+    assert {round(r["average_voltage_v_mean"], 6) for r in voltages} == {3.15}
+
+
+def test_capacity_retention_compares_cycles_of_one_cell(measured: Campaign):
+    measure(measured, "R01-02", ("A", CyclingConditions(20.0, cycle=20), 150.0))
+    (row,) = rank(measured, "capacity-retention", within="measured").rows
+    assert row["capacity_retention_mean"] == pytest.approx(0.75)
+
+
+def test_cost_is_ranked_from_cheap_to_dear(measured: Campaign):
+    rows = rank(measured, "cost", within="measured").rows
+    assert [r["cost_usd_kwh_mean"] for r in rows] == sorted(r["cost_usd_kwh_mean"] for r in rows)
+    expected = cost_usd_kg(Composition.parse(THIRD)) / (300 * 3.15 / 1000)
+    third = next(r for r in rows if r["proposal_id"] == "R01-03")
+    assert third["cost_usd_kwh_mean"] == pytest.approx(expected)
+
+
+def test_pareto_front_comes_first(measured: Campaign):
+    measure(measured, "R01-03", ("B", HIGH, 120.0))
+    rows = rank(measured, "pareto", within="measured", order="mean").rows
+    assert {r["proposal_id"]: r["front"] for r in rows} == {"R01-01": 1, "R01-02": 1, "R01-03": 1}
+    measure(measured, "R01-03", ("C", HIGH, 10.0), ("D", LOW, 150.0))
+    assert [r["front"] for r in rank(measured, "pareto", within="measured", order="mean").rows] == [1, 1, 2]
+
+
+def test_fronts_are_peeled_one_by_one():
+    values = np.array([[1.0, 3.0], [3.0, 1.0], [2.0, 2.0], [1.0, 1.0], [0.5, 0.5], [2.0, 2.0]])
+    assert _fronts(values) == [1, 1, 1, 2, 3, 1]
+
+
+def test_low_capacity_is_left_out_on_request(measured: Campaign):
+    rows = rank(measured, within="measured", min_capacity_mah_g=220.0).rows
+    assert [r["proposal_id"] for r in rows] == ["R01-01"]
+
+
+def test_capacity_below_the_floor_keeps_nothing(campaign: Campaign):
+    record_round(campaign, FIRST)
+    measure(campaign, "R01-01", ("A", LOW, 10.0), ("B", HIGH, 9.0))
+    (row,) = rank(campaign, within="measured").rows
+    assert row["rate_retention_mean"] == 0.0
+
+
+def test_top_limits_the_rows_and_ranks_count_from_one(measured: Campaign):
+    (row,) = rank(measured, within="measured", top=1).rows
+    assert row["rank"] == 1
+
+
+def test_the_past_is_ranked_under_the_conditions_of_its_time(campaign: Campaign):
+    record_round(campaign, FIRST)
+    measure(campaign, "R01-01", ("A", LOW, 240.0), ("B", HIGH, 120.0))
+    record_round(campaign, SECOND)
+    yaml = campaign.folder / FILE_NAME
+    yaml.write_text(yaml.read_text() + "\nconditions: {low_current_ma_g: 50}\n")
+    with Campaign.open(campaign.folder) as later:
+        assert rank(later, within="measured").rows == []
+        assert later.summarize()["best"] is None
+        (row,) = rank(later, within="measured", as_of=2).rows
+        assert (row["low_current_ma_g"], row["rate_retention_mean"]) == (20.0, 0.5)
+        assert later.summarize(as_of=2)["best"] is not None
+
+
+def test_ranking_of_a_past_round(measured: Campaign):
+    assert rank(measured, within="measured", as_of=1).rows == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"by": "beauty"}, "Rank by one of"),
+        ({"by": "rate-retention", "current_ma_g": 100.0}, "--current does not apply"),
+        ({"by": "capacity-retention", "cycle": 1}, "later cycle"),
+        ({"by": "capacity", "as_of": 7}, "no round R07"),
+    ],
+    ids=["quantity", "current", "cycle", "round"],
+)
+def test_ranking_that_makes_no_sense_is_refused(campaign: Campaign, options, message: str):
+    with pytest.raises(UsageError, match=message):
+        rank(campaign, **options, within="measured")
+
+
+def test_summary_counts_what_is_there(measured: Campaign):
+    found = measured.summarize()
+    assert found["round"] == 1
+    assert found["proposals"] == {"proposed": 0, "accepted": 0, "measured": 3, "failed": 0, "abandoned": 0}
+    assert (found["cells"], found["measurements"], found["profiles"]) == (7, 7, 7)
+    assert found["half_measured"] == [{"proposal_id": "R01-03", "missing": ["1000 mA/g"]}]
+    assert found["best"]["proposal_id"] == "R01-02"
+    assert found["model"]["model_id"] == STUB_ID
+    assert found["not_learned_from"] == 7
+    assert measured.summarize(as_of=1)["measurements"] == 0

@@ -1,0 +1,133 @@
+"""What the PNG figures of a campaign draw: marks, labels with units, and something sensible where there is no data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filled_ledgers import CONDITIONS, filled_ledger
+from matplotlib.colors import to_hex
+
+from campaigns.ledger.records import ModelRecord
+from campaigns.loop.outcomes import outcomes_of
+from campaigns.report import figures
+from campaigns.report.write import FIGURES, Content
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    return Content.read(filled_ledger(tmp_path_factory.mktemp("campaign"), rounds=3, batch=5), CONDITIONS)
+
+
+def labels(axes) -> set[str]:
+    return {text.get_text() for text in axes.get_legend().get_texts()}
+
+
+def test_formulas_have_subscripts():
+    assert figures.mathtext("Li1.2Mn0.4Ti0.4O2") == "Li$_{1.2}$Ti$_{0.4}$Mn$_{0.4}$O$_{2}$"
+
+
+def test_axis_labels_carry_unit_and_conditions():
+    assert figures.quantity_label("capacity_low_mah_g", CONDITIONS) == "capacity at 20 mA/g (mAh/g)"
+    assert figures.quantity_label("rate_retention", CONDITIONS) == "rate retention, Q(1000 mA/g) / Q(20 mA/g)"
+
+
+def test_proposals_of_a_round_stand_side_by_side(content: Content):
+    places = figures.places_in_rounds(content.outcomes)
+    assert len(set(places)) == len(places)
+    for place, outcome in zip(places, content.outcomes, strict=True):
+        assert abs(place - (outcome.proposal.round or 0)) < 0.5
+
+
+def test_marks_shrink_where_there_are_many():
+    sizes = [figures.marker_size(n) for n in (1, 150, 300, 5000)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] > 2
+
+
+def test_progress_marks_measured_filled_and_predicted_hollow(content: Content):
+    axes = figures.plot_progress(content.outcomes, CONDITIONS).axes[0]
+    predicted, measured = axes.containers
+    assert to_hex(predicted[0].get_markerfacecolor()) == "#ffffff"
+    assert to_hex(measured[0].get_markerfacecolor()) == figures.MEASURED_COLOUR
+    assert len(predicted[0].get_xdata()) == sum(o.proposal.prediction is not None for o in content.outcomes)
+    assert len(measured[0].get_xdata()) == sum(o.rate_retention is not None for o in content.outcomes)
+    (best,) = [line for line in axes.get_lines() if "best measured" in str(line.get_label())]
+    assert (np.diff(best.get_ydata()) >= 0).all()
+
+
+def test_the_comparison_shows_every_pair_and_counts_those_inside(content: Content):
+    figure = figures.plot_comparison(content.outcomes, CONDITIONS)
+    assert len(figure.axes) == 4
+    pairs = sum(bool(o.rate_retention and o.proposal.prediction) for o in content.outcomes)
+    assert figure.axes[0].get_title(loc="left").startswith(f"n = {pairs}, mean error")
+    assert figure.axes[3].get_xlabel() == "nominal probability of the predicted interval"
+
+
+def test_the_trade_off_names_the_points_of_its_front(content: Content):
+    axes = figures.plot_pareto(content.outcomes, CONDITIONS).axes[0]
+    assert labels(axes) == {"predicted ± s.d., not measured yet", "measured ± s.d.", "front of the measured"}
+    named = {text.get_text() for text in axes.texts}
+    best = max((o for o in content.outcomes if o.rate_retention), key=lambda o: o.rate_retention.mean)
+    assert best.proposal.proposal_id in named
+
+
+def test_profiles_have_a_band_a_dashed_mean_and_a_line_for_each_cell(content: Content):
+    outcome = next(o for o in content.outcomes if o.rate_retention and o.proposal.round)
+    name = outcome.proposal.proposal_id
+    axes = figures.plot_profiles([outcome], content.predicted, content.measured, CONDITIONS).axes[0]
+    styles = [line.get_linestyle() for line in axes.get_lines()]
+    assert styles.count("--") == len(axes.collections) == 2
+    assert styles.count("-") == len(content.measured[name]) == 4
+    assert {to_hex(line.get_color()) for line in axes.get_lines()} == {
+        figures.LOW_COLOUR.lower(), figures.HIGH_COLOUR.lower()
+    }  # fmt: skip
+    longest = max(m.profile.total_capacity_mah_g for m in content.measured[name] if m.profile)
+    assert axes.get_xlim()[0] == 0
+    assert axes.get_xlim()[1] > longest
+
+
+def test_many_proposals_are_cut_to_a_page(content: Content):
+    many = list(content.outcomes) * 3
+    figure = figures.plot_profiles(many, content.predicted, content.measured, CONDITIONS)
+    assert len(figure.axes) == figures.PANELS_AT_MOST
+
+
+def test_the_map_shows_every_composition_once(content: Content):
+    axes = figures.plot_map(content.outcomes, CONDITIONS).axes[0]
+    assert sum(len(c.get_offsets()) for c in axes.collections) == len(content.outcomes)
+    assert {"predicted", "measured", "failed or abandoned"} <= labels(axes)
+    assert any(text.get_text().startswith("more ") for text in axes.texts)
+
+
+def model(number: int, accepted: bool, metrics: dict) -> ModelRecord:
+    return ModelRecord(number, f"{number:012d}", "", None, None, (), accepted, metrics, number, "2026-01-01T00:00:00")
+
+
+def test_the_lineage_shows_errors_before_and_after():
+    models = [
+        model(1, True, {}),
+        model(2, True, {"error_before_mah_g": 30.0, "error_after_mah_g": 20.0}),
+        model(3, False, {"error_before_mah_g": 20.0, "error_after_mah_g": 25.0}),
+    ]
+    assert [figures.held_out_errors(m) for m in models] == [None, (30.0, 20.0), (20.0, 25.0)]
+    axes = figures.plot_lineage(models).axes[0]
+    assert labels(axes) == {"before learning", "after, taken into use", "after, refused by the gate"}
+    drawn = {(float(x), float(y)) for line in axes.get_lines() for x, y in zip(*line.get_data(), strict=True)}
+    assert drawn == {(2, 30), (2, 20), (3, 20), (3, 25)}
+
+
+def test_a_campaign_without_measurements_says_so_in_its_figures(tmp_path: Path):
+    snapshot = filled_ledger(tmp_path, rounds=1, batch=3).read(as_of=1)
+    outcomes = outcomes_of(snapshot, CONDITIONS)
+    comparison = figures.plot_comparison(outcomes, CONDITIONS)
+    assert all("nothing measured yet" in {t.get_text() for t in a.texts} for a in comparison.axes)
+    lineage = figures.plot_lineage(snapshot.models).axes[0]
+    assert [t.get_text() for t in lineage.texts] == ["no model has learned from measurements yet"]
+    for plot in (figures.plot_progress, figures.plot_pareto, figures.plot_map):
+        assert figures.save(plot(outcomes, CONDITIONS), tmp_path / f"{plot.__name__}.png").stat().st_size > 5000
+
+
+def test_every_figure_of_the_report_is_drawn(content: Content):
+    assert [name for name, _ in content.figures(content.outcomes[:2])] == list(FIGURES)

@@ -1,0 +1,226 @@
+"""The report: its files, what the page says, and that a real browser shows it without an error."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filled_ledgers import CONDITIONS, filled_ledger
+
+from campaigns.ledger.ledger import Ledger, NewModel, sqlite_url
+from campaigns.ledger.records import State
+from campaigns.loop.outcomes import headline, outcomes_of
+from campaigns.report.figures import plot_profiles
+from campaigns.report.write import FIGURES, Content, Report, write_report
+from drxnet.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    return filled_ledger(tmp_path_factory.mktemp("campaign"))
+
+
+@pytest.fixture(scope="module")
+def report(ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return write_report(ledger, CONDITIONS, tmp_path_factory.mktemp("report"))
+
+
+class _Page(HTMLParser):
+    """Text outside scripts, ids, and everything that would be fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.ids, self.fetched, self._inside = "", [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self._inside = tag if tag in ("script", "style") else self._inside
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href") and not value.startswith(("#", "data:")):
+                self.fetched.append(value)
+
+    def handle_endtag(self, tag):
+        self._inside = "" if tag == self._inside else self._inside
+
+    def handle_data(self, data):
+        self.text += "" if self._inside else data
+
+
+def content_of(page: Path) -> dict:
+    found = re.search(r'<script id="content" type="application/json">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_the_page_and_every_figure_are_written(report: Report):
+    assert report.page.name == "report.html"
+    assert [f.stem for f in report.figures] == list(FIGURES)
+    for figure in report.figures:
+        assert figure.read_bytes().startswith(b"\x89PNG")
+        assert figure.stat().st_size > 8000
+    assert len(list(report.page.parent.iterdir())) == len(FIGURES) + 1
+
+
+def test_the_page_fetches_nothing(report: Report):
+    assert _Page(report.page.read_text()).fetched == []
+
+
+def test_the_page_leads_with_the_headline_and_one_table(ledger: Ledger, report: Report):
+    snapshot = ledger.read()
+    text = _Page(report.page.read_text()).text
+    sentence = headline(snapshot, outcomes_of(snapshot, CONDITIONS), CONDITIONS)
+    assert sentence in text
+    assert text.index(sentence) < text.index("lower bound") < text.index("Are we getting better?")
+
+
+def test_the_page_says_which_spread_is_shown_and_what_was_refused(report: Report):
+    text = _Page(report.page.read_text()).text
+    assert "standard deviation over the ensemble's members" in text
+    assert "sample standard deviation (ddof 1)" in text
+    assert "capacity <500> mAh/g" in text
+    assert "refused by the gate" in text
+    assert "second phase in the diffractogram" in text
+
+
+def test_every_proposal_has_its_profiles_in_the_page(ledger: Ledger, report: Report):
+    snapshot = ledger.read()
+    entries = {e["id"]: e for e in content_of(report.page)["viewer"]["entries"]}
+    assert entries.keys() == {p.proposal_id for p in snapshot.proposals}
+    predicted = ledger.predicted_profiles(["R01-01"])["R01-01"]
+    shown = entries["R01-01"]["predicted"]
+    assert len(shown) == len(predicted) == 2
+    for curve, profile in zip(shown, predicted, strict=True):
+        grid = np.linspace(*curve["v"], len(curve["q"]))
+        wanted = np.interp(grid, profile.voltage_v, profile.capacity_mah_g_mean)
+        assert curve["q"] == pytest.approx(wanted, abs=0.06)
+        assert curve["s"] == pytest.approx(np.interp(grid, profile.voltage_v, profile.capacity_mah_g_std), abs=0.06)
+    cells = {m.cell for m in snapshot.valid if m.proposal_id == "R01-01"}
+    assert len(entries["R01-01"]["measured"]) == len(cells) == 4
+
+
+def test_the_figures_of_the_page_mark_what_is_measured(ledger: Ledger, report: Report):
+    outcomes = outcomes_of(ledger.read(), CONDITIONS)
+    traces = {t["name"]: t for t in content_of(report.page)["figures"]["pareto"]["data"]}
+    assert traces["measured ± s.d."]["marker"]["symbol"] == "circle"
+    assert traces["predicted ± s.d., not measured yet"]["marker"]["symbol"] == "circle-open"
+    waiting = traces["predicted ± s.d., not measured yet"]
+    assert len(waiting["error_y"]["array"]) == len(waiting["x"])
+    assert min(waiting["error_y"]["array"]) > 0
+    assert len(traces["measured ± s.d."]["x"]) == sum(o.rate_retention is not None for o in outcomes)
+
+
+def test_a_past_state_has_its_own_page(ledger: Ledger):
+    text = _Page(Content.read(ledger, CONDITIONS, as_of=2).page()).text
+    assert "after round R02" in text
+    assert "R03-01" not in text
+    assert "State of the ledger after round R02." in text
+
+
+def test_asked_for_proposals_are_drawn(ledger: Ledger):
+    content = Content.read(ledger, CONDITIONS)
+    some = plot_profiles(content.outcomes[:2], content.predicted, content.measured, CONDITIONS)
+    assert [a.get_title(loc="left").split(",")[0] for a in some.axes] == ["R01-01", "R01-02"]
+
+
+def test_an_unknown_proposal_or_round_is_refused_and_nothing_is_written(ledger: Ledger, tmp_path: Path):
+    with pytest.raises(UsageError, match="No proposal 'R09-01'"):
+        write_report(ledger, CONDITIONS, tmp_path / "a", proposals=["R09-01"])
+    with pytest.raises(UsageError, match="has no round R09"):
+        write_report(ledger, CONDITIONS, tmp_path / "b", as_of=9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_campaign_without_rounds_has_a_page(tmp_path: Path):
+    empty = Ledger.create(sqlite_url(tmp_path / "ledger.sqlite"), "new", NewModel("a1b2c3d4e5f6", "models/N01"))
+    written = write_report(empty, CONDITIONS, tmp_path / "report")
+    assert written.figures == ()
+    assert "has not proposed anything yet" in _Page(written.page.read_text()).text
+
+
+def test_a_first_round_without_data_has_a_report(ledger: Ledger, tmp_path: Path):
+    written = write_report(ledger, CONDITIONS, tmp_path, as_of=1)
+    assert len(written.figures) == len(FIGURES)
+    assert "nothing to compare" in _Page(written.page.read_text()).text
+
+
+def test_a_file_name_cannot_break_out_of_the_page(tmp_path: Path):
+    ledger = filled_ledger(tmp_path, rounds=2, batch=2)
+    with ledger.write("ingest") as entry:
+        rules = [{"id": "E1", "message": "</script><script>alert(1)</script>"}]
+        entry.note_refused([{"name": "<img src=x onerror=alert(1)>.csv", "sha256": "2" * 64, "rules": rules}])
+        name = next(p.proposal_id for p in ledger.read().pending)
+        entry.set_state(name, State.FAILED, "</script><b>broken</b>")
+    page = Content.read(ledger, CONDITIONS).page()
+    assert "<img src=x" not in page
+    assert "<script>alert" not in page
+    assert "<b>broken" not in page
+
+
+def test_reporting_needs_no_torch(tmp_path: Path):
+    filled_ledger(tmp_path, rounds=2, batch=2).close()
+    program = (
+        "import sys; from pathlib import Path; from campaigns.ledger.ledger import Ledger, sqlite_url;"
+        "from campaigns.report.write import Content; from screening.objectives import Conditions;"
+        "content = Content.read(Ledger(sqlite_url(Path(sys.argv[1])), 'demo'), Conditions());"
+        "content.page(), list(content.figures(content.outcomes));"
+        "sys.exit(bool({'torch', 'botorch', 'ray'} & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, str(tmp_path / "ledger.sqlite")], check=False)
+    assert ran.returncode == 0
+
+
+# -- in a browser ----------------------------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=10000"
+).split()
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
+
+
+def browse(page: Path, home: Path, anchor: str = "") -> tuple[str, list[str]]:
+    """Open a page; give back the document as the browser ends up with it, and what its console says."""
+    opened = subprocess.run(
+        [CHROMIUM or "", *FLAGS, f"--user-data-dir={home}", "--dump-dom", f"{page.resolve().as_uri()}{anchor}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return opened.stdout, [line for line in opened.stderr.splitlines() if "CONSOLE" in line]
+
+
+@needs_chromium
+def test_a_browser_shows_the_page_without_console_errors(report: Report, tmp_path: Path):
+    document, console = browse(report.page, tmp_path)
+    assert console == []
+    assert 'data-ready="yes"' in document
+    drawn = content_of(report.page)["figures"].keys() | {"profiles"}
+    for name in drawn:
+        assert re.search(rf'id="{name}" class="plot js-plotly-plot"', document), f"{name} was not drawn"
+
+
+@needs_chromium
+def test_the_address_chooses_the_profiles(report: Report, tmp_path: Path):
+    document, console = browse(report.page, tmp_path, "#R01-02")
+    assert console == []
+    assert re.search(r'class="gtitle"[^>]*>R01-02 ', document)
+
+
+@needs_chromium
+def test_the_browser_test_would_notice_an_error(report: Report, tmp_path: Path):
+    broken = tmp_path / "broken.html"
+    broken.write_text(report.page.read_text().replace('"use strict";', '"use strict"; noSuchFunction();'))
+    document, console = browse(broken, tmp_path / "home")
+    assert any("noSuchFunction" in line for line in console)
+    assert 'data-ready="yes"' not in document
