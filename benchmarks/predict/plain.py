@@ -119,7 +119,7 @@ class PlainEnsemble:
     @classmethod
     def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> PlainEnsemble:
         """Read the published state dicts."""
-        return cls([_read_state_dict(folder / f"model_{m}") for m in range(5)], dtype)
+        return cls([_read_state_dict((folder / f"model_{m}").read_bytes()) for m in range(5)], dtype)
 
     def inputs(self, amounts: Amounts, row: int) -> tuple[Tensor, Tensor]:
         """Weights and fluorinated element vectors of one composition's cations."""
