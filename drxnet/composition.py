@@ -40,8 +40,18 @@ NONSTOICHIOMETRIC_TOLERANCE = 0.25
 """The same for those who ask for it: Li1.6Mn0.8O2 (Li4Mn2O5), off by 20 %, has been made and measured."""
 
 CATION_WARNING = 0.02
+
+LEAST_METAL = 0.02
+"""Amount of a metal per formula unit below which it is a trace.
+
+DRXNet weighs elements by gates without bounds, so that a trace may move a prediction by a hundred mAh/g; no cell was
+made on purpose with so little.
+"""
+
 MAX_FLUORINE = 1.4
 _DECIMALS = 4
+_THREE_DECIMALS = 5.1e-4
+_COARSE = 600
 _ORDER = {symbol: i for i, symbol in enumerate(METALS_BY_NUMBER)}
 _SIMPLE_FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:\d+\.?\d*|\.\d+)?)+")
 _TERM = re.compile(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?")
@@ -171,13 +181,16 @@ class Composition:
     def units(self, denominator: int) -> dict[str, int]:
         """Amounts as whole numbers of ``1 / denominator``; the key of a composition on a lattice.
 
+        Thirds may be written with three decimals (Li1.333Mn0.667O2), as long as the step is coarser than that.
+
         Raises:
             CompositionError: an amount is not a multiple of ``1 / denominator``.
         """
         units = {}
+        tolerance = _THREE_DECIMALS if denominator <= _COARSE else 1.01 * 10**-_DECIMALS
         for symbol, amount in self.amounts().items():
             units[symbol] = round(amount * denominator)
-            if abs(units[symbol] / denominator - amount) > 1.01 * 10**-_DECIMALS:
+            if abs(units[symbol] / denominator - amount) > tolerance:
                 raise CompositionError(f"{self}: {symbol} {amount:g} is not a multiple of 1/{denominator}.")
         return units
 

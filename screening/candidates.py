@@ -19,7 +19,7 @@ import numpy as np
 
 from drxnet.composition import METALS_BY_NUMBER, Composition
 from drxnet.errors import CompositionError, ConfigurationError
-from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, hazard_notes
+from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, exceptions, hazard_notes
 from screening.species import Species, compatibility, fill_ladder, known_states
 
 WALK_ROWS = 1 << 16
@@ -138,7 +138,9 @@ class Candidates(ABC):
         """Turn rows into compositions."""
         symbols, cations, fluorine = self.amounts(units)
         return [
-            Composition.from_amounts({**dict(zip(symbols, row, strict=True)), "O": 2 - f, "F": f})
+            Composition.from_amounts(
+                {**dict(zip(symbols, row, strict=True)), "O": 2 - f, "F": f}, nonstoichiometric=True
+            )
             for row, f in zip(cations.tolist(), fluorine.tolist(), strict=True)
         ]
 
@@ -333,6 +335,12 @@ class Explanation:
 
     hazards: list[str]
 
+    oxygen_redox: str
+    """A sentence where a threshold is met only because oxygen gives electrons too; otherwise empty."""
+
+    exceptions: Mapping[str, str]
+    """Why the composition has been made although a filter refuses it, by name of the filter."""
+
 
 def explain(candidates: Candidates, composition: Composition | str) -> Explanation:
     """Say whether a composition is a candidate or why not, with its charges and what every filter sees.
@@ -341,6 +349,8 @@ def explain(candidates: Candidates, composition: Composition | str) -> Explanati
     """
     composition = Composition.parse(composition)
     reasons = candidates.why_not(composition)
+    if not reasons:  # written with fewer decimals than the candidates have
+        (composition,) = candidates.compositions(candidates.row(composition)[None])
     metals = composition.metals
     states = {m: candidates.states.get(m) or _states(m) for m in metals}
     amounts = np.array([list(metals.values())])
@@ -360,6 +370,8 @@ def explain(candidates: Candidates, composition: Composition | str) -> Explanati
         [pair for pair in pairs if pair[2] != "compatible"],
         candidates.filters.verdicts(mixtures),
         hazard_notes(list(present)),
+        candidates.filters.oxygen_note(mixtures),
+        exceptions().get(composition, {}),
     )
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
@@ -31,7 +32,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from configs import shipped
-from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS, Composition
+from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, MODEL_METALS, Composition
 from drxnet.errors import CompositionError, ConfigurationError
 from screening.filters import Filters, Mixtures
 from screening.species import Couple, Species, couples, fill_ladder, oxidation_order, present_species
@@ -247,7 +248,10 @@ class CandidateSpace(_Frozen):
             raise ValueError(f"fluorine must hold a multiple of {self.step}, at most 2")
         for element in self.limits:
             if element in self.metals and not self.metal_units(element):
-                raise ValueError(f"limits of {element} hold no multiple of {self.step} above 0")
+                raise ValueError(
+                    f"limits of {element} hold no multiple of {self.step} of at least {LEAST_METAL:g}; less is a "
+                    "trace, of which the model knows nothing"
+                )
         return self
 
     # -- what follows from it ----------------------------------------------------------------------------
@@ -287,9 +291,10 @@ class CandidateSpace(_Frozen):
         return self.fluorine.units(self.denominator, 2 * self.denominator)
 
     def metal_units(self, metal: str) -> range:
-        """Allowed amounts of a metal, when present, in units of 1/D."""
+        """Allowed amounts of a metal, when present, in units of 1/D; never a trace, see :data:`LEAST_METAL`."""
         units = self.limits.get(metal, Range()).units(self.denominator, 2 * self.denominator)
-        return units[1:] if units and units[0] == 0 else units
+        least = ceil(exact(_short(LEAST_METAL)) * self.denominator)
+        return units[bisect_left(units, max(1, least)) :]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -195,18 +195,21 @@ def _writer(path: Path, candidates: Candidates) -> Iterator[Any]:
 @click.command()
 @click.argument("formula")
 @space_option
+@click.option("--nonstoichiometric", is_flag=True, help="Take a formula whose cations are off by more than 5 %.")
 @format_option
-def explain(formula: str, space: str, output: str) -> None:
+def explain(formula: str, space: str, nonstoichiometric: bool, output: str) -> None:
     """Say whether FORMULA is in a space or what excludes it, with its charges and every filter.
 
     \b
     Example:
       drx-screen explain Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2 --space paper-he
     """
+    from drxnet.composition import Composition
     from screening.candidates import explain as explained
     from screening.candidates import open_candidates
 
-    found = explained(open_candidates(space), formula)
+    composition = Composition.parse(formula, nonstoichiometric=nonstoichiometric)
+    found = explained(open_candidates(space), composition)
     emit(output, _explanation(found, space), lambda: _show(found, space))
 
 
@@ -227,6 +230,8 @@ def _explanation(found: Explanation, space: str) -> dict[str, Any]:
             | {"passed": v.passed, "excess": v.excess}
             for v in found.verdicts
         ],
+        "oxygen_redox": found.oxygen_redox,
+        "exceptions": dict(found.exceptions),
         "hazards": found.hazards,
     }
 
@@ -260,6 +265,10 @@ def _show(found: Explanation, space: str) -> None:
     )
     for one, other, verdict in found.reactions:
         click.echo(f"{one} beside {other}: {verdict}")
+    if found.oxygen_redox:
+        click.echo(found.oxygen_redox)
+    for name, reason in found.exceptions.items():
+        click.echo(f"{name}: made all the same. {reason}")
     for note in found.hazards:
         click.echo(note)
 
