@@ -20,7 +20,7 @@ import numpy as np
 from drxnet.composition import METALS_BY_NUMBER, Composition
 from drxnet.errors import CompositionError, ConfigurationError
 from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, exceptions, hazard_notes
-from screening.species import Species, compatibility, fill_ladder, known_states
+from screening.species import Reduction, Species, compatibility, fill_ladder, known_states, reactions_to_metal
 
 WALK_ROWS = 1 << 16
 """Rows of one array that :meth:`Candidates.walk` yields, unless asked otherwise."""
@@ -330,6 +330,9 @@ class Explanation:
     reactions: list[tuple[Species, Species, str]]
     """Pairs of species that may not stand side by side, and how surely: uncertain, unlikely, impossible."""
 
+    reductions: list[Reduction]
+    """Reactions to a metal that are downhill between the binary oxides of the species present."""
+
     verdicts: list[Verdict]
     """Every filter's value beside its threshold."""
 
@@ -368,6 +371,7 @@ def explain(candidates: Candidates, composition: Composition | str) -> Explanati
         present,
         0.0 if abs(missing[0]) < LEAST_AMOUNT else float(-missing[0]),
         [pair for pair in pairs if pair[2] != "compatible"],
+        reactions_to_metal(present),
         candidates.filters.verdicts(mixtures),
         hazard_notes(list(present)),
         candidates.filters.oxygen_note(mixtures),

@@ -10,6 +10,11 @@ Sources:
   electrochemical series). ``place`` is the adopted order, the most reducing couple first: oxides at synthesis
   temperature swap the close pairs W/Fe and Mo/Mn of the 298 K column. Rows marked ``estimated`` have no oxide of
   known Gibbs energy and were placed by hand.
+* ``oxides.csv``: Gibbs energy of formation of binary oxides per mole of formula at 298 K (CRC Handbook of Chemistry and
+  Physics, standard thermodynamic properties), for :func:`reduction_to_metal`. Reactions between solids alone change
+  little in entropy, so that their energies hold roughly at synthesis temperature too; that of FeO with NiO falls to
+  about zero at 1000 C towards Fe2O3 and stays downhill towards Fe3O4 or a lithium ferrite. There is no solid CrO; its
+  value is placed so that Cr2+ reduces a little more strongly than V2+, as in water.
 * ``supply.csv``: Herfindahl-Hirschman indices of production and reserves, M. W. Gaultois et al., Chem. Mater. 25,
   2911 (2013), doi:10.1021/cm400893e; prices per kilogram of contained element in an oxide, carbonate or fluoride,
   rounded orders of magnitude of 2023 markets for ordering only (a space may state its own); hazard notes.
@@ -19,11 +24,14 @@ from __future__ import annotations
 
 import csv
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from importlib.resources import files
+from math import lcm
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -33,6 +41,9 @@ from drxnet.errors import ConfigurationError
 
 UNCERTAIN_BAND_V = 0.3
 """Difference of two couples (V) below which the order of a redox ladder is not to be trusted."""
+
+KJ_MOL_PER_EV = 96.485
+"""One electronvolt per particle in kJ/mol (CODATA 2018)."""
 
 _EMPTY_D_SHELL = {"Sc": 3, "Y": 3, "Ti": 4, "Zr": 4, "Hf": 4, "V": 5, "Nb": 5, "Ta": 5, "Cr": 6, "Mo": 6, "W": 6}
 
@@ -273,6 +284,104 @@ Compatibility = Literal["compatible", "uncertain", "unlikely", "impossible"]
 """How an oxidised species sits beside a reduced one: no reaction; the two scales disagree; both scales say it reacts;
 both say so by more than :data:`UNCERTAIN_BAND_V`."""
 
+
+@dataclass(frozen=True)
+class Oxide:
+    """A binary oxide and what its formation gives."""
+
+    formula: str
+    metal: int
+    """Metal atoms per formula."""
+
+    oxygen: int
+    gibbs_kj_mol: float
+    """Gibbs energy of formation at 298 K per mole of formula."""
+
+    estimated: bool
+
+    @property
+    def per_metal_kj(self) -> float:
+        """Gibbs energy of formation per mole of metal atoms."""
+        return self.gibbs_kj_mol / self.metal
+
+
+@cache
+def oxides() -> Mapping[Species, Oxide]:
+    """Binary oxide of each species there are data for."""
+    found = {}
+    for row in _table("oxides.csv"):
+        match = re.fullmatch(r"[A-Z][a-z]?(\d*)O(\d*)", row["oxide"])
+        assert match is not None, row
+        metal, oxygen = (int(n or 1) for n in match.groups())
+        species = Species(row["element"], int(row["state"]))
+        found[species] = Oxide(row["oxide"], metal, oxygen, float(row["gibbs_kj_mol"]), row["estimated"] == "yes")
+    return found
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A metal that one species would take out of the oxide of another."""
+
+    metal: str
+    equation: str
+    """Balanced, such as ``2 FeO + NiO -> Fe2O3 + Ni``."""
+
+    gibbs_kj_mol: float
+    """Gibbs energy of the reaction at 298 K per mole of metal; negative."""
+
+    margin_v: float
+    """The same per electron (V); positive."""
+
+    estimated: bool
+    """Whether a Gibbs energy is a guess."""
+
+    def __str__(self) -> str:
+        """Return the equation with its energy."""
+        about = "about " if self.estimated else ""
+        return f"{self.equation} ({about}{self.gibbs_kj_mol:.0f} kJ/mol of {self.metal}, 298 K)"
+
+
+REDUCED_TO_METAL = ("Fe", "Co", "Ni", "Cu", "Mo", "W", "In", "Sn")
+"""Elements whose oxides a reduced cation may turn into the metal; the others hold their oxygen more firmly."""
+
+
+@cache
+def reduction_to_metal(oxidant: Species, reductant: Species) -> Reduction | None:
+    """Reaction in which a reductant takes the last oxygen from an oxidant, where it is downhill between binary oxides.
+
+    Only the lowest state of an element that is known here is reduced to the metal: Mo6+ becomes Mo4+ first, which
+    :func:`compatibility` judges by the ladder. Potentials in water say nothing here, because the ions that form in a
+    rocksalt are not those of an acid.
+
+    Args:
+        oxidant: such as Ni2+.
+        reductant: such as Fe2+, which becomes Fe3+.
+    """
+    lowest = known_states(oxidant.element)[:1] == (oxidant.charge,)
+    if oxidant.element == reductant.element or oxidant.element not in REDUCED_TO_METAL or not lowest:
+        return None
+    up = next((c for c in ladder() if c.element == reductant.element and c.lower == reductant.charge), None)
+    taken = oxides().get(oxidant)
+    before, after = (oxides().get(Species(reductant.element, z)) for z in ((up.lower, up.upper) if up else (0, 0)))
+    if up is None or taken is None or before is None or after is None:
+        return None
+    atoms = Fraction(oxidant.charge, up.upper - up.lower)  # of the reductant for each of the oxidant
+    gibbs = float(atoms) * (after.per_metal_kj - before.per_metal_kj) - taken.per_metal_kj
+    if gibbs >= 0:
+        return None
+    moles = [atoms / before.metal, Fraction(1, taken.metal), atoms / after.metal, Fraction(1)]
+    whole = lcm(*(m.denominator for m in moles))
+    names = (before.formula, taken.formula, after.formula, oxidant.element)
+    terms = [f"{n} {name}" if (n := int(m * whole)) > 1 else name for m, name in zip(moles, names, strict=True)]
+    return Reduction(
+        oxidant.element,
+        f"{terms[0]} + {terms[1]} -> {terms[2]} + {terms[3]}",
+        gibbs,
+        -gibbs / (oxidant.charge * KJ_MOL_PER_EV),
+        taken.estimated or before.estimated or after.estimated,
+    )
+
+
 _SEVERITY: tuple[Compatibility, ...] = ("compatible", "uncertain", "unlikely", "impossible")
 
 
@@ -286,13 +395,28 @@ def compatibility(one: Species, other: Species) -> Compatibility:
     """Whether two species of different elements can stand side by side.
 
     The oxidant is the upper state of its couple, the reductant the lower state of its own. They react where the
-    oxidant's couple lies above the reductant's on both scales (oxides at 298 K and aqueous). Ions that have no couple
-    on that side, and two states of one element, are compatible.
+    oxidant's couple lies above the reductant's on both scales (oxides at 298 K and aqueous). A reaction to the metal,
+    see :func:`reduction_to_metal`, is judged on the scale of the oxides alone. Ions that have no couple on that side,
+    and two states of one element, are compatible.
     """
     if one.element == other.element:
         return "compatible"
-    verdicts = [_reaction(one, other), _reaction(other, one)]
+    verdicts = [_reaction(one, other), _reaction(other, one), _to_metal(one, other), _to_metal(other, one)]
     return max(verdicts, key=severity)
+
+
+def reactions_to_metal(present: Iterable[Species]) -> list[Reduction]:
+    """Every downhill reaction to a metal among species that stand side by side, the strongest first."""
+    pairs = itertools.permutations(dict.fromkeys(present), 2)
+    found = [r for oxidant, reductant in pairs if (r := reduction_to_metal(oxidant, reductant)) is not None]
+    return sorted(found, key=lambda r: r.gibbs_kj_mol)
+
+
+def _to_metal(oxidant: Species, reductant: Species) -> Compatibility:
+    reaction = reduction_to_metal(oxidant, reductant)
+    if reaction is None:
+        return "compatible"
+    return "impossible" if reaction.margin_v >= UNCERTAIN_BAND_V - 1e-9 else "unlikely"
 
 
 def _reaction(oxidant: Species, reductant: Species) -> Compatibility:

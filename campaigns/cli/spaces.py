@@ -225,6 +225,10 @@ def _explanation(found: Explanation, space: str) -> dict[str, Any]:
         "species": {str(s): amount for s, amount in found.species.items()},
         "surplus_charge": found.surplus_charge,
         "reactions": [{"pair": [str(a), str(b)], "verdict": verdict} for a, b, verdict in found.reactions],
+        "reductions": [
+            {"equation": r.equation, "gibbs_kj_mol": r.gibbs_kj_mol, "metal": r.metal, "estimated": r.estimated}
+            for r in found.reductions
+        ],
         "filters": [
             {"name": v.name, "value": v.value, "threshold": v.threshold, "side": v.side, "unit": v.unit}
             | {"passed": v.passed, "excess": v.excess}
@@ -265,6 +269,8 @@ def _show(found: Explanation, space: str) -> None:
     )
     for one, other, verdict in found.reactions:
         click.echo(f"{one} beside {other}: {verdict}")
+    for reduction in found.reductions:
+        click.echo(f"May turn to metal without oxygen: {reduction}")
     if found.oxygen_redox:
         click.echo(found.oxygen_redox)
     for name, reason in found.exceptions.items():

@@ -16,8 +16,11 @@ from screening.species import (
     known_states,
     ladder,
     oxidation_order,
+    oxides,
     present_species,
     radii,
+    reactions_to_metal,
+    reduction_to_metal,
     supply,
 )
 
@@ -62,6 +65,58 @@ def test_pairs_are_judged_on_both_scales(pairs: str, verdict: str) -> None:
     for pair in pairs.split():
         one, other = map(Species.parse, pair.split("/"))
         assert compatibility(one, other) == compatibility(other, one) == verdict
+
+
+@pytest.mark.parametrize(
+    ("oxidant", "reductant", "equation", "energy", "verdict"),
+    [
+        ("Ni2+", "Fe2+", "2 FeO + NiO -> Fe2O3 + Ni", -742.2 + 2 * 251.4 + 211.7, "unlikely"),
+        ("Co2+", "Fe2+", "2 FeO + CoO -> Fe2O3 + Co", -742.2 + 2 * 251.4 + 214.2, "unlikely"),
+        ("Ni2+", "Ti3+", "Ti2O3 + NiO -> 2 TiO2 + Ni", 2 * -888.8 + 1434.2 + 211.7, "impossible"),
+        ("Mo4+", "Ti3+", "2 Ti2O3 + MoO2 -> 4 TiO2 + Mo", 4 * -888.8 + 2 * 1434.2 + 533.0, "impossible"),
+        ("W4+", "V2+", "4 VO + WO2 -> 2 V2O3 + W", 2 * -1139.3 + 4 * 404.2 + 533.9, "impossible"),
+        ("Fe2+", "Nb4+", "2 NbO2 + FeO -> Nb2O5 + Fe", -1766.0 + 2 * 740.5 + 251.4, "unlikely"),
+    ],
+    ids=["Ni-Fe", "Co-Fe", "Ni-Ti", "Mo-Ti", "W-V", "Fe-Nb"],
+)
+def test_a_reduced_cation_takes_the_metal_out_of_an_oxide(
+    oxidant: str, reductant: str, equation: str, energy: float, verdict: str
+) -> None:
+    one, other = Species.parse(oxidant), Species.parse(reductant)
+    reaction = reduction_to_metal(one, other)
+    assert reaction is not None
+    assert reaction.equation == equation
+    assert reaction.gibbs_kj_mol == pytest.approx(energy)  # CRC Handbook, kJ/mol at 298 K
+    assert reaction.margin_v == pytest.approx(-energy / (one.charge * 96.485))
+    assert compatibility(one, other) == compatibility(other, one) == verdict
+    before, after = (oxides()[Species(other.element, z)].gibbs_kj_mol for z in (other.charge, other.charge + 1))
+    assert before < 0
+    assert after < 0
+
+
+@pytest.mark.parametrize(
+    "pair", ["Ni2+ Mn2+", "Ni2+ V3+", "Ni2+ Cr3+", "Mo6+ Fe2+", "Mn2+ Ti3+", "Ti4+ V2+", "Ni3+ Fe2+"]
+)
+def test_what_is_uphill_or_not_the_last_step_gives_no_metal(pair: str) -> None:
+    oxidant, reductant = map(Species.parse, pair.split())
+    assert reduction_to_metal(oxidant, reductant) is None
+
+
+def test_every_couple_between_known_oxides_has_the_potential_of_their_energies() -> None:
+    checked = 0
+    for couple in ladder():
+        lower, upper = (oxides().get(Species(couple.element, z)) for z in (couple.lower, couple.upper))
+        if lower is not None and upper is not None:
+            volts = (upper.per_metal_kj - lower.per_metal_kj) / ((couple.upper - couple.lower) * 96.485)
+            assert couple.oxide_v == pytest.approx(volts, abs=0.02), str(couple)
+            checked += 1
+    assert checked >= 10
+
+
+def test_reactions_are_listed_the_strongest_first() -> None:
+    found = reactions_to_metal([Species.parse(s) for s in ("Li1+", "Fe2+", "Ni2+", "Ti3+", "Mn2+")])
+    assert [r.metal for r in found] == ["Ni", "Fe", "Ni"]
+    assert [str(r) for r in found][-1] == "2 FeO + NiO -> Fe2O3 + Ni (-28 kJ/mol of Ni, 298 K)"
 
 
 def test_a_couple_over_two_steps_is_the_mean_by_electrons() -> None:

@@ -37,6 +37,15 @@ def test_the_count_is_exact_and_comes_with_the_share_that_is_accepted() -> None:
     assert set(found["refused_fractions"]) == {"precursors", "redox_electrons_with_oxygen"}
 
 
+def test_explain_shows_the_reaction_to_a_metal() -> None:
+    formula = "Li1.2Fe0.2Ni0.2Ti0.2Nb0.2O1.8F0.2"
+    found = as_json("explain", formula, "--space", "paper-he")
+    assert found["reductions"][0]["equation"] == "2 FeO + NiO -> Fe2O3 + Ni"
+    assert found["reductions"][0]["gibbs_kj_mol"] == pytest.approx(-27.7)
+    shown = CliRunner().invoke(main, ["explain", formula, "--space", "paper-he"]).stdout
+    assert "May turn to metal without oxygen: 2 FeO + NiO -> Fe2O3 + Ni (-28 kJ/mol of Ni, 298 K)" in shown
+
+
 def test_counting_is_what_happens_by_default() -> None:
     assert "13,114 compositions of Mg, Ti, Cr, Mn, Nb" in run("enumerate", "--space", "tiny").stdout
 
