@@ -183,11 +183,17 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
 )
 @click.option("--strategy", "strategies", multiple=True, help="[default: the campaign's own, greedy and random]")
 @click.option(
-    "--laboratory", metavar="MODEL", help="Plays the laboratory [default: one member of the model, kept from it]."
+    "--laboratory",
+    metavar="KIND|MODEL",
+    default="member",
+    show_default=True,
+    help="Plays the laboratory: member (one of the model's, kept from it), field, penalty, physics, or a model.",
 )
 @click.option("--noise", default=0.03, show_default=True, help="Relative standard deviation of a cell.")
 @click.option("--failures", default=0.1, show_default=True, help="Probability that a synthesis fails.")
 @click.option("--delays", default=0.2, show_default=True, help="Probability that cells come back a round late.")
+@click.option("--mass-error", default=0.0, show_default=True, help="Relative deviation that all cells share.")
+@click.option("--one-rate", is_flag=True, help="Only cells at the low rate come back.")
 @click.option(
     "--no-finetune", is_flag=True, help="The model stays as it is; what was measured still guides the choice."
 )
@@ -201,10 +207,12 @@ def backtest(
     repeats: int,
     candidates: int,
     strategies: tuple[str, ...],
-    laboratory: str | None,
+    laboratory: str,
     noise: float,
     failures: float,
     delays: float,
+    mass_error: float,
+    one_rate: bool,
     no_finetune: bool,
     fast: bool,
     seed: int,
@@ -212,7 +220,7 @@ def backtest(
 ) -> None:
     """Rehearse a campaign against a simulated laboratory, beside random and greedy choice.
 
-    A network that the model never learned from plays the laboratory, with scatter, failed syntheses and late results.
+    A truth that the model never learned from plays the laboratory, with scatter, failed syntheses and late results.
     Writes backtest.png, backtest.csv and backtest.json, and every run as a campaign of its own.
 
     \b
@@ -220,8 +228,8 @@ def backtest(
       drx-screen backtest --campaign tiny --fast
       drx-screen backtest --campaign he-rate --rounds 6 --repeats 3 --output rehearsal
     """
-    from campaigns.loop.backtest import LaboratoryOptions
     from campaigns.loop.backtest import backtest as run
+    from campaigns.loop.laboratories import LaboratoryOptions
     from campaigns.report.backtest import table_of, write_backtest
     from campaigns.spec import read_spec
 
@@ -236,7 +244,7 @@ def backtest(
             candidates=candidates,
             strategies=strategies or None,
             laboratory=laboratory,
-            options=LaboratoryOptions(noise, failures, delays),
+            options=LaboratoryOptions(noise, failures, delays, mass_error, one_rate),
             fine_tune=not no_finetune,
             seed=seed,
             progress=watch,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,12 +21,12 @@ import yaml
 from campaigns.intake.ingest import record_rows
 from campaigns.ledger.records import Proposal, State
 from campaigns.loop.finetune import fine_tune_campaign
+from campaigns.loop.laboratories import KINDS, Laboratory, LaboratoryOptions, MemberTruth, Truth
 from campaigns.loop.propose import propose
 from campaigns.spec import CampaignSpec, parse_spec
 from campaigns.workspace import Workspace, replace_file
 from drxnet import checkpoint
 from drxnet.composition import Composition
-from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, NothingToPropose
 from drxnet.progress import Progress, silent
@@ -45,85 +44,6 @@ TOP_SHARE = 0.01
 _DRAWS_AT_MOST = 200
 _UNLEARNING = ("random",)
 """Strategies whose choice does not depend on the model: it is not fine-tuned for them."""
-
-
-@dataclass(frozen=True)
-class LaboratoryOptions:
-    """How a simulated laboratory differs from a perfect one."""
-
-    noise: float = 0.03
-    """Relative standard deviation of a cell's capacity: one factor for the whole profile, as a wrong mass gives."""
-
-    failures: float = 0.1
-    """Probability that a synthesis fails; it is marked failed and may be proposed again."""
-
-    delays: float = 0.2
-    """Probability that the cells of a composition come back one round late."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that are no probabilities."""
-        if not 0 <= self.noise < 1:
-            raise ConfigurationError(f"The noise is relative, from 0 to below 1. Got {self.noise}.")
-        for name in ("failures", "delays"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} is a probability from 0 to below 1. Got {getattr(self, name)}.")
-
-
-@dataclass(frozen=True)
-class Laboratory:
-    """A network that plays the laboratory. What befalls a composition in a round depends on the seed alone."""
-
-    ensemble: Ensemble
-    """The truth is the mean over its members."""
-
-    options: LaboratoryOptions = LaboratoryOptions()
-    seed: int = 0
-
-    def fails(self, proposal: Proposal) -> bool:
-        """Whether this synthesis comes to nothing."""
-        return bool(self._chance(proposal, "synthesis").random() < self.options.failures)
-
-    def is_late(self, proposal: Proposal) -> bool:
-        """Whether its cells come back one round late."""
-        return bool(self._chance(proposal, "cycler").random() < self.options.delays)
-
-    def measure(
-        self, proposals: Sequence[Proposal], conditions: Sequence[CyclingConditions], cells: int
-    ) -> list[dict[str, Any]]:
-        """Make cells of each composition at each rate, one first discharge per cell.
-
-        Returns:
-            Rows for :meth:`campaigns.campaign.Campaign.add_measurements`.
-        """
-        if not proposals:
-            return []
-        window = conditions[0]
-        voltage = window.grid()
-        compositions = [Composition.parse(p.composition) for p in proposals]
-        truth = self.ensemble.profiles(compositions, list(conditions), voltage).double().numpy(force=True).mean(0)
-        rows = []
-        for proposal, composition, profiles in zip(proposals, compositions, truth, strict=True):
-            rng = self._chance(proposal, "cells")
-            most = composition.theoretical_capacity_mah_g
-            for rate, (at, profile) in enumerate(zip(conditions, profiles, strict=True)):
-                for cell in range(1 + rate * cells, 1 + (rate + 1) * cells):
-                    factor = 1 + self.options.noise * rng.standard_normal()
-                    curve = np.minimum(np.maximum(profile - profile[-1], 0) * max(factor, 0.1), most)
-                    rows.append(
-                        {
-                            "proposal_id": proposal.proposal_id,
-                            "cell": f"cell {cell}",
-                            "current_ma_g": at.current_ma_g,
-                            "capacity_mah_g": float(curve[0]),
-                            "voltage_v": voltage,
-                            "profile_mah_g": curve,
-                        }
-                    )
-        return rows
-
-    def _chance(self, proposal: Proposal, what: str) -> np.random.Generator:
-        name = f"{proposal.composition} {proposal.round} {what}".encode()
-        return np.random.default_rng([self.seed, zlib.crc32(name)])
 
 
 @dataclass(frozen=True)
@@ -253,7 +173,7 @@ def backtest(
     repeats: int = 3,
     candidates: int = 3000,
     strategies: Sequence[str] | None = None,
-    laboratory: str | Path | None = None,
+    laboratory: str | Path = "member",
     options: LaboratoryOptions | None = None,
     fine_tune: bool = True,
     seed: int = 0,
@@ -268,9 +188,9 @@ def backtest(
         repeats: each with another laboratory (or another seed of it) and other candidates.
         candidates: compositions drawn uniformly from the space, filters kept; the same for every strategy.
         strategies: by default the campaign's own, then :data:`BASELINES`.
-        laboratory: model that plays the laboratory; by default one member of the campaign's model, left out of it,
-            another one in every repeat.
-        options: noise, failures and delays.
+        laboratory: one of :data:`~campaigns.loop.laboratories.KINDS`, drawn anew in every repeat, or a model that
+            plays the laboratory. A *member* of the campaign's model is left out of it.
+        options: noise, failures, delays and the rest of what befalls cells.
         fine_tune: whether the model learns between rounds, as in a real campaign.
         seed: decides everything.
         progress: told of rounds.
@@ -294,7 +214,7 @@ def backtest(
     runs: list[RoundRow] = []
     pools = []
     for repeat in range(repeats):
-        truth, model = _roles(own, laboratory, repeat)
+        truth, model = _roles(own, laboratory, repeat, seed, spec.candidates().columns)
         lab = Laboratory(truth, options or LaboratoryOptions(), seed + repeat)
         pool = draw_candidates(spec, truth, candidates, seed + repeat)
         pools.append(pool)
@@ -335,7 +255,7 @@ def _count(progress: Progress, before: int, total: int, done: int) -> None:
     progress(before + done, total)
 
 
-def draw_candidates(spec: CampaignSpec, truth: Ensemble, count: int, seed: int) -> Pool:
+def draw_candidates(spec: CampaignSpec, truth: Truth | Ensemble, count: int, seed: int) -> Pool:
     """Draw candidates that pass the filters of a campaign's space, and ask the laboratory's network for their truth.
 
     Args:
@@ -362,33 +282,38 @@ def draw_candidates(spec: CampaignSpec, truth: Ensemble, count: int, seed: int) 
     return Pool(names, goals.objective_values(values)[:, 0], goals.feasible(values))
 
 
-def _true_values(goals: Goals, truth: Ensemble, formulas: Sequence[str]) -> np.ndarray:
+def _true_values(goals: Goals, truth: Truth | Ensemble, formulas: Sequence[str]) -> np.ndarray:
     """Quantities of the mean profile's members, averaged, ``n x m``."""
     compositions = [Composition.parse(f) for f in formulas]
-    return goals.evaluate(truth, compositions).numpy(force=True).mean(0)
+    told = goals.evaluate(truth, compositions)  # type: ignore[arg-type]  # a truth answers as an ensemble does
+    return told.numpy(force=True).mean(0)
 
 
 def _is_beside(spec: CampaignSpec) -> bool:
     return ((spec.folder or Path()) / spec.model).is_dir()
 
 
-def _roles(own: Ensemble, laboratory: str | Path | None, repeat: int) -> tuple[Ensemble, Ensemble]:
+def _roles(
+    own: Ensemble, laboratory: str | Path, repeat: int, seed: int, metals: Sequence[str]
+) -> tuple[Truth | Ensemble, Ensemble]:
     """Who plays the laboratory and who the model."""
-    if laboratory is not None:
+    if laboratory not in KINDS:
         return Ensemble.load(laboratory), own
+    if laboratory != MemberTruth.kind:
+        return KINDS[str(laboratory)](own, seed + repeat, metals), own
     left_out = repeat % own.members
     model = own.subset([m for m in range(own.members) if m != left_out])
     card = replace(model.card, name=f"{own.card.name} without member {left_out}")
-    return own.subset([left_out]), Ensemble(model.network, card, device=model.device, dtype=model.dtype)
+    return MemberTruth(own.subset([left_out])), Ensemble(model.network, card, device=model.device, dtype=model.dtype)
 
 
-def _related(own: Ensemble, laboratory: str | Path | None) -> list[str]:
+def _related(own: Ensemble, laboratory: str | Path) -> list[str]:
     """Refuse a laboratory that the model has learned from; say where they may have learned from the same data."""
-    if laboratory is None:
+    if laboratory == MemberTruth.kind:
         if own.members < 3:
             raise ConfigurationError(
                 f"The model {own.card.name} has {own.members} members; with one of them as the laboratory fewer than "
-                "two would be left. Name another model to play the laboratory (--laboratory)."
+                "two would be left. Name another model or kind to play the laboratory (--laboratory)."
             )
         if "simulated_from" in own.card.provenance:
             return ["Each member learned from targets of its own, so the laboratory shares none with the model."]
@@ -396,6 +321,8 @@ def _related(own: Ensemble, laboratory: str | Path | None) -> list[str]:
             f"The members of {own.card.name} may have learned from the same data: the laboratory then resembles the "
             "model more than a real one would, and strategies that use the model look better than they are."
         ]
+    if laboratory in KINDS:
+        return []
     lab = checkpoint.read_card(checkpoint.find_model(laboratory))
     mine = own.card
     same = lab.model_id == mine.model_id

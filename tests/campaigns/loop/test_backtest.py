@@ -18,14 +18,13 @@ from campaigns.cli import main
 from campaigns.ledger.records import Proposal, State
 from campaigns.loop.backtest import (
     Backtest,
-    Laboratory,
-    LaboratoryOptions,
     Pool,
     RoundRow,
     backtest,
     draw_candidates,
 )
 from campaigns.loop.backtest import _related as related
+from campaigns.loop.laboratories import Laboratory, LaboratoryOptions
 from campaigns.report.backtest import plot_backtest, table_of, write_backtest
 from campaigns.spec import CampaignSpec, read_spec
 from drxnet import checkpoint
@@ -257,9 +256,9 @@ def test_the_model_that_made_the_training_set_is_no_laboratory(tiny: CampaignSpe
     with pytest.raises(ConfigurationError, match="source made its training set"):
         backtest(spec, tmp_path / "new", laboratory=tmp_path / "source")
     assert related(Ensemble.load(tmp_path / "taught"), tmp_path / "other") == []
-    (note,) = related(Ensemble.load(tmp_path / "taught"), None)
+    (note,) = related(Ensemble.load(tmp_path / "taught"), "member")
     assert note.startswith("Each member learned from targets of its own")
-    (warning,) = related(Ensemble.load(tmp_path / "other"), None)
+    (warning,) = related(Ensemble.load(tmp_path / "other"), "member")
     assert "may have learned from the same data" in warning
 
 
