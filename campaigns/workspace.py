@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from campaigns.ledger.ledger import Ledger, NewModel
+from campaigns.ledger.models import ModelStore
 from campaigns.ledger.records import ModelRecord, Snapshot
 from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
-from drxnet.checkpoint import check_model, copy_model, find_model, read_card, write_durably
-from drxnet.errors import CheckpointError, ConfigurationError, LedgerUnreadable, ModelNotFound, UsageError
+from drxnet.checkpoint import check_model, find_model, read_card, read_files, write_durably
+from drxnet.errors import ConfigurationError, ModelNotFound
 from drxnet.names import check_name
 
 if TYPE_CHECKING:
@@ -38,10 +39,18 @@ class Workspace:
         """
         self.folder = _folder_of(source)
         self.spec: CampaignSpec = read_spec(self.folder)
-        model = _first_model(self.spec, self.folder)
-        self.ledger = Ledger.create(self.spec.ledger_url(self.folder), self.spec.name, model, command=command)
+        url = self.spec.ledger_url(self.folder)
+        begins = not Ledger.is_there(url, self.spec.name)
+        if begins:
+            self.ledger = Ledger.create(url, self.spec.name, _first_model(self.spec), command=command)
+        else:
+            self.ledger = Ledger(url, self.spec.name, command=command)
+        self.models = ModelStore(self.ledger, self.folder)
         try:
+            if begins:
+                self.models.path(self.ledger.first_model())
             self._follow_model()
+            self.models.keep()
         except BaseException:
             self.close()
             raise
@@ -85,44 +94,22 @@ class Workspace:
         return self.spec.as_recorded(state.rounds[-1].spec).goals
 
     def model_path(self, model: ModelRecord) -> Path:
-        """Folder of a model of this campaign.
-
-        Raises:
-            LedgerUnreadable: the ledger names a place outside the campaign's folder of models.
-        """
-        home, slash, name = model.path.partition("/")
-        if home != "models" or not slash:
-            raise LedgerUnreadable(
-                f"{self.ledger.where}: says that model {model.name} lies in {model.path!r}. Models lie in "
-                "`models/NAME` of the campaign's folder; the ledger was changed by other hands."
-            )
-        return self.folder / home / check_name(name, f"{self.ledger.where}: a model", LedgerUnreadable)
+        """Folder of a model of this campaign, with its files; see :meth:`campaigns.ledger.models.ModelStore.path`."""
+        return self.models.path(model)
 
     def ensemble(self, model: ModelRecord | None = None, *, device: str = "cpu") -> Ensemble:
         """Load a model of this campaign, by default the current one.
 
         Raises:
-            CheckpointError: its files are missing or not those that the ledger names.
+            CheckpointError: its files are lost; the message names the way to get them.
         """
         from drxnet.ensemble import Ensemble
 
-        record = model or self.state().current_model
-        path = self.model_path(record)
-        if not path.is_dir():
-            raise CheckpointError(
-                f"{path}: the weights of model {record.name} ({record.model_id}) are gone. Copy the campaign's folder "
-                "`models` back, or run `drx-screen finetune` to learn them again."
-            )
-        ensemble = Ensemble.load(path, device=device)
-        if ensemble.model_id != record.model_id:
-            raise CheckpointError(
-                f"{path}: holds model {ensemble.model_id}, but the ledger says {record.model_id}. Copy the right one "
-                "back."
-            )
-        return ensemble
+        return Ensemble.load(self.models.path(model or self.state().current_model), device=device)
 
     def close(self) -> None:
         """Give back the connections to the ledger."""
+        self.models.close()
         self.ledger.close()
 
     def _follow_model(self) -> None:
@@ -147,12 +134,12 @@ class Workspace:
                 f"with {asked!r} ({start.model_id}), and its rounds and measurements rest on that one. Write "
                 f"`model: {asked}` again, or start another campaign: drx-screen init NAME --from {self.folder.name}/"
             )
-        _copy_model(source, self.folder / "models" / card.model_id)
+        files = read_files(source)
         with self.ledger.write("init") as entry:
             if _is_begun(entry.before) or entry.before.first_model.model_id == card.model_id:
                 return  # another process was faster; the next command says what that means
             metrics = {"name": card.name, "asked": self.spec.model}
-            entry.add_model(NewModel(card.model_id, f"models/{card.model_id}", metrics=metrics))
+            entry.add_model(NewModel(card.model_id, f"models/{card.model_id}", metrics=metrics, files=files))
             entry.summary = f"starts with model {card.model_id} in place of {start.model_id}"
 
     def __enter__(self) -> Self:
@@ -167,24 +154,11 @@ def _model_path(spec: CampaignSpec) -> str | Path:
     return beside if beside.is_dir() else spec.model
 
 
-def _first_model(spec: CampaignSpec, folder: Path) -> NewModel:
-    """Copy the model that a campaign starts with into its folder, once, so that an upgrade does not change it."""
-    target = folder / "models" / "N01"
-    if not target.is_dir():
-        _copy_model(find_model(_model_path(spec)), target)
-    card = read_card(target)
-    return NewModel(card.model_id, "models/N01", metrics={"name": card.name, "asked": spec.model})
-
-
-def _copy_model(source: Path, target: Path) -> None:
-    """Copy a model to where it is not yet, as a whole or not at all."""
-    if target.is_dir():
-        return
-    try:
-        copy_model(source, target)
-    except (OSError, UsageError):
-        if not target.is_dir():  # another process may have been faster
-            raise
+def _first_model(spec: CampaignSpec) -> NewModel:
+    """Read the model that a campaign starts with into its ledger, so that an upgrade does not change it."""
+    source = find_model(_model_path(spec))
+    files, name = read_files(source), read_card(source).name
+    return NewModel(files.sha256[:12], "models/N01", metrics={"name": name, "asked": spec.model}, files=files)
 
 
 def _is_begun(state: Snapshot) -> bool:

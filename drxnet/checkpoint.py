@@ -76,6 +76,19 @@ class ModelCard:
         return self.weights_sha256[:12]
 
 
+@dataclass(frozen=True)
+class ModelFiles:
+    """The two files of a model as they are: what a model is where there are no folders."""
+
+    card: bytes = field(repr=False)
+    weights: bytes = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights."""
+        return hashlib.sha256(self.weights).hexdigest()
+
+
 def models_home() -> Path:
     """Folder of imported and fetched models: ``$DRXNET_HOME/models`` or the user's data directory."""
     if home := os.environ.get("DRXNET_HOME"):
@@ -330,6 +343,44 @@ def copy_model(source: Path, target: Path, *, replace: bool = False) -> ModelCar
     return card
 
 
+def read_files(folder: Path) -> ModelFiles:
+    """Read the two files of a model, once both are checked.
+
+    Raises:
+        CheckpointError: the model is damaged, or no model.
+    """
+    card = read_card(folder)
+    return ModelFiles(_as_json(card), _checked_weights(folder, card))
+
+
+def write_files(folder: Path, files: ModelFiles, *, replace: bool = False) -> ModelCard:
+    """Write the two files of a model, once both are checked.
+
+    Returns:
+        The card.
+
+    Raises:
+        CheckpointError: they are not those of a model.
+        UsageError: something would be lost.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unpacked:
+        (Path(unpacked) / CARD).write_bytes(files.card)
+        (Path(unpacked) / WEIGHTS).write_bytes(files.weights)
+        return copy_model(Path(unpacked), folder, replace=replace)
+
+
+def as_files(weights: Mapping[str, Any], card: ModelCard) -> ModelFiles:
+    """Files that :func:`save` would write.
+
+    Args:
+        weights: tensors by name, as ``DRXNet.state_dict()`` gives them.
+        card: its description; the hash of the weights is filled in.
+    """
+    content, card = _serialised(weights, card)
+    return ModelFiles(_as_json(card), content)
+
+
 def check_target(folder: Path, *, replace: bool = False) -> None:
     """Refuse to write a model to where something would be lost.
 
@@ -361,12 +412,16 @@ def _place(folder: Path, weights: bytes, card: ModelCard, *, replace: bool) -> N
         new = partial / "new"
         new.mkdir()
         write_durably(new / WEIGHTS, weights)
-        write_durably(new / CARD, (json.dumps(asdict(card), indent=2) + "\n").encode())
+        write_durably(new / CARD, _as_json(card))
         if replace and folder.is_dir():
             folder.rename(partial / "old")
         new.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _as_json(card: ModelCard) -> bytes:
+    return (json.dumps(asdict(card), indent=2) + "\n").encode()
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -48,6 +48,7 @@ from campaigns.ledger.records import (
     Snapshot,
     State,
 )
+from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerUnreadable, MissingExtra, UsageError
 from drxnet.names import check_name
@@ -57,6 +58,9 @@ _log = logging.getLogger(__name__)
 TIMEOUT_S = 30.0
 _PACKAGES = ("drx-screen", "torch", "botorch", "ray", "numpy", "SQLAlchemy")
 _ROWS_PER_READ = 500
+
+MODEL_BYTES = 128 << 20
+"""Most that the weights of one model may take in a ledger; those of the shipped ensemble take 2.6 MB."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class NewModel:
     measurement_ids: tuple[str, ...] = ()
     accepted: bool = True
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    files: ModelFiles | None = None
+    """Kept in the ledger; None where they are already, or are not worth keeping."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,22 @@ class Ledger:
             engine.dispose()
         return cls(url, campaign, command=command, timeout_s=timeout_s)
 
+    @staticmethod
+    def is_there(url: str | URL, campaign: str) -> bool:
+        """Whether a database holds the ledger of a campaign; makes none, and waits for nobody.
+
+        Raises:
+            LedgerError: the database cannot be reached or read.
+        """
+        check_name(campaign, "A campaign")
+        checked = _checked_url(url)
+        engine = _engine(checked, campaign, TIMEOUT_S)
+        try:
+            with _translated(checked):
+                return _is_there(engine)
+        finally:
+            engine.dispose()
+
     @property
     def where(self) -> str:
         """Place of the ledger, for messages; never a password."""
@@ -185,6 +207,33 @@ class Ledger:
                 rows = connection.execute(select(tables.profiles).where(tables.profiles.c.number.in_(part)))
                 found.update({r.number: DischargeProfile(_array(r.voltage_v), _array(r.capacity_mah_g)) for r in rows})
         return tuple(MeasuredProfile(m, found.get(n)) for m, n in zip(wanted, numbers, strict=True))
+
+    def model_files(self, model_id: str) -> ModelFiles | None:
+        """Files of a model; None where the ledger has never had them.
+
+        Raises:
+            LedgerUnreadable: they are larger than those of a model may be.
+        """
+        table = tables.model_files
+        sizes = select(func.length(table.c.card), func.length(table.c.weights)).where(table.c.model_id == model_id)
+        with self._errors(), self._reading() as connection:
+            size = connection.execute(sizes).one_or_none()
+            if size is None:
+                return None
+            if max(size) > MODEL_BYTES:
+                raise LedgerUnreadable(
+                    f"{self.where}: the files of model {model_id} take {sum(size):,} bytes; a model of a ledger takes "
+                    f"at most {MODEL_BYTES:,}. The ledger was changed by other hands."
+                )
+            row = connection.execute(select(table.c.card, table.c.weights).where(table.c.model_id == model_id)).one()
+        return ModelFiles(bytes(row.card), bytes(row.weights))
+
+    def models_without_files(self) -> tuple[ModelRecord, ...]:
+        """Models that were used, but whose files the ledger does not hold, one record of each."""
+        with self._errors(), self._reading() as connection:
+            kept = set(connection.execute(select(tables.model_files.c.model_id)).scalars())
+            found = {m.model_id: m for m in _models(connection) if m.accepted and m.model_id not in kept}
+        return tuple(found.values())
 
     def predicted_profiles(self, proposal_ids: Iterable[str]) -> dict[str, tuple[PredictedProfile, ...]]:
         """Profiles predicted when proposals were made, by proposal id."""
@@ -435,7 +484,27 @@ class Entry:
         columns = ("model_id", "path", "parent", "data_fingerprint", "accepted", "metrics")
         row = {name: getattr(model, name) for name in columns}
         self._insert(tables.models, number=number, at=_now(), measurement_ids=list(model.measurement_ids), **row)
+        if model.files is not None:
+            self.keep_files(model.files)
         return number
+
+    def keep_files(self, files: ModelFiles) -> str:
+        """Keep the files of a model, once, and give back its id.
+
+        Raises:
+            ConfigurationError: they are too large for a ledger.
+        """
+        size = max(len(files.weights), len(files.card))
+        if size > MODEL_BYTES:
+            raise ConfigurationError(
+                f"A model of a campaign takes at most {MODEL_BYTES:,} bytes, since it is kept in the ledger. Got "
+                f"{size:,}; start with a smaller one."
+            )
+        table, sha256 = tables.model_files, files.sha256
+        model_id = sha256[:12]
+        if self._connection.execute(select(table.c.model_id).where(table.c.model_id == model_id)).first() is None:
+            self._insert(table, model_id=model_id, weights_sha256=sha256, card=files.card, weights=files.weights)
+        return model_id
 
     def note_refused(self, files: Sequence[Mapping[str, Any]]) -> None:
         """Write refused files (``name``, ``sha256``, ``rules``) to the event log; nothing else is recorded of them."""

@@ -172,10 +172,22 @@ models = Table(
     _event(),
 )
 
+model_files = Table(
+    "model_files",
+    metadata,
+    Column("model_id", String(64), primary_key=True),
+    Column("weights_sha256", String(64), nullable=False),
+    Column("card", LargeBinary, nullable=False),
+    Column("weights", LargeBinary, nullable=False),
+    _event(),
+)
+"""The files of every model that was used, once, so that they are wherever the ledger is. Since schema 2."""
+
 Index("proposal_states_by_proposal", proposal_states.c.proposal_id, proposal_states.c.number)
 Index("proposals_by_composition", proposals.c.composition)
 
-_IMMUTABLE = {"events": ("UPDATE", "DELETE"), "measurements": ("DELETE",), "profiles": ("UPDATE", "DELETE")}
+_IMMUTABLE = {"events": ("UPDATE", "DELETE"), "measurements": ("DELETE",)}
+_IMMUTABLE |= dict.fromkeys(("profiles", "model_files"), ("UPDATE", "DELETE"))
 
 
 def _guard(table: Table, action: str) -> None:
@@ -195,7 +207,12 @@ for _name, _actions in _IMMUTABLE.items():
     for _action in _actions:
         _guard(metadata.tables[_name], _action)
 
-MIGRATIONS: list[Callable[[Connection], None]] = []
+
+def _to_schema_2(connection: Connection) -> None:
+    model_files.create(connection)
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [_to_schema_2]
 """Step i turns a ledger of schema version i + 1 into version i + 2; runs inside one transaction."""
 
 

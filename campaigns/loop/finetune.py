@@ -7,16 +7,14 @@ forgotten, and errors do not build up from round to round. A gate decides whethe
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campaigns.ledger.ledger import Entry, NewModel
 from campaigns.ledger.records import MeasuredProfile, Measurement, ModelRecord, Snapshot
 from campaigns.workspace import Workspace
-from drxnet.checkpoint import ModelCard, read_card
+from drxnet.checkpoint import ModelCard, as_files, read_card
 from drxnet.composition import Composition
 from drxnet.errors import ConfigurationError, LedgerLocked, UsageError
 from drxnet.progress import Progress, silent
@@ -103,44 +101,54 @@ def _attempt(campaign: Workspace, device: str, progress: Progress) -> Learned | 
     state, seed = campaign.state(), campaign.spec.seed
     options = _options(FineTuningOptions, campaign.spec.fine_tuning.options)
     settings = {"seed": seed, "options": asdict(options)}
+    lost = None if campaign.models.has(state.current_model) else state.current_model
     first = campaign.ensemble(state.first_model, device=device)
     known = campaign.ledger.profiles(_learnable(campaign, state, first.card))
     if not known:
         return _back_to_start(campaign)
     ids = tuple(m.measurement.measurement_id for m in known)
     profiles = profile_set(known)
-    if (earlier := _tried_before(state, ids, profiles.fingerprint, settings)) is not None:
+    if lost is None and (earlier := _tried_before(state, ids, profiles.fingerprint, settings)) is not None:
         return _as_before(state, earlier)
     name = f"{campaign.name}-{len(state.models) + 1}"
     child = fine_tune(first, profiles, seed=seed, options=options, name=name, progress=progress)
-    current = campaign.ensemble(state.current_model, device=device)
+    current = first if lost else campaign.ensemble(state.current_model, device=device)
+    files = as_files(child.ensemble.network.state_dict(), child.ensemble.card) if child.accepted else None
     sentence = str(child.report["reason"])
     with campaign.ledger.write("finetune") as entry:
         if entry.before.first_model != state.first_model:
             return None
         if tuple(m.measurement_id for m in _learnable(campaign, entry.before, first.card)) != ids:
             return None
-        if (earlier := _tried_before(entry.before, ids, profiles.fingerprint, settings)) is not None:
+        if lost and entry.before.current_model != lost:
+            return None
+        if not lost and (earlier := _tried_before(entry.before, ids, profiles.fingerprint, settings)) is not None:
             return _as_before(entry.before, earlier)
-        model_id, path = _save(campaign, child.ensemble) if child.accepted else (REFUSED, "")
-        entry.add_model(
-            NewModel(
-                model_id,
-                path,
-                parent=first.model_id,
-                data_fingerprint=profiles.fingerprint,
-                measurement_ids=ids,
-                accepted=child.accepted,
-                metrics={**child.report, **settings, "name": child.ensemble.card.name},
+        model_id = files.sha256[:12] if files else REFUSED
+        if lost and files and model_id == lost.model_id:
+            entry.keep_files(files)
+            sentence = f"The weights of {lost.name} were gone and are learned again: the same, {model_id}."
+        else:
+            entry.add_model(
+                NewModel(
+                    model_id,
+                    f"models/{model_id}" if files else "",
+                    parent=first.model_id,
+                    data_fingerprint=profiles.fingerprint,
+                    measurement_ids=ids,
+                    accepted=child.accepted,
+                    metrics={**child.report, **settings, "name": child.ensemble.card.name},
+                    files=files,
+                )
             )
-        )
-        if not child.accepted and _learned_from_withdrawn(entry.before):
-            sentence += f" {_start_again(entry)}"
+        if not child.accepted and (lost or _learned_from_withdrawn(entry.before)):
+            sentence += f" {_start_again(entry, lost)}"
         entry.summary = sentence
-    after = child.ensemble if child.accepted else current
+    after, in_use = child.ensemble if child.accepted else current, campaign.state().current_model
+    campaign.model_path(in_use)  # so that the folder has it, too
     return Learned(
         child.accepted,
-        campaign.state().current_model,
+        in_use,
         len(known),
         child.report.get("error_before_mah_g"),
         child.report.get("error_after_mah_g"),
@@ -164,11 +172,12 @@ def _back_to_start(campaign: Workspace) -> Learned | None:
     return Learned(False, campaign.state().current_model, 0, None, None, sentence)
 
 
-def _start_again(entry: Entry) -> str:
-    """Record that the starting model is in use again, and say so."""
+def _start_again(entry: Entry, lost: ModelRecord | None = None) -> str:
+    """Record that the starting model is in use again, and say why."""
     start = entry.before.first_model
     entry.add_model(NewModel(start.model_id, start.path, metrics=start.metrics))
-    return "The model in use had learned from withdrawn measurements; back to the starting model."
+    why = "had learned from withdrawn measurements" if lost is None else "has lost its weights"
+    return f"The model in use {why}; back to the starting model."
 
 
 def profile_set(known: Sequence[MeasuredProfile]) -> ProfileSet:
@@ -235,20 +244,6 @@ def _options(kind: type[Any], given: Mapping[str, Any]) -> Any:
     if unknown:
         raise ConfigurationError(f"fine_tuning.options: unknown key {', '.join(unknown)}. Known: {', '.join(known)}.")
     return kind(**given)
-
-
-def _save(campaign: Workspace, ensemble: Ensemble) -> tuple[str, str]:
-    """Write a model under its id; the same weights end in the same folder, however often this is done."""
-    from drxnet.checkpoint import save
-
-    models = campaign.folder / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=models) as scratch:
-        card = save(Path(scratch) / "model", ensemble.network.state_dict(), ensemble.card)
-        target = models / card.model_id
-        if not target.is_dir():
-            (Path(scratch) / "model").rename(target)
-    return card.model_id, f"models/{card.model_id}"
 
 
 def _compared(known: Sequence[MeasuredProfile], before: Ensemble, after: Ensemble) -> list[dict[str, Any]]:

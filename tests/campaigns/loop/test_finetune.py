@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 from ledgers import FIRST, HIGH, LOW, SECOND, straight_profile, write_campaign
 from small_model import write_small_model
+from sqlalchemy import text
 
 from campaigns.campaign import Campaign
 from campaigns.loop.finetune import REFUSED, fine_tune_campaign, profile_set
 from campaigns.spec import FineTuning
 from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble
-from drxnet.errors import ConfigurationError, LedgerLocked, UsageError
+from drxnet.errors import CheckpointError, ConfigurationError, LedgerLocked, UsageError
 from drxnet.finetuning import FineTuned
 from drxnet.network import DRXNet
 
@@ -44,7 +46,7 @@ class Teacher:
     """Stands in for the training: shifts one weight by the mean capacity, and passes or not as told."""
 
     def __init__(self, *, accepts: bool = True) -> None:
-        self.accepts = accepts
+        self.accepts, self.shift = accepts, 1e-3
         self.seen: list[ProfileSet] = []
 
     def __call__(self, ensemble: Ensemble, profiles: ProfileSet, *, name: str, **_: object) -> FineTuned:
@@ -54,7 +56,7 @@ class Teacher:
             return FineTuned(ensemble, False, report)
         network = DRXNet(ensemble.network.shape)
         state = {k: v.clone() for k, v in ensemble.network.state_dict().items()}
-        state["state_out.bias"] += 1e-3 * float(profiles.capacity_mah_g.mean())
+        state["state_out.bias"] += self.shift * float(profiles.capacity_mah_g.mean())
         network.load_state_dict(state)
         card = replace(ensemble.card, name=name, parent=ensemble.model_id, data_fingerprint=profiles.fingerprint)
         return FineTuned(Ensemble(network, replace(card, weights_sha256="")), True, report)
@@ -142,6 +144,45 @@ def test_starting_model_is_used_again_once_everything_is_withdrawn(measured: Cam
     with pytest.raises(UsageError, match="no first discharge"):
         fine_tune_campaign(measured)
     assert measured.state() == state
+
+
+def lose(campaign: Campaign, model_id: str) -> None:
+    """Lose the weights of a model as a ledger from before it kept them could."""
+    with campaign.ledger._engine.connect() as connection, connection.begin():
+        connection.execute(text("DROP TRIGGER model_files_no_delete"))
+        connection.execute(text("DELETE FROM model_files WHERE model_id = :id"), {"id": model_id})
+    shutil.rmtree(campaign.folder / "models" / model_id)
+
+
+def test_lost_weights_are_learned_again_by_the_command_that_the_message_names(measured: Campaign, teacher: Teacher):
+    learned = fine_tune_campaign(measured)
+    before = measured.state()
+    lose(measured, learned.model.model_id)
+    with pytest.raises(CheckpointError, match=r"weights of model N02 .* `drx-screen finetune --campaign demo/`"):
+        measured.ensemble()
+    again = fine_tune_campaign(measured)
+    assert "weights of N02 were gone and are learned again: the same" in again.sentence
+    assert (again.accepted, again.model) == (True, learned.model)
+    assert measured.ensemble().model_id == learned.model.model_id
+    assert measured.state().models == before.models
+
+
+def test_lost_weights_that_come_out_otherwise_are_another_model(measured: Campaign, teacher: Teacher):
+    learned = fine_tune_campaign(measured)
+    lose(measured, learned.model.model_id)
+    teacher.shift *= 2  # another machine, another torch
+    again = fine_tune_campaign(measured)
+    assert (again.model.name, again.model.model_id != learned.model.model_id) == ("N03", True)
+    assert measured.ensemble().model_id == again.model.model_id
+
+
+def test_lost_weights_that_the_gate_refuses_now_are_left(measured: Campaign, teacher: Teacher):
+    learned = fine_tune_campaign(measured)
+    lose(measured, learned.model.model_id)
+    teacher.accepts = False
+    again = fine_tune_campaign(measured)
+    assert "The model in use has lost its weights; back to the starting model." in again.sentence
+    assert measured.ensemble().model_id == measured.state().first_model.model_id
 
 
 class Meanwhile(Teacher):
