@@ -4,11 +4,16 @@ The unknowns are moles of each precursor per formula unit. Cations and fluorine 
 closed furnace (argon) every metal must arrive with the average oxidation state that it has in the product; then the
 oxygen adds up by itself, because both sides are neutral. In an open furnace a metal may arrive too reduced or too
 oxidised, as little as possible, and the O2 taken up or given off is reported.
+
+Lithium is weighed in excess as groups do for the route (:mod:`campaigns.firing`), unless told otherwise. A reduced
+cation beside an oxide that it would turn into the metal is refused or warned about, see
+:func:`screening.species.reduction_to_metal`.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from campaigns.firing import Firing, Route, suggest, usual_route
 from drxnet.composition import Composition
 from drxnet.elements import ATOMIC_MASS
 from drxnet.errors import RecipeError, UsageError
@@ -162,8 +168,15 @@ class Recipe:
     oxygen_uptake_mol: float
     """O2 taken from the furnace, per formula unit; negative where O2 must leave."""
 
+    route: Route
+    firing: Firing
+    """Range to start from."""
+
     li_excess: float
     f_excess: float
+    warnings: tuple[str, ...]
+    """What may go wrong on firing, a sentence each."""
+
     achieved: Mapping[str, float]
     """Cations and fluorine per formula unit that the rounded masses give, planned losses taken off."""
 
@@ -188,16 +201,21 @@ class Recipe:
     def summary(self) -> str:
         """Sentences for a person: what leaves, what comes in, what it costs."""
         states = ", ".join(f"{symbol} {state:.3g}+" for symbol, state in self.oxidation_states.items())
+        excess = f"{100 * self.li_excess:g} % Li" + (f" and {100 * self.f_excess:g} % F" if self.f_excess else "")
         gases = ", ".join(f"{mass:.3f} g {gas}" for gas, mass in self.gases_g.items())
         oxygen = abs(self.oxygen_uptake_mol)
+        still = "No O2 in or out: argon." if self.atmosphere == "closed" else "No O2 in or out."
         exchange = "takes up" if self.oxygen_uptake_mol > 0 else "gives off"
         return " ".join(
             [
                 f"Oxidation states: {states}.",
                 f"{self.powder_g:.4f} g of powder" + (f" minus {gases}." if gases else "."),
-                f"The batch {exchange} {oxygen:.3g} mol O2 per formula unit." if oxygen else "No O2 in or out: argon.",
+                f"The batch {exchange} {oxygen:.3g} mol O2 per formula unit." if oxygen else still,
                 f"Rounding leaves {self.charge_imbalance:+.1e} e per formula unit.",
+                f"Weighed on top, to be lost: {excess}." if self.li_excess or self.f_excess else "No Li or F on top.",
                 f"About {self.cost_usd:.2f} USD, {self.cost_usd_per_kg:.0f} USD/kg (planning prices).",
+                *self.warnings,
+                str(self.firing),
             ]
         )
 
@@ -215,6 +233,9 @@ class Recipe:
             "oxygen_uptake_mol": round(self.oxygen_uptake_mol, 6),
             "li_excess": self.li_excess,
             "f_excess": self.f_excess,
+            "route": self.route,
+            "firing": self.firing.as_dict(),
+            "warnings": list(self.warnings),
             "achieved": {symbol: round(amount, 5) for symbol, amount in self.achieved.items()},
             "charge_imbalance": round(self.charge_imbalance, 6),
             "cost_usd": round(self.cost_usd, 4),
@@ -287,8 +308,9 @@ def make_recipe(
     prefer: Collection[str] = (),
     avoid: Collection[str] = (),
     atmosphere: Atmosphere = "closed",
-    li_excess: float = 0.0,
-    f_excess: float = 0.0,
+    route: Route | None = None,
+    li_excess: float | None = None,
+    f_excess: float | None = None,
     assays: Mapping[str, float] | None = None,
     balance_g: float = 1e-4,
     cheapest: bool = False,
@@ -306,18 +328,25 @@ def make_recipe(
         prefer: formulas to use as much of as possible, even where they are not usual.
         avoid: formulas not to use.
         atmosphere: ``closed`` (argon: no O2 in or out) or ``open``.
-        li_excess: fraction of the lithium weighed on top, lost as Li2O on firing.
-        f_excess: fraction of the fluorine weighed on top, lost as LiF.
+        route: solid-state, or mechanochemical (a closed jar: no precursor that gives off gas); by default
+            mechanochemical where firing would not keep the fluorine.
+        li_excess: fraction of the lithium weighed on top, lost as Li2O on firing; by default that of the route.
+        f_excess: fraction of the fluorine weighed on top, lost as LiF; likewise.
         assays: mass fraction of the compound in the powder, by formula; 1 where not given.
         balance_g: masses are rounded to multiples of this (g).
         cheapest: take the cheapest set of precursors rather than the smallest.
 
     Raises:
-        RecipeError: no set of precursors gives the cations, the fluorine and the oxidation states, or the batch is
-            too small for the balance.
+        RecipeError: no set of precursors gives the cations, the fluorine and the oxidation states, the batch is too
+            small for the balance, or in a closed furnace a precursor would surely turn another into the metal.
         UsageError: a formula in ``prefer`` or ``avoid`` is not in the table, or a number is out of range.
     """
     composition = Composition.parse(composition)
+    closed = atmosphere == "closed"
+    route = route or usual_route(composition, closed=closed)
+    firing = suggest(composition, route, closed=closed)
+    li_excess = firing.li_excess if li_excess is None else li_excess
+    f_excess = firing.f_excess if f_excess is None else f_excess
     _check_numbers(batch_mass_g, li_excess, f_excess, balance_g, assays or {})
     states = dict(oxidation_states) if oxidation_states is not None else default_oxidation_states(composition)
     _check_states(composition, states)
@@ -333,7 +362,7 @@ def make_recipe(
     usable = [
         p
         for p in stock
-        if (p.usual or p.formula in prefer) and p.formula not in avoid and p.residue.keys() <= target.keys() | {"O"}
+        if _offered(p, prefer, route) and p.formula not in avoid and p.residue.keys() <= target.keys() | {"O"}
     ]
     states = _on_offered(states, composition, usable)
     moles = _solve(composition, target, states, usable, prefer, atmosphere, cheapest)
@@ -343,6 +372,7 @@ def make_recipe(
         for p, x in zip(usable, moles.tolist(), strict=True)
         if x > _SIGNIFICANT_MOLES
     ]
+    warned = _reductions(composition, weighings) if closed else ()
     achieved = _achieved(weighings, composition, lost, batch_mol)
     imbalance = _charge(achieved, states) - 4
     if not abs(imbalance) <= _CHARGE_TOLERANCE:
@@ -365,8 +395,11 @@ def make_recipe(
         weighings=tuple(sorted(weighings, key=lambda w: _order(w, composition))),
         gases_g=gases,
         oxygen_uptake_mol=_clean((oxygen_needed - oxygen_brought) / 2),
+        route=route,
+        firing=firing,
         li_excess=li_excess,
         f_excess=f_excess,
+        warnings=warned,
         achieved=achieved,
         charge_imbalance=_clean(imbalance),
     )
@@ -391,6 +424,8 @@ def cost_usd_per_kg(
         oxidation_states=oxidation_states,
         precursors=precursors,
         atmosphere="open",
+        li_excess=0.0,
+        f_excess=0.0,
         cheapest=True,
     )
     return recipe.cost_usd_per_kg
@@ -419,6 +454,41 @@ def default_oxidation_states(composition: Composition) -> dict[str, float]:
             f"{wanted - missing[0]:.3g}+. Change Li or F."
         )
     return dict(zip(metals, (placed / amounts)[0].tolist(), strict=True))
+
+
+_GAS_FREE_LITHIUM = "Li2O"
+
+
+def _offered(precursor: Precursor, prefer: Collection[str], route: Route) -> bool:
+    """Whether a precursor is weighed without being avoided: usual or asked for, and without gas in a closed jar."""
+    if precursor.formula in prefer:
+        return True
+    if route == "mechanochemical":
+        return (precursor.usual or precursor.formula == _GAS_FREE_LITHIUM) and not precursor.leaves
+    return precursor.usual
+
+
+def _reductions(composition: Composition, weighings: Sequence[Weighing]) -> tuple[str, ...]:
+    """Warn where a precursor may turn another into the metal, with the reaction and its energy.
+
+    Raises:
+        RecipeError: it surely would.
+    """
+    from screening.species import UNCERTAIN_BAND_V, Species, reactions_to_metal
+
+    present = [
+        Species(symbol, charge)
+        for w in weighings
+        for symbol, state in w.precursor.states.items()
+        for charge in {math.floor(state + 1e-9), math.ceil(state - 1e-9)}
+    ]
+    reactions = reactions_to_metal(present)
+    if reactions and reactions[0].margin_v >= UNCERTAIN_BAND_V:
+        raise RecipeError(
+            f"{composition}: without oxygen a precursor would be reduced to the metal: {reactions[0]}. Change Li or F "
+            "so that the valences fit, or give the average oxidation states that you expect (--state)."
+        )
+    return tuple(f"May turn to metal in argon: {reaction}." for reaction in reactions)
 
 
 def _check_numbers(

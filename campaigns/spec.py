@@ -74,8 +74,13 @@ class Synthesis(_Frozen):
     """How recipe sheets are worked out."""
 
     batch_mass_g: Annotated[float, Field(gt=0)] = 5.0
-    li_excess: Annotated[float, Field(ge=0, le=1)] = 0.0
-    f_excess: Annotated[float, Field(ge=0, le=1)] = 0.0
+    route: Literal["solid-state", "mechanochemical"] | None = None
+    """By default what keeps the fluorine."""
+
+    li_excess: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Fraction of lithium weighed on top; by default what the route usually has."""
+
+    f_excess: Annotated[float, Field(ge=0, le=1)] | None = None
     prefer: tuple[str, ...] = ()
     """Precursors to use as much as possible of, e.g. Li2O."""
 

@@ -379,6 +379,13 @@ def explain(candidates: Candidates, composition: Composition | str) -> Explanati
     )
 
 
+def cautions(candidates: Candidates, composition: Composition | str) -> list[str]:
+    """Say what a chemist should know before making a candidate: metals that may form, capacity that rests on oxygen."""
+    found = explain(candidates, composition)
+    metals = [f"may turn to metal in argon: {reaction}" for reaction in found.reductions]
+    return [*metals, *([found.oxygen_redox.rstrip(".")] if found.oxygen_redox else [])]
+
+
 class Permutation:
     """A seeded shuffle of 0 ... count - 1 that needs no memory: call it with places to get what stands there.
 

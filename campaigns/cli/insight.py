@@ -22,8 +22,15 @@ from campaigns.cli.console import emit, format_option, print_table, progress, sa
     type=click.Choice(["closed", "open"]),
     help="closed (the default): argon, every metal arrives in its final oxidation state. open: O2 may come and go.",
 )
-@click.option("--li-excess", type=float, help="Fraction of lithium on top, lost on firing (0.1 for 10 %).")
-@click.option("--f-excess", type=float, help="Fraction of fluorine on top, lost as LiF.")
+@click.option(
+    "--route",
+    type=click.Choice(["solid-state", "mechanochemical"]),
+    help="How it is made; by default by milling where firing would not keep the fluorine.",
+)
+@click.option(
+    "--li-excess", type=float, help="Fraction of lithium on top, lost on firing [default: the route's, 0.1 when fired]."
+)
+@click.option("--f-excess", type=float, help="Fraction of fluorine on top, lost as LiF [default: the route's].")
 @click.option(
     "--state", "states", multiple=True, metavar="Mn=3", help="Average oxidation state; else the redox ladder."
 )
@@ -31,6 +38,7 @@ from campaigns.cli.console import emit, format_option, print_table, progress, sa
 @click.option("--typical-purity", is_flag=True, help="Take the typical purity of the table for every powder.")
 @click.option("--balance-g", default=1e-4, show_default=True, help="Masses are rounded to multiples of this (g).")
 @click.option("--cheapest", is_flag=True, help="The cheapest precursors rather than the fewest.")
+@click.option("--nonstoichiometric", is_flag=True, help="Take a formula whose cations are off by more than 5 %.")
 @click.option(
     "--precursors",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -45,6 +53,7 @@ def recipe(
     prefer: tuple[str, ...],
     avoid: tuple[str, ...],
     atmosphere: Literal["closed", "open"] | None,
+    route: Literal["solid-state", "mechanochemical"] | None,
     li_excess: float | None,
     f_excess: float | None,
     states: tuple[str, ...],
@@ -52,13 +61,15 @@ def recipe(
     typical_purity: bool,
     balance_g: float,
     cheapest: bool,
+    nonstoichiometric: bool,
     precursors: Path | None,
     output: str,
 ) -> None:
-    """Say what to weigh for a batch of each composition.
+    """Say what to weigh for a batch of each composition, and how such batches are fired.
 
     Precursors are chosen so that every metal arrives with the oxidation state it has in the product; masses are
-    rounded to the balance and the charge is checked again.
+    rounded to the balance and the charge is checked again. Lithium is weighed in excess as the route usually asks for.
+    Precursors that would turn into the metal in argon are refused or warned about.
 
     \b
     Example:
@@ -68,6 +79,7 @@ def recipe(
     """
     from campaigns.recipe import make_recipe, merged, read_precursors, shipped_precursors
     from campaigns.spec import Synthesis
+    from drxnet.composition import Composition
 
     usual = Synthesis()
     if campaign is not None:
@@ -87,13 +99,14 @@ def recipe(
     given = _numbers("--state", states)
     recipes = [
         make_recipe(
-            formula,
+            Composition.parse(formula, nonstoichiometric=nonstoichiometric),
             batch_mass_g=usual.batch_mass_g if mass_g is None else mass_g,
             oxidation_states=given or None,
             precursors=stock,
             prefer=prefer or usual.prefer,
             avoid=avoid or usual.avoid,
             atmosphere=atmosphere or usual.atmosphere,
+            route=route or usual.route,
             li_excess=usual.li_excess if li_excess is None else li_excess,
             f_excess=usual.f_excess if f_excess is None else f_excess,
             assays=assays,

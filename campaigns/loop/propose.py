@@ -94,7 +94,7 @@ def propose(
     from campaigns.loop.forecast import SEARCHES, Forecast, limits_of, measured_of, run_stream
     from screening.acquisition import StreamScorer
     from screening.batch import choose_batch
-    from screening.candidates import CandidateList
+    from screening.candidates import CandidateList, cautions
 
     spec, state = campaign.spec, campaign.state()
     n = batch_size or spec.batch_size
@@ -175,7 +175,7 @@ def propose(
         )
         forecast = Forecast(ensemble, goals, measured, [p.composition for p in picks])
         rows = [
-            (pick.composition.formula, prediction(pick, spec.conditions), profiles)
+            (pick.composition.formula, prediction(pick, spec.conditions, cautions(source, pick.composition)), profiles)
             for pick, profiles in zip(picks, forecast.profiles(), strict=True)
         ]
         recipe = {
@@ -247,14 +247,14 @@ def _record(
     return number
 
 
-def prediction(pick: Choice, conditions: Any) -> Prediction:
-    """What is recorded of a pick."""
+def prediction(pick: Choice, conditions: Any, mind: Sequence[str] = ()) -> Prediction:
+    """What is recorded of a pick, with what a chemist should mind beside the reason for it."""
     return Prediction(
         low_current_ma_g=conditions.low_current_ma_g,
         high_current_ma_g=conditions.high_current_ma_g,
         score=pick.score,
         domain=pick.domain,
-        why=pick.why,
+        why="; ".join([pick.why, *mind]),
         **{name: float(value) for name, value in pick.columns.items()},
     )
 

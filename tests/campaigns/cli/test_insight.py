@@ -23,7 +23,7 @@ def run(*arguments: str):
 
 
 def test_recipe_prints_masses_to_a_tenth_of_a_milligram():
-    result = run("recipe", HE1, "--mass-g", "5")
+    result = run("recipe", HE1, "--mass-g", "5", "--li-excess", "0")
     assert result.exit_code == 0
     for mass in ("2.2172 g", "0.3113 g", "0.4257 g", "0.2419 g", "1.3682 g", "0.9586 g", "0.7976 g"):
         assert mass in result.stdout
@@ -41,7 +41,8 @@ def test_recipe_as_json_and_csv_agree():
 
 def test_recipe_takes_purities_states_and_preferences():
     rows = json.loads(
-        run("recipe", HE1, "--purity", "Li2O=0.97", "--prefer", "Li2O", "--state", "Mn=2", "--state", "Mg=2",
+        run("recipe", HE1, "--purity", "Li2O=0.97", "--prefer", "Li2O", "--li-excess", "0",
+            "--state", "Mn=2", "--state", "Mg=2",
             "--state", "Cr=3", "--state", "Ti=4", "--state", "Nb=5", "--format", "json").stdout
     )  # fmt: skip
     oxide = next(w for w in rows[0]["precursors"] if w["precursor"] == "Li2O")

@@ -165,3 +165,14 @@ def test_measured_compositions_change_the_next_choice(live: Campaign, few: Path)
 
 def test_seeds_of_rounds_differ():
     assert len({seed_of_round(seed, number) for seed in range(3) for number in range(1, 20)}) == 57
+
+
+def test_a_proposal_says_that_a_metal_may_form(live: Campaign, tmp_path: Path):
+    path = tmp_path / "iron.csv"
+    path.write_text("composition\nLi1.2Fe0.2Ni0.2Ti0.2Nb0.2O1.8F0.2\nLi1.2Mn0.4Ti0.4O2\nLi1.3Fe0.4Nb0.3O2\n")
+    said = {
+        p.composition: p.prediction.why for p in propose(live, batch_size=3, candidates=path).proposals if p.prediction
+    }
+    metal = "may turn to metal in argon: 2 FeO + NiO -> Fe2O3 + Ni (-28 kJ/mol of Ni, 298 K)"
+    assert said["Li1.2Ti0.2Fe0.2Ni0.2Nb0.2O1.8F0.2"].endswith(metal)
+    assert "metal in argon" not in said["Li1.2Ti0.4Mn0.4O2"]
