@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def plot_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], path
         _draw_fade(axes[2], ensemble, mine)
         axes[0].set_title(_subscripts(composition), fontsize=10, loc="left")
         axes[1].set_title("band: ± 1 s.d. over members (ddof 0)", fontsize=8, loc="left", color="0.35")
-        axes[2].set_title(f"model {ensemble.card.name}", fontsize=8, loc="right", color="0.35")
+        axes[2].set_title(f"model {ensemble.card.name}", fontsize=8, loc="right", color="0.35", parse_math=False)
     figure.savefig(path, dpi=150)
 
 
@@ -180,7 +181,8 @@ def _interactive(predictions: Sequence[Prediction], ensemble: Ensemble) -> str:
         figure.update_yaxes(title_text=y, row=1, col=column)
     figure.update_layout(
         template="plotly_white",
-        title=f"Predicted discharge profiles, model {ensemble.card.name}; band: ± 1 s.d. over members (ddof 0)",
+        title=f"Predicted discharge profiles, model {html.escape(ensemble.card.name)}; "
+        "band: ± 1 s.d. over members (ddof 0)",
         legend={"orientation": "h", "y": -0.2},
     )
     page: str = figure.to_html(include_plotlyjs=True, full_html=True)
@@ -312,5 +314,7 @@ def plot_map(capacity: CapacityMap, path: Path, *, model: str) -> None:
         axes.set_facecolor("0.92")
     bar = figure.colorbar(picture, ax=list(panels))
     bar.set_label("Discharge capacity, ensemble mean (mAh/g)")
-    figure.suptitle(f"model {model}; grey: no neutral composition", fontsize=8, color="0.35", x=0.01, ha="left")
+    figure.suptitle(
+        f"model {model}; grey: no neutral composition", fontsize=8, color="0.35", x=0.01, ha="left", parse_math=False
+    )
     figure.savefig(path, dpi=150)

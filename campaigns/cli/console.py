@@ -5,11 +5,10 @@ Data go to stdout, messages and progress to stderr.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import math
+import os
 import re
 import sys
 import warnings
@@ -21,9 +20,11 @@ import click
 
 from drxnet.errors import DRXError, DRXWarning
 from drxnet.progress import Progress
+from drxnet.text import csv_table, visible
 
 FORMATS = ("table", "json", "csv")
 INTERRUPTED = 130
+_NEVER_WRAPPED = 1_000_000
 _NUMBER = re.compile(r"[-\d.]+( ± [-\d.]+)?$")
 
 
@@ -35,7 +36,9 @@ class ErrorHandlingGroup(click.Group):
         if ctx.parent is not None:
             return super().invoke(ctx)
         debug = bool(ctx.params.get("debug"))
-        logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_VisibleFormatter("%(message)s"))
+        logging.basicConfig(level=logging.WARNING, handlers=[handler])
         for package in ("drxnet", "screening", "campaigns"):
             logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.WARNING)
         with warnings.catch_warnings():
@@ -44,41 +47,53 @@ class ErrorHandlingGroup(click.Group):
                 warnings.simplefilter("default", DRXWarning)
                 warnings.showwarning = _show_warning
             try:
-                return super().invoke(ctx)
-            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+                found = super().invoke(ctx)
+                _print("", False)  # a pipe that was closed is noticed here, not after the last line of Python
+                return found
+            except click.ClickException as error:
+                error.message = visible(error.message, lines=True)
+                raise
+            except (click.exceptions.Exit, click.Abort):
                 raise
             except KeyboardInterrupt:
-                click.echo("Interrupted; what was reported as done is kept.", err=True)
+                say("Interrupted; what was reported as done is kept.")
                 ctx.exit(INTERRUPTED)
             except DRXError as error:
                 if debug:
                     raise
-                click.echo(f"Error: {error}", err=True)
+                say(f"Error: {error}")
                 ctx.exit(error.exit_code)
             except ValueError as error:
                 if debug:
                     raise
-                click.echo(f"Error: {error}", err=True)
+                say(f"Error: {error}")
                 ctx.exit(2)
             except OSError as error:
                 if debug:
                     raise
                 where = f"{error.filename}: " if error.filename else ""
-                click.echo(f"Error: {where}{error.strerror or error}", err=True)
+                say(f"Error: {where}{error.strerror or error}")
                 ctx.exit(2)
             except Exception as error:
                 if debug:
                     raise
-                click.echo(
+                say(
                     f"Error: {type(error).__name__}: {error}. This is a defect of drx-screen; run again with "
-                    "`drx-screen --debug ...` and report what it prints.",
-                    err=True,
+                    "`drx-screen --debug ...` and report what it prints."
                 )
                 ctx.exit(1)
 
 
+class _VisibleFormatter(logging.Formatter):
+    """Messages of the log, safe to show."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write control codes as escapes."""
+        return visible(super().format(record), lines=True)
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    say(f"Warning: {message}")
 
 
 def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,7 +105,21 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def say(message: str) -> None:
     """Print a message for a person, to stderr."""
-    click.echo(message, err=True)
+    _print(visible(message, lines=True) + "\n", True)
+
+
+def tell(text: str = "") -> None:
+    """Print what was asked for, as text, to stdout."""
+    _print(visible(text, lines=True) + "\n", False)
+
+
+def _print(text: str, err: bool) -> None:
+    """Print; where nobody listens any more (`| head`), the command goes on in silence."""
+    try:
+        click.echo(text, nl=False, err=err)
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
+            os.dup2(nowhere.fileno(), (sys.stderr if err else sys.stdout).fileno())
 
 
 def emit(output: str, rows: Any, table: Callable[[], None] | None = None) -> None:
@@ -99,32 +128,44 @@ def emit(output: str, rows: Any, table: Callable[[], None] | None = None) -> Non
     Args:
         output: ``json``, ``csv`` or ``table``.
         rows: what the JSON contract says. As csv, a list of mappings (there or under ``rows`` or ``proposals``) is
-            a table without what is nested, and nothing when it is empty; any other mapping is a single row.
+            a table without what is nested, and nothing when it is empty; any other mapping is a single row. Text that
+            a spreadsheet would take for a formula gets an apostrophe in front; json is exact.
         table: prints the table; by default the rows as :func:`print_table` shows them.
     """
     if output == "json":
-        click.echo(json.dumps(_plain(rows), indent=1, ensure_ascii=False))
+        _print(_escaped(json.dumps(_plain(rows), indent=1, ensure_ascii=False)) + "\n", False)
     elif output == "csv":
-        click.echo(_as_csv(_plain(rows)), nl=False)
+        _print(visible(_as_csv(_plain(rows)), lines=True), False)
     elif table is not None:
         table()
     else:
         print_table(rows if isinstance(rows, list) else [rows])
 
 
+def _escaped(content: str) -> str:
+    """JSON with what may be unseen written as ``\\u...``, which is the same value."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in content)
+
+
 def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
-    """Print mappings as a table that fits the terminal; keys become the header."""
+    """Print mappings as a table that fits the terminal, or one line a row in a pipe; keys become the header."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if not rows:
         return
-    table = Table(title=title, header_style="bold", box=None, pad_edge=False, title_justify="left")
+    if title:
+        tell(title)
+    table = Table(header_style="bold", box=None, pad_edge=False)
     for key, value in rows[0].items():
-        table.add_column(str(key), justify="right" if _is_numeric(value) else "left", overflow="fold")
+        table.add_column(Text(visible(str(key))), justify="right" if _is_numeric(value) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(key)) for key in rows[0]))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+        table.add_row(*(Text(visible(_cell(row.get(key)))) for key in rows[0]))
+    console = Console(width=None if sys.stdout.isatty() else _NEVER_WRAPPED)
+    with console.capture() as capture:
+        console.print(table)
+    _print(capture.get(), False)
 
 
 def _is_numeric(value: Any) -> bool:
@@ -166,12 +207,7 @@ def _as_csv(content: Any) -> str:
         for key, value in row.items():
             if isinstance(value, list | dict):
                 columns.pop(key, None)
-    text = io.StringIO()
-    if columns:
-        writer = csv.DictWriter(text, list(columns), extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
+    return csv_table(rows, list(columns)) if columns else ""
 
 
 def _flattened(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -192,7 +228,7 @@ def progress(label: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say
+from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 
 if TYPE_CHECKING:
     from campaigns.intake.measurement import CheckedFile, SampleInfo
@@ -227,7 +227,7 @@ def _explain(name: str, output: str) -> None:
 
     def table() -> None:
         for row in rows:
-            click.echo(f"{row['id']}: {row['rule']}\n  {row['why']}")
+            tell(f"{row['id']}: {row['rule']}\n  {row['why']}")
 
     emit(output, rows, table)
 
@@ -247,15 +247,15 @@ def _flat(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _show(checked: list[CheckedFile]) -> None:
     for file in checked:
-        click.echo(f"{file.path.name}: {file.status} ({file.format})")
+        tell(f"{file.path.name}: {file.status} ({file.format})")
         for rule in file.rules:
-            click.echo(f"  {rule.severity:7} {rule}")
+            tell(f"  {rule.severity:7} {rule}")
         for note in file.notes:
-            click.echo(f"  note    {note}")
+            tell(f"  note    {note}")
         shown = [discharge.as_row() for discharge in file.discharges]
         print_table(shown[:20])
         if len(shown) > 20:
-            click.echo(f"  and {len(shown) - 20} more discharges; --format json lists them all")
+            tell(f"  and {len(shown) - 20} more discharges; --format json lists them all")
 
 
 COMMANDS: list[click.Command] = [validate]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say
+from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 
 
 @click.command()
@@ -125,7 +125,7 @@ def recipe(
     for each in recipes:
         title = f"{each.composition}, {each.batch_mass_g:g} g of product ({each.atmosphere} furnace)"
         print_table([_weighing(w.row()) for w in each.weighings], title=title)
-        click.echo(each.summary() + "\n")
+        tell(each.summary() + "\n")
 
 
 def _weighing(row: dict[str, Any]) -> dict[str, str]:
@@ -174,7 +174,7 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
             proposals=proposals,
             progress=watch,
         )
-    click.echo(str(written.page))
+    tell(str(written.page))
     say(f"and {len(written.figures)} figures beside it.")
 
 

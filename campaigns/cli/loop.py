@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say
+from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 from campaigns.cli.files import read_options, reading_options
 from drxnet.errors import UsageError
 from screening.strategy import STRATEGIES
@@ -232,9 +232,9 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]]) -> None:
             }
         )
     print_table(numbers)
-    click.echo("\nQ in mAh/g; retention = Q(high rate) / Q(low rate) at cycle 1; lower = its 10 % quantile.\n\nWhy")
+    tell("\nQ in mAh/g; retention = Q(high rate) / Q(low rate) at cycle 1; lower = its 10 % quantile.\n\nWhy")
     for row in rows:
-        click.echo(f"  {row['proposal_id']}  {row['why']}")
+        tell(f"  {row['proposal_id']}  {row['why']}")
 
 
 # -- what comes back -------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def _show_ingested(content: Mapping[str, Any]) -> None:
         ]
     )
     if content["comparisons"]:
-        click.echo()
+        tell()
         print_table([_comparison(row) for row in content["comparisons"]], title="Predicted when proposed, and measured")
 
 
@@ -566,7 +566,7 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
     if half:
         lines["half-measured"] = ", ".join(half[:6]) + (f" and {len(half) - 6} more" if len(half) > 6 else "")
     for name, text in lines.items():
-        click.echo(f"{name + ':':<15}{text}")
+        tell(f"{name + ':':<15}{text}")
     if found["not_learned_from"]:
         say(f"{found['not_learned_from']} discharges are not learned from: drx-screen finetune --campaign {source}")
 
@@ -616,10 +616,7 @@ def mark(source: str, proposals: tuple[str, ...], reason: str) -> None:
         raise UsageError(f"Say why it {'failed' if state is State.FAILED else 'is abandoned'}: --reason TEXT.")
     with open_campaign(source) as campaign, campaign.ledger.write("mark") as entry:
         for name in names:
-            proposal = entry.before.proposal(name)
-            if state is State.ACCEPTED and proposal.state is State.MEASURED:
-                raise UsageError(f"{proposal.proposal_id} is measured already.")
-            entry.set_state(proposal.proposal_id, state, reason)
+            entry.set_state(entry.before.proposal(name).proposal_id, state, reason)
         entry.summary = f"{', '.join(n.upper() for n in names)}: {state}" + (f", {reason}" if reason else "")
     say(f"{', '.join(n.upper() for n in names)}: {state}" + ("." if entry.changed else " already; nothing changed."))
 
@@ -740,8 +737,13 @@ def supersede(
     help="csv: one row per discharge; json: everything; drx-td: profiles for training. By default from FILE's name.",
 )
 @click.option("--withdrawn", is_flag=True, help="With the measurements that no longer count (csv, json).")
+@click.option(
+    "--verbatim",
+    is_flag=True,
+    help="Leave text as it is; else csv gets an apostrophe before what a spreadsheet would take for a formula.",
+)
 @as_of_option
-def export(source: str, target: Path, form: str | None, withdrawn: bool, as_of: str | None) -> None:
+def export(source: str, target: Path, form: str | None, withdrawn: bool, verbatim: bool, as_of: str | None) -> None:
     """Write what was measured to a file: a table, everything as JSON, or DRX-TD for training.
 
     \b
@@ -752,7 +754,9 @@ def export(source: str, target: Path, form: str | None, withdrawn: bool, as_of: 
     from campaigns.report.export import export_campaign
 
     with open_campaign(source) as campaign:
-        number = export_campaign(campaign, target, form=form, withdrawn=withdrawn, as_of=_round(as_of))
+        number = export_campaign(
+            campaign, target, form=form, withdrawn=withdrawn, as_of=_round(as_of), verbatim=verbatim
+        )
     say(f"{number} discharges written to {shown(target)}.")
 
 

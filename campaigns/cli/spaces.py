@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say
+from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,11 +109,11 @@ def _show_count(candidates: Candidates, space: str, seconds: float, output: str)
     }
 
     def table() -> None:
-        click.echo(f"{candidates.count:,} compositions of {', '.join(candidates.metals)} in steps of {found['step']}")
+        tell(f"{candidates.count:,} compositions of {', '.join(candidates.metals)} in steps of {found['step']}")
         error = f" +- {100 * acceptance.error:.1f}" if acceptance.error else ""
-        click.echo(f"{100 * acceptance.fraction:.1f}{error} % pass the filters")
+        tell(f"{100 * acceptance.fraction:.1f}{error} % pass the filters")
         for name, share in sorted(found["refused_fractions"].items(), key=lambda item: -item[1]):
-            click.echo(f"  {name} refuses {100 * share:.1f} %")
+            tell(f"  {name} refuses {100 * share:.1f} %")
 
     emit(output, found, table)
 
@@ -241,20 +241,20 @@ def _explanation(found: Explanation, space: str) -> dict[str, Any]:
 
 
 def _show(found: Explanation, space: str) -> None:
-    click.echo(found.composition.formula)
+    tell(found.composition.formula)
     if found.excluded_by:
-        click.echo(f"not in {space}:")
+        tell(f"not in {space}:")
         for reason in found.excluded_by:
-            click.echo(f"  {reason}")
+            tell(f"  {reason}")
     else:
-        click.echo(f"in {space}, rank {found.rank:,}")
-    click.echo()
+        tell(f"in {space}, rank {found.rank:,}")
+    tell()
     anions = {"O2-": found.composition.oxygen, "F-": found.composition.fluorine}
     ledger = [(str(s), amount, s.charge * amount) for s, amount in found.species.items()]
     ledger += [(s, amount, -amount * (2 if s == "O2-" else 1)) for s, amount in anions.items() if amount]
     ledger.append(("sum", sum(a for _, a, _ in ledger), round(sum(charge for *_, charge in ledger), 6)))
     print_table([{"species": s, "amount": a, "charge": charge} for s, a, charge in ledger])
-    click.echo()
+    tell()
     print_table(
         [
             {
@@ -268,15 +268,15 @@ def _show(found: Explanation, space: str) -> None:
         ]
     )
     for one, other, verdict in found.reactions:
-        click.echo(f"{one} beside {other}: {verdict}")
+        tell(f"{one} beside {other}: {verdict}")
     for reduction in found.reductions:
-        click.echo(f"May turn to metal without oxygen: {reduction}")
+        tell(f"May turn to metal without oxygen: {reduction}")
     if found.oxygen_redox:
-        click.echo(found.oxygen_redox)
+        tell(found.oxygen_redox)
     for name, reason in found.exceptions.items():
-        click.echo(f"{name}: made all the same. {reason}")
+        tell(f"{name}: made all the same. {reason}")
     for note in found.hazards:
-        click.echo(note)
+        tell(note)
 
 
 COMMANDS: list[click.Command] = [enumerate_, explain]

@@ -14,6 +14,7 @@ from campaigns.intake.readers.recording import CHARGE, CyclerRows, DigitisedCurv
 from campaigns.intake.segmentation import Discharge, Segmentation, segment
 from drxnet.errors import MeasurementError, MissingExtra, UsageError
 from drxnet.preprocess import SmoothedDischarge, smooth_discharge
+from drxnet.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +71,8 @@ def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | Non
         _say(left, "The file could not be read.")
         _say(right, "")
     _draw_rules(figure.add_subplot(grid[-1, :]), checked)
-    figure.suptitle(f"{checked.path.name}   [{checked.format}]", x=0.01, ha="left", fontsize=12)
+    title = visible(f"{checked.path.name}   [{checked.format}]")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
     figure.text(
         0.99, 0.985, checked.status, ha="right", va="top", fontsize=12, weight="bold",
         color=_STATUS_COLOURS[checked.status],
@@ -223,9 +225,9 @@ def _rule_lines(checked: CheckedFile) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     for hit in checked.rules:
         colour = _STATUS_COLOURS["refused" if hit.severity == "error" else "warned"]
-        lines += [(line, colour) for line in textwrap.wrap(str(hit), 165, subsequent_indent="      ")]
+        lines += [(line, colour) for line in textwrap.wrap(visible(str(hit)), 165, subsequent_indent="      ")]
     for note in checked.notes:
-        lines += [(line, "0.35") for line in textwrap.wrap(f"note: {note}", 165, subsequent_indent="      ")]
+        lines += [(line, "0.35") for line in textwrap.wrap(visible(f"note: {note}"), 165, subsequent_indent="      ")]
     return lines[:18] or [("no rule is broken", _STATUS_COLOURS["accepted"])]
 
 
@@ -238,7 +240,7 @@ def _draw_rules(axes: Axes, checked: CheckedFile) -> None:
 
 def _say(axes: Axes, sentence: str) -> None:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, sentence, ha="center", va="center", color="0.35", transform=axes.transAxes)
+    axes.text(0.5, 0.5, sentence, ha="center", va="center", color="0.35", transform=axes.transAxes, parse_math=False)
 
 
 def _thinned(count: int) -> np.ndarray:

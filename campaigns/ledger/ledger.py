@@ -52,6 +52,7 @@ from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerUnreadable, MissingExtra, UsageError
 from drxnet.names import check_name
+from drxnet.text import storable
 
 _log = logging.getLogger(__name__)
 
@@ -406,6 +407,8 @@ class Entry:
         if now is not None and now is not state and state not in NEXT_STATES[now]:
             possible = ", ".join(NEXT_STATES[now]) or "nothing"
             raise UsageError(f"{proposal_id} is {now} and cannot become {state}; it can become {possible}.")
+        if now is State.MEASURED and state is not now and proposal_id in self._owner.values():
+            raise UsageError(f"{proposal_id} is measured already; retract its measurements before it is made again.")
         self._states[proposal_id] = state, reason
         self._state_changes += 1
         self._insert(
@@ -418,10 +421,10 @@ class Entry:
 
     def add_measurement(self, proposal_id: str, cell: str, measurement: NewMeasurement, sha256: str | None) -> str:
         """Record a discharge of a cell, move its proposal to measured, and give back the measurement's id."""
-        key = (proposal_id, cell)
+        key = (proposal_id, storable(cell))
         if key not in self._cells:
             self._cells[key] = len(self._cells) + 1
-            self._insert(tables.cells, cell_id=self._cells[key], proposal_id=proposal_id, label=cell)
+            self._insert(tables.cells, cell_id=self._cells[key], proposal_id=proposal_id, label=key[1])
         self._measurements += 1
         profile = measurement.profile
         self._insert(
@@ -530,17 +533,19 @@ class Entry:
         self.changed = True
         number = tables.measurements.c.number
         self._connection.execute(
-            update(tables.measurements).where(number == _measurement_number(measurement_id)).values(**columns)
+            update(tables.measurements)
+            .where(number == _measurement_number(measurement_id))
+            .values(**_storable(columns))
         )
 
     def _insert(self, table: Any, **row: Any) -> None:
         self.changed = True
-        self._connection.execute(insert(table).values(event=self.number, **{k: _finite(v) for k, v in row.items()}))
+        self._connection.execute(insert(table).values(event=self.number, **{k: _storable(v) for k, v in row.items()}))
 
     def _close(self, verb: str, who: str, command: str) -> None:
         row = {"number": self.number, "at": _now(), "who": who, "command": command, "verb": verb}
-        row |= {"summary": self.summary, "details": _finite(self.details), "versions": _versions()}
-        self._connection.execute(insert(tables.events).values(**row))
+        row |= {"summary": self.summary, "details": self.details, "versions": _versions()}
+        self._connection.execute(insert(tables.events).values(**_storable(row)))
 
 
 # -- connections -----------------------------------------------------------------------------------------
@@ -786,12 +791,14 @@ def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield values[start : start + _ROWS_PER_READ]
 
 
-def _finite(value: Any) -> Any:
-    """Turn what JSON has no word for (NaN, infinities, numpy scalars, tuples) into what it has."""
+def _storable(value: Any) -> Any:
+    """Turn what JSON or the database has no word for (NaN, numpy scalars, tuples, NUL, ...) into what it has."""
+    if isinstance(value, str):
+        return storable(value)
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {storable(str(k)): _storable(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [_storable(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +13,7 @@ import numpy as np
 from campaigns.loop.backtest import TOP_SHARE, Backtest
 from campaigns.report.figures import COLOURS, figure_with_axes, save
 from campaigns.workspace import replace_file
+from drxnet.text import csv_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,11 +58,8 @@ def plot_backtest(found: Backtest) -> Figure:
 
 def write_backtest(found: Backtest, folder: Path) -> None:
     """Write ``backtest.csv``, ``backtest.json`` and ``backtest.png``."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(asdict(found.rows[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in found.rows)
-    replace_file(folder / "backtest.csv", text.getvalue().encode())
+    table = csv_table(map(asdict, found.rows), list(asdict(found.rows[0])))
+    replace_file(folder / "backtest.csv", table.encode())
     replace_file(folder / "backtest.json", (json.dumps(found.as_dict(), indent=1) + "\n").encode())
     save(plot_backtest(found), folder / "backtest.png")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -15,6 +13,7 @@ from campaigns.ledger.records import MeasuredProfile, Measurement
 from campaigns.workspace import Workspace, replace_file
 from drxnet.composition import Composition
 from drxnet.errors import UsageError
+from drxnet.text import csv_table
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +21,13 @@ FORMS = ("csv", "json", "drx-td")
 
 
 def export_campaign(
-    campaign: Workspace, target: Path, *, form: str | None = None, withdrawn: bool = False, as_of: int | None = None
+    campaign: Workspace,
+    target: Path,
+    *,
+    form: str | None = None,
+    withdrawn: bool = False,
+    as_of: int | None = None,
+    verbatim: bool = False,
 ) -> int:
     """Write measurements to a file.
 
@@ -33,6 +38,7 @@ def export_campaign(
             trained on. By default from the name of the file.
         withdrawn: with measurements that no longer count (not in ``drx-td``).
         as_of: as right after a round.
+        verbatim: in ``csv``, text stays as it is also where a spreadsheet would take it for a formula.
 
     Returns:
         Discharges written.
@@ -48,7 +54,8 @@ def export_campaign(
     if not listed:
         raise UsageError(f"Campaign {campaign.name} has no measurement to export.")
     if form == "csv":
-        content = _table([_row(m) for m in listed])
+        rows = [_row(m) for m in listed]
+        content = csv_table(rows, list(rows[0]), verbatim=verbatim)
     elif form == "json":
         everything = {"campaign": campaign.name, **state.content()}
         everything["measurements"] = [_full(m) for m in campaign.ledger.profiles(listed)]
@@ -82,14 +89,6 @@ def _full(measured: MeasuredProfile) -> dict[str, Any]:
             "capacity_mah_g": profile.capacity_mah_g.tolist(),
         }
     return row
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _write_drxtd(measured: Sequence[MeasuredProfile], target: Path) -> int:

@@ -40,6 +40,7 @@ from campaigns.report.figures import (
     places_in_rounds,
     quantity_label,
 )
+from drxnet.text import visible
 from screening.estimates import Estimate
 from screening.objectives import Conditions
 
@@ -233,18 +234,18 @@ def _row(number: int, outcome: Outcome, reasons: bool) -> str:
     lower = f"{outcome.rate_retention_lower:.2f}" if retention or prediction else "–"
     text = f"{proposal.composition} {proposal.proposal_id} {_status(outcome)}".lower()
     mark = f' data-text="{html.escape(text)}"' if reasons else ""
-    why = html.escape(prediction.why if prediction else proposal.reason or "brought by the lab")
+    why = html.escape(visible(prediction.why if prediction else proposal.reason or "brought by the lab"))
     return (
         f"<tr{mark}{' class=explained' if reasons else ''}><td class='number'>{number}</td>"
         f"<td class='formula'>{_formula(proposal.composition)}</td>"
-        f"<td>{proposal.proposal_id}</td>"
+        f"<td>{html.escape(proposal.proposal_id)}</td>"
         + "".join(
             f"<td class='number{' measured' if outcome.measured(q) else ''}'>"
             f"{_number(outcome.measured(q) or outcome.predicted(q), digits)}</td>"
             + (f"<td class='number'>{lower}</td>" if q == "rate_retention" else "")
             for q, digits in _DIGITS.items()
         )
-        + f"<td>{tag}</td><td>{prediction.domain if prediction else 'lab'}</td>"
+        + f"<td>{tag}</td><td>{html.escape(prediction.domain if prediction else 'lab')}</td>"
         + (f"</tr><tr{mark}><td></td><td class='why' colspan='8'>{why}</td></tr>" if reasons else "</tr>")
     )
 
@@ -271,8 +272,8 @@ def _number(estimate: Estimate | None, digits: int) -> str:
 def _everything(ranked: Sequence[Outcome], conditions: Conditions) -> list[str]:
     failed = [o for o in ranked if o.proposal.reason and o.proposal.state in (State.FAILED, State.ABANDONED)]
     reasons = "".join(
-        f"<tr><td>{o.proposal.proposal_id}</td><td class='formula'>{_formula(o.proposal.composition)}</td>"
-        f"<td>{STATE_WORDS[o.proposal.state]}</td><td>{html.escape(o.proposal.reason)}</td></tr>"
+        f"<tr><td>{html.escape(o.proposal.proposal_id)}</td><td class='formula'>{_formula(o.proposal.composition)}</td>"
+        f"<td>{STATE_WORDS[o.proposal.state]}</td><td>{html.escape(visible(o.proposal.reason))}</td></tr>"
         for o in failed
     )
     return [
@@ -311,8 +312,8 @@ def _lineage(snapshot: Snapshot) -> list[str]:
         said = "" if model.accepted else html.escape(str(model.metrics.get("reason", "")))
         reason = f'<div class="why">{said}</div>' if said else ""
         rows.append(
-            f"<tr><td>{model.name}</td><td>{model.model_id if model.path else '–'}</td>"
-            f"<td>{names.get(model.parent or '', model.parent or '–')}</td>"
+            f"<tr><td>{model.name}</td><td>{html.escape(model.model_id) if model.path else '–'}</td>"
+            f"<td>{html.escape(names.get(model.parent or '', model.parent or '–'))}</td>"
             f"<td class='number'>{len(model.measurement_ids) or '–'}</td>"
             f"<td class='number'>{f'{errors[0]:.1f} → {errors[1]:.1f}' if errors else '–'}</td>"
             f'<td><span class="{kind}">{verdict}</span>{reason}</td><td>{_range(used)}</td>'
@@ -342,8 +343,8 @@ def _refused(snapshot: Snapshot) -> list[str]:
     if not snapshot.refused:
         return [*lines, '<p class="note">None. A file that breaks a validation rule would be listed here.</p>']
     rows = "".join(
-        f"<tr><td>{html.escape(f.at[:16].replace('T', ' '))}</td><td>{html.escape(f.name)}</td><td>"
-        + "<br>".join(f"<b>{html.escape(r['id'])}</b> {html.escape(r['message'])}" for r in f.rules)
+        f"<tr><td>{html.escape(f.at[:16].replace('T', ' '))}</td><td>{html.escape(visible(f.name))}</td><td>"
+        + "<br>".join(f"<b>{html.escape(r['id'])}</b> {html.escape(visible(r['message']))}" for r in f.rules)
         + "</td></tr>"
         for f in snapshot.refused[-100:]
     )
@@ -392,7 +393,8 @@ def _layout(x: str, y: str, height: int = 420, **more: Any) -> dict[str, Any]:
 
 
 def _hover(outcome: Outcome) -> str:
-    return f"<b>{outcome.proposal.proposal_id}</b> {outcome.proposal.composition}, {_status(outcome)}"
+    name, composition = html.escape(outcome.proposal.proposal_id), html.escape(outcome.proposal.composition)
+    return f"<b>{name}</b> {composition}, {_status(outcome)}"
 
 
 def _marks(name: str, x: Any, y: Any, outcomes: Sequence[Outcome], *, hollow: bool, **more: Any) -> dict[str, Any]:
@@ -628,14 +630,14 @@ def _viewer(
                     {
                         **_curve(each.profile.voltage_v, each.profile.capacity_mah_g),
                         "colour": LOW_COLOUR if m.conditions.current_ma_g < middle else HIGH_COLOUR,
-                        "label": f"{m.conditions.current_ma_g:g} mA/g, {m.cell}",
+                        "label": f"{m.conditions.current_ma_g:g} mA/g, {html.escape(visible(m.cell))}",
                     }
                 )
         entries.append(
             {
                 "id": name,
                 "label": f"{name}  {outcome.proposal.composition}  ({_status(outcome)})",
-                "title": f"{name}  {_formula(outcome.proposal.composition)}, {_status(outcome)}",
+                "title": f"{html.escape(name)}  {_formula(outcome.proposal.composition)}, {_status(outcome)}",
                 "predicted": [
                     {
                         **_curve(p.voltage_v, p.capacity_mah_g_mean, p.capacity_mah_g_std),
@@ -705,4 +707,4 @@ def _asset(name: str) -> str:
 
 def _json(content: Any) -> str:
     """JSON that may stand inside a script element."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

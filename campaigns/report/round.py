@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from campaigns.report.write import write_report
 from campaigns.workspace import Workspace, replace_file
 from drxnet.errors import RecipeError
 from drxnet.progress import Progress, silent
+from drxnet.text import csv_table
 
 PROPOSALS_NAME, RECIPES_NAME, SHEETS_NAME = "proposals.csv", "recipes.csv", "recipes.txt"
 
@@ -45,13 +44,9 @@ def _write_round(campaign: Workspace, number: int, progress: Progress) -> dict[s
     proposals = campaign.state().proposals_of(number)
     sheets = _write_recipes(campaign, proposals, folder)
     report = write_report(campaign.ledger, campaign.spec.conditions, folder, as_of=number, progress=progress)
-    text = io.StringIO()
     rows = [p.as_row() for p in proposals]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     table = folder / PROPOSALS_NAME  # last: where it is, the others are
-    replace_file(table, text.getvalue().encode())
+    replace_file(table, csv_table(rows, list(rows[0])).encode())
     return {"table": table, "recipes": sheets, "report": report.page}
 
 
@@ -75,10 +70,5 @@ def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: P
             lines.append(f"  {row['precursor']:<10} {row['mass_g']:>9.4f} g  {row['name']}")
         sheets.append("\n".join([*lines, recipe.summary(), ""]))
     replace_file(folder / SHEETS_NAME, "\n".join(sheets).encode())
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    replace_file(folder / RECIPES_NAME, text.getvalue().encode())
+    replace_file(folder / RECIPES_NAME, csv_table(rows, list(rows[0])).encode() if rows else b"")
     return folder / SHEETS_NAME

@@ -16,6 +16,7 @@ from ledgers import (
 
 import campaigns
 from campaigns import Campaign
+from campaigns.ledger.records import State
 from drxnet.errors import (
     DRXWarning,
     MeasurementError,
@@ -77,4 +78,13 @@ def test_campaign_with_nothing_measured_has_nothing_to_learn_from(tmp_path: Path
         campaign.fine_tune()
 
 
-# -- places ----------------------------------------------------------------------------------------------
+def test_a_proposal_whose_measurement_stands_stays_measured(campaign: Campaign):
+    record_round(campaign, FIRST)
+    (measured,) = campaign.add_measurements(
+        [{"proposal_id": "R01-01", "current_ma_g": 20, "capacity_mah_g": 240.0}], fine_tune=False
+    )
+    with pytest.raises(UsageError, match="R01-01 is measured already; retract"), campaign.ledger.write("mark") as entry:
+        entry.set_state("R01-01", State.ACCEPTED, "made again")
+    assert campaign.state().proposal("R01-01").state is State.MEASURED
+    campaign.retract_measurement(measured, "short circuit")
+    assert campaign.state().proposal("R01-01").state is State.ACCEPTED

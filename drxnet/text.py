@@ -1,0 +1,62 @@
+"""Text that others wrote, made safe to show: on a terminal, in a table, in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_UNSEEN = re.compile(r"[^\x20-\x7e\xa1-\xac\xae-\u024f]")
+"""Characters that may be unseen: all but the printable ones of ASCII and Latin."""
+
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""What a spreadsheet takes for the beginning of a formula."""
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Write control codes, marks of direction and broken characters as escapes such as ``\x1b``.
+
+    Args:
+        text: from a file, a name or a person.
+        lines: line ends and tabs stay; else the result is one line.
+    """
+    return _UNSEEN.sub(lambda found: _seen(found[0], lines), text)
+
+
+def _seen(character: str, lines: bool) -> str:
+    if character.isprintable() or (lines and character in "\n\t"):
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def storable(text: str) -> str:
+    r"""Write as escapes what a database or a file in UTF-8 cannot hold: NUL and halves of characters."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", r"\x00")
+
+
+def csv_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, verbatim: bool = False) -> str:
+    """Rows as CSV with a header; keys that are no columns are left out.
+
+    Args:
+        rows: by column.
+        columns: in order.
+        verbatim: text stays as it is; else what a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(row if verbatim else {key: _no_formula(value) for key, value in row.items()})
+    return text.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str) or len(value) < 2 or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
