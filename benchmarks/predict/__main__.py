@@ -1,20 +1,22 @@
 """Speed of the ensemble against a plain implementation of the same network, in one run and as ratios.
 
-    python -m benchmarks.predict --published DIR [--compile] [--cold-start]
+    python -m benchmarks.predict --published DIR [--compile] [--start-up] [--processes] [--cold-start]
 
 DIR holds the published state dicts (models/drxnet-2024 of the authors' repository). Times are CPU seconds of one
 thread; the ways are measured in turn, several rounds, and the best of each counts, so that another job on the machine
-disturbs the ratios little.
+disturbs the ratios little. Start-up and two processes are wall time and want an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -66,18 +68,70 @@ def matmul_gflops() -> float:
     return 2 * 1024**3 / best / 1e9
 
 
-def encoder_mflop(amounts: Amounts) -> float:
+def encoder_mflop(amounts: Amounts, layers_with_product: int = 3) -> float:
     """Multiply-adds of the five encoders per candidate, as this package evaluates them (MFLOP)."""
     n = (amounts.cations > 0).sum(1).double()
-    layer = n * 32 * 384 * 2 + n**2 * (192 + 192) + n * 192 * 32
+    nodes = n * 32 * 384 * 2
+    layer = n**2 * (192 + 192) + n * 192 * 32
     pool = n * 32 * 384 + n * (192 + 192) + 192 * 32
-    return float((5 * 2 * (3 * layer + pool)).mean()) / 1e6
+    return float((5 * 2 * (layers_with_product * nodes + 3 * layer + pool)).mean()) / 1e6
+
+
+WORKER = """
+import sys, time, torch
+from benchmarks.predict.__main__ import CONDITIONS, high_entropy
+from drxnet.ensemble import Ensemble
+engine, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+torch.set_num_threads(1)
+amounts = high_entropy(count)
+ensemble = Ensemble.load(engine=engine)
+begun = time.perf_counter()
+ensemble.capacity(amounts, CONDITIONS)
+print(time.perf_counter() - begun, flush=True)
+if seconds:
+    sys.stdin.readline()
+    begun, done = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        ensemble.capacity(amounts, CONDITIONS)
+        done += count
+    print(done / (time.perf_counter() - begun))
+"""
+"""A process of its own: prints the seconds of its first call and, told to go on, its candidates per second."""
+
+
+def worker(engine: str, count: int, seconds: float = 0, **environment: str) -> subprocess.Popen[str]:
+    """Start a process that measures by itself."""
+    command = [sys.executable, "-c", WORKER, engine, str(count), str(seconds)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+
+
+def start_up_seconds(engine: str, folder: str) -> float:
+    """First call of 64 candidates in a fresh process (s), with a folder for what is compiled."""
+    with worker(engine, 64, NUMBA_CACHE_DIR=folder) as process:
+        return float(process.communicate()[0])
+
+
+def together(engine: str, processes: int, seconds: float = 6.0) -> float:
+    """Candidates per second of processes that run side by side, wall time."""
+    started = [worker(engine, 1024, seconds) for _ in range(processes)]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.readline()  # compiled and warm
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return sum(float(process.communicate()[0]) for process in started)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--published", type=Path, required=True, help="folder of the published state dicts")
     parser.add_argument("--compile", action="store_true", help="also through torch.compile (a minute to compile)")
+    parser.add_argument("--start-up", action="store_true", help="also the first call of each engine")
+    parser.add_argument("--processes", action="store_true", help="also one and two processes side by side")
     parser.add_argument("--cold-start", action="store_true", help="also the command line, from a cold start")
     parser.add_argument("--count", type=int, default=1024, help="candidates per measurement")
     parser.add_argument("--rounds", type=int, default=5)
@@ -87,10 +141,12 @@ def main() -> None:
     plain = PlainEnsemble.load(options.published)
     network = DRXNet(NetworkShape(members=5))
     network.load_state_dict(stack_published(plain.states))
-    ensemble = Ensemble(network, ModelCard("published", 5))
+    ensemble = Ensemble(network, ModelCard("published", 5), engine="eager")
+    fused = ensemble.with_engine("fused")
     amounts = high_entropy(options.count)
     few, some = part(amounts, 2), part(amounts, 64)
     error = (ensemble.capacity(some, CONDITIONS) - plain.capacity(some, CONDITIONS)).abs().max()
+    between = (fused.capacity(amounts, CONDITIONS) - ensemble.capacity(amounts, CONDITIONS)).abs().max()
     grid = CONDITIONS[0].grid()
 
     def as_published() -> None:
@@ -103,6 +159,9 @@ def main() -> None:
         "plain, batched, no autograd": (len(some), lambda: plain.capacity(some, CONDITIONS)),
         "ensemble, eager": (len(amounts), lambda: ensemble.capacity(amounts, CONDITIONS)),
         "ensemble, eager, 100-point profiles": (len(amounts), lambda: ensemble.profiles(amounts, CONDITIONS, grid)),
+        "ensemble, fused": (len(amounts), lambda: fused.capacity(amounts, CONDITIONS)),
+        "ensemble, fused, 100-point profiles": (len(amounts), lambda: fused.profiles(amounts, CONDITIONS, grid)),
+        "ensemble, fused, encoder alone": (len(amounts), lambda: fused.features(amounts)),
     }
     if options.compile:
         compiled = ensemble.compiled()
@@ -117,22 +176,33 @@ def main() -> None:
     machine = platform.processor() or platform.machine()
     print(f"{machine}, torch {torch.__version__}, one thread, {time.strftime('%Y-%m-%d')}")
     print(f"{options.count} compositions of 5-8 cations, 5 members, 20 and 1000 mA/g, 1.5-4.8 V, cycle 1")
-    print(f"largest difference from the plain implementation, float32: {error:.1e} mAh/g\n")
-    print(f"{'way':42s} {'cand/s':>9s} {'profiles/s':>11s} {'x published':>12s} {'x plain':>8s}")
+    print(f"largest difference from the plain implementation, float32: {error:.1e} mAh/g")
+    print(f"largest difference between fused and eager, any member: {between:.1e} mAh/g\n")
+    print(f"{'way':42s} {'cand/s':>9s} {'profiles/s':>11s} {'x published':>12s} {'x plain':>8s} {'x eager':>8s}")
     for name, each in seconds.items():
         profiles = f"{2 / each:11.0f}" if "profiles" in name or "published" in name else f"{'':11s}"
-        ratios = [seconds[base] / each for base in ("published way of use", "plain, batched, no autograd")]
-        print(f"{name:42s} {1 / each:9.1f} {profiles} {ratios[0]:12.1f} {ratios[1]:8.2f}")
-    work = encoder_mflop(amounts)
+        bases = ("published way of use", "plain, batched, no autograd", "ensemble, eager")
+        ratios = [seconds[base] / each for base in bases]
+        print(f"{name:42s} {1 / each:9.1f} {profiles} {ratios[0]:12.1f} {ratios[1]:8.2f} {ratios[2]:8.2f}")
     peak = matmul_gflops()
-    for name in ("ensemble, eager", "ensemble, compiled"):
+    print()
+    for name in ("ensemble, eager", "ensemble, compiled", "ensemble, fused", "ensemble, fused, encoder alone"):
         if name in seconds:
+            work = encoder_mflop(amounts, 2 if "fused" in name else 3)
             rate = work / seconds[name] / 1e3
             print(f"{name}: {work:.1f} MFLOP per candidate, {rate:.1f} GFLOP/s; torch matmul here {peak:.0f} GFLOP/s")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ensemble.capacity(high_entropy(200_000), CONDITIONS[:1])
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"peak memory: {after / 1024:.0f} MiB after 200,000 candidates ({before / 1024:.0f} MiB before)")
+    if options.start_up:
+        with tempfile.TemporaryDirectory() as folder:
+            for engine, state in (("eager", ""), ("fused", ", cold"), ("fused", ", cached")):
+                print(f"first call, {engine}{state}: {start_up_seconds(engine, folder):.2f} s")
+    if options.processes:
+        for engine in ("eager", "fused"):
+            one, two = together(engine, 1), together(engine, 2)
+            print(f"{engine}: one process {one:.0f}/s, two {two:.0f}/s, x {two / one:.2f}")
     if options.cold_start:
         for arguments in (["--help"], ["predict", HE1]):
             runs = []
