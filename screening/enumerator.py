@@ -24,12 +24,13 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +40,7 @@ from drxnet.errors import ConfigurationError, UsageError
 from drxnet.progress import Progress, silent
 from screening.candidates import Candidates
 from screening.lattice import Lattice
+from screening.proof import ShardRecord, WalkProof
 from screening.space import CandidateSpace
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,11 @@ class Scorer(Protocol):
 
     def score(self, units: np.ndarray) -> np.ndarray:
         """Scores of rows in units of 1/D, ``n``; higher is better, -inf rejects."""
+
+
+def engine_of(scorer: Scorer) -> str:
+    """What the last bits of the scores depend on beside the scorer itself."""
+    return str(getattr(scorer, "engine", "")) or f"numpy {np.__version__}, {platform.machine()}"
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,9 @@ class Shortlist:
     how: str = "all candidates"
     """How they were found, in words."""
 
+    proof: WalkProof | None = None
+    """Of a complete walk: that every candidate was scored and nothing better was left out."""
+
 
 @dataclass
 class _Part:
@@ -144,24 +154,50 @@ class _Part:
     rejected: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    outside: float = -np.inf
+    """Largest score of those that are not kept."""
+
+    digest: str = ""
+    engine: str = ""
 
     def add(self, ranks: np.ndarray, scores: np.ndarray, keep: int) -> None:
         """Merge scored candidates, keeping the best."""
-        ranks, scores = np.concatenate([self.ranks, ranks]), np.concatenate([self.scores, scores])
-        if len(scores) > 4 * keep:  # cheaper than sorting everything
-            bound = np.partition(scores, len(scores) - keep)[len(scores) - keep]
-            ranks, scores = ranks[scores >= bound], scores[scores >= bound]
-        best = np.lexsort((ranks, -scores))[:keep]
-        self.ranks, self.scores = ranks[best], scores[best]
+        self.ranks, self.scores = np.concatenate([self.ranks, ranks]), np.concatenate([self.scores, scores])
+        if len(self.scores) > 4 * keep:  # cheaper than sorting everything
+            self.drop_below(np.partition(self.scores, len(self.scores) - keep)[len(self.scores) - keep])
+        order = np.lexsort((self.ranks, -self.scores))
+        if len(order) > keep:
+            self.outside = max(self.outside, float(self.scores[order[keep]]))
+        self.ranks, self.scores = self.ranks[order[:keep]], self.scores[order[:keep]]
 
     def drop_below(self, score: float) -> None:
         """Forget candidates that others have beaten already."""
-        good = self.scores >= score
+        self.keep_where(self.scores >= score)
+
+    def keep_where(self, good: np.ndarray) -> None:
+        """Forget the others, but for the largest of their scores."""
+        self.outside = max(self.outside, float(self.scores[~good].max(initial=-np.inf)))
         self.ranks, self.scores = self.ranks[good], self.scores[good]
+
+    def record(self, listed: np.ndarray) -> ShardRecord:
+        """Say what a proof needs of this shard, whose listed ranks are among the best of the whole walk."""
+        self.keep_where(np.isin(self.ranks, listed))
+        best = tuple(zip(self.ranks.tolist(), self.scores.tolist(), strict=True))
+        return ShardRecord(
+            self.start,
+            self.stop,
+            self.scored,
+            self.rejected,
+            {name: number for name, number in self.refused.items() if number},
+            best,
+            self.outside,
+            self.digest,
+            self.engine,
+        )
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """Everything a worker needs beside a range of ranks."""
 
     candidates: Candidates
@@ -171,6 +207,7 @@ class _Job:
 
     @property
     def key(self) -> str:
+        """Hash by which a worker process knows the job again."""
         text = f"{self.candidates.fingerprint} {self.scorer.fingerprint} {self.keep} {self.batch}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -178,20 +215,44 @@ class _Job:
         """Score one shard."""
         begun = time.perf_counter()
         part = _Part(start, stop)
+        digest = hashlib.sha256()
         for first, units in self.candidates.walk(start, stop, self.batch):
             masks = self.candidates.refused(units)
             kept = np.flatnonzero(~np.any([*masks.values(), np.zeros(len(units), bool)], axis=0))
             for name, mask in masks.items():
                 part.refused[name] = part.refused.get(name, 0) + int(mask.sum())
+            every = np.full(len(units), np.nan)
             if len(kept):
                 scores = self._score(np.ascontiguousarray(units[kept]))
+                every[kept] = scores
                 good = scores > -np.inf
                 part.scored += len(kept)
                 part.rejected += int((~good).sum())
                 part.add(first + kept[good], scores[good], self.keep)
+            digest.update(every.astype("<f8").tobytes())
             watch(first + len(units) - start)
         part.seconds = time.perf_counter() - begun
+        part.digest, part.engine = digest.hexdigest(), engine_of(self.scorer)
         return part
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this job from others: a folder of shards and a proof belong to one."""
+        return {
+            "version": 2,
+            "candidates": self.candidates.fingerprint,
+            "filters": json.loads(self.candidates.filters.model_dump_json()),
+            "columns": list(self.candidates.columns),
+            "denominator": self.candidates.denominator,
+            "count": self.candidates.count,
+            "scorer": self.scorer.fingerprint,
+            "keep": self.keep,
+            "batch": self.batch,
+        }
+
+    def record(self, told: ShardRecord) -> ShardRecord:
+        """Score the candidates of a shard again and say what a proof with the same list would say of it."""
+        part = replace(self, keep=max(1, told.scored)).run(told.start, told.stop)
+        return part.record(np.array([rank for rank, _ in told.best], np.int64))
 
     def _score(self, units: np.ndarray) -> np.ndarray:
         scores = np.asarray(self.scorer.score(units), dtype=float)
@@ -242,7 +303,7 @@ def stream(
     begun = time.monotonic()
     deadline = None if time_limit_s is None else begun + time_limit_s
     candidates = Lattice(space) if isinstance(space, CandidateSpace) else space
-    job = _Job(candidates, scorer, keep, batch)
+    job = Job(candidates, scorer, keep, batch)
     store = _Store(Path(folder), job) if folder is not None else None
     length = (store.shard if store else None) or _shard_length(job, shard, workers, time_limit_s, gpus_per_worker)
     shards = [(a, min(a + length, candidates.count)) for a in range(0, candidates.count, length)]
@@ -283,7 +344,7 @@ def speed(candidates: Candidates, scorer: Scorer, *, batch: int = BATCH, seconds
         batch: candidates per call.
         seconds: how long to measure, at least one batch; what is compiled first is not counted.
     """
-    job = _Job(candidates, scorer, 1, min(batch, candidates.count))
+    job = Job(candidates, scorer, 1, min(batch, candidates.count))
     scorer.prepare()
     scorer.score(candidates.unrank(candidates.sample_ranks(min(WARM_UP, candidates.count), 0)))
     starts = np.random.default_rng(0).integers(0, max(1, candidates.count // job.batch), 1000) * job.batch
@@ -298,7 +359,7 @@ def speed(candidates: Candidates, scorer: Scorer, *, batch: int = BATCH, seconds
 
 
 def _shard_length(
-    job: _Job, asked: int | None, workers: int | None, time_limit_s: float | None, gpus_per_worker: float
+    job: Job, asked: int | None, workers: int | None, time_limit_s: float | None, gpus_per_worker: float
 ) -> int:
     """Candidates per shard, whole batches."""
     if asked is None:
@@ -316,7 +377,7 @@ def _shard_length(
     return -(-asked // job.batch) * job.batch
 
 
-def _merged(job: _Job, best: _Part, parts: list[_Part], shards: int, resumed: int, seconds: float) -> Shortlist:
+def _merged(job: Job, best: _Part, parts: list[_Part], shards: int, resumed: int, seconds: float) -> Shortlist:
     names = {name for part in parts for name in part.refused}
     statistics = Statistics(
         count=job.candidates.count,
@@ -330,14 +391,18 @@ def _merged(job: _Job, best: _Part, parts: list[_Part], shards: int, resumed: in
         seconds=seconds,
         worker_seconds=sum(p.seconds for p in parts),
     )
-    return Shortlist(best.ranks, best.scores, job.candidates.unrank(best.ranks), statistics)
+    proof = None
+    if statistics.complete:
+        records = (part.record(best.ranks) for part in sorted(parts, key=lambda part: part.start))
+        proof = WalkProof(job.identity(), tuple(records))
+    return Shortlist(best.ranks, best.scores, job.candidates.unrank(best.ranks), statistics, proof=proof)
 
 
 # -- where shards run ------------------------------------------------------------------------------------
 
 
 def _here(
-    job: _Job, shards: list[tuple[int, int]], deadline: float | None, watch: Callable[[int], None]
+    job: Job, shards: list[tuple[int, int]], deadline: float | None, watch: Callable[[int], None]
 ) -> Iterator[_Part]:
     job.scorer.prepare()
     for i, (start, stop) in enumerate(shards):
@@ -349,7 +414,7 @@ def _here(
 class _Runner:
     """A worker process: prepares the scorer once, then runs shards."""
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
         job.scorer.prepare()
 
@@ -361,7 +426,7 @@ _runners: dict[str, _Runner] = {}
 """The runner of this worker process, by job; a task finds here what an earlier one prepared."""
 
 
-def _run(key: str, job: _Job, start: int, stop: int) -> _Part:
+def _run(key: str, job: Job, start: int, stop: int) -> _Part:
     if key not in _runners:
         _runners.clear()
         _runners[key] = _Runner(job)
@@ -369,7 +434,7 @@ def _run(key: str, job: _Job, start: int, stop: int) -> _Part:
 
 
 def _on_ray(
-    job: _Job,
+    job: Job,
     shards: list[tuple[int, int]],
     deadline: float | None,
     workers: int | None,
@@ -415,7 +480,7 @@ def _on_ray(
                 ray.cancel(reference, force=gpus_per_worker == 0)
 
 
-def _submitter(job: _Job, pool: int, gpus_per_worker: float) -> Callable[[int, int], Any]:
+def _submitter(job: Job, pool: int, gpus_per_worker: float) -> Callable[[int, int], Any]:
     """Return what sends one shard to a worker and returns the reference to its part."""
     import ray
 
@@ -480,38 +545,23 @@ def _require_answer(address: str) -> None:
 class _Store:
     """Folder of one job: a manifest, and a file for each finished shard."""
 
-    def __init__(self, folder: Path, job: _Job) -> None:
+    def __init__(self, folder: Path, job: Job) -> None:
         self.folder = folder
         self.job = job
         self.manifest = folder / "manifest.json"
         self.shard: int | None = None
         if self.manifest.exists():
             found = json.loads(self.manifest.read_text(encoding="utf-8"))
-            different = [k for k, v in self._identity().items() if found.get(k) != v]
-            if different:
-                told = "; ".join(f"{k} was {found.get(k)}, is {self._identity()[k]}" for k in different)
+            told = "; ".join(f"{k} was {found.get(k)}, is {v}" for k, v in job.identity().items() if found.get(k) != v)
+            if told:
                 raise ConfigurationError(f"{folder} holds another job: {told}. Take a new folder, or delete this one.")
             self.shard = int(found["shard"])
-
-    def _identity(self) -> dict[str, Any]:
-        candidates = self.job.candidates
-        return {
-            "version": 1,
-            "candidates": candidates.fingerprint,
-            "filters": json.loads(candidates.filters.model_dump_json()),
-            "columns": list(candidates.columns),
-            "denominator": candidates.denominator,
-            "count": candidates.count,
-            "scorer": self.job.scorer.fingerprint,
-            "keep": self.job.keep,
-            "batch": self.job.batch,
-        }
 
     def open(self, shard: int, shards: list[tuple[int, int]]) -> dict[int, _Part]:
         """Write the manifest, or read the shards that are finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.shard is None:
-            text = json.dumps({**self._identity(), "shard": shard}, indent=1)
+            text = json.dumps({**self.job.identity(), "shard": shard}, indent=1)
             _write(self.manifest, text.encode())
             return {}
         return {start: part for start, stop in shards if (part := self._load(start, stop)) is not None}
@@ -521,7 +571,12 @@ class _Store:
 
     def save(self, part: _Part) -> None:
         """Keep a finished shard."""
-        values = {**asdict(part), "ranks": part.ranks.tolist(), "scores": [float.hex(s) for s in part.scores.tolist()]}
+        values = {
+            **asdict(part),
+            "ranks": part.ranks.tolist(),
+            "scores": [score.hex() for score in part.scores.tolist()],
+            "outside": part.outside.hex(),
+        }
         _write(self._path(part.start), json.dumps(values).encode())
 
     def _load(self, start: int, stop: int) -> _Part | None:
@@ -532,7 +587,8 @@ class _Store:
             values = json.loads(path.read_text(encoding="utf-8"))
             ranks = np.array(values.pop("ranks"), dtype=np.int64)
             scores = np.array([float.fromhex(s) for s in values.pop("scores")])
-            part = _Part(**values, ranks=ranks, scores=scores)
+            outside = float.fromhex(values.pop("outside"))
+            part = _Part(**values, ranks=ranks, scores=scores, outside=outside)
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s is damaged (%s); its shard is run again", path, error)
             return None

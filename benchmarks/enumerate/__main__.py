@@ -203,7 +203,7 @@ def with_ray() -> None:
     heading("Streaming with Ray, two workers", "shard", "how", "candidates/s", "against one process", "same top 1000")
     row("-", "in process", f"{lattice.count / alone:,.0f}", "1.00", "-")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    job = enumerator._Job(lattice, scorer, 1000, BATCH)
+    job = enumerator.Job(lattice, scorer, 1000, BATCH)
     stream(lattice, scorer, keep=10, workers=2, shard=lattice.count // 4)  # the first tasks start the workers
     for shard in (64 * BATCH, 16 * BATCH):
         ways: dict[str, Callable[[int], Shortlist]] = {
