@@ -8,9 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import text
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.ledger import NewModel
+from campaigns.ledger.ledger import Ledger, NewModel
 from campaigns.ledger.records import PredictedProfile, Prediction
 from drxnet.checkpoint import CARD, WEIGHTS, ModelCard
 from drxnet.composition import Composition
@@ -77,6 +78,18 @@ def prediction(retention: float = 0.7, low: float = 275.0, **changes: object) ->
         "why": "high retention",
     }
     return Prediction(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def make_first_version(ledger: Ledger) -> None:
+    """Make a ledger what the first version wrote: without all that the second one added."""
+    with ledger._engine.connect() as connection, connection.begin():
+        for table in ("model_files", "verdicts", "phase_outcomes", "analyses"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("DROP FUNCTION model_files_no_update, model_files_no_delete"))
+        for column in ("charge_mah", "file_cycle", "elapsed_s", "charge_top_v"):
+            connection.execute(text(f"ALTER TABLE measurements DROP COLUMN {column}"))
+        connection.execute(text("UPDATE meta SET value = '1' WHERE key = 'schema_version'"))
 
 
 def record_round(campaign: Campaign, *compositions: str) -> int:

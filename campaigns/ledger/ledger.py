@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata as installed
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect, select, text, update
@@ -33,20 +33,25 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from campaigns.ledger import tables
+from campaigns.ledger.physics import check_physics
 from campaigns.ledger.records import (
+    DOUBTFUL,
     NEXT_STATES,
+    Analysis,
     Cell,
     Event,
     IngestedFile,
     MeasuredProfile,
     Measurement,
     ModelRecord,
+    PhaseOutcome,
     PredictedProfile,
     Prediction,
     Proposal,
     Round,
     Snapshot,
     State,
+    Verdict,
 )
 from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import CyclingConditions, DischargeProfile
@@ -90,6 +95,17 @@ class NewMeasurement:
     sigma_mah_g: float | None
     provenance: str
     flags: tuple[str, ...] = ()
+    charge_mah: float | None = None
+    """Charge of the discharge, whatever the mass; None where the source gives it per gram only."""
+
+    file_cycle: int | None = None
+    """Cycle number that the instrument gives it."""
+
+    elapsed_s: float | None = None
+    """Elapsed time of the test at which it begins, as its file has it."""
+
+    charge_top_v: float | None = None
+    """Highest voltage of the charge before it."""
 
 
 class Ledger:
@@ -339,7 +355,9 @@ class Entry:
         self._connection = connection
         self._states = {p.proposal_id: (p.state, p.reason) for p in before.proposals}
         self._cells = {(c.proposal_id, c.label): c.cell_id for c in before.cells}
-        self._owner = {m.measurement_id: m.proposal_id for m in before.valid}
+        self._owner = {m.measurement_id: m.proposal_id for m in before.standing}
+        self._doubted = {m.measurement_id for m in before.doubtful}
+        self._rows: dict[str, int] = {}
         self._retracted = {m.measurement_id for m in before.measurements if m.status == "retracted"}
         self._measurements = len(before.measurements)
         self._models = len(before.models)
@@ -419,8 +437,28 @@ class Entry:
         """Record a file that measurements come from."""
         self._insert(tables.files, sha256=sha256, name=name, format=form, status=status, rules=list(rules))
 
-    def add_measurement(self, proposal_id: str, cell: str, measurement: NewMeasurement, sha256: str | None) -> str:
-        """Record a discharge of a cell, move its proposal to measured, and give back the measurement's id."""
+    def add_measurement(
+        self,
+        proposal_id: str,
+        cell: str,
+        measurement: NewMeasurement,
+        sha256: str | None,
+        *,
+        doubt: tuple[str, str] | None = None,
+    ) -> str:
+        """Record a discharge of a cell, move its proposal to measured, and give back the measurement's id.
+
+        Args:
+            proposal_id: that the cell was made for.
+            cell: its label.
+            measurement: what was measured.
+            sha256: of the file that it comes from.
+            doubt: rule and mistake that would explain it; the proposal then goes on waiting.
+
+        Raises:
+            MeasurementError: no cell can give such a discharge.
+        """
+        check_physics(measurement)
         key = (proposal_id, storable(cell))
         if key not in self._cells:
             self._cells[key] = len(self._cells) + 1
@@ -441,14 +479,46 @@ class Entry:
             provenance=measurement.provenance,
             flags=list(measurement.flags),
             withdrawn_reason="",
+            charge_mah=measurement.charge_mah,
+            file_cycle=measurement.file_cycle,
+            elapsed_s=measurement.elapsed_s,
+            charge_top_v=measurement.charge_top_v,
         )
         if profile is not None:
             blobs = {"voltage_v": _blob(profile.voltage_v), "capacity_mah_g": _blob(profile.capacity_mah_g)}
             self._connection.execute(insert(tables.profiles).values(number=self._measurements, **blobs))
         name = f"M{self._measurements:04d}"
         self._owner[name] = proposal_id
-        self.set_state(proposal_id, State.MEASURED, "")
+        if doubt is None:
+            self.set_state(proposal_id, State.MEASURED, "")
+        else:
+            self.judge(name, DOUBTFUL, *doubt)
         return name
+
+    def judge(self, measurement_id: str, verdict: str, rule: str, reason: str) -> None:
+        """Record what is thought of a standing measurement, and let its proposal wait or be measured accordingly.
+
+        Args:
+            measurement_id: such as ``M0007``.
+            verdict: ``doubtful``, ``confirmed`` or ``cleared``.
+            rule: that it broke; empty where a person spoke.
+            reason: mistake that would explain it, or why it is right.
+
+        Raises:
+            UsageError: unknown or withdrawn.
+        """
+        name = measurement_id.upper()
+        if name not in self._owner:
+            self._refuse_unknown(measurement_id)
+        self._add_numbered(
+            tables.verdicts, measurement=_measurement_number(name), verdict=verdict, rule=rule, reason=reason
+        )
+        if verdict == DOUBTFUL:
+            self._doubted.add(name)
+            self._wait(self._owner[name], f"{name} is doubtful: {reason}")
+        else:
+            self._doubted.discard(name)
+            self.set_state(self._owner[name], State.MEASURED, "")
 
     def withdraw(self, measurement_id: str, reason: str, *, superseded_by: str | None = None) -> None:
         """Stop counting a measurement; it stays in the ledger with the reason.
@@ -466,19 +536,40 @@ class Entry:
             self._fill(name, superseded_by=_measurement_number(superseded_by))
             return
         if name not in self._owner:
-            earlier = next((m for m in self.before.measurements if m.measurement_id == name), None)
-            if earlier is None:
-                raise UsageError(f"No measurement {measurement_id!r} in campaign {self.before.campaign}.")
-            raise UsageError(f"{name} was {earlier.status} before: {earlier.withdrawn_reason}.")
+            self._refuse_unknown(measurement_id)
         proposal_id = self._owner.pop(name)
+        self._doubted.discard(name)
         self._fill(
             name,
             withdrawn_event=self.number,
             withdrawn_reason=reason,
             superseded_by=_measurement_number(superseded_by) if superseded_by else None,
         )
-        if proposal_id not in self._owner.values():
-            self.set_state(proposal_id, State.ACCEPTED, f"its last measurement was withdrawn: {reason}")
+        self._wait(proposal_id, f"its last measurement was withdrawn: {reason}")
+
+    def _wait(self, proposal_id: str, reason: str) -> None:
+        """Let a proposal wait for its cells where no measurement of it counts."""
+        counted = any(owner == proposal_id for name, owner in self._owner.items() if name not in self._doubted)
+        state, _ = self._states[proposal_id]
+        if not counted and state in (State.PROPOSED, State.ACCEPTED, State.MEASURED):
+            self.set_state(proposal_id, State.ACCEPTED, reason)
+
+    def _refuse_unknown(self, measurement_id: str) -> NoReturn:
+        name = measurement_id.upper()
+        earlier = next((m for m in self.before.measurements if m.measurement_id == name), None)
+        if earlier is None:
+            raise UsageError(f"No measurement {measurement_id!r} in campaign {self.before.campaign}.")
+        raise UsageError(f"{name} was {earlier.status} before: {earlier.withdrawn_reason}.")
+
+    def add_phases(self, proposal_id: str, phases: Mapping[str, float | None], single_phase: bool | None) -> None:
+        """Record the phases that were found in what was made of a proposal: share of each (%), where known."""
+        self._add_numbered(
+            tables.phase_outcomes, proposal_id=proposal_id, phases=dict(phases), single_phase=single_phase
+        )
+
+    def add_analysis(self, proposal_id: str, composition: str) -> None:
+        """Record the composition of what was made of a proposal, as measured (canonical formula)."""
+        self._add_numbered(tables.analyses, proposal_id=proposal_id, composition=composition)
 
     def add_model(self, model: NewModel) -> int:
         """Record an ensemble that was tried, and give back its number."""
@@ -537,6 +628,13 @@ class Entry:
             .where(number == _measurement_number(measurement_id))
             .values(**_storable(columns))
         )
+
+    def _add_numbered(self, table: Any, **row: Any) -> None:
+        """Add the next row of a table whose rows are numbered from 1."""
+        if table.name not in self._rows:
+            self._rows[table.name] = self._connection.execute(select(func.max(table.c.number))).scalar() or 0
+        self._rows[table.name] += 1
+        self._insert(table, number=self._rows[table.name], **row)
 
     def _insert(self, table: Any, **row: Any) -> None:
         self.changed = True
@@ -707,6 +805,10 @@ def _snapshot(connection: Connection, campaign: str, as_of: int | None) -> Snaps
     by_number = {c.cell_id: c for c in cells}
     names = {f.sha256: f.name for f in files}
     measured = list(rows(tables.measurements, tables.measurements.c.number))
+    judged = {
+        r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event)
+        for r in rows(tables.verdicts, tables.verdicts.c.number)
+    }
     proposals = tables.proposals.c
     return Snapshot(
         campaign=campaign,
@@ -725,9 +827,19 @@ def _snapshot(connection: Connection, campaign: str, as_of: int | None) -> Snaps
             for r in rows(tables.proposals, proposals.event, proposals.position)
         ),
         cells=cells,
-        measurements=tuple(_measurement(r, by_number[r.cell_id], names, last, latest=len(measured)) for r in measured),
+        measurements=tuple(
+            _measurement(r, by_number[r.cell_id], names, judged.get(r.number), last, latest=len(measured))
+            for r in measured
+        ),
         files=files,
         models=_models(connection, last),
+        phase_outcomes=tuple(
+            PhaseOutcome(r.proposal_id, r.phases, r.single_phase, r.event)
+            for r in rows(tables.phase_outcomes, tables.phase_outcomes.c.number)
+        ),
+        analyses=tuple(
+            Analysis(r.proposal_id, r.composition, r.event) for r in rows(tables.analyses, tables.analyses.c.number)
+        ),
         events=tuple(Event(**r._mapping) for r in rows(tables.events, tables.events.c.number)),
     )
 
@@ -738,7 +850,9 @@ def _models(connection: Connection, last: int | None = None) -> tuple[ModelRecor
     return tuple(ModelRecord(**{**r._mapping, "measurement_ids": tuple(r.measurement_ids)}) for r in found)
 
 
-def _measurement(row: Any, cell: Cell, names: Mapping[str, str], last: int | None, *, latest: int) -> Measurement:
+def _measurement(
+    row: Any, cell: Cell, names: Mapping[str, str], verdict: Verdict | None, last: int | None, *, latest: int
+) -> Measurement:
     """A measurement as of an event; its successor is named once that is among the ``latest`` ones."""
     withdrawn = row.withdrawn_event is not None and (last is None or row.withdrawn_event <= last)
     return Measurement(
@@ -759,6 +873,11 @@ def _measurement(row: Any, cell: Cell, names: Mapping[str, str], last: int | Non
         withdrawn_event=row.withdrawn_event if withdrawn else None,
         withdrawn_reason=row.withdrawn_reason if withdrawn else "",
         superseded_by=f"M{row.superseded_by:04d}" if withdrawn and 0 < (row.superseded_by or 0) <= latest else None,
+        charge_mah=row.charge_mah,
+        file_cycle=row.file_cycle,
+        elapsed_s=row.elapsed_s,
+        charge_top_v=row.charge_top_v,
+        verdict=verdict,
     )
 
 

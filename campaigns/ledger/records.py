@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -147,6 +149,24 @@ class Cell:
     label: str
 
 
+DOUBTFUL, CONFIRMED, CLEARED = "doubtful", "confirmed", "cleared"
+"""Verdicts: a named mistake would explain it; a person says that it is right; the reason for doubt is gone."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was thought of a measurement beside the others."""
+
+    verdict: str
+    """:data:`DOUBTFUL`, :data:`CONFIRMED` or :data:`CLEARED`."""
+
+    rule: str
+    """Such as ``D1``; empty where a person spoke."""
+
+    reason: str
+    event: int
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One discharge of one cell. Never deleted: withdrawn, with a reason."""
@@ -182,13 +202,75 @@ class Measurement:
     withdrawn_event: int | None = None
     withdrawn_reason: str = ""
     superseded_by: str | None = None
+    charge_mah: float | None = None
+    """Charge of the discharge (mAh), whatever the mass; None where the source gives it per gram only."""
+
+    file_cycle: int | None = None
+    """Cycle number that the instrument gives it."""
+
+    elapsed_s: float | None = None
+    """Elapsed time of the test at which it begins, as its file has it (s)."""
+
+    charge_top_v: float | None = None
+    """Highest voltage of the charge before it (V)."""
+
+    verdict: Verdict | None = None
+    """What was last thought of it beside the others; None as long as nothing was."""
 
     @property
     def status(self) -> str:
-        """``valid``, ``retracted`` or ``superseded``."""
+        """``valid``, ``doubtful``, ``retracted`` or ``superseded``."""
         if self.withdrawn_event is None:
-            return "valid"
+            return "doubtful" if self.doubt else "valid"
         return "superseded" if self.superseded_by else "retracted"
+
+    @property
+    def doubt(self) -> str:
+        """Mistake that would explain it; empty where there is none, or where a person confirmed it."""
+        return self.verdict.reason if self.verdict is not None and self.verdict.verdict == DOUBTFUL else ""
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a person said that it is as it should be."""
+        return self.verdict is not None and self.verdict.verdict == CONFIRMED
+
+    @property
+    def mass_mg(self) -> float | None:
+        """Active mass that its capacity was divided by (mg); None where the charge is not known."""
+        return None if self.charge_mah is None else self.charge_mah / self.capacity_mah_g * 1e3
+
+
+@dataclass(frozen=True)
+class PhaseOutcome:
+    """Phases that were found in what was made of a proposal."""
+
+    proposal_id: str
+    phases: Mapping[str, float | None]
+    """Share of each (%), None where only its presence is known."""
+
+    single_phase: bool | None
+    """None where nobody said."""
+
+    event: int
+
+    def __str__(self) -> str:
+        """Return such as ``rocksalt 80, Li3NbO4 20``, or ``single-phase``."""
+        listed = ", ".join(name if share is None else f"{name} {share:g}" for name, share in self.phases.items())
+        if self.single_phase is None:
+            return listed
+        word = "single-phase" if self.single_phase else "not single-phase"
+        return f"{word} ({listed})" if listed else word
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Composition of what was made of a proposal, as measured (ICP)."""
+
+    proposal_id: str
+    composition: str
+    """Canonical formula."""
+
+    event: int
 
 
 @dataclass(frozen=True)
@@ -276,6 +358,12 @@ class Snapshot:
 
     files: tuple[IngestedFile, ...] = ()
     models: tuple[ModelRecord, ...] = ()
+    phase_outcomes: tuple[PhaseOutcome, ...] = ()
+    """In the order in which they were told; the last one of a proposal counts, see :attr:`phases`."""
+
+    analyses: tuple[Analysis, ...] = ()
+    """Likewise; see :attr:`analysed`."""
+
     events: tuple[Event, ...] = field(default=(), repr=False)
 
     @property
@@ -303,8 +391,28 @@ class Snapshot:
 
     @cached_property
     def valid(self) -> tuple[Measurement, ...]:
-        """Measurements that stand."""
+        """Measurements that stand and are not doubted: what is learned from, ranked and chosen by."""
+        return tuple(m for m in self.standing if not m.doubt)
+
+    @cached_property
+    def standing(self) -> tuple[Measurement, ...]:
+        """Measurements that nobody withdrew, doubtful ones too."""
         return tuple(m for m in self.measurements if m.withdrawn_event is None)
+
+    @cached_property
+    def doubtful(self) -> tuple[Measurement, ...]:
+        """Measurements that a named mistake would explain, until a person confirms or corrects them."""
+        return tuple(m for m in self.standing if m.doubt)
+
+    @cached_property
+    def phases(self) -> Mapping[str, PhaseOutcome]:
+        """What was last told of the phases of each proposal."""
+        return {p.proposal_id: p for p in self.phase_outcomes}
+
+    @cached_property
+    def analysed(self) -> Mapping[str, str]:
+        """Composition of each proposal as it was last measured."""
+        return {a.proposal_id: a.composition for a in self.analyses}
 
     @property
     def pending(self) -> tuple[Proposal, ...]:
@@ -329,11 +437,23 @@ class Snapshot:
 
     @cached_property
     def refused(self) -> tuple[RefusedFile, ...]:
-        """Files that were refused, from the event log."""
+        """Files that were refused, from the event log, and not recorded since under the same name or as they were."""
+        told = [(e, f) for e in self.events for f in e.details.get("refused", ())]
+        last = {f["name"]: (e, f) for e, f in told}
+        folders = Counter(PurePath(name).name for name in last)
+        recorded: dict[str, int] = {}
+        for file in self.files:
+            for key in (file.sha256, file.name):
+                recorded[key] = max(file.event, recorded.get(key, 0))
+
+        def since(name: str, sha256: str) -> int:
+            base = PurePath(name).name
+            return max(recorded.get(sha256, 0), recorded.get(base, 0) if folders[base] == 1 else 0)
+
         return tuple(
-            RefusedFile(f["name"], f["sha256"], tuple(f["rules"]), e.at)
-            for e in self.events
-            for f in e.details.get("refused", ())
+            RefusedFile(name, f["sha256"], tuple(f["rules"]), e.at)
+            for name, (e, f) in last.items()
+            if since(name, f["sha256"]) < e.number
         )
 
     @property
@@ -350,10 +470,24 @@ class Snapshot:
         """Everything but timestamps, versions and the event log: what two equal campaigns share."""
         volatile = {"at", "event", "withdrawn_event", "versions"}
 
-        def rows(records: Sequence[Any]) -> list[dict[str, Any]]:
-            return [{k: v for k, v in asdict(r).items() if k not in volatile} for r in records]
+        def lasting(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: lasting(v) for k, v in value.items() if k not in volatile}
+            return value
 
-        kinds = ("rounds", "proposals", "cells", "measurements", "files", "models")
+        def rows(records: Sequence[Any]) -> list[dict[str, Any]]:
+            return [lasting(asdict(r)) for r in records]
+
+        kinds = (
+            "rounds",
+            "proposals",
+            "cells",
+            "measurements",
+            "files",
+            "models",
+            "phase_outcomes",
+            "analyses",
+        )
         return {kind: rows(getattr(self, kind)) for kind in kinds}
 
 

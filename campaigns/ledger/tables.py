@@ -1,13 +1,15 @@
 """The tables of a ledger, and the steps from one version of them to the next.
 
 Rows are only ever added, with two exceptions: the columns ``withdrawn_*`` and ``superseded_by`` of a measurement are
-filled once. Every row names the event that made it, so the state as of any event is a matter of ``event <= n``.
+filled once; whether it is doubted is a matter of the last row of ``verdicts``. Every row names the event that made it,
+so the state as of any event is a matter of ``event <= n``.
 Triggers keep the event log and the measurements from being deleted or rewritten by hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     DDL,
@@ -26,6 +28,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    inspect,
 )
 
 metadata = MetaData()
@@ -146,7 +149,44 @@ measurements = Table(
     _event("withdrawn_event", nullable=True),
     Column("withdrawn_reason", Text, nullable=False, default=""),
     Column("superseded_by", Integer),
+    Column("charge_mah", Double),
+    Column("file_cycle", Integer),
+    Column("elapsed_s", Double),
+    Column("charge_top_v", Double),
 )
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("measurement", Integer, ForeignKey("measurements.number"), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("rule", String(8), nullable=False),
+    Column("reason", Text, nullable=False),
+    _event(),
+)
+"""What was thought of a measurement beside the others; the last row of each counts."""
+
+phase_outcomes = Table(
+    "phase_outcomes",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("proposal_id", String(32), ForeignKey("proposals.proposal_id"), nullable=False),
+    Column("phases", JSON, nullable=False),
+    Column("single_phase", Boolean),
+    _event(),
+)
+"""Phases found in what was made; the last row of each proposal counts."""
+
+analyses = Table(
+    "analyses",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("proposal_id", String(32), ForeignKey("proposals.proposal_id"), nullable=False),
+    Column("composition", Text, nullable=False),
+    _event(),
+)
+"""Compositions as measured (ICP); the last row of each proposal counts."""
 
 profiles = Table(
     "profiles",
@@ -209,7 +249,19 @@ for _name, _actions in _IMMUTABLE.items():
 
 
 def _to_schema_2(connection: Connection) -> None:
-    model_files.create(connection)
+    """Files of models; identity of discharges, verdicts on measurements, phases and analyses."""
+    for name in ("charge_mah", "file_cycle", "elapsed_s", "charge_top_v"):
+        _add_column(connection, measurements.c[name])
+    for table in (model_files, verdicts, phase_outcomes, analyses):
+        table.create(connection, checkfirst=True)
+
+
+def _add_column(connection: Connection, column: Column[Any]) -> None:
+    """Add a column that may be empty to a table of an older ledger."""
+    if column.name in {known["name"] for known in inspect(connection).get_columns(column.table.name)}:
+        return
+    kind = column.type.compile(connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}")
 
 
 MIGRATIONS: list[Callable[[Connection], None]] = [_to_schema_2]

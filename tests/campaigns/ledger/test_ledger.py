@@ -8,11 +8,12 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ledgers import START
+from ledgers import START, make_first_version
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -20,7 +21,7 @@ from campaigns.ledger import tables
 from campaigns.ledger.ledger import Ledger, NewMeasurement, NewModel, sqlite_url
 from campaigns.ledger.records import PredictedProfile, Prediction, State, round_number
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from drxnet.errors import ConfigurationError, LedgerLocked, LedgerUnreadable, UsageError
+from drxnet.errors import ConfigurationError, LedgerLocked, LedgerUnreadable, MeasurementError, UsageError
 
 LOW, HIGH = CyclingConditions(20.0), CyclingConditions(1000.0)
 PREDICTION = Prediction(0.7, 0.05, 0.62, 20.0, 1000.0, 275.0, 8.0, 196.0, 12.0, 0.98, 1.5, "inside", "high retention")
@@ -429,3 +430,142 @@ def test_round_names_are_read(text: str, number: int):
 def test_other_names_are_no_rounds(text: str):
     with pytest.raises(UsageError, match="named like R03"):
         round_number(text)
+
+
+# -- what was thought of measurements, phases and analyses ------------------------------------------------
+
+
+def test_doubtful_measurement_stands_but_does_not_count(ledger: Ledger):
+    record_round(ledger, FIRST)
+    with ledger.write("ingest") as entry:
+        entry.add_measurement("R01-01", "A", measurement(), None, doubt=("D4", "the mass may be 10 times off"))
+    state = ledger.read()
+    assert (state.valid, [m.measurement_id for m in state.doubtful]) == ((), ["M0001"])
+    assert (state.measurements[0].status, state.measurements[0].doubt) == ("doubtful", "the mass may be 10 times off")
+    assert state.proposal("R01-01").state is State.ACCEPTED
+    assert state.unlearned == ()
+    with ledger.write("confirm") as entry:
+        entry.judge("m0001", "confirmed", "", "weighed again")
+    state = ledger.read()
+    assert (state.measurements[0].status, state.measurements[0].confirmed) == ("valid", True)
+    assert (state.doubtful, state.proposal("R01-01").state) == ((), State.MEASURED)
+
+
+def test_measurement_that_was_learned_from_can_be_doubted_later(ledger: Ledger):
+    record_round(ledger, FIRST)
+    with ledger.write("ingest") as entry:
+        for cell in "AB":
+            entry.add_measurement("R01-01", cell, measurement(), None)
+    record_round(ledger, SECOND)
+    for name in ("M0001", "M0002"):
+        with ledger.write("ingest") as entry:
+            entry.judge(name, "doubtful", "D1", "the rates may be swapped")
+    state, before = ledger.read(), ledger.read(as_of=2)
+    assert (len(state.doubtful), state.proposal("R01-01").state) == (2, State.ACCEPTED)
+    assert (len(before.doubtful), len(before.valid), before.proposal("R01-01").state) == (0, 2, State.MEASURED)
+    with ledger.write("retract") as entry:
+        entry.withdraw("M0001", "it was")
+    assert [m.status for m in ledger.read().measurements] == ["retracted", "doubtful"]
+    with pytest.raises(UsageError, match="M0001 was retracted before"), ledger.write("confirm") as entry:
+        entry.judge("M0001", "confirmed", "", "")
+
+
+def test_failed_proposal_with_a_doubtful_cell_stays_failed(ledger: Ledger):
+    record_round(ledger, FIRST)
+    with ledger.write("ingest") as entry:
+        entry.add_measurement("R01-01", "A", measurement(), None, doubt=("D4", "x"))
+    with ledger.write("mark") as entry:
+        entry.set_state("R01-01", State.FAILED, "two phases")
+    with ledger.write("retract") as entry:
+        entry.withdraw("M0001", "wrong mass")
+    assert (ledger.read().proposal("R01-01").state, ledger.read().proposal("R01-01").reason) == (
+        State.FAILED,
+        "two phases",
+    )
+
+
+NOT_NUMBERS = [float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"capacity": 0.0}, "between 0 and that of all lithium, 395"),
+        ({"capacity": -3.0}, "between 0 and that of all lithium"),
+        ({"capacity": 500.0}, "between 0 and that of all lithium, 395"),
+        *(({"capacity": value}, "between 0 and that of all lithium") for value in NOT_NUMBERS),
+        ({"conditions": CyclingConditions(1e300)}, "cycled at 0.1 to 50,000 mA/g. Got 1e\\+300"),
+        ({"conditions": CyclingConditions(0.05)}, "a C-rate is no current"),
+        ({"conditions": CyclingConditions(20.0, -0.1, 4.8)}, "within 0 to 6 V"),
+        ({"conditions": CyclingConditions(20.0, 1.5, 6.5)}, "within 0 to 6 V"),
+        ({"conditions": CyclingConditions(20.0, cycle=100_001)}, "whole number from 1 to 100,000"),
+        ({"conditions": CyclingConditions(20.0, cycle=1.5)}, "whole number"),  # type: ignore[arg-type]
+        ({"sigma_mah_g": 0.0}, "uncertainty must be positive"),
+        *(({"sigma_mah_g": value}, "uncertainty must be positive") for value in NOT_NUMBERS),
+        ({"charge_mah": -1.0}, "charge must be positive"),
+        ({"profile": DischargeProfile([1.5, 3.0, 4.8], [250.0, 260.0, 0.0])}, "never rises with voltage"),
+        ({"profile": DischargeProfile([1.2, 3.0, 4.8], [250.0, 160.0, 0.0])}, "lies within its window"),
+        ({"profile": DischargeProfile([1.5, 3.0, 5.0], [250.0, 160.0, 0.0])}, "lies within its window"),
+        ({"profile": DischargeProfile([1.5, 3.0, 4.8], [250.0, 160.0, -5.0])}, "must not be negative"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_discharge_that_no_cell_gives_never_enters(ledger: Ledger, change, message):
+    record_round(ledger, FIRST)
+    before = ledger.read()
+    values = {"profile": None, **{"capacity_mah_g" if k == "capacity" else k: v for k, v in change.items()}}
+    with pytest.raises(MeasurementError, match=message), ledger.write("ingest") as entry:
+        entry.add_measurement("R01-01", "A", replace(measurement(), **values), None)
+    assert ledger.read() == before
+
+
+def test_everything_that_is_wrong_with_a_discharge_is_told_at_once(ledger: Ledger):
+    wrong = measurement(900.0, conditions=CyclingConditions(1e6), profile=None, sigma_mah_g=-1.0)
+    with pytest.raises(MeasurementError, match=r"Got 1e\+06.*Got 900.*Got -1"), ledger.write("ingest") as entry:
+        entry.add_measurement(entry.add_lab_composition(FIRST), "A", wrong, None)
+
+
+def test_phases_and_analyses_are_recorded_with_the_proposal(ledger: Ledger):
+    record_round(ledger, FIRST)
+    with ledger.write("mark") as entry:
+        entry.add_phases("R01-01", {"rocksalt": 80.0, "Li3NbO4": 20.0}, False)
+        entry.add_analysis("R01-01", "Li1.15Mn0.42Ti0.43O2")
+    record_round(ledger, SECOND)
+    with ledger.write("mark") as entry:
+        entry.add_phases("R01-01", {"rocksalt": None}, True)
+    state, then = ledger.read(), ledger.read(as_of=2)
+    assert str(state.phases["R01-01"]) == "single-phase (rocksalt)"
+    assert str(then.phases["R01-01"]) == "not single-phase (rocksalt 80, Li3NbO4 20)"
+    assert state.analysed == {"R01-01": "Li1.15Mn0.42Ti0.43O2"}
+    assert len(state.phase_outcomes) == 2
+
+
+def test_refused_file_leaves_the_list_once_it_is_recorded(ledger: Ledger):
+    bad = [
+        {"name": f"in/{name}", "sha256": sha * 64, "rules": [{"id": "E2", "message": "no mass"}]}
+        for name, sha in (("a.csv", "0"), ("b.csv", "1"), ("c.csv", "2"))
+    ]
+    with ledger.write("ingest") as entry:
+        entry.note_refused(bad)
+    with ledger.write("ingest") as entry:
+        entry.add_file("9" * 64, "a.csv", "arbin csv", "accepted", [])
+        entry.add_file("1" * 64, "renamed.csv", "arbin csv", "accepted", [])
+    assert [r.name for r in ledger.read().refused] == ["in/c.csv"]
+    with ledger.write("ingest") as entry:
+        entry.note_refused(bad[:1])
+    assert sorted(r.name for r in ledger.read().refused) == ["in/a.csv", "in/c.csv"]
+
+
+def test_ledger_of_the_first_version_is_read_and_goes_on(ledger: Ledger, ledger_url: str):
+    record_round(ledger, FIRST)
+    with ledger.write("ingest") as entry:
+        entry.add_measurement("R01-01", "A", measurement(), None)
+    before = ledger.read()
+    make_first_version(ledger)
+    upgraded = Ledger(ledger_url, "demo")
+    assert upgraded.read() == before
+    with upgraded.write("ingest") as entry:
+        entry.add_measurement("R01-01", "B", measurement(charge_mah=0.5, file_cycle=1), None, doubt=("D3", "differs"))
+    (doubted,) = upgraded.read().doubtful
+    assert (doubted.charge_mah, doubted.mass_mg) == (0.5, 2.0)
+    upgraded.close()

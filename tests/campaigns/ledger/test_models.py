@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from ledgers import FIRST, record_round, stub_weights, write_campaign, write_stub_model
+from ledgers import FIRST, make_first_version, record_round, stub_weights, write_campaign, write_stub_model
 from sqlalchemy import text
 
 from campaigns.ledger import ledger as ledger_module
@@ -49,11 +49,7 @@ def learn(workspace: Workspace, name: str = "child", *, keep: bool = True) -> Mo
 
 def age(workspace: Workspace) -> None:
     """Make a ledger what it was before it kept weights."""
-    with workspace.ledger._engine.connect() as connection, connection.begin():
-        connection.execute(text("DROP TABLE model_files"))
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("DROP FUNCTION model_files_no_update, model_files_no_delete"))
-        connection.execute(text("UPDATE meta SET value = '1' WHERE key = 'schema_version'"))
+    make_first_version(workspace.ledger)
 
 
 def weights_at(path: Path) -> bytes:
