@@ -173,6 +173,27 @@ class Composition:
         """Symbols of the cations, lithium first."""
         return tuple(s for s, _ in self.cations)
 
+    @property
+    def traces(self) -> dict[str, float]:
+        """Metals besides lithium of which there is less than :data:`LEAST_METAL`."""
+        return {s: a for s, a in self.metals.items() if a < LEAST_METAL - 1e-9}
+
+    def without_traces(self) -> Composition:
+        """Leave out traces of metals; the composition itself where it has none, or nothing but traces.
+
+        A trace that was added on top is dropped. One that stands in the place of other metals, as in what an elemental
+        analysis gives, is made up for by those, in proportion: whatever brings the cations closer to two.
+        """
+        traces = self.traces
+        kept = {s: a for s, a in self.metals.items() if s not in traces}
+        if not traces or not kept:
+            return self
+        dropped, rest = sum(traces.values()), sum(kept.values())
+        total = self.lithium + dropped + rest
+        share = (dropped + rest) / rest if abs(total - 2) < abs(total - dropped - 2) else 1.0
+        cations = (("Li", self.lithium), *((s, round(a * share, _DECIMALS)) for s, a in kept.items()))
+        return Composition(cations, self.fluorine)
+
     def amounts(self) -> dict[str, float]:
         """Amounts of every element, anions included."""
         everything = {**dict(self.cations), "O": self.oxygen, "F": self.fluorine}

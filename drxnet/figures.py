@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drxnet.composition import Composition
+from drxnet.composition import LEAST_METAL, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
 from drxnet.errors import UsageError
@@ -285,6 +285,9 @@ def capacity_map(
     exists = (valence >= low - 1e-9) & (valence <= high + 1e-9) & (rest > 1e-9)
     for amount in (*amounts.values(), fluorine):
         exists &= amount >= -1e-9
+    for symbol, amount in (*amounts.items(), (balance, rest)):
+        if symbol != "Li":  # a trace is nothing that the model knows
+            exists &= (amount <= 1e-9) | (amount >= LEAST_METAL - 1e-9)
     if not exists.any():
         raise UsageError(f"No neutral composition in this map: {balance} would need a state outside {low}+ to {high}+.")
     symbols = (*amounts, balance)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from drxnet.composition import Composition
+from drxnet.composition import LEAST_METAL, Composition
 from drxnet.discharge import GRID_POINTS, CyclingConditions, average_voltage, specific_energy
 from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
 from drxnet.errors import CompositionError, DRXWarning
@@ -18,10 +18,20 @@ from drxnet.progress import Progress, silent
 TRAINED_CURRENT = (5.0, 20000.0)
 """Current densities in DRX-TD (mA/g)."""
 
-TRAINED_UPPER_CUTOFF = 4.0
-"""Upper cut-off (V) below which the published model gives unphysical offsets (Zhong et al., 2024, figure 5D)."""
+TRAINED_LOWER_CUTOFF = (1.0, 2.5)
+"""Lower cut-offs in DRX-TD (V)."""
+
+TRAINED_UPPER_CUTOFF = (4.0, 5.0)
+"""Upper cut-offs in DRX-TD (V); below, the published model gives unphysical offsets (Zhong et al., 2024, figure 5D)."""
+
+TRAINED_CYCLES = 100
+"""Cycle up to which most cells of DRX-TD were run (Zhong et al., 2024, figure 2B); few went on to some hundreds."""
+
+OFFSET_TOLD_MAH_G = 3.0
+"""Capacity at the upper cut-off, where a discharge begins and it should be zero, from which on it is told."""
 
 _BATCH = 1024
+_MOST_TOLD = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +45,17 @@ class Prediction:
 
     capacity_mah_g_members: np.ndarray
     """``members x voltages`` (mAh/g)."""
+
+    asked: Composition | None = None
+    """What was asked about, where traces of metals were left out of it."""
+
+    @property
+    def offset_mah_g(self) -> float:
+        """Capacity that the mean profile has at the upper cut-off already, where a cell has none (mAh/g).
+
+        The network is not made to start at zero; capacities are its own and hold this offset.
+        """
+        return float(self.capacity_mah_g_members[:, -1].mean())
 
     @property
     def total_members(self) -> np.ndarray:
@@ -64,7 +85,10 @@ class Prediction:
             "capacity_mah_g_members": self.total_members.tolist(),
             "average_voltage_v_mean": float(_mean_of_defined(self.average_voltage_v_members)),
             "specific_energy_wh_kg_mean": float(self.specific_energy_wh_kg_members.mean()),
+            "offset_mah_g_mean": self.offset_mah_g,
         }
+        if self.asked is not None:
+            row["composition_asked"] = self.asked.formula
         if profile:
             row["profile"] = {
                 "voltage_v": self.voltage_v.tolist(),
@@ -78,6 +102,12 @@ def _mean_of_defined(values: np.ndarray) -> float:
     """Mean over the members that deliver any capacity; NaN when none does."""
     defined = values[np.isfinite(values)]
     return float(defined.mean()) if len(defined) else float("nan")
+
+
+def within_lithium(composition: Composition, lower: float, upper: float) -> tuple[float, float]:
+    """End an interval of the capacity at the capacity of all lithium, which no discharge can exceed (mAh/g)."""
+    most = composition.theoretical_capacity_mah_g
+    return min(lower, most), min(upper, most)
 
 
 def check_domain(
@@ -102,21 +132,31 @@ def check_domain(
                 DRXWarning,
                 stacklevel=2,
             )
-    low, high = TRAINED_CURRENT
     for conditions in dict.fromkeys(c for _, c in cases):
-        if conditions.v_high < TRAINED_UPPER_CUTOFF:
-            warnings.warn(
-                f"Upper cut-off {conditions.v_high:g} V: below {TRAINED_UPPER_CUTOFF:g} V the model has hardly any "
-                "data and its profiles need not start at zero.",
-                DRXWarning,
-                stacklevel=2,
-            )
-        if not low <= conditions.current_ma_g <= high:
-            warnings.warn(
-                f"{conditions.current_ma_g:g} mA/g lies outside the {low:g}-{high:g} mA/g of the training data.",
-                DRXWarning,
-                stacklevel=2,
-            )
+        for text in beyond_data(conditions):
+            warnings.warn(text, DRXWarning, stacklevel=2)
+
+
+def beyond_data(conditions: CyclingConditions) -> list[str]:
+    """Say which of the conditions lie outside the ranges of the data that DRXNet was trained on."""
+    said = []
+    low, high = TRAINED_CURRENT
+    if not low <= conditions.current_ma_g <= high:
+        said.append(f"{conditions.current_ma_g:g} mA/g lies outside the {low:g}-{high:g} mA/g of the training data.")
+    low, high = TRAINED_UPPER_CUTOFF
+    if conditions.v_high < low:
+        said.append(
+            f"Upper cut-off {conditions.v_high:g} V: below {low:g} V the model has hardly any data and its profiles "
+            "need not start at zero."
+        )
+    if conditions.v_high > high:
+        said.append(f"Upper cut-off {conditions.v_high:g} V: the training data end at {high:g} V.")
+    low, high = TRAINED_LOWER_CUTOFF
+    if not low <= conditions.v_low <= high:
+        said.append(f"Lower cut-off {conditions.v_low:g} V lies outside the {low:g}-{high:g} V of the training data.")
+    if conditions.cycle > TRAINED_CYCLES:
+        said.append(f"Cycle {conditions.cycle}: few cells of the training data ran beyond {TRAINED_CYCLES} cycles.")
+    return said
 
 
 def predict_cases(
@@ -127,7 +167,7 @@ def predict_cases(
     allow_unseen: bool = False,
     progress: Progress = silent,
 ) -> list[Prediction]:
-    """Predict one discharge per case, in the order given.
+    """Predict one discharge per case, in the order given; traces of metals are left out, with a warning.
 
     Args:
         ensemble: who predicts.
@@ -139,6 +179,10 @@ def predict_cases(
     Raises:
         CompositionError: an element is outside the model's.
     """
+    asked = [composition for composition, _ in cases]
+    cases = [(composition.without_traces(), conditions) for composition, conditions in cases]
+    traced = {a: target for a, (target, _) in zip(asked, cases, strict=True) if target is not a}
+    _warn([_trace_note(composition, target) for composition, target in traced.items()])
     check_domain(ensemble, cases, allow_unseen=allow_unseen)
     predictions: list[Prediction] = []
     for start in range(0, len(cases), _BATCH):
@@ -147,11 +191,47 @@ def predict_cases(
         amounts = Amounts.of([composition for composition, _ in batch])
         profiles = ensemble.predict(amounts, [conditions for _, conditions in batch], grids).cpu().double().numpy()
         predictions += [
-            Prediction(composition, conditions, grids[i], profiles[:, i])
-            for i, (composition, conditions) in enumerate(batch)
+            Prediction(composition, conditions, grids[i], profiles[:, i], None if before is composition else before)
+            for i, ((composition, conditions), before) in enumerate(zip(batch, asked[start:], strict=False))
         ]
         progress(len(predictions), len(cases))
+    _warn([text for prediction in predictions for text in beyond_physics(prediction)])
     return predictions
+
+
+def _trace_note(composition: Composition, target: Composition) -> str:
+    traces = ", ".join(f"{a:g} {s}" for s, a in composition.traces.items())
+    return (
+        f"{composition}: {traces} is a trace (less than {LEAST_METAL:g} per formula unit), of which the model knows "
+        f"nothing; predicted as {target}."
+    )
+
+
+def _warn(texts: Sequence[str]) -> None:
+    """Warn with the first few, and say how many more there are."""
+    for text in texts[:_MOST_TOLD]:
+        warnings.warn(text, DRXWarning, stacklevel=3)
+    if len(texts) > _MOST_TOLD:
+        warnings.warn(f"{len(texts) - _MOST_TOLD} more predictions like these.", DRXWarning, stacklevel=3)
+
+
+def beyond_physics(prediction: Prediction) -> list[str]:
+    """Say what no cell does: a discharge that starts with capacity, or delivers more than all lithium holds."""
+    said = []
+    where = f"{prediction.composition} at {prediction.conditions}"
+    if prediction.offset_mah_g > OFFSET_TOLD_MAH_G:
+        said.append(
+            f"{where}: the profile starts at {prediction.offset_mah_g:.0f} mAh/g instead of 0 at "
+            f"{prediction.conditions.v_high:g} V; the capacity holds this offset, what is delivered between the "
+            "cut-offs is so much less."
+        )
+    mean, most = float(prediction.total_members.mean()), prediction.composition.theoretical_capacity_mah_g
+    if mean > most:
+        said.append(
+            f"{where}: the mean of {mean:.0f} mAh/g exceeds the {most:.0f} mAh/g of all lithium, where an interval "
+            "must end."
+        )
+    return said
 
 
 def fade(ensemble: Ensemble, composition: Composition, conditions: CyclingConditions, cycles: Sequence[int]) -> Any:

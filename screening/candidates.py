@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from drxnet.composition import METALS_BY_NUMBER, Composition
-from drxnet.errors import CompositionError, ConfigurationError
+from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, Composition
+from drxnet.errors import CompositionError, ConfigurationError, DRXWarning
 from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, exceptions, hazard_notes
 from screening.species import Reduction, Species, compatibility, fill_ladder, known_states, reactions_to_metal
 
@@ -210,15 +211,22 @@ class CandidateList(Candidates):
     denominator = 10_000
 
     def __init__(self, compositions: Sequence[Composition | str], filters: Filters | None = None) -> None:
-        """Collect compositions; later duplicates are dropped.
+        """Collect compositions; later duplicates are dropped, and traces of metals left out of each.
 
         Raises:
             CompositionError: a formula that is not a disordered rocksalt.
             ConfigurationError: none at all.
         """
-        unique = list(dict.fromkeys(Composition.parse(c) for c in compositions))
-        if not unique:
+        parsed = list(dict.fromkeys(Composition.parse(c) for c in compositions))
+        if not parsed:
             raise ConfigurationError("A list of candidates must hold at least one composition. Got none.")
+        if traced := [c for c in parsed if c.traces]:
+            warnings.warn(
+                f"{traced[0]} and {len(traced) - 1} more hold less than {LEAST_METAL:g} of a metal, which is left out.",
+                DRXWarning,
+                stacklevel=2,
+            )
+        unique = list(dict.fromkeys(c.without_traces() for c in parsed))
         present = {m for c in unique for m in c.metals}
         self.columns = ("Li", "F", *(m for m in METALS_BY_NUMBER if m in present))
         self.states = {m: _states(m) for m in self.metals}

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from drxnet.composition import METALS_BY_NUMBER, Composition
+from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, Composition
 from drxnet.ensemble import Amounts
 from drxnet.errors import CompositionError, UsageError
 
@@ -95,6 +95,21 @@ class Encoding:
             lithium, fluorine = CATION_SITES - float(row[:-1].sum()), float(row[-1])
             compositions.append(Composition.from_amounts({"Li": lithium, **amounts, "O": 2 - fluorine, "F": fluorine}))
         return compositions
+
+    def without_traces(self, x: Tensor) -> Tensor:
+        """Leave out metals below :data:`drxnet.composition.LEAST_METAL`; the others make up for them in proportion.
+
+        For the ``post_processing_func`` of BoTorch's optimisers: the network may be moved by a hundred mAh/g by a
+        trace, and an optimiser of continuous amounts finds that.
+
+        Args:
+            x: ``... x d``.
+        """
+        metals = x[..., :-1]
+        kept = torch.where(metals < LEAST_METAL, torch.zeros_like(metals), metals)
+        rest = kept.sum(-1, keepdim=True)
+        share = torch.where(rest > 0, metals.clamp_min(0).sum(-1, keepdim=True) / rest.clamp_min(1e-12), rest)
+        return torch.cat([kept * share, x[..., -1:]], -1)
 
     def from_units(self, units: ArrayLike, columns: Sequence[str], denominator: int) -> Tensor:
         """Turn lattice rows into rows of X (float64, ``n x d``).

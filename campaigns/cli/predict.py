@@ -39,6 +39,7 @@ device_option = click.option("--device", default="cpu", show_default=True, help=
     "--plot", type=click.Path(path_type=Path), help="Draw profiles, dQ/dV and fade: .png, .svg, .pdf or .html."
 )
 @click.option("--allow-unseen", is_flag=True, help="Extrapolate to elements the model has never seen.")
+@click.option("--nonstoichiometric", is_flag=True, help="Take formulas whose cations are off by more than 5 %.")
 @model_option
 @device_option
 @format_option
@@ -51,13 +52,15 @@ def predict(
     profile: bool,
     plot: Path | None,
     allow_unseen: bool,
+    nonstoichiometric: bool,
     model: str,
     device: str,
     output: str,
 ) -> None:
     """Predict discharge profiles of compositions, with the spread over the ensemble.
 
-    Several --current and --cycle are crossed with every formula.
+    Several --current and --cycle are crossed with every formula. Less than 0.02 of a metal per formula unit is a trace
+    and left out, so that a formula from an elemental analysis is predicted as what it stands for.
 
     \b
     Example:
@@ -73,10 +76,10 @@ def predict(
     if plot is not None:
         check_figure_path(plot)
     if table is not None:
-        cases = _read_cases(table)
+        cases = _read_cases(table, nonstoichiometric)
     else:
         crossed = [CyclingConditions(i, *window, n) for i in currents for n in cycles]
-        cases = [(Composition.parse(f), c) for f in formulas for c in crossed]
+        cases = [(Composition.parse(f, nonstoichiometric=nonstoichiometric), c) for f in formulas for c in crossed]
 
     from drxnet.ensemble import Ensemble
     from drxnet.prediction import predict_cases
@@ -112,7 +115,7 @@ def _show(predictions: list[Prediction], model: str) -> None:
     say(f"Model {model}; ± is the population standard deviation over its members (ddof 0), not a measured error.")
 
 
-def _read_cases(path: Path) -> list[tuple[Composition, CyclingConditions]]:
+def _read_cases(path: Path, nonstoichiometric: bool) -> list[tuple[Composition, CyclingConditions]]:
     import csv
 
     from drxnet.composition import Composition
@@ -136,7 +139,8 @@ def _read_cases(path: Path) -> list[tuple[Composition, CyclingConditions]]:
             conditions = CyclingConditions(
                 float(row["current_ma_g"]), float(row["v_low"]), float(row["v_high"]), int(float(row["cycle"]))
             )
-            cases.append((Composition.parse(row["composition"] or ""), conditions))
+            composition = Composition.parse(row["composition"] or "", nonstoichiometric=nonstoichiometric)
+            cases.append((composition, conditions))
         except (ValueError, TypeError, OverflowError, CompositionError) as error:
             raise DataRefused(f"{path}, row {number}: {error}") from None
     return cases

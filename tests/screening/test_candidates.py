@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drxnet.composition import Composition
-from drxnet.errors import CompositionError, ConfigurationError
+from drxnet.errors import CompositionError, ConfigurationError, DRXWarning
 from screening.candidates import CandidateList, Candidates, Permutation, explain, open_candidates
 from screening.filters import Filters
 from screening.lattice import Lattice
@@ -152,3 +152,9 @@ def test_samples_are_uniform_by_chi_square(replace: bool) -> None:
     expected = 10 * draws * sizes / lattice.count
     chi_square = ((counts - expected) ** 2 / expected).sum()
     assert 40 < chi_square < 150  # 99 degrees of freedom; without replacement the spread shrinks by 38 %
+
+
+def test_a_list_leaves_traces_out_and_says_so() -> None:
+    with pytest.warns(DRXWarning, match=r"hold less than 0.02 of a metal, which is left out"):
+        candidates = CandidateList(["Li1.25Mn0.7499Zr0.0001O2", "Li1.25Mn0.75O2", "Li1.2Mn0.4Ti0.4O2"])
+    assert candidates.formulas(candidates.unrank(range(candidates.count))) == ["Li1.25Mn0.75O2", "Li1.2Ti0.4Mn0.4O2"]

@@ -103,3 +103,13 @@ def test_lithium_limits_act_on_the_metals(formula: str, inside: bool) -> None:
 def test_bounds_have_one_column_per_metal_and_fluorine() -> None:
     bounds = Encoding(("Mn", "Ti")).bounds(metal={"Mn": (0.1, 0.5)}, fluorine=(0.0, 0.3))
     assert torch.equal(bounds, torch.tensor([[0.0, 0.1, 0.0], [2.0, 0.5, 0.3]], dtype=torch.float64))
+
+
+def test_traces_in_rows_are_given_to_the_other_metals():
+    encoding = Encoding(("Ti", "Mn", "Zr"))
+    x = torch.tensor([[[0.4, 0.39, 0.01, 0.1]], [[0.4, 0.38, 0.02, 0.0]], [[0.01, 0.0, 0.0, 0.0]]], dtype=torch.float64)
+    cleaned = encoding.without_traces(x)
+    assert cleaned.shape == x.shape
+    assert cleaned[0, 0].tolist() == pytest.approx([0.4 * 0.8 / 0.79, 0.39 * 0.8 / 0.79, 0, 0.1])
+    assert cleaned[1].equal(x[1])
+    assert cleaned[2, 0].tolist() == [0, 0, 0, 0]

@@ -35,7 +35,8 @@ def test_predict_keeps_its_json_contract(run):
     ]
     assert list(rows[0]) == [
         "composition", "current_ma_g", "cycle", "v_low", "v_high", "capacity_mah_g_mean", "capacity_mah_g_std",
-        "capacity_mah_g_members", "average_voltage_v_mean", "specific_energy_wh_kg_mean", "profile",
+        "capacity_mah_g_members", "average_voltage_v_mean", "specific_energy_wh_kg_mean",
+        "offset_mah_g_mean", "profile",
     ]  # fmt: skip
     profile = rows[0]["profile"]
     assert list(profile) == ["voltage_v", "capacity_mah_g_mean", "capacity_mah_g_std"]
