@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from campaigns.ledger.records import Proposal
+from campaigns.ledger.records import State
 from campaigns.workspace import Workspace
-from drxnet.errors import DRXWarning
+from drxnet.errors import DRXError, DRXWarning
 from drxnet.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from campaigns.intake.ingest import Ingested
+    from campaigns.intake.measurement import SampleInfo
+    from campaigns.intake.readers.recording import ReadOptions
+    from campaigns.loop.finetune import Learned
+    from campaigns.loop.rank import Order, Within
+    from campaigns.report.export import Form
+    from campaigns.report.rows import Batch, Rows
+    from campaigns.report.write import Report
+    from campaigns.spec import Method
+    from screening.strategy import Strategy
 
 _log = logging.getLogger(__name__)
 
@@ -19,19 +31,127 @@ _log = logging.getLogger(__name__)
 class Campaign(Workspace):
     """One search with one laboratory: an opened campaign and the verbs on it."""
 
-    def recommend(self, batch_size: int | None = None, **options: Any) -> tuple[Proposal, ...]:
+    # -- proposing ---------------------------------------------------------------------------------------
+
+    def recommend(
+        self,
+        batch_size: int | None = None,
+        *,
+        candidates: Path | None = None,
+        strategy: Strategy | None = None,
+        seed: int | None = None,
+        workers: int | None = None,
+        ray_address: str | None = None,
+        device: str = "cpu",
+        compiled: bool = False,
+        method: Method | None = None,
+        evaluations: int | None = None,
+        time_limit_s: float | None = None,
+        dry_run: bool = False,
+        progress: Progress = silent,
+    ) -> Batch:
         """Choose and record the next round; compositions that are pending or measured are not proposed again.
 
+        What is not given is as the campaign's YAML says.
+
         Args:
-            batch_size: how many; by default as the YAML says.
-            **options: of :func:`campaigns.loop.propose.propose`.
+            batch_size: how many.
+            candidates: CSV to choose from instead of the space.
+            strategy: how to choose.
+            seed: with the ledger's state, decides the batch.
+            workers: processes that score; 0 for none beside this one.
+            ray_address: of a Ray cluster.
+            device: of the model: ``auto``, ``cpu`` or ``cuda``.
+            compiled: compile the network before it scores.
+            method: how to look through the space.
+            evaluations: candidates that a search scores.
+            time_limit_s: for looking through the space (s).
+            dry_run: choose, but record nothing.
+            progress: told of candidates.
 
         Raises:
             NothingToPropose: every candidate is measured, pending or excluded.
         """
         from campaigns.loop.propose import propose
+        from campaigns.report.rows import Batch
 
-        return propose(self, batch_size=batch_size, **options).proposals
+        chosen = propose(
+            self,
+            batch_size=batch_size,
+            candidates=candidates,
+            strategy=strategy,
+            seed=seed,
+            workers=workers,
+            ray_address=ray_address,
+            device=device,
+            compiled=compiled,
+            method=method,
+            evaluations=evaluations,
+            time_limit_s=time_limit_s,
+            dry_run=dry_run,
+            progress=progress,
+        )
+        return Batch(chosen.proposals)
+
+    def mark(self, proposal_ids: str | Sequence[str], state: State | str, reason: str = "") -> tuple[str, ...]:
+        """Say what became of proposals, of all of them or of none.
+
+        Args:
+            proposal_ids: one, such as ``R01-03``, or several.
+            state: ``accepted``, ``failed`` (may be tried again), ``abandoned`` (never) or ``proposed``.
+            reason: why; needed for failed and abandoned.
+
+        Returns:
+            Ids of those that changed.
+
+        Raises:
+            UsageError: unknown, no such change is possible, or no reason.
+        """
+        from campaigns.loop.mark import mark
+
+        return mark(self, [proposal_ids] if isinstance(proposal_ids, str) else proposal_ids, state, reason)
+
+    # -- what comes back ---------------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        files: str | Path | Sequence[str | Path],
+        *,
+        sample: SampleInfo | None = None,
+        samples: Path | None = None,
+        options: ReadOptions | None = None,
+        all_or_nothing: bool = False,
+        dry_run: bool = False,
+        fine_tune: bool = True,
+        progress: Progress = silent,
+    ) -> Ingested:
+        """Check returned files, record the good ones, and let the model learn from them.
+
+        Args:
+            files: cycler exports, tables, or folders of them.
+            sample: what the lab says of all of them: proposal or composition, active mass, current, window, cell.
+            samples: CSV with what it says of single files.
+            options: what settles a file that is ambiguous.
+            all_or_nothing: record none when one is refused.
+            dry_run: record nothing, only say what would be.
+            fine_tune: whether the model learns from them at once; where that fails it is a warning.
+            progress: of the reading.
+
+        Returns:
+            What became of each file, with the rules it breaks; refused ones are no error here.
+
+        Raises:
+            UsageError: no such file, or a sample names a proposal that does not exist.
+        """
+        from campaigns.intake.ingest import check_files, ingest
+
+        listed = [files] if isinstance(files, str | Path) else files
+        paths = [Path(file) for file in listed]
+        checked = check_files(self, paths, table=samples, otherwise=sample, options=options, progress=progress)
+        done = ingest(self, checked, all_or_nothing=all_or_nothing, dry_run=dry_run)
+        if fine_tune:
+            self._learn_from(done.measurements)
+        return done
 
     def add_measurements(
         self, measurements: Iterable[Mapping[str, Any]] | Any, *, fine_tune: bool = True, progress: Progress = silent
@@ -57,12 +177,8 @@ class Campaign(Workspace):
         listed: Any = measurements if hasattr(measurements, "to_dict") else list(measurements)
         paths = [Path(m) for m in listed if isinstance(m, str | Path)] if isinstance(listed, list) else []
         ids = record_paths(self, paths) if paths and len(paths) == len(listed) else record_rows(self, listed)
-        if fine_tune and ids:
-            try:
-                self.fine_tune(progress=progress)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the ids of what is recorded come back
-                _log.debug("fine-tuning failed", exc_info=True)
-                warnings.warn(f"Recorded {', '.join(ids)}, but not learned from: {error}", DRXWarning, stacklevel=2)
+        if fine_tune:
+            self._learn_from(ids, progress)
         return ids
 
     def update_measurement(self, measurement_id: str, reason: str, **changes: Any) -> str:
@@ -85,30 +201,181 @@ class Campaign(Workspace):
         (successor,) = supersede(self, [measurement_id], reason, changes)
         return successor
 
-    def retract_measurement(self, measurement_id: str, reason: str) -> None:
-        """Stop counting a measurement; it stays in the ledger with the reason.
+    def retract_measurement(self, name: str, reason: str) -> tuple[str, ...]:
+        """Stop counting a measurement, or all of a proposal or a file; they stay in the ledger with the reason.
+
+        Args:
+            name: such as ``M0007``, ``R01-03`` or ``R01-03_cellA.csv``.
+            reason: why.
+
+        Returns:
+            Ids of the measurements.
 
         Raises:
             UsageError: unknown, withdrawn already, or no reason.
         """
-        with self.ledger.write("retract") as entry:
-            entry.withdraw(measurement_id, reason)
-            entry.summary = f"{measurement_id.upper()}: {reason}"
+        from campaigns.loop.mark import retract
 
-    def fine_tune(self, **options: Any) -> Any:
-        """Learn from every valid measurement; see :func:`campaigns.loop.finetune.fine_tune_campaign`."""
+        return retract(self, [name], reason)
+
+    def fine_tune(self, *, device: str = "cpu", progress: Progress = silent) -> Learned:
+        """Learn from every valid measurement, if that makes the model better.
+
+        Args:
+            device: to train on.
+            progress: told of steps.
+
+        Raises:
+            UsageError: nothing was measured yet that the model could learn from.
+        """
         from campaigns.loop.finetune import fine_tune_campaign
 
-        return fine_tune_campaign(self, **options)
+        return fine_tune_campaign(self, device=device, progress=progress)
 
-    def rank(self, by: str = "rate-retention", **options: Any) -> list[dict[str, Any]]:
-        """Rank measured and predicted compositions together; see :func:`campaigns.loop.rank.rank`."""
+    # -- looking -----------------------------------------------------------------------------------------
+
+    def rank(
+        self,
+        by: str = "rate-retention",
+        *,
+        within: Within = "proposed",
+        top: int | None = 50,
+        min_capacity_mah_g: float | None = None,
+        current_ma_g: float | None = None,
+        cycle: int | None = None,
+        order: Order = "lower",
+        as_of: int | None = None,
+        device: str = "cpu",
+        compiled: bool = False,
+        workers: int | None = None,
+        ray_address: str | None = None,
+        progress: Progress = silent,
+    ) -> Rows:
+        """Rank measured and predicted compositions together.
+
+        Args:
+            by: a quantity, or ``pareto``.
+            within: ``measured``: only what is measured; ``proposed``: every proposal too; ``space``: every candidate.
+            top: rows to give back; all when null (of a space, 50).
+            min_capacity_mah_g: leave out what delivers less at the low rate.
+            current_ma_g: for quantities at one rate; by default the campaign's low one (mA/g).
+            cycle: of the quantity.
+            order: by the lower bound or by the mean.
+            as_of: rank as right after a past round was recorded.
+            device: of the model.
+            compiled: compile the network before it scores a space.
+            workers: for the space.
+            ray_address: of a Ray cluster.
+            progress: of the stream.
+
+        Returns:
+            Rows with the keys of ``drx-screen rank --format json``.
+
+        Raises:
+            UsageError: an unknown quantity, or one that the campaign's conditions do not give.
+        """
         from campaigns.loop.rank import rank
+        from campaigns.report.rows import Rows
 
-        return rank(self, by=by, **options).rows
+        ranking = rank(
+            self,
+            by,
+            within=within,
+            top=top,
+            min_capacity_mah_g=min_capacity_mah_g,
+            current_ma_g=current_ma_g,
+            cycle=cycle,
+            order=order,
+            as_of=as_of,
+            device=device,
+            compiled=compiled,
+            workers=workers,
+            ray_address=ray_address,
+            progress=progress,
+        )
+        return Rows(ranking.rows)
 
     def summarize(self, as_of: int | None = None) -> dict[str, Any]:
         """Say where the campaign stands, with the keys of ``drx-screen status --format json``."""
         from campaigns.loop.rank import summarize
 
         return summarize(self, as_of)
+
+    def report(
+        self,
+        folder: str | Path | None = None,
+        *,
+        as_of: int | None = None,
+        proposals: Sequence[str] = (),
+        progress: Progress = silent,
+    ) -> Report:
+        """Write the campaign's report: one HTML page that needs no network, and figures as PNG.
+
+        Args:
+            folder: to write to; by default ``report`` in the campaign's folder.
+            as_of: report the state right after this round was recorded.
+            proposals: ids whose profiles are drawn as PNG; the page holds all.
+            progress: told of figures.
+
+        Raises:
+            UsageError: no such round or proposal.
+        """
+        from campaigns.report.write import write_report
+
+        conditions = self.goals(self.state(as_of), as_of).conditions
+        target = self.folder / "report" if folder is None else Path(folder)
+        return write_report(self.ledger, conditions, target, as_of=as_of, proposals=proposals, progress=progress)
+
+    def export(
+        self,
+        target: str | Path,
+        *,
+        form: Form | None = None,
+        withdrawn: bool = False,
+        as_of: int | None = None,
+        verbatim: bool = False,
+    ) -> int:
+        """Write what was measured to a file.
+
+        Args:
+            target: file to write.
+            form: ``csv``, one row per discharge; ``json``, everything with profiles; ``drx-td``, the csv that DRXNet
+                is trained on. By default from the name of the file.
+            withdrawn: with measurements that no longer count (not in ``drx-td``).
+            as_of: as right after a round was recorded.
+            verbatim: leave text as it is; else csv gets an apostrophe before what a spreadsheet takes for a formula.
+
+        Returns:
+            Discharges written.
+
+        Raises:
+            UsageError: the form is neither given nor told by the name, or there is nothing to write.
+        """
+        from campaigns.report.export import export_campaign
+
+        return export_campaign(self, Path(target), form=form, withdrawn=withdrawn, as_of=as_of, verbatim=verbatim)
+
+    def __repr__(self) -> str:
+        try:
+            state = self.state()
+        except DRXError as error:
+            return f"<Campaign {self.name}: {error}>"
+        stands = ", ".join(
+            f"{number} {one}" for one in State if (number := sum(p.state is one for p in state.proposals))
+        )
+        proposals = f"{len(state.proposals)} proposals ({stands})" if stands else "nothing proposed"
+        return (
+            f"<Campaign {self.name}: round {state.round}, {proposals}, {len(state.valid)} discharges, "
+            f"model {state.current_model.name}; {self.folder}>"
+        )
+
+    def _learn_from(self, measurement_ids: Sequence[str], progress: Progress = silent) -> None:
+        """Fine-tune where anything was recorded; what is recorded stands whatever comes of that."""
+        if not measurement_ids:
+            return
+        try:
+            self.fine_tune(progress=progress)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the ids of what is recorded come back
+            _log.debug("fine-tuning failed", exc_info=True)
+            ids = ", ".join(measurement_ids)
+            warnings.warn(f"Recorded {ids}, but not learned from: {error}", DRXWarning, stacklevel=3)

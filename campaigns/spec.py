@@ -32,6 +32,7 @@ from screening.strategy import Strategy
 if TYPE_CHECKING:
     from screening.candidates import Candidates
 
+Method = Literal["walk", "best-first", "evolution", "auto"]
 FILE_NAME = "campaign.yaml"
 LEDGER_NAME = "ledger.sqlite"
 
@@ -131,7 +132,7 @@ class CampaignSpec(_Frozen):
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that score the space; by default as many as there are cores, 0 for none beside this one."""
 
-    method: Literal["walk", "best-first", "evolution", "auto"] = "walk"
+    method: Method = "walk"
     """How the space is looked through: all of it, or by a search where it is too large; ``auto`` decides by the time
     limit and the measured speed, so that the same state may give another batch on another machine."""
 

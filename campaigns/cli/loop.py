@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from campaigns.campaign import Campaign
     from campaigns.intake.ingest import FileOutcome, Ingested
     from campaigns.ledger.records import Snapshot
+    from campaigns.loop.rank import Order, Within
+    from campaigns.report.export import Form
+    from campaigns.spec import Method
+    from screening.strategy import Strategy
 
 _log = logging.getLogger(__name__)
 
@@ -157,13 +161,13 @@ def propose(
     source: str,
     batch_size: int | None,
     candidates: Path | None,
-    strategy: str | None,
+    strategy: Strategy | None,
     seed: int | None,
     workers: int | None,
     ray_address: str | None,
     device: str,
     compiled: bool,
-    method: str | None,
+    method: Method | None,
     evaluations: int | None,
     time_limit: float | None,
     dry_run: bool,
@@ -438,12 +442,12 @@ def finetune(source: str, device: str, output: str) -> None:
 def rank(
     source: str,
     by: str,
-    within: str,
+    within: Within,
     top: int,
     min_capacity: float | None,
     current: float | None,
     cycle: int | None,
-    order: str,
+    order: Order,
     workers: int | None,
     ray_address: str | None,
     device: str,
@@ -467,12 +471,12 @@ def rank(
         ranking = order_by(
             campaign,
             by,
-            within=within,  # type: ignore[arg-type]  # click checked it
+            within=within,
             top=top,
             min_capacity_mah_g=min_capacity,
             current_ma_g=current,
             cycle=cycle,
-            order=order,  # type: ignore[arg-type]
+            order=order,
             as_of=_round(as_of),
             device=device,
             compiled=compiled,
@@ -605,20 +609,16 @@ def mark(source: str, proposals: tuple[str, ...], reason: str) -> None:
       drx-screen mark --campaign he-rate R01-03 accepted
       drx-screen mark --campaign he-rate R01-04 R01-05 failed --reason "Nb2O5 left in the XRD"
     """
-    from campaigns.ledger.records import State
+    from campaigns.loop.mark import BY_HAND, state_by_hand
+    from campaigns.loop.mark import mark as say_what_became
 
     *names, word = proposals
-    possible = [State.PROPOSED, State.ACCEPTED, State.FAILED, State.ABANDONED]
-    if word.lower() not in possible or not names:
-        raise UsageError(f"Give proposals and then one of {', '.join(possible)}. Got {' '.join(proposals)!r}.")
-    state = State(word.lower())
-    if state in (State.FAILED, State.ABANDONED) and not reason.strip():
-        raise UsageError(f"Say why it {'failed' if state is State.FAILED else 'is abandoned'}: --reason TEXT.")
-    with open_campaign(source) as campaign, campaign.ledger.write("mark") as entry:
-        for name in names:
-            entry.set_state(entry.before.proposal(name).proposal_id, state, reason)
-        entry.summary = f"{', '.join(n.upper() for n in names)}: {state}" + (f", {reason}" if reason else "")
-    say(f"{', '.join(n.upper() for n in names)}: {state}" + ("." if entry.changed else " already; nothing changed."))
+    if word.lower() not in BY_HAND or not names:
+        raise UsageError(f"Give proposals and then one of {', '.join(BY_HAND)}. Got {' '.join(proposals)!r}.")
+    state = state_by_hand(word)
+    with open_campaign(source) as campaign:
+        changed = say_what_became(campaign, names, state, reason)
+    say(f"{', '.join(n.upper() for n in names)}: {state}" + ("." if changed else " already; nothing changed."))
 
 
 @click.command()
@@ -636,32 +636,13 @@ def retract(source: str, measurements: tuple[str, ...], reason: str) -> None:
       drx-screen retract --campaign he-rate M0007 --reason "cell was short-circuited"
       drx-screen retract --campaign he-rate R01-03_cellA.csv --reason "electrolyte leaked"
     """
+    from campaigns.loop.mark import retract as stop_counting
+
     with open_campaign(source) as campaign:
-        with campaign.ledger.write("retract") as entry:
-            ids = _named(entry.before, measurements)
-            for measurement_id in ids:
-                entry.withdraw(measurement_id, reason)
-            entry.summary = f"{', '.join(ids)}: {reason}"
+        ids = stop_counting(campaign, measurements, reason)
         state = campaign.state()
     say(f"Retracted {', '.join(ids)}.")
     _say_what_was_learned(state, ids, source)
-
-
-def _named(state: Snapshot, names: Sequence[str], *, else_retracted: bool = False) -> list[str]:
-    """Measurements by their ids, by their proposal or by the file they came from: valid ones, else retracted ones."""
-    retracted = [m for m in state.measurements if m.status == "retracted"] if else_retracted else []
-    ids: list[str] = []
-    for name in names:
-        key = name.upper()
-        valid, withdrawn = (
-            [m.measurement_id for m in group if key in (m.measurement_id, m.proposal_id) or name == m.file]
-            for group in (state.valid, retracted)
-        )
-        found = valid or withdrawn
-        if not found and not any(key == m.measurement_id for m in state.measurements):
-            raise UsageError(f"No measurement, measured proposal or recorded file {name!r} in this campaign.")
-        ids += found or [key]
-    return list(dict.fromkeys(ids))
 
 
 def _say_what_was_learned(state: Snapshot, withdrawn: Sequence[str], source: str) -> None:
@@ -713,7 +694,7 @@ def supersede(
     if capacity is not None and active_mass:
         raise UsageError("Give the capacity or the active mass, not both.")
     with open_campaign(source) as campaign:
-        ids = _named(campaign.state(), measurements, else_retracted=True)
+        ids = campaign.state().measurements_named(measurements, else_retracted=True)
         if capacity is not None and len(ids) > 1:
             raise UsageError(f"--capacity is that of one measurement. Got {len(ids)}: {', '.join(ids)}.")
         scale = active_mass[0] / active_mass[1] if active_mass else 1.0
@@ -743,7 +724,7 @@ def supersede(
     help="Leave text as it is; else csv gets an apostrophe before what a spreadsheet would take for a formula.",
 )
 @as_of_option
-def export(source: str, target: Path, form: str | None, withdrawn: bool, verbatim: bool, as_of: str | None) -> None:
+def export(source: str, target: Path, form: Form | None, withdrawn: bool, verbatim: bool, as_of: str | None) -> None:
     """Write what was measured to a file: a table, everything as JSON, or DRX-TD for training.
 
     \b

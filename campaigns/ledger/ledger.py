@@ -413,15 +413,18 @@ class Entry:
         self.set_state(name, State.ACCEPTED, "made by the lab unasked")
         return name
 
-    def set_state(self, proposal_id: str, state: State, reason: str) -> None:
+    def set_state(self, proposal_id: str, state: State, reason: str) -> bool:
         """Move a proposal to another state; where it is there already, only another reason is recorded.
+
+        Returns:
+            Whether anything changed.
 
         Raises:
             UsageError: no such change is possible.
         """
         now, known = self._states.get(proposal_id, (None, ""))
         if now is state and reason in ("", known):
-            return
+            return False
         if now is not None and now is not state and state not in NEXT_STATES[now]:
             possible = ", ".join(NEXT_STATES[now]) or "nothing"
             raise UsageError(f"{proposal_id} is {now} and cannot become {state}; it can become {possible}.")
@@ -432,6 +435,7 @@ class Entry:
         self._insert(
             tables.proposal_states, number=self._state_changes, proposal_id=proposal_id, state=str(state), reason=reason
         )
+        return True
 
     def add_file(self, sha256: str, name: str, form: str, status: str, rules: Sequence[Mapping[str, str]]) -> None:
         """Record a file that measurements come from."""

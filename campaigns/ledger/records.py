@@ -389,6 +389,30 @@ class Snapshot:
             raise UsageError(f"No proposal {proposal_id!r} in campaign {self.campaign}. It has {known}.")
         return found
 
+    def measurements_named(self, names: Sequence[str], *, else_retracted: bool = False) -> tuple[str, ...]:
+        """Ids of measurements named by their id, by their proposal or by the file they came from.
+
+        Args:
+            names: of a proposal or a file, all that counts is meant.
+            else_retracted: where nothing of it counts, all that is retracted.
+
+        Raises:
+            UsageError: nothing of that name.
+        """
+        retracted = [m for m in self.measurements if m.status == "retracted"] if else_retracted else []
+        known, ids = {m.measurement_id for m in self.measurements}, list[str]()
+        for name in names:
+            key = name.upper()
+            valid, withdrawn = (
+                [m.measurement_id for m in group if key in (m.measurement_id, m.proposal_id) or name == m.file]
+                for group in (self.valid, retracted)
+            )
+            found = valid or withdrawn or ([key] if key in known else [])
+            if not found:
+                raise UsageError(f"No measurement, measured proposal or recorded file {name!r} in this campaign.")
+            ids += found
+        return tuple(dict.fromkeys(ids))
+
     @cached_property
     def valid(self) -> tuple[Measurement, ...]:
         """Measurements that stand and are not doubted: what is learned from, ranked and chosen by."""

@@ -25,10 +25,11 @@ from drxnet.errors import ConfigurationError, LedgerLocked, NothingToPropose, Us
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from campaigns.spec import CampaignSpec
+    from campaigns.spec import CampaignSpec, Method
     from screening.batch import Choice
     from screening.candidates import Candidates
     from screening.enumerator import Shortlist
+    from screening.strategy import Strategy
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +58,13 @@ def propose(
     *,
     batch_size: int | None = None,
     candidates: Path | None = None,
-    strategy: str | None = None,
+    strategy: Strategy | None = None,
     seed: int | None = None,
     workers: int | None = None,
     ray_address: str | None = None,
     device: str = "cpu",
     compiled: bool = False,
-    method: str | None = None,
+    method: Method | None = None,
     evaluations: int | None = None,
     time_limit_s: float | None = None,
     dry_run: bool = False,
@@ -117,7 +118,7 @@ def propose(
         goals,
         measured=measured_of(state, goals),
         pending=pending_of(state, spec.conditions),
-        strategy=how,  # type: ignore[arg-type]  # StreamScorer refuses what it does not know
+        strategy=how,
         limits=limits,
         seed=round_seed,
         device=device,
@@ -166,7 +167,7 @@ def propose(
             ensemble,
             goals,
             n=n,
-            strategy=how,  # type: ignore[arg-type]
+            strategy=how,
             measured=measured,
             pending=pending,
             limits=limits,
@@ -266,7 +267,7 @@ def pending_of(state: Snapshot, conditions: Any) -> list[Composition]:
     return [Composition.parse(c) for c in dict.fromkeys(waiting)]
 
 
-def strategy_of(spec: CampaignSpec, state: Snapshot) -> str:
+def strategy_of(spec: CampaignSpec, state: Snapshot) -> Strategy:
     """How the next batch is chosen: the first may be chosen in another way than all that follow."""
     nothing_yet = not state.valid and not pending_of(state, spec.conditions)
     return (spec.first_strategy or spec.strategy) if nothing_yet else spec.strategy
@@ -354,7 +355,7 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         source.denominator,
         spec.goals,
         measured=measured_of(state, spec.goals),
-        strategy=how,  # type: ignore[arg-type]  # a name that the spec has checked
+        strategy=how,
         limits=limits_of(spec),
     )
     with one_thread():

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from campaigns.ledger.records import MeasuredProfile, Measurement
 from campaigns.workspace import Workspace, replace_file
@@ -17,14 +17,15 @@ from drxnet.text import csv_table
 
 _log = logging.getLogger(__name__)
 
-FORMS = ("csv", "json", "drx-td")
+Form = Literal["csv", "json", "drx-td"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def export_campaign(
     campaign: Workspace,
     target: Path,
     *,
-    form: str | None = None,
+    form: Form | None = None,
     withdrawn: bool = False,
     as_of: int | None = None,
     verbatim: bool = False,
@@ -46,7 +47,8 @@ def export_campaign(
     Raises:
         UsageError: the form is neither given nor told by the name, or there is nothing to write.
     """
-    form = form or {".csv": "csv", ".json": "json"}.get(target.suffix.lower())
+    by_name: dict[str, Form] = {".csv": "csv", ".json": "json"}
+    form = form or by_name.get(target.suffix.lower())
     if form not in FORMS:
         raise UsageError(f"{target.name}: cannot tell the form from the name. Give --form {', '.join(FORMS)}.")
     state = campaign.state(as_of)
