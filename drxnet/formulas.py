@@ -21,6 +21,9 @@ UNITS = 10_000
 _COLUMNS = (*METALS_BY_NUMBER, "O", "F")
 _LOWER, _DIGIT, _DOT, _UPPER, _END = range(1, 6)
 _LONGEST_NUMBER = 14
+_BLOCK = 1 << 15
+"""Formulas whose letters are looked at together; their arrays stay in cache."""
+
 _CLOSE = 1e-6
 """What lies so near to a bound, or to the middle between two rounded amounts, is left to the exact way."""
 
@@ -87,6 +90,18 @@ def parse_formulas(formulas: Sequence[str], where: Callable[[int], str] | None =
     Raises:
         CompositionError: one of them is not a disordered rocksalt; the first is named.
     """
+    tables = [_parse_block(formulas[first : first + _BLOCK], first, where) for first in range(0, len(formulas), _BLOCK)]
+    present = {symbol for table in tables for symbol in table.symbols}
+    symbols = tuple(symbol for symbol in METALS_BY_NUMBER if symbol in present)
+    cations, fluorine = np.zeros((len(formulas), len(symbols))), np.zeros(len(formulas))
+    for first, table in zip(range(0, len(formulas), _BLOCK), tables, strict=True):
+        columns = [symbols.index(symbol) for symbol in table.symbols]
+        cations[first : first + _BLOCK, columns] = table.cations
+        fluorine[first : first + _BLOCK] = table.fluorine
+    return CompositionTable(symbols, cations, fluorine)
+
+
+def _parse_block(formulas: Sequence[str], first: int, where: Callable[[int], str] | None) -> CompositionTable:
     columns, dense, plain = _read(formulas)
     metals = [i for i, symbol in enumerate(columns) if symbol not in ("O", "F")]
     written, oxygen, fluorine = dense[:, metals], _column(dense, columns, "O"), _column(dense, columns, "F")
@@ -105,7 +120,7 @@ def parse_formulas(formulas: Sequence[str], where: Callable[[int], str] | None =
         try:
             rest[row] = Composition.parse(formulas[row])
         except CompositionError as error:
-            raise CompositionError(f"{where(row)}: {error}" if where else str(error)) from None
+            raise CompositionError(f"{where(first + row)}: {error}" if where else str(error)) from None
     present = set(np.array(symbols, dtype=object)[cations[plain].any(0)]) | {
         s for c in rest.values() for s in c.elements
     }

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, Composition
+from drxnet.composition import LEAST_METAL, Composition
 from drxnet.errors import CompositionError, ConfigurationError, DRXWarning
+from drxnet.formulas import CompositionTable, parse_formulas
 from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, exceptions, hazard_notes
 from screening.species import Reduction, Species, compatibility, fill_ladder, known_states, reactions_to_metal
 
@@ -217,30 +218,32 @@ class CandidateList(Candidates):
             CompositionError: a formula that is not a disordered rocksalt.
             ConfigurationError: none at all.
         """
-        parsed = list(dict.fromkeys(Composition.parse(c) for c in compositions))
-        if not parsed:
+        self._collect(parse_formulas([str(c) for c in compositions]), filters or Filters.none())
+
+    def _collect(self, table: CompositionTable, filters: Filters) -> None:
+        if not len(table):
             raise ConfigurationError("A list of candidates must hold at least one composition. Got none.")
-        if traced := [c for c in parsed if c.traces]:
-            warnings.warn(
-                f"{traced[0]} and {len(traced) - 1} more hold less than {LEAST_METAL:g} of a metal, which is left out.",
-                DRXWarning,
-                stacklevel=2,
-            )
-        unique = list(dict.fromkeys(c.without_traces() for c in parsed))
-        present = {m for c in unique for m in c.metals}
-        self.columns = ("Li", "F", *(m for m in METALS_BY_NUMBER if m in present))
+        table = _without_traces(table)
+        fluorine = np.rint(table.fluorine[:, None] * self.denominator).astype(np.int32)
+        lithium, *metals = np.split(table.units().astype(np.int32), len(table.symbols), axis=1)
+        rows = np.concatenate([lithium, fluorine, *metals], 1)
+        self.columns = ("Li", "F", *table.symbols[1:])
+        places: dict[bytes, int] = {}
+        for place, key in enumerate(_keys(rows)):
+            places.setdefault(key, place)
+        self._rows = rows[list(places.values())]
+        self._ranks = {key: rank for rank, key in enumerate(places)}
         self.states = {m: _states(m) for m in self.metals}
-        self.count = len(unique)
-        self.filters = filters or Filters.none()
-        self._rows = np.array([self.row(c) for c in unique], dtype=np.int32)
-        self._ranks = {tuple(row): i for i, row in enumerate(self._rows.tolist())}
-        content = "\n".join([*(c.formula for c in unique), self.filters.model_dump_json()])
-        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.count = len(self._rows)
+        self.filters = filters
+        content = hashlib.sha256(f"{self.columns} {filters.model_dump_json()}".encode())
+        content.update(self._rows.astype("<i4").tobytes())
+        self.fingerprint = content.hexdigest()[:16]
 
     def why_not(self, composition: Composition) -> list[str]:
         """Say that a composition is not in the list; empty when it is."""
         known = set(composition.elements) <= set(self.columns)
-        listed = known and tuple(self.row(composition).tolist()) in self._ranks
+        listed = known and _keys(self.row(composition)[None])[0] in self._ranks
         return [] if listed else [f"{composition} is not in the list of candidates"]
 
     def refused(self, units: np.ndarray) -> dict[str, np.ndarray]:
@@ -260,21 +263,19 @@ class CandidateList(Candidates):
             CompositionError: a formula that is not a disordered rocksalt; the message names the line.
         """
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            names = {str(name).strip().lower(): name for name in table.fieldnames or ()}
-            column = names.get("composition") or names.get("formula")
-            if column is None:
+            table = csv.reader(file)
+            header = [name.strip().lower() for name in next(table, [])]
+            if not (names := [name for name in ("composition", "formula") if name in header]):
                 raise ConfigurationError(
-                    f"{path}: a list of candidates has a column 'composition'. Got {', '.join(names) or 'no header'}."
+                    f"{path}: a list of candidates has a column 'composition'. Got {', '.join(header) or 'no header'}."
                 )
-            compositions = []
-            for line, entry in enumerate(table, start=2):
-                if (entry[column] or "").strip():
-                    try:
-                        compositions.append(Composition.parse(entry[column].strip()))
-                    except CompositionError as error:
-                        raise CompositionError(f"{path}, line {line}: {error}") from None
-        return cls(compositions, filters)
+            column = header.index(names[0])
+            formulas = [line[column].strip() if column < len(line) else "" for line in table if line]
+        places = [place for place, formula in enumerate(formulas, start=2) if formula]
+        filled = [formula for formula in formulas if formula]
+        listed = cls.__new__(cls)
+        listed._collect(parse_formulas(filled, lambda i: f"{path}, line {places[i]}"), filters or Filters.none())
+        return listed
 
     def unrank(self, ranks: np.ndarray | Sequence[int]) -> np.ndarray:
         """Rows of the given ranks, ``n x columns``, in units of 1/D."""
@@ -286,16 +287,44 @@ class CandidateList(Candidates):
         Raises:
             CompositionError: it is not in the list.
         """
-        key = tuple(np.asarray(row).tolist())
-        if key not in self._ranks:
-            raise CompositionError(f"{self.compositions(np.array([key]))[0]} is not in the list of candidates.")
-        return self._ranks[key]
+        rows = np.asarray(row)[None]
+        if (rank := self._ranks.get(_keys(rows)[0])) is None:
+            raise CompositionError(f"{self.compositions(rows)[0]} is not in the list of candidates.")
+        return rank
 
     def walk(self, start: int = 0, stop: int | None = None, chunk: int = WALK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the rows of ranks ``start`` to ``stop`` in order, ``chunk`` at a time."""
         stop = self.count if stop is None else min(stop, self.count)
         for first in range(start, stop, chunk):
             yield first, self._rows[first : min(first + chunk, stop)].copy()
+
+
+def _keys(rows: np.ndarray) -> list[bytes]:
+    """What tells rows of whole numbers apart, ``n``."""
+    packed = np.ascontiguousarray(rows, dtype=np.int32)
+    width = packed.itemsize * packed.shape[1]
+    whole = packed.tobytes()
+    return [whole[place : place + width] for place in range(0, len(whole), width)]
+
+
+def _without_traces(table: CompositionTable) -> CompositionTable:
+    """Leave out traces of metals, with a warning."""
+    metals = table.cations[:, 1:]
+    traced = np.flatnonzero(((metals > 0) & (metals < LEAST_METAL)).any(1)).tolist()
+    if not (first := next((c for c in map(table.composition, traced) if c.traces), None)):
+        return table
+    warnings.warn(
+        f"{first} and {len(traced) - 1} more hold less than {LEAST_METAL:g} of a metal, which is left out.",
+        DRXWarning,
+        stacklevel=4,
+    )
+    cations = table.cations.copy()
+    for row in traced:
+        kept = dict(table.composition(row).without_traces().cations)
+        cations[row] = [kept.get(symbol, 0.0) for symbol in table.symbols]
+    held = np.flatnonzero(cations.any(0))
+    symbols = tuple(table.symbols[i] for i in held)
+    return CompositionTable(symbols, np.ascontiguousarray(cations[:, held]), table.fluorine)
 
 
 def open_candidates(source: str | Path) -> Candidates:
