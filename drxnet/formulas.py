@@ -80,17 +80,23 @@ def write_formulas(symbols: Sequence[str], units: np.ndarray, before: Sequence[s
     return text.tolist()
 
 
-def parse_formulas(formulas: Sequence[str], where: Callable[[int], str] | None = None) -> CompositionTable:
+def parse_formulas(
+    formulas: Sequence[str], where: Callable[[int], str] | None = None, *, nonstoichiometric: bool = False
+) -> CompositionTable:
     """Read formulas.
 
     Args:
         formulas: ``n``.
         where: says in a message where the i-th stands.
+        nonstoichiometric: as for one formula.
 
     Raises:
         CompositionError: one of them is not a disordered rocksalt; the first is named.
     """
-    tables = [_parse_block(formulas[first : first + _BLOCK], first, where) for first in range(0, len(formulas), _BLOCK)]
+    tables = [
+        _parse_block(formulas[first : first + _BLOCK], first, where, nonstoichiometric)
+        for first in range(0, len(formulas), _BLOCK)
+    ]
     present = {symbol for table in tables for symbol in table.symbols}
     symbols = tuple(symbol for symbol in METALS_BY_NUMBER if symbol in present)
     cations, fluorine = np.zeros((len(formulas), len(symbols))), np.zeros(len(formulas))
@@ -101,7 +107,9 @@ def parse_formulas(formulas: Sequence[str], where: Callable[[int], str] | None =
     return CompositionTable(symbols, cations, fluorine)
 
 
-def _parse_block(formulas: Sequence[str], first: int, where: Callable[[int], str] | None) -> CompositionTable:
+def _parse_block(
+    formulas: Sequence[str], first: int, where: Callable[[int], str] | None, nonstoichiometric: bool
+) -> CompositionTable:
     columns, dense, plain = _read(formulas)
     metals = [i for i, symbol in enumerate(columns) if symbol not in ("O", "F")]
     written, oxygen, fluorine = dense[:, metals], _column(dense, columns, "O"), _column(dense, columns, "F")
@@ -118,7 +126,7 @@ def _parse_block(formulas: Sequence[str], first: int, where: Callable[[int], str
     rest = {}
     for row in np.flatnonzero(~plain).tolist():
         try:
-            rest[row] = Composition.parse(formulas[row])
+            rest[row] = Composition.parse(formulas[row], nonstoichiometric=nonstoichiometric)
         except CompositionError as error:
             raise CompositionError(f"{where(first + row)}: {error}" if where else str(error)) from None
     present = set(np.array(symbols, dtype=object)[cations[plain].any(0)]) | {

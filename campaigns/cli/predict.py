@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 
 if TYPE_CHECKING:
-    from drxnet.composition import Composition
-    from drxnet.discharge import CyclingConditions
     from drxnet.prediction import Prediction
-
-_CASE_COLUMNS = ("composition", "current_ma_g", "v_low", "v_high", "cycle")
 
 model_option = click.option(
     "--model", default="default", show_default=True, help="Name of an installed model, or its folder."
@@ -32,7 +29,16 @@ device_option = click.option("--device", default="cpu", show_default=True, help=
 )
 @click.option("--cycle", "cycles", type=int, multiple=True, default=(1,), help="Cycle number from 1; repeat.")
 @click.option(
-    "--input", "table", type=click.Path(path_type=Path), help=f"CSV with the columns {','.join(_CASE_COLUMNS)}."
+    "--input",
+    "table",
+    type=click.Path(path_type=Path),
+    help="CSV with the columns composition,current_ma_g,v_low,v_high,cycle.",
+)
+@click.option(
+    "--output",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the rows to this .csv, .jsonl or .parquet, however many, instead of showing them.",
 )
 @click.option("--profile", is_flag=True, help="Add the whole profile to JSON output.")
 @click.option(
@@ -49,6 +55,7 @@ def predict(
     window: tuple[float, float],
     cycles: tuple[int, ...],
     table: Path | None,
+    target: Path | None,
     profile: bool,
     plot: Path | None,
     allow_unseen: bool,
@@ -65,28 +72,56 @@ def predict(
     \b
     Example:
       drx-screen predict Li1.2Mn0.4Ti0.4O2 --current 20 --current 1000 --plot lmto.png
+      drx-screen predict --input million.csv --output predicted.parquet
     """
+    from campaigns.cli.bulk import CaseFile, check_target, predict_to_file
     from drxnet.composition import Composition
     from drxnet.discharge import CyclingConditions
-    from drxnet.errors import UsageError
+    from drxnet.errors import DRXWarning, UsageError
     from drxnet.figures import check_figure_path
 
     if bool(formulas) == bool(table):
         raise UsageError("Give formulas or --input CASES.csv, one of the two.")
     if plot is not None:
         check_figure_path(plot)
+    if target is not None:
+        check_target(target)
+        if plot is not None:
+            raise UsageError("A figure is of a few predictions. Leave out --plot or --output.")
     if table is not None:
-        cases = _read_cases(table, nonstoichiometric)
+        file = CaseFile(table, nonstoichiometric=nonstoichiometric)
+        blocks, count, traced, samples = iter(file), file.count, file.traced, file.samples
     else:
         crossed = [CyclingConditions(i, *window, n) for i in currents for n in cycles]
         cases = [(Composition.parse(f, nonstoichiometric=nonstoichiometric), c) for f in formulas for c in crossed]
+        blocks, count, samples = iter([cases]), len(cases), cases
+        traced = any(composition.traces for composition, _ in cases)
 
     from drxnet.ensemble import Ensemble
-    from drxnet.prediction import predict_cases
+    from drxnet.prediction import check_domain, predict_cases
 
     ensemble = Ensemble.load(model, device=device)
+    if target is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DRXWarning)  # said when it is predicted
+            known = [(composition.without_traces(), conditions) for composition, conditions in samples]
+            check_domain(ensemble, known, allow_unseen=allow_unseen)
+        with progress("predicting") as report:
+            predict_to_file(
+                ensemble,
+                blocks,
+                target,
+                count=count,
+                traced=traced,
+                profile=profile,
+                allow_unseen=allow_unseen,
+                progress=report,
+            )
+        say(f"{count:,} predictions written to {target}.")
+        return
     with progress("predicting") as report:
-        predictions = predict_cases(ensemble, cases, allow_unseen=allow_unseen, progress=report)
+        asked = [case for block in blocks for case in block]
+        predictions = predict_cases(ensemble, asked, allow_unseen=allow_unseen, progress=report)
     emit(output, [p.row(profile=profile) for p in predictions], lambda: _show(predictions, ensemble.card.name))
     if plot is not None:
         from drxnet.figures import plot_predictions
@@ -113,37 +148,6 @@ def _show(predictions: list[Prediction], model: str) -> None:
         )
     print_table(rows)
     say(f"Model {model}; ± is the population standard deviation over its members (ddof 0), not a measured error.")
-
-
-def _read_cases(path: Path, nonstoichiometric: bool) -> list[tuple[Composition, CyclingConditions]]:
-    import csv
-
-    from drxnet.composition import Composition
-    from drxnet.discharge import CyclingConditions
-    from drxnet.errors import CompositionError, DataRefused
-
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows: list[dict[str, Any]] = list(reader)
-            header = reader.fieldnames or []
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataRefused(f"{path}: not a CSV text file ({error}).") from None
-    missing = [c for c in _CASE_COLUMNS if c not in header]
-    if missing or not rows:
-        what = f"the columns {', '.join(missing)} are missing" if missing else "it has no rows"
-        raise DataRefused(f"{path}: must hold the columns {', '.join(_CASE_COLUMNS)} and at least one row; {what}.")
-    cases = []
-    for number, row in enumerate(rows, start=2):
-        try:
-            conditions = CyclingConditions(
-                float(row["current_ma_g"]), float(row["v_low"]), float(row["v_high"]), int(float(row["cycle"]))
-            )
-            composition = Composition.parse(row["composition"] or "", nonstoichiometric=nonstoichiometric)
-            cases.append((composition, conditions))
-        except (ValueError, TypeError, OverflowError, CompositionError) as error:
-            raise DataRefused(f"{path}, row {number}: {error}") from None
-    return cases
 
 
 @click.command(name="map")

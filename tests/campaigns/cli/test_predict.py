@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -53,6 +56,86 @@ def test_a_table_of_cases_gives_one_row_per_row_in_order(run, tmp_path):
     assert len(rows) == 3
     assert rows[1].split(",")[1] == "1000.0"
     assert rows[2].split(",")[:5] == ["Li1.2Ti0.4Mn0.4O2", "20.0", "3", "2.0", "4.4"]
+
+
+@pytest.fixture
+def many_cases(tmp_path):
+    """Some hundred cases in several blocks, one with a trace, in two conditions."""
+    formulas = [f"Li1.2Mn{0.4 + i / 2000:.4f}Ti{0.4 - i / 2000:.4f}O2" for i in range(250)]
+    formulas[200] = "Li1.25Mn0.7499Zr0.0001O2"
+    rows = [f"{f},{20 if i % 3 else 1000},1.5,4.8,1" for i, f in enumerate(formulas)]
+    (tmp_path / "cases.csv").write_text("composition,current_ma_g,v_low,v_high,cycle\n" + "\n".join(rows) + "\n\n")
+    return rows
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_long_table_is_written_row_by_row_as_it_would_be_shown(run, tmp_path, monkeypatch, many_cases, form):
+    shown = json.loads(run("predict", "--input", "cases.csv", "--model", "small", "--format", "json").stdout)
+    monkeypatch.setattr("campaigns.cli.bulk._BLOCK", 64)
+    result = run("predict", "--input", "cases.csv", "--model", "small", "--output", f"rows.{form}")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert f"250 predictions written to rows.{form}." in result.stderr
+    assert "0.0001 Zr is a trace" in result.stderr
+    frame = {
+        "csv": lambda path: pd.read_csv(path),
+        "jsonl": lambda path: pd.read_json(path, lines=True),
+        "parquet": lambda path: pd.read_parquet(path),
+    }[form](tmp_path / f"rows.{form}")
+    assert frame["composition"].tolist() == [row["composition"] for row in shown]
+    assert frame["current_ma_g"].tolist() == [row["current_ma_g"] for row in shown]
+    assert frame["capacity_mah_g_mean"].to_numpy() == pytest.approx([r["capacity_mah_g_mean"] for r in shown], abs=1e-4)
+    assert frame["composition_asked"][200] == "Li1.25Mn0.7499Zr0.0001O2"
+    if form != "csv":
+        assert list(frame["capacity_mah_g_members"][7]) == pytest.approx(shown[7]["capacity_mah_g_members"], abs=1e-4)
+    assert [path.name for path in tmp_path.glob(".rows*")] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["--output", "rows.txt"], 2, "ends in .csv, .jsonl, .parquet", id="ending"),
+        pytest.param(["--output", "absent/rows.csv"], 2, "folder does not exist", id="folder"),
+        pytest.param(["--output", "rows.csv", "--plot", "x.png"], 2, "Leave out --plot or --output", id="plot"),
+        pytest.param(["--output", "rows.csv", "--input", "late.csv"], 3, "late.csv, row 302: Li1.2Mn0.8", id="late"),
+        pytest.param(["--output", "rows.csv", "--input", "cycle.csv"], 3, "row 3: Cycles are counted", id="cycle"),
+        pytest.param(["--output", "rows.csv", "--input", "unseen.csv"], 3, "has never seen Sn", id="unseen"),
+    ],
+)
+def test_a_long_table_is_checked_whole_before_anything_is_written(run, tmp_path, monkeypatch, arguments, code, says):
+    head, good = "composition,current_ma_g,v_low,v_high,cycle\n", f"{HE1},20,1.5,4.8,1\n"
+    (tmp_path / "good.csv").write_text(head + good)
+    (tmp_path / "late.csv").write_text(head + good * 300 + "Li1.2Mn0.8,20,1.5,4.8,1\n")
+    (tmp_path / "cycle.csv").write_text(head + good + f"{HE1},20,1.5,4.8,0\n")
+    (tmp_path / "unseen.csv").write_text(head + good * 100 + "Li1.2Sn0.4Mn0.4O2,20,1.5,4.8,1\n")
+    monkeypatch.setattr("campaigns.cli.bulk._BLOCK", 64)
+    inputs = [] if "--input" in arguments else ["--input", "good.csv"]
+    result = run("predict", "--model", "small", *inputs, *arguments)
+    assert (result.exit_code, says in result.stderr) == (code, True), result.output
+    assert [path.name for path in tmp_path.iterdir() if "rows" in path.name] == []
+
+
+def test_a_long_table_is_read_and_predicted_in_bounded_memory(tmp_path):
+    """The whole of it would be some hundred MB; what is held does not grow with its length."""
+    script = """
+import resource, sys
+from pathlib import Path
+from campaigns.cli.bulk import CaseFile
+file = CaseFile(Path(sys.argv[1]))
+cases = sum(len(block) for block in file)
+print(cases, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    sizes = {}
+    for count in (20_000, 200_000):
+        path = tmp_path / f"{count}.csv"
+        with path.open("w") as out:
+            out.write("composition,current_ma_g,v_low,v_high,cycle\n")
+            for i in range(count):
+                out.write(f"Li1.2Mn{0.4 + i / 1e6:.4f}Ti{0.4 - i / 1e6:.4f}O2,20,1.5,4.8,1\n")
+        told = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+        cases, sizes[count] = map(int, told.stdout.split())
+        assert cases == count
+    assert sizes[200_000] < sizes[20_000] + 20
 
 
 def test_the_table_says_which_spread_it_shows(run):
