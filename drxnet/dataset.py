@@ -529,12 +529,13 @@ _TABLE_ROWS = (
 )
 
 
-def plot_summary(summary: Mapping[str, Any], path: Path) -> None:
+def plot_summary(summary: Mapping[str, Any], path: Path, *, note: str = "") -> None:
     """Draw what a set holds, as figure 2A and B of Zhong et al. do: elements, cycles, currents.
 
     Args:
         summary: of :func:`summarize`.
         path: ``.png``, ``.svg`` or ``.pdf``.
+        note: written above, such as that the cells are simulated.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -574,4 +575,6 @@ def plot_summary(summary: Mapping[str, Any], path: Path) -> None:
         edges = np.geomspace(max(values.min(), 0.5) * 0.9, values.max() * 1.1, 25)
         axes.hist(values, bins=edges.tolist(), weights=list(summary[key].values()), color="#0072B2")
         axes.set(xscale="log", xlabel=label, ylabel="profiles")
+    if note:
+        figure.suptitle(note, fontsize=9, color="#B00000", x=0.01, ha="left")
     figure.savefig(path, dpi=150)

@@ -301,8 +301,15 @@ def capacity_map(
     return CapacityMap(x, y, balance, xs, ys, np.where(exists, valence, np.nan), maps[0], maps[1], tuple(conditions))
 
 
-def plot_map(capacity: CapacityMap, path: Path, *, model: str) -> None:
-    """Draw a capacity map: one panel per condition, contours of the balancing metal's valence."""
+def plot_map(capacity: CapacityMap, path: Path, *, model: str, stars: Sequence[tuple[float, float]] = ()) -> None:
+    """Draw a capacity map: one panel per condition, contours of the balancing metal's valence.
+
+    Args:
+        capacity: of :func:`capacity_map`.
+        path: ``.png``, ``.svg`` or ``.pdf``.
+        model: its name, for the caption.
+        stars: points to mark, such as compositions that have been made.
+    """
     check_figure_path(path, (".png", ".svg", ".pdf"))
     count = len(capacity.conditions)
     figure = _figure(5.2 * count + 1, 4.6)
@@ -315,6 +322,11 @@ def plot_map(capacity: CapacityMap, path: Path, *, model: str) -> None:
         axes.set(xlabel=f"{capacity.x_symbol} per formula unit", ylabel=f"{capacity.y_symbol} per formula unit")
         axes.set_title(f"cycle {conditions.cycle}, {conditions.current_ma_g:g} mA/g", fontsize=10)
         axes.set_facecolor("0.92")
+        if stars:
+            axes.plot(
+                *zip(*stars, strict=True), "*", color="#0072B2", markeredgecolor="white", markersize=14, clip_on=False
+            )
+            axes.set(xlim=(capacity.x[0], capacity.x[-1]), ylim=(capacity.y[0], capacity.y[-1]))
     bar = figure.colorbar(picture, ax=list(panels))
     bar.set_label("Discharge capacity, ensemble mean (mAh/g)")
     figure.suptitle(

@@ -8,6 +8,7 @@ starts from and, if wanted, its targets (``M x P x K``).
 
 from __future__ import annotations
 
+import copy
 import csv
 import difflib
 import io
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from drxnet.checkpoint import CITATION, ModelCard, write_durably
-from drxnet.composition import METALS_BY_NUMBER
+from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER
 from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble, resolve_device
 from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning, UsageError
@@ -41,6 +42,12 @@ _SMALLEST_BLOCK = 4
 
 _FEW_ROWS = 256
 """Rows up to which compositions of several numbers of cations are encoded together."""
+
+_AUGMENTATION = ("amount_noise", "fluorine_noise", "trace_share")
+_MOST_NOISE = 0.2
+_TRACE = (1e-4, LEAST_METAL)
+_LEAST_SHAKEN = 1e-3
+"""Amount of a cation per formula unit that noise leaves of it."""
 
 STATE, LOSSES, LOSS_FIGURE = "state.safetensors", "losses.csv", "losses.png"
 
@@ -96,6 +103,17 @@ class TrainingOptions:
     """Of batch normalisation of current and cycle. ``batch``: of each batch, as in the paper, whose 1,024 random points
     give steady ones. ``set``: of the whole set, since among 64 profiles a single one at 10 A/g rescales all others."""
 
+    amount_noise: float = 0.0
+    """Augmentation: standard deviation of the noise on the amount of every cation per formula unit, drawn anew in every
+    step; their sum is kept. The amounts that a synthesis hits scatter by about 0.01."""
+
+    fluorine_noise: float = 0.0
+    """Augmentation: the same for F, where there is any."""
+
+    trace_share: float = 0.0
+    """Augmentation: share of the compositions that get, in a step, a trace of a metal that they do not hold, from
+    0.0001 to 0.02 per formula unit, with unchanged targets."""
+
     network: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the network where they differ from the published ones."""
 
@@ -110,6 +128,11 @@ class TrainingOptions:
         for name in (f.name for f in fields(self) if f.name.endswith("_weight")):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"{name} must not be negative. Got {getattr(self, name)!r}.")
+        for name in ("amount_noise", "fluorine_noise"):
+            if not 0 <= getattr(self, name) <= _MOST_NOISE:
+                raise ConfigurationError(f"{name} must lie in [0, {_MOST_NOISE:g}]. Got {getattr(self, name)!r}.")
+        if not 0 <= self.trace_share <= 1:
+            raise ConfigurationError(f"trace_share must lie in [0, 1]. Got {self.trace_share!r}.")
         if not 0 < self.smoothness_share <= 1:
             raise ConfigurationError(f"smoothness_share must lie in (0, 1]. Got {self.smoothness_share!r}.")
         for name, choices in (("smoothness", get_args(Smoothness)), ("input_statistics", get_args(InputStatistics))):
@@ -117,6 +140,11 @@ class TrainingOptions:
                 raise ConfigurationError(f"{name} must be {' or '.join(choices)}. Got {getattr(self, name)!r}.")
         known = [f.name for f in fields(NetworkShape) if f.name != "members"]
         _refuse_unknown(self.network, known, "the network")
+
+    @property
+    def augmented(self) -> bool:
+        """Whether compositions are shaken in every step."""
+        return any(getattr(self, name) > 0 for name in _AUGMENTATION)
 
     @property
     def shape(self) -> NetworkShape:
@@ -231,7 +259,7 @@ class TrainingTensors:
         unknown = sorted({s for c in compositions for s in c.elements if s not in SITE_INDEX})
         if unknown:
             raise DatasetError(f"No element vector for {', '.join(unknown)}; leave these cells out.")
-        longest = max(len(c.cations) for c in compositions)
+        longest = 1 + max(len(c.cations) for c in compositions)  # a place for a trace
         sites = torch.zeros(len(compositions), longest, dtype=torch.long)
         amounts = torch.zeros(len(compositions), longest, dtype=torch.float64)
         for row, composition in enumerate(compositions):
@@ -247,6 +275,7 @@ class TrainingTensors:
         self.sites = sites.to(device)
         self.w = (amounts / 2).to(device, dtype)
         self.sizes = torch.tensor([len(c.cations) for c in compositions], device=device)
+        self.metals = tuple(s for s in profiles.elements if s != "Li")
         self.fluorine = tensor(np.array([c.fluorine / 2 for c in compositions]))
         self.profiles = len(profiles)
         self.points = profiles.points
@@ -289,6 +318,36 @@ class TrainingTensors:
         for chosen in np.array_split(columns, rounds, axis=1):
             for rows in np.array_split(rng.permutation(self.profiles), batches):
                 yield self.batch(torch.from_numpy(rows).to(device), torch.from_numpy(chosen[rows]).to(device))
+
+    def shaken(self, rng: np.random.Generator, options: TrainingOptions) -> TrainingTensors:
+        """The same set with noise on the compositions, see :class:`TrainingOptions`; what is learned of them stays."""
+        twin = copy.copy(self)
+        w = self.w.detach().cpu().double().numpy()
+        fluorine, sites, sizes = (
+            self.fluorine.cpu().double().numpy(),
+            self.sites.cpu().numpy(),
+            self.sizes.cpu().numpy(),
+        )
+        total = w.sum(1, keepdims=True)
+        if options.amount_noise:
+            noisy = np.maximum(w + options.amount_noise / 2 * rng.standard_normal(w.shape), _LEAST_SHAKEN / 2)
+            noisy = np.where(w > 0, noisy, 0.0)
+            w = noisy * total / noisy.sum(1, keepdims=True)
+        if options.fluorine_noise:
+            moved = fluorine + options.fluorine_noise / 2 * rng.standard_normal(fluorine.shape)
+            fluorine = np.where(fluorine > 0, np.maximum(moved, 0.0), 0.0)
+        if options.trace_share:
+            w, sites, sizes = w.copy(), sites.copy(), sizes.copy()
+            others = np.array([SITE_INDEX[s] for s in self.metals])
+            for row in np.flatnonzero(rng.random(len(w)) < options.trace_share):
+                absent = np.setdiff1d(others, sites[row, : sizes[row]])
+                if len(absent):
+                    sites[row, sizes[row]] = rng.choice(absent)
+                    w[row, sizes[row]] = np.exp(rng.uniform(*np.log(_TRACE))) / 2
+                    sizes[row] += 1
+        twin.w, twin.fluorine = (torch.from_numpy(x).to(self.w) for x in (w, fluorine))
+        twin.sites, twin.sizes = torch.from_numpy(sites).to(self.sites), torch.from_numpy(sizes).to(self.sizes)
+        return twin
 
     def steps(self, profiles_per_batch: int, points_per_profile: int) -> int:
         """Batches of an epoch."""
@@ -470,10 +529,11 @@ def pretrain(
         rate = options.learning_rate * options.decay**epoch
         for group in optimizer.param_groups:
             group["lr"] = rate
-        rng = np.random.default_rng([seed, epoch])
+        rng, noise = np.random.default_rng([seed, epoch]), np.random.default_rng([seed, epoch, 1])
         seen = []
         for step, batch in enumerate(tensors.epoch(rng, options.profiles_per_batch, options.points_per_profile)):
-            losses = batch_losses(network, tensors, batch, options, smooth=step % options.smoothness_every == 0)
+            shown = tensors.shaken(noise, options) if options.augmented else tensors
+            losses = batch_losses(network, shown, batch, options, smooth=step % options.smoothness_every == 0)
             optimizer.zero_grad(set_to_none=True)
             losses.total(options).backward()
             optimizer.step()
@@ -577,7 +637,8 @@ def _mean_losses(seen: Sequence[Losses]) -> dict[str, float]:
 
 def _identity(profiles: ProfileSet, options: TrainingOptions, seed: int) -> dict[str, Any]:
     """What must be the same for a run to be resumed; more epochs may be added only where the rate does not decay."""
-    return {"data": profiles.fingerprint, "options": asdict(options), "seed": seed}
+    chosen = {k: v for k, v in asdict(options).items() if v or k not in _AUGMENTATION}  # as before there was any
+    return {"data": profiles.fingerprint, "options": chosen, "seed": seed}
 
 
 @dataclass(frozen=True)

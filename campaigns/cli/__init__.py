@@ -22,9 +22,9 @@ def main(debug: bool) -> None:
 
 
 def _register() -> None:
-    from campaigns.cli import files, insight, loop, models, predict, spaces, training
+    from campaigns.cli import files, insight, loop, models, predict, reproduce, spaces, training
 
-    for module in (loop, files, predict, spaces, insight, models, training):
+    for module in (loop, files, predict, spaces, insight, models, training, reproduce):
         for command in module.COMMANDS:
             main.add_command(command)
 

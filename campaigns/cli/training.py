@@ -16,7 +16,8 @@ _FAMILIES = click.Choice(("2TM", "3TM", "HE"), case_sensitive=False)
 _FILE = click.Path(path_type=Path)
 
 
-def _read(path: Path) -> Any:
+def read_set(path: Path) -> Any:
+    """Read a set of profiles with a bar, and say which files of a folder were left out."""
     from drxnet.dataset import read_profiles
 
     def refused(file: Path, reason: Exception) -> None:
@@ -54,7 +55,7 @@ def train(
     options = load_options(source)
     options = options if epochs is None else replace(options, epochs=epochs)
     checkpoint.check_target(out / "model", replace=resume or (out / STATE).exists())
-    profiles = _read(data)
+    profiles = read_set(data)
     with progress("training") as report:
         model = pretrain(
             profiles, options, seed=seed, name=out.name, folder=out, resume=resume, device=device, progress=report
@@ -157,7 +158,7 @@ def evaluate(
         return
     options = load_options(source)
     options = options if epochs is None else replace(options, epochs=epochs)
-    profiles = _read(data)
+    profiles = read_set(data)
     if model is None:
         known, test = split(profiles, learned, tested, with_first_cycle=with_first_cycle)
         with progress("training") as report:
@@ -359,7 +360,7 @@ def summary(path: Path, figure: Path | None, output: str) -> None:
 
     if figure is not None:
         check_figure_path(figure, (".png", ".svg", ".pdf"))
-    facts = summarize(_read(path))
+    facts = summarize(read_set(path))
     if figure is not None:
         plot_summary(facts, figure)
     elements = [{"element": symbol, **counts} for symbol, counts in facts["elements"].items()]

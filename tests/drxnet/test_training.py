@@ -20,6 +20,7 @@ from drxnet.training import (
     STATE,
     TrainingOptions,
     TrainingTensors,
+    _identity,
     batch_losses,
     fix_input_statistics,
     initial_network,
@@ -264,3 +265,61 @@ def test_the_card_tells_how_it_was_made() -> None:
     assert card.elements == ("Li", "Mg", "Ti", "V", "Cr", "Mn", "Nb")
     assert card.data_fingerprint == profiles.fingerprint
     assert json.loads(json.dumps(card.provenance))["options"]["epochs"] == 2
+
+
+def test_noise_keeps_the_sites_and_what_is_learned() -> None:
+    profiles = linear_profiles(points=6)
+    tensors = TrainingTensors(profiles, dtype=torch.float64)
+    options = TrainingOptions(amount_noise=0.02, fluorine_noise=0.02, trace_share=0.5)
+    assert options.augmented
+    shaken = tensors.shaken(np.random.default_rng(0), options)
+    assert shaken.whole is tensors.whole
+    added = shaken.sizes - tensors.sizes
+    assert set(added.tolist()) == {0, 1}
+    for row in range(len(tensors.w)):
+        n = int(tensors.sizes[row])
+        trace = shaken.w[row, n].item() * 2
+        assert shaken.sites[row, :n].equal(tensors.sites[row, :n])
+        assert shaken.w[row, :n].sum().item() == pytest.approx(tensors.w[row].sum().item())
+        assert not shaken.w[row, :n].equal(tensors.w[row, :n])
+        if added[row]:
+            assert 1e-4 <= trace <= 0.02
+            assert shaken.sites[row, n] not in tensors.sites[row, :n]
+        else:
+            assert trace == 0
+    assert ((shaken.fluorine > 0) <= (tensors.fluorine > 0)).all()
+    again = tensors.shaken(np.random.default_rng(0), options)
+    assert again.w.equal(shaken.w)
+
+
+def test_noise_is_off_by_default_and_changes_the_weights_when_on() -> None:
+    assert not TrainingOptions().augmented
+    profiles = linear_profiles(points=10)
+    options = replace(SMALL, epochs=1)
+    plain, same = (pretrain(profiles, options, seed=0) for _ in range(2))
+    noisy = pretrain(profiles, replace(options, amount_noise=0.01, trace_share=0.5), seed=0)
+    weights = [model.network.state_dict() for model in (plain, same, noisy)]
+    assert all(weights[0][k].equal(weights[1][k]) for k in weights[0])
+    assert any(not weights[0][k].equal(weights[2][k]) for k in weights[0])
+    assert noisy.card.provenance["options"]["amount_noise"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"amount_noise": 0.5}, r"amount_noise must lie in \[0, 0.2\]. Got 0.5"),
+        ({"trace_share": 2}, r"trace_share must lie in \[0, 1\]. Got 2"),
+    ],
+    ids=["noise", "share"],
+)
+def test_noise_beyond_reason_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        TrainingOptions(**change)
+
+
+def test_a_training_from_before_there_was_noise_can_be_resumed() -> None:
+    profiles = linear_profiles(points=10)
+    plain = _identity(profiles, TrainingOptions(), 0)["options"]
+    assert not {"amount_noise", "fluorine_noise", "trace_share"} & plain.keys()
+    noisy = TrainingOptions(amount_noise=0.01)
+    assert _identity(profiles, noisy, 0)["options"]["amount_noise"] == 0.01
