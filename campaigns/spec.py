@@ -25,7 +25,7 @@ from campaigns.ledger.records import fingerprint
 from configs import shipped
 from drxnet.composition import METALS_BY_NUMBER
 from drxnet.errors import ConfigurationError
-from screening.objectives import RATE_RETENTION, Conditions, ConstraintSpec, Goals, ObjectiveSpec
+from screening.goals import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec, Rates
 from screening.space import CandidateSpace, load_space, parse_space, validated
 from screening.strategy import Strategy
 
@@ -110,7 +110,7 @@ class CampaignSpec(_Frozen):
     model: str = "default"
     """Ensemble that the campaign starts with: a name or a folder."""
 
-    conditions: Conditions = Conditions()
+    conditions: Rates = Rates()
     objectives: tuple[ObjectiveSpec, ...] = (RATE_RETENTION,)
     constraints: tuple[ConstraintSpec, ...] = ()
     strategy: Strategy = "logei"
@@ -124,6 +124,9 @@ class CampaignSpec(_Frozen):
 
     cells_per_rate: Annotated[int, Field(ge=1)] = 2
     """Cells that the lab makes of a composition at each of the two rates; stands in the recipe sheets."""
+
+    prices: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """What a kilogram of a contained element costs (USD), where the shipped price is another or none."""
 
     lab: Lab = Lab()
     synthesis: Synthesis = Synthesis()
@@ -151,7 +154,7 @@ class CampaignSpec(_Frozen):
     @cached_property
     def goals(self) -> Goals:
         """Conditions, objectives and constraints."""
-        return Goals(self.conditions, self.objectives, self.constraints)
+        return Goals(self.conditions, self.objectives, self.constraints, self.prices)
 
     def as_recorded(self, recorded: Mapping[str, Any]) -> CampaignSpec:
         """This specification with the conditions, objectives and constraints that a round recorded."""

@@ -18,7 +18,7 @@ from drxnet.names import check_name
 
 if TYPE_CHECKING:
     from drxnet.ensemble import Ensemble
-    from screening.objectives import Goals
+    from screening.goals import Goals
 
 
 class Workspace:

@@ -1,7 +1,8 @@
 """What a candidate is worth: closed-form scores for millions of candidates, one at a time.
 
 The joint choice among the best of them is in :mod:`screening.batch`. Both see plain values: what was measured
-(:class:`Measured`), what is pending, an ensemble, and :class:`~screening.objectives.Goals`. A campaign uses them so::
+(:class:`~screening.measured.Measured`), what is pending, an ensemble, and :class:`~screening.goals.Goals`. A campaign
+uses them so::
 
     scorer = StreamScorer.of(model_folder, candidates.columns, candidates.denominator, goals,
                              measured=measured, pending=pending, strategy="logei", limits=limits, seed=seed)
@@ -34,9 +35,11 @@ from drxnet.ensemble import Amounts, Ensemble
 from drxnet.errors import UsageError
 from screening.domain import LABELS, Domain, Label
 from screening.encoding import Encoding
-from screening.objectives import Goals, Quantity, cost_usd_kg
+from screening.goals import Goals
+from screening.measured import Measured
+from screening.quantities import Capacity, Quantity, cost_usd_kg
 from screening.strategy import STRATEGIES, Strategy
-from screening.surrogate import RELATIVE_NOISE, DRXNetGaussianModel, Points
+from screening.surrogate import DRXNetGaussianModel, Points
 
 UCB_WIDTH = 2.0
 """Standard deviations that `ucb` adds."""
@@ -49,57 +52,6 @@ _PATHS = 8
 
 _INFEASIBLE = 50.0
 """Taken off the log utility of a draw that breaks a constraint; still ordered, below all that keep them."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a laboratory found for one composition: means over its cells."""
-
-    composition: Composition
-    capacity_low_mah_g: float | None = None
-    """First discharge at the low rate; None while no cell has it."""
-
-    capacity_high_mah_g: float | None = None
-    """First discharge at the high rate, of cells that were new; None while no cell has it."""
-
-    low_error_mah_g: float | None = None
-    """Standard error of the mean over the cells; None where it is not known."""
-
-    high_error_mah_g: float | None = None
-    other: tuple[tuple[Quantity, float], ...] = ()
-    """Values of further quantities of the goals, e.g. a specific energy."""
-
-    def values(self, goals: Goals) -> np.ndarray:
-        """Quantities of the goals, NaN where not measured, ``m``."""
-        values = goals.measured_values(self.capacity_low_mah_g, self.capacity_high_mah_g)
-        for quantity, value in self.other:
-            resolved = quantity.resolved(goals.conditions)
-            if resolved in goals.quantities:
-                values[goals.quantities.index(resolved)] = value
-        return values
-
-    def variances(self, goals: Goals) -> np.ndarray:
-        """Variance of each quantity, NaN where the model's own noise must do, ``m``.
-
-        That of a retention follows from both errors to first order. Wherever the capacity at the low rate is below
-        the floor of a retention, the floor takes its place: a dead cell is known as well as that, never exactly.
-        """
-        values = self.values(goals)
-        floor = goals.conditions.capacity_floor_mah_g
-        variances = np.full(len(values), np.nan)
-        low = self._error(values[1], self.low_error_mah_g, floor)
-        high = self._error(values[2], self.high_error_mah_g, floor)
-        variances[1:3] = low**2, high**2
-        variances[0] = (high**2 + (values[0] * low) ** 2) / max(values[1], floor) ** 2
-        return variances
-
-    @staticmethod
-    def _error(value: float, error: float | None, floor: float) -> float:
-        """Never below a third of one cell's noise: a few cells that agree by chance are not that precise.
-
-        The noise is relative to the value, or to the floor (mAh/g) where the value is smaller: no capacity is exact.
-        """
-        return np.nan if error is None else max(error, RELATIVE_NOISE / 3 * max(value, floor))
 
 
 @dataclass(frozen=True)
@@ -124,6 +76,9 @@ class Limits:
     budget_usd_kg: float | None = None
     """Highest price of the elements in a kilogram of product."""
 
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Prices of elements, where they differ from the shipped ones (USD per kg of contained element)."""
+
     domain_weight: Mapping[Label, float] = field(default_factory=lambda: DOMAIN_WEIGHT)
     """Factor on the score by domain label."""
 
@@ -136,7 +91,8 @@ class Limits:
         if "F" in self.banned:
             admitted &= (amounts.fluorine <= 0).numpy()
         if self.budget_usd_kg is not None:
-            admitted &= (cost_usd_kg(amounts) <= self.budget_usd_kg).numpy()
+            cost = cost_usd_kg(amounts.symbols, amounts.cations.double().T, amounts.fluorine.double(), self.prices)
+            admitted &= (cost <= self.budget_usd_kg).numpy()
         return admitted
 
 
@@ -331,7 +287,7 @@ class StreamScorer:
         if strategy not in STRATEGIES:
             raise UsageError(f"No strategy {strategy!r}. Choose one of {', '.join(STRATEGIES)}.")
         goals = goals or Goals()
-        if rank_by is not None and rank_by.resolved(goals.conditions) not in goals.quantities:
+        if rank_by is not None and rank_by not in goals.quantities:
             raise UsageError(f"To rank by {rank_by}, make it an objective of the goals.")
         ensemble = Ensemble.load(model, device=device)
         known = [m.composition for m in measured]
@@ -409,7 +365,7 @@ class StreamScorer:
         mean, std = marginals(model, points)
         value = _pessimistic(self.goals, self.rank_by, mean, std)
         if self.least_capacity_mah_g is not None:
-            value[mean[:, 1] < self.least_capacity_mah_g] = -torch.inf
+            value[mean[:, self.goals.column(Capacity(self.goals.rates.low))] < self.least_capacity_mah_g] = -torch.inf
         return value
 
     def _amounts(self, units: np.ndarray) -> Amounts:
@@ -475,9 +431,8 @@ def log_domain_weight(limits: Limits, domain: Domain, features: Tensor) -> Tenso
 
 
 def _pessimistic(goals: Goals, quantity: Quantity, mean: Tensor, std: Tensor) -> Tensor:
-    column = goals.quantities.index(quantity.resolved(goals.conditions))
-    low = goals.lower(mean.numpy(), std.numpy())[:, column]
-    return torch.from_numpy(low if quantity.larger_is_better else -low)
+    column = goals.column(quantity)
+    return torch.from_numpy(goals.lower(mean.numpy(), std.numpy())[:, column] * goals.signs[column])
 
 
 def _uniform(units: np.ndarray, seed: int) -> np.ndarray:

@@ -41,7 +41,7 @@ from screening.acquisition import (
 )
 from screening.domain import Domain, Label
 from screening.encoding import Encoding
-from screening.objectives import Goals
+from screening.goals import Goals
 from screening.strategy import STRATEGIES, Strategy
 from screening.surrogate import DRXNetGaussianModel, Points
 
@@ -84,6 +84,9 @@ class Choice:
     columns: dict[str, float]
     """``rate_retention_mean``, ..., ``feasibility``: the calibrated posterior, before the batch."""
 
+    promise: str
+    """The objectives and the feasibility in words."""
+
     domain: Label
     learned_distance: float
     """To the nearest known composition, in learned features; 1 is a typical pair of known compositions."""
@@ -119,16 +122,15 @@ class Choice:
             return "reference, made again in every round"
         if self.kind == "replicate":
             return "one of the best measured, made again"
-        c = self.columns
-        promise = f"retention {c['rate_retention_mean']:.2f} +- {c['rate_retention_std']:.2f}"
-        promise += f", feasible {c['feasibility']:.0%}"
         if self.strategy == "space-filling":
-            return f"to learn, apart from the others ({self.learned_distance:.2f} from the nearest known); {promise}"
+            return (
+                f"to learn, apart from the others ({self.learned_distance:.2f} from the nearest known); {self.promise}"
+            )
         if self.strategy == "random":
-            return f"drawn at random; {promise}"
+            return f"drawn at random; {self.promise}"
         near = f"; nearest measured {self.nearest_measured[0][0]}" if self.nearest_measured else ""
         return (
-            f"{promise}; of {self.candidates:,} the {ordinal(self.mean_rank)} by mean, "
+            f"{self.promise}; of {self.candidates:,} the {ordinal(self.mean_rank)} by mean, "
             f"the {ordinal(self.spread_rank)} by spread{near}"
         )
 
@@ -427,6 +429,7 @@ class _Batch:
             strategy=self.strategy,
             score=score if math.isfinite(score) else 0.0,
             columns={name: float(values[0]) for name, values in columns.items()},
+            promise=self.goals.in_words(mean[0].numpy(), std[0].numpy()),
             domain=nearest.labels[0],
             learned_distance=float(nearest.learned[0]),
             nearest_known=nearest.neighbours[0],
@@ -466,7 +469,7 @@ class _JointSamples:
         )  # S, used, rows
         values = torch.zeros(count, mean.shape[-1], model.num_outputs, dtype=torch.float64)
         values[..., used] = drawn.mT
-        low, high = torch.tensor([q.limits for q in goals.quantities], dtype=torch.float64).T
+        low, high = torch.from_numpy(goals.limits)
         values = values.clamp(low, high)
         log_feasible = torch.zeros(values.shape[:2], dtype=torch.float64)
         for column, constraint in zip(goals.constraint_columns, goals.constraints, strict=True):

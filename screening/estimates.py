@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from drxnet.discharge import CyclingConditions
 
@@ -14,6 +20,12 @@ CELL_TO_CELL = 0.03
 
 CELLS_EXPECTED = 4
 """How many compared cells that expectation weighs as much as."""
+
+LOWER_QUANTILE = 0.10
+"""Quantile of what is known of a quantity that a ranking orders by."""
+
+LOWER_Z = -NormalDist().inv_cdf(LOWER_QUANTILE)
+"""Standard deviations between the mean and that quantile."""
 
 
 def same_conditions(came: CyclingConditions, wanted: CyclingConditions) -> bool:
@@ -32,10 +44,32 @@ class Estimate:
 
     mean: float
     spread: float | None
-    """Standard deviation; None where it is not known (one cell without an uncertainty)."""
+    """Standard deviation between cells, or of a prediction; None where it is not known (one cell without an
+    uncertainty)."""
 
     count: int = 1
     """Cells behind it; 0 for a prediction."""
+
+    error: float | None = None
+    """How uncertain the mean itself is, as one standard deviation; None where nobody said."""
+
+    @classmethod
+    def over(cls, values: Sequence[float], sigma: float | None = None, least: float = 0.0) -> Self | None:
+        """Mean over cells and their sample standard deviation (ddof 1); None of no cell.
+
+        However many cells agree, the error of their mean is never below a third of what one usually has: they share
+        a powder, a balance and a cycler.
+
+        Args:
+            values: of each cell.
+            sigma: standard uncertainty of a value, which takes the place of the spread where there is one cell.
+            least: value below which that third does not become smaller with it.
+        """
+        if not values:
+            return None
+        plain = cls(fmean(values), stdev(values) if len(values) > 1 else sigma, len(values))
+        floor = CELL_TO_CELL / 3 * max(abs(plain.mean), least)
+        return cls(plain.mean, plain.spread, plain.count, max(standard_error(plain), floor))
 
 
 def standard_error(estimate: Estimate) -> float:
@@ -51,3 +85,15 @@ def standard_error(estimate: Estimate) -> float:
     freedom = estimate.count - 1
     variance = (CELLS_EXPECTED * usual**2 + freedom * spread**2) / (CELLS_EXPECTED + freedom)
     return math.sqrt(variance / estimate.count)
+
+
+def pessimistic(mean: ArrayLike, error: ArrayLike, sign: ArrayLike, limits: tuple[ArrayLike, ArrayLike]) -> np.ndarray:
+    """Bound that the truth is better than with 90 %, ``...``.
+
+    Args:
+        mean: what is expected, ``...``.
+        error: its standard deviation, likewise.
+        sign: 1 where large is good and the bound is a lower one, -1 for an upper one.
+        limits: smallest and largest value that can mean anything.
+    """
+    return np.clip(np.asarray(mean) - np.asarray(sign) * LOWER_Z * np.asarray(error), *limits)

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from drxnet.composition import FARADAY_MAH_MOL, Composition
 from drxnet.elements import ATOMIC_MASS
+from screening.quantities import cost_usd_kg
 from screening.species import Species, compatibility, severity, supply
 
 ROUTES: Mapping[str, float] = {"solid-state": 0.3, "mechanochemical": 0.7}
@@ -264,10 +265,7 @@ def precursors(mixtures: Mixtures) -> np.ndarray:
 
 def precursor_cost(mixtures: Mixtures) -> np.ndarray:
     """Cost of the elements in their precursors per kilogram of product (US dollars); prices of ``supply.csv``."""
-    mass = mixtures.amounts * mixtures.per_species(lambda s: ATOMIC_MASS[s.element])
-    cost = mass @ mixtures.per_species(lambda s: supply()[s.element].price_usd_kg)
-    cost = cost + mixtures.fluorine * ATOMIC_MASS["F"] * supply()["F"].price_usd_kg
-    return cost / mixtures.molar_mass
+    return cost_usd_kg([s.element for s in mixtures.species], mixtures.amounts.T, mixtures.fluorine)
 
 
 def supply_risk(mixtures: Mixtures) -> np.ndarray:

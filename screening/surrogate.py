@@ -2,7 +2,7 @@
 
 :class:`DRXNetEnsembleModel` is the members themselves, a finite set of functions. :class:`DRXNetGaussianModel` is a
 Gaussian process around them, with enough rank to fill a batch and the campaign's own data conditioned on. The m outputs
-of both are the quantities of :class:`~screening.objectives.Goals`, in their units. Letters: ``b`` batch axes, ``q`` or
+of both are the quantities of :class:`~screening.goals.Goals`, in their units. Letters: ``b`` batch axes, ``q`` or
 ``n`` points, ``s`` members, ``m`` outputs, ``d`` columns of X.
 """
 
@@ -33,7 +33,7 @@ from drxnet.errors import UsageError
 from drxnet.network import SITE_INDEX
 from screening.domain import FeatureScale, known_compositions
 from screening.encoding import Encoding
-from screening.objectives import Goals
+from screening.goals import Goals
 
 RELATIVE_NOISE = 0.03
 """Default standard deviation of one cell, relative to its capacity (about what replicate coin cells show)."""

@@ -11,9 +11,9 @@ from campaigns.ledger.ledger import Entry, Ledger, NewMeasurement, NewModel, sql
 from campaigns.ledger.records import PredictedProfile, Prediction, State
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from screening.objectives import Conditions
+from screening.goals import Rates
 
-CONDITIONS = Conditions()
+CONDITIONS = Rates()
 _VOLTAGE = np.linspace(CONDITIONS.v_low, CONDITIONS.v_high, 100)
 _SHAPE = 1 - ((_VOLTAGE - CONDITIONS.v_low) / (CONDITIONS.v_high - CONDITIONS.v_low)) ** 1.6
 _METALS = {"Mg": 2, "Mn": 2, "Cr": 3, "Ti": 4, "Nb": 5}

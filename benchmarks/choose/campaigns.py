@@ -16,7 +16,6 @@ from drxnet.simulation import simulate
 from screening.acquisition import (
     Improvement,
     Limits,
-    Measured,
     gaussian_model,
     incumbents_of,
     log_domain_weight,
@@ -26,6 +25,7 @@ from screening.acquisition import (
 from screening.batch import choose_batch
 from screening.domain import Domain
 from screening.encoding import Encoding
+from screening.measured import Measured
 from screening.strategy import Strategy
 
 NOISE = 0.03
@@ -50,7 +50,10 @@ class Laboratory:
         """Make one cell per rate of each candidate."""
         rng = np.random.default_rng([self.seed, round_number])
         noisy = self.truth[list(rows)] * (1 + NOISE * rng.standard_normal((len(rows), 2)))
-        return [Measured(pool.compositions[r], *map(float, q)) for r, q in zip(rows, noisy, strict=True)]
+        return [
+            Measured.at_two_rates(pool.compositions[r], GOALS.rates, *map(float, q))
+            for r, q in zip(rows, noisy, strict=True)
+        ]
 
 
 Recommend = Callable[[list[Measured], list[int], int], list[int]]

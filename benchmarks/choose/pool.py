@@ -17,12 +17,12 @@ from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Compositions, Encoded, Ensemble
 from screening.domain import known_compositions
+from screening.goals import Goals
 from screening.lattice import Lattice
-from screening.objectives import Goals
 from screening.space import load_space
 
 GOALS = Goals()
-CONDITIONS = (GOALS.conditions.low, GOALS.conditions.high)
+CONDITIONS = (GOALS.rates.low, GOALS.rates.high)
 _BLOCK = 1000
 
 

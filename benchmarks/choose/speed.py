@@ -13,10 +13,11 @@ import torch
 
 from drxnet.checkpoint import find_model
 from drxnet.ensemble import Amounts, Ensemble
-from screening.acquisition import Measured, StreamScorer
+from screening.acquisition import StreamScorer
 from screening.batch import choose_batch
+from screening.goals import Goals
 from screening.lattice import Lattice
-from screening.objectives import Goals
+from screening.measured import Measured
 from screening.space import load_space
 from screening.surrogate import RELATIVE_NOISE
 
@@ -41,15 +42,17 @@ def main() -> None:
     ensemble = Ensemble.load(options.model)
     units = lattice.unrank(lattice.sample_ranks(SHORTLISTED + MEASURED, 0))
     compositions = lattice.compositions(units)
-    q = ensemble.capacity(compositions[:MEASURED], [goals.conditions.low, goals.conditions.high])[0]
+    q = ensemble.capacity(compositions[:MEASURED], [goals.rates.low, goals.rates.high])[0]
     noisy = q * (1 + RELATIVE_NOISE * torch.randn(q.shape, generator=torch.Generator().manual_seed(0)))
-    measured = [Measured(c, *map(float, row)) for c, row in zip(compositions, noisy, strict=False)]
+    measured = [
+        Measured.at_two_rates(c, goals.rates, *map(float, row)) for c, row in zip(compositions, noisy, strict=False)
+    ]
 
     scorer = StreamScorer.of(find_model(options.model), lattice.columns, lattice.denominator, goals, measured=measured)
     scorer.prepare()
     amounts = Amounts.of(compositions[:SCORED])
     scorer.score(units[:64])
-    network = cpu_seconds(lambda: ensemble.capacity(amounts, [goals.conditions.low, goals.conditions.high]))
+    network = cpu_seconds(lambda: ensemble.capacity(amounts, [goals.rates.low, goals.rates.high]))
     scored = cpu_seconds(lambda: scorer.score(units[:SCORED]))
     print(f"network alone {SCORED / network:,.0f} candidates/s, scored {SCORED / scored:,.0f} candidates/s")
 

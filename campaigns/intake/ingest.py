@@ -25,7 +25,7 @@ from screening.estimates import same_conditions
 
 if TYPE_CHECKING:
     from campaigns.intake.readers.recording import ReadOptions
-    from screening.objectives import Conditions
+    from screening.goals import Rates
 
 SAME_COMPOSITION = 0.011
 """Compositions this close in every element are one: files give amounts to two decimals (per formula unit)."""
@@ -524,7 +524,7 @@ def _corrected(
     return {**row, **changes, "capacity_mah_g": capacity}
 
 
-def _nominal(current_ma_g: float, conditions: Conditions) -> float:
+def _nominal(current_ma_g: float, conditions: Rates) -> float:
     """The campaign's rate that a measured current stands for (mA/g), or the current itself where it is neither."""
     rates = (conditions.low_current_ma_g, conditions.high_current_ma_g)
     nearest = min(rates, key=lambda rate: abs(current_ma_g / rate - 1))

@@ -33,7 +33,7 @@ from drxnet.progress import Progress, silent
 from screening.strategy import STRATEGIES
 
 if TYPE_CHECKING:
-    from screening.objectives import Goals
+    from screening.goals import Goals
 
 _log = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ def backtest(
     found = Backtest(
         campaign=spec.name,
         objective=str(spec.goals.objectives[0]),
-        unit=spec.goals.objectives[0].unit,
+        unit=spec.goals.first.unit,
         sign=spec.goals.objectives[0].sign,
         candidates=candidates,
         feasible=int(np.mean([p.feasible.sum() for p in pools])),
@@ -377,7 +377,7 @@ def _rehearse(
     watch: Callable[[int], None],
 ) -> list[RoundRow]:
     """Propose, make, measure and learn, round after round."""
-    conditions = [campaign.spec.conditions.low, campaign.spec.conditions.high]
+    conditions = campaign.spec.goals.conditions
     truth = dict(zip(pool.compositions, np.where(pool.feasible, pool.objective, np.nan).tolist(), strict=True))
     hits, sign = pool.hits(), campaign.spec.goals.objectives[0].sign
     on_the_way: dict[int, list[Proposal]] = {}

@@ -17,21 +17,22 @@ import torch
 
 from campaigns.ledger.records import Measurement, PredictedProfile, Snapshot
 from campaigns.loop.outcomes import outcomes_of
-from campaigns.loop.rank import Order, measured_value, value_names
+from campaigns.loop.rank import Order, value_names
 from campaigns.spec import CampaignSpec
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS
 from drxnet.ensemble import Amounts, Ensemble
 from drxnet.progress import Progress, silent
-from screening.acquisition import Limits, Measured, StreamScorer, gaussian_model
+from screening.acquisition import Limits, StreamScorer, gaussian_model
 from screening.candidates import Candidates
 from screening.domain import Domain
 from screening.encoding import Encoding
 from screening.enumerator import Scorer, Shortlist, speed, stream
-from screening.estimates import Estimate, standard_error
+from screening.goals import Goals, ObjectiveSpec
 from screening.lattice import Lattice
-from screening.objectives import Goals, ObjectiveSpec, Quantity
+from screening.measured import Measured
+from screening.quantities import MeasuredCells, Quantity
 from screening.search import shortlist as find_shortlist
 from screening.surrogate import DRXNetGaussianModel
 
@@ -51,7 +52,7 @@ SHORTLIST = 2000
 
 def limits_of(spec: CampaignSpec) -> Limits:
     """What the laboratory can make, as the choice wants it."""
-    return Limits(**spec.lab.model_dump())
+    return Limits(**spec.lab.model_dump(), prices=spec.prices)
 
 
 def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
@@ -60,27 +61,13 @@ def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
     for measurement in state.valid:
         by_proposal.setdefault(measurement.proposal_id, []).append(measurement)
     found = []
-    for outcome in outcomes_of(state, goals.conditions):
+    for outcome in outcomes_of(state, goals.rates):
         mine = by_proposal.get(outcome.proposal.proposal_id)
         if not mine:
             continue
-        other = [(q, measured_value(outcome, mine, q, goals)) for q in goals.quantities[3:]]
-        low, high = outcome.capacity_low_mah_g, outcome.capacity_high_mah_g
-        found.append(
-            Measured(
-                Composition.parse(outcome.proposal.composition),
-                capacity_low_mah_g=low.mean if low else None,
-                capacity_high_mah_g=high.mean if high else None,
-                low_error_mah_g=_error(low),
-                high_error_mah_g=_error(high),
-                other=tuple((q, value.mean) for q, value in other if value is not None),
-            )
-        )
-    return tuple(m for m in found if np.isfinite(m.values(goals)).any())
-
-
-def _error(estimate: Estimate | None) -> float | None:
-    return standard_error(estimate) if estimate is not None and estimate.spread is not None else None
+        cells = MeasuredCells(Composition.parse(outcome.proposal.composition), tuple(mine), goals.prices)
+        found.append(Measured.of_cells(cells, goals.quantities))
+    return tuple(m for m in found if m.estimates)
 
 
 class Forecast:
@@ -115,13 +102,13 @@ class Forecast:
 
     def quantity(self, quantity: Quantity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean, spread and pessimistic bound of one quantity, ``n`` each."""
-        column = self.goals.quantities.index(quantity.resolved(self.goals.conditions))
+        column = self.goals.column(quantity)
         lower = self.goals.lower(self.mean, self.std)[:, column]
         return self.goals.clipped(self.mean)[:, column], self.std[:, column], lower
 
     def profiles(self) -> list[tuple[PredictedProfile, PredictedProfile]]:
         """Profiles at the two rates: mean and population spread (ddof 0) over the members, for each composition."""
-        c = self.goals.conditions
+        c = self.goals.rates
         grid = c.low.grid(GRID_POINTS)
         with torch.no_grad():
             members = self.ensemble.profiles(self.compositions, [c.low, c.high], grid).double().numpy(force=True)
@@ -255,7 +242,7 @@ def predicted_rows(
             measured=measured,
             strategy="qlognehvi",
             limits=limits_of(campaign.spec),
-            rank_by=quantities[0] if len(quantities) == 1 else None,
+            rank_by=quantities[0].resolved(goals.rates) if len(quantities) == 1 else None,
             least_capacity_mah_g=min_capacity_mah_g,
             device=device,
             compiled=compiled,
@@ -278,7 +265,7 @@ def predicted_rows(
     if not listed:
         return []
     forecast = Forecast(ensemble, goals, measured, [Composition.parse(c) for c in listed])
-    bounds = {q: forecast.quantity(q) for q in quantities}
+    bounds = {(q := each.resolved(goals.rates)): forecast.quantity(q) for each in quantities}
     rows = []
     for i, composition in enumerate(listed):
         proposal = proposals.get(composition)
@@ -289,8 +276,8 @@ def predicted_rows(
             "composition": composition,
             "source": "predicted",
             **{k: columns[k] for k in ("rate_retention_mean", "rate_retention_std", "rate_retention_lower")},
-            "low_current_ma_g": goals.conditions.low_current_ma_g,
-            "high_current_ma_g": goals.conditions.high_current_ma_g,
+            "low_current_ma_g": goals.rates.low_current_ma_g,
+            "high_current_ma_g": goals.rates.high_current_ma_g,
             **{k: v for k, v in columns.items() if not k.startswith("rate_retention")},
             "score": None,
             "why": f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)",
@@ -298,7 +285,7 @@ def predicted_rows(
         for q, arrays in bounds.items():
             mean, std, bound = (float(a[i]) for a in arrays)
             row |= dict(zip(value_names(q, goals), (mean, std, bound), strict=True))
-            row[f"_{q.quantity}"] = (mean, bound)
+            row[f"_{q.identity}"] = (mean, bound)
         rows.append(row)
     return rows
 
@@ -307,7 +294,7 @@ def _with(goals: Goals, quantities: Sequence[ObjectiveSpec]) -> Goals:
     """Goals that evaluate some more quantities."""
     if len(quantities) > 1:
         return replace(goals, objectives=tuple(quantities))
-    asked = quantities[0].resolved(goals.conditions)
+    asked = quantities[0].resolved(goals.rates)
     if asked in goals.quantities:
         return goals
     return replace(goals, objectives=(*goals.objectives, *quantities))

@@ -359,14 +359,15 @@ class Laboratory:
     def measure(
         self, proposals: Sequence[Proposal], conditions: Sequence[CyclingConditions], cells: int
     ) -> list[dict[str, Any]]:
-        """Make cells of each composition at each rate, one first discharge per cell.
+        """Make cells of each composition at each rate; the cycles of one rate come from the same cells.
 
         Returns:
             Rows for :meth:`campaigns.campaign.Campaign.add_measurements`.
         """
         if not proposals:
             return []
-        made = list(conditions)[:1] if self.options.one_rate else list(conditions)
+        currents = tuple(dict.fromkeys(c.current_ma_g for c in conditions))[: 1 if self.options.one_rate else None]
+        made = [c for c in conditions if c.current_ma_g in currents]
         voltage = made[0].grid()
         compositions = [Composition.parse(p.composition) for p in proposals]
         truth = self.truth.profiles(compositions, made, voltage).double().numpy(force=True).mean(0)
@@ -374,14 +375,18 @@ class Laboratory:
         for proposal, composition, profiles in zip(proposals, compositions, truth, strict=True):
             rng = self._chance(proposal, "cells")
             most = composition.theoretical_capacity_mah_g
-            for rate, (at, profile) in enumerate(zip(made, profiles, strict=True)):
-                for cell in range(1 + rate * cells, 1 + (rate + 1) * cells):
-                    curve = np.minimum(np.maximum(profile - profile[-1], 0) * float(self.scatter(rng)), most)
+            for cell in range(cells * len(currents)):
+                scatter, current = float(self.scatter(rng)), currents[cell // cells]
+                for at, profile in zip(made, profiles, strict=True):
+                    if at.current_ma_g != current:
+                        continue
+                    curve = np.minimum(np.maximum(profile - profile[-1], 0) * scatter, most)
                     rows.append(
                         {
                             "proposal_id": proposal.proposal_id,
-                            "cell": f"cell {cell}",
-                            "current_ma_g": at.current_ma_g,
+                            "cell": f"cell {cell + 1}",
+                            "current_ma_g": current,
+                            "cycle": at.cycle,
                             "capacity_mah_g": float(curve[0]),
                             "voltage_v": voltage,
                             "profile_mah_g": curve,

@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 
 from campaigns.ledger.records import Measurement, Proposal, Snapshot, State
 from drxnet.composition import Composition
-from screening.estimates import Estimate, same_conditions, standard_error
-from screening.objectives import CAPACITY_FLOOR_MAH_G, LOWER_QUANTILE, RETENTION_LIMITS, Conditions
-
-LOWER_Z = -NormalDist().inv_cdf(LOWER_QUANTILE)
+from screening.estimates import LOWER_Z, Estimate, same_conditions, standard_error
+from screening.goals import Rates
+from screening.quantities import CAPACITY_FLOOR_MAH_G, RETENTION_LIMITS
 
 QuantityOfOutcome = Literal["rate_retention", "capacity_low_mah_g", "capacity_high_mah_g"]
 QUANTITIES: tuple[QuantityOfOutcome, ...] = ("rate_retention", "capacity_low_mah_g", "capacity_high_mah_g")
@@ -93,7 +91,7 @@ class Outcome:
         return float(np.clip(ratio.mean - LOWER_Z * error, *RETENTION_LIMITS))
 
 
-def outcomes_of(snapshot: Snapshot, conditions: Conditions) -> tuple[Outcome, ...]:
+def outcomes_of(snapshot: Snapshot, conditions: Rates) -> tuple[Outcome, ...]:
     """Outcome of every proposal, in the order in which they were made."""
     cells: dict[str, list[Measurement]] = {}
     for measurement in snapshot.valid:
@@ -113,7 +111,7 @@ def outcomes_of(snapshot: Snapshot, conditions: Conditions) -> tuple[Outcome, ..
     return tuple(outcomes)
 
 
-def _predicted_for(proposal: Proposal, conditions: Conditions) -> bool:
+def _predicted_for(proposal: Proposal, conditions: Rates) -> bool:
     prediction = proposal.prediction
     return prediction is None or (
         math.isclose(prediction.low_current_ma_g, conditions.low_current_ma_g)
@@ -325,7 +323,7 @@ STATE_WORDS = {
 }
 
 
-def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Conditions) -> str:
+def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Rates) -> str:
     """One sentence that says where the campaign stands."""
     rates = f"at {conditions.high_current_ma_g:g} instead of {conditions.low_current_ma_g:g} mA/g"
     waiting = len(snapshot.pending)

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -256,7 +256,7 @@ def prediction(pick: Choice, conditions: Any, mind: Sequence[str] = ()) -> Predi
         score=pick.score,
         domain=pick.domain,
         why="; ".join([pick.why, *mind]),
-        **{name: float(value) for name, value in pick.columns.items()},
+        **{f.name: float(pick.columns[f.name]) for f in fields(Prediction) if f.name in pick.columns},
     )
 
 

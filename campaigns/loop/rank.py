@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from campaigns.ledger.records import Measurement, Snapshot, State
-from campaigns.loop.outcomes import LOWER_Z, Outcome, outcomes_of
+from campaigns.loop.outcomes import Outcome, outcomes_of
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
-from screening.estimates import Estimate, same_conditions, standard_error
-from screening.objectives import (
-    ENERGY_FLOOR_WH_KG,
-    RETENTION_LIMITS,
-    Goals,
-    ObjectiveSpec,
-    Quantity,
-)
+from screening.estimates import Estimate, pessimistic, standard_error
+from screening.goals import Goals, ObjectiveSpec, fronts
+from screening.quantities import RETENTION_LIMITS, Capacity, MeasuredCells, Quantity, RateRetention
 
 QUANTITIES: Mapping[str, str] = {
     "rate-retention": "rate-retention",
@@ -40,16 +35,6 @@ QUANTITIES: Mapping[str, str] = {
 """Name on the command line, and name of the quantity."""
 
 BY = (*QUANTITIES, "pareto")
-COLUMNS: Mapping[str, str] = {
-    "rate-retention": "rate_retention",
-    "capacity": "capacity_mah_g",
-    "specific-energy": "specific_energy_wh_kg",
-    "average-voltage": "average_voltage_v",
-    "capacity-retention": "capacity_retention",
-    "cost-per-kwh": "cost_usd_kwh",
-}
-"""Public name of each quantity, with its unit."""
-
 Within = Literal["measured", "proposed", "space"]
 Order = Literal["lower", "mean"]
 
@@ -139,16 +124,14 @@ def rank(
         if short := sum(row["source"] == "measured" for row in rows) - sum(r["source"] == "measured" for r in enough):
             notes = (*notes, f"{short} measured compositions left out: below {asked:g} mAh/g, or not measured there.")
         rows = enough
-    ordered = _ordered(rows, quantities, order)[:top]
+    ordered = _ordered(rows, quantities, goals, order)[:top]
     return Ranking(by, [{"rank": i, **row} for i, row in enumerate(ordered, start=1)], notes)
 
 
 def value_names(quantity: Quantity, goals: Goals) -> tuple[str, str, str]:
     """Keys of mean, spread and lower bound of a quantity in a row."""
-    q, c = quantity.resolved(goals.conditions), goals.conditions
-    name = COLUMNS[q.quantity]
-    if q.quantity == "capacity" and q.cycle == 1 and q.current_ma_g in (c.low_current_ma_g, c.high_current_ma_g):
-        name = f"capacity_{'low' if q.current_ma_g == c.low_current_ma_g else 'high'}_mah_g"
+    in_row = quantity.key(goals.rates)
+    name = in_row if in_row in ("capacity_low_mah_g", "capacity_high_mah_g") else quantity.column
     return f"{name}_mean", f"{name}_std", f"{name}_lower"
 
 
@@ -157,7 +140,7 @@ def _quantities(goals: Goals, by: str, current_ma_g: float | None, cycle: int | 
     if by == "pareto":
         if len(goals.objectives) > 1:
             return list(goals.objectives)
-        second = ObjectiveSpec(quantity="capacity", current_ma_g=goals.conditions.low_current_ma_g)
+        second = ObjectiveSpec(quantity="capacity", current_ma_g=goals.rates.low_current_ma_g)
         return [goals.objectives[0], second]
     if by == "rate-retention" and current_ma_g is not None:
         raise UsageError("The rate retention compares the campaign's two rates; --current does not apply to it.")
@@ -170,39 +153,26 @@ def _quantities(goals: Goals, by: str, current_ma_g: float | None, cycle: int | 
 
 def _least_capacity(goals: Goals) -> float | None:
     """Low-rate capacity that the constraints ask for."""
-    low = Quantity(quantity="capacity").resolved(goals.conditions)
-    asked = [c.at_least for c in goals.constraints if c.resolved(goals.conditions) == low and c.at_least is not None]
+    low = Capacity(goals.rates.low)
+    asked = [c.at_least for c in goals.constraints if c.resolved(goals.rates) == low and c.at_least is not None]
     return max(asked, default=None)
 
 
-def _ordered(rows: Sequence[dict[str, Any]], quantities: Sequence[ObjectiveSpec], order: Order) -> list[dict[str, Any]]:
+def _ordered(
+    rows: Sequence[dict[str, Any]], quantities: Sequence[ObjectiveSpec], goals: Goals, order: Order
+) -> list[dict[str, Any]]:
     def value(row: Mapping[str, Any], quantity: ObjectiveSpec) -> float:
-        number = row[f"_{quantity.quantity}"][1 if order == "lower" else 0]
+        number = row[f"_{quantity.resolved(goals.rates).identity}"][1 if order == "lower" else 0]
         return -math.inf if number is None else quantity.sign * number
 
     keyed = [(tuple(value(row, q) for q in quantities), row) for row in rows]
     if len(quantities) > 1:
-        fronts = _fronts(np.array([values for values, _ in keyed]).reshape(len(keyed), len(quantities)))
+        numbers = fronts(np.array([values for values, _ in keyed]).reshape(len(keyed), len(quantities))).tolist()
         keyed = [
-            ((-front, *values), {**row, "front": front}) for (values, row), front in zip(keyed, fronts, strict=True)
+            ((-front, *values), {**row, "front": front}) for (values, row), front in zip(keyed, numbers, strict=True)
         ]
     keyed.sort(key=lambda pair: (*(-v for v in pair[0]), pair[1]["composition"]))
     return [{k: v for k, v in row.items() if not k.startswith("_")} for _, row in keyed]
-
-
-def _fronts(values: np.ndarray) -> list[int]:
-    """Number of the non-dominated front of each row, from 1; larger is better."""
-    fronts = np.zeros(len(values), int)
-    number = 0
-    while (fronts == 0).any():
-        number += 1
-        left = np.flatnonzero(fronts == 0)
-        remaining = values[left]
-        for i, row in zip(left, remaining, strict=True):
-            better = (remaining >= row).all(1) & (remaining > row).any(1)
-            if not better.any():
-                fronts[i] = number
-    return fronts.tolist()
 
 
 # -- what is measured ------------------------------------------------------------------------------------
@@ -215,11 +185,11 @@ def _measured_rows(
     for measurement in state.valid:
         by_proposal.setdefault(measurement.proposal_id, []).append(measurement)
     rows, half = [], []
-    for outcome in outcomes_of(state, goals.conditions):
+    for outcome in outcomes_of(state, goals.rates):
         mine = by_proposal.get(outcome.proposal.proposal_id, [])
         if not mine:
             continue
-        values = {q: measured_value(outcome, mine, q, goals) for q in quantities}
+        values = {q: measured_value(outcome, mine, q.resolved(goals.rates), goals) for q in quantities}
         if any(value is None for value in values.values()):
             if outcome.half_measured:
                 half.append(f"{outcome.proposal.proposal_id} (no cell at {outcome.missing[0]})")
@@ -232,7 +202,7 @@ def _measured_rows(
 
 
 def _measured_row(outcome: Outcome, values: Mapping[ObjectiveSpec, Any], goals: Goals) -> dict[str, Any]:
-    proposal, conditions = outcome.proposal, goals.conditions
+    proposal, conditions = outcome.proposal, goals.rates
     low, high = _with_spread(outcome.capacity_low_mah_g), _with_spread(outcome.capacity_high_mah_g)
     retention = _retention(outcome, conditions.capacity_floor_mah_g)
     cells = " + ".join(
@@ -259,11 +229,11 @@ def _measured_row(outcome: Outcome, values: Mapping[ObjectiveSpec, Any], goals: 
         "why": f"measured: {cells}" if cells else "measured",
     }
     for quantity, estimate in values.items():
-        first_cycle = quantity.resolved(conditions) == Quantity(quantity="rate-retention").resolved(conditions)
-        mean, std = retention if first_cycle else _with_spread(estimate)
-        bound = _lower(mean, std, sign=quantity.sign, limits=quantity.limits)
-        row |= dict(zip(value_names(quantity, goals), (mean, std, bound), strict=True))
-        row[f"_{quantity.quantity}"] = (mean, bound)
+        asked = quantity.resolved(conditions)
+        mean, std = retention if asked == RateRetention.of(conditions) else _with_spread(estimate)
+        bound = _lower(mean, std, sign=quantity.sign, limits=asked.limits)
+        row |= dict(zip(value_names(asked, goals), (mean, std, bound), strict=True))
+        row[f"_{asked.identity}"] = (mean, bound)
     return row
 
 
@@ -279,59 +249,7 @@ def _retention(outcome: Outcome, floor_mah_g: float) -> tuple[float | None, floa
 
 def measured_value(outcome: Outcome, mine: Sequence[Measurement], quantity: Quantity, goals: Goals) -> Estimate | None:
     """Measured value of a quantity over the cells of a proposal; None where a condition is missing."""
-    q, conditions = quantity.resolved(goals.conditions), goals.conditions
-    if q.quantity == "rate-retention" and q.cycle == 1:
-        if outcome.capacity_low_mah_g and outcome.capacity_low_mah_g.mean < conditions.capacity_floor_mah_g:
-            return Estimate(0.0, 0.0) if outcome.capacity_high_mah_g else None
-        return outcome.rate_retention
-    if q.quantity == "rate-retention":
-        low, high = (
-            _over(
-                [m.capacity_mah_g for m in mine if same_conditions(m.conditions, conditions.at(current, q.cycle or 1))]
-            )
-            for current in (conditions.low_current_ma_g, conditions.high_current_ma_g)
-        )
-        if low is None or high is None or low.mean < conditions.capacity_floor_mah_g:
-            return None
-        return Estimate(float(np.clip(high.mean / low.mean, *RETENTION_LIMITS)), None, min(low.count, high.count))
-    wanted = conditions.at(q.current_ma_g or conditions.low_current_ma_g, q.cycle or 1)
-    at = [m for m in mine if same_conditions(m.conditions, wanted)]
-    if q.quantity == "capacity":
-        return _over([m.capacity_mah_g for m in at])
-    if q.quantity == "specific-energy":
-        return _over([m.specific_energy_wh_kg for m in at])
-    if q.quantity == "average-voltage":
-        return _over([m.average_voltage_v for m in at])
-    if q.quantity == "capacity-retention":
-        first = conditions.at(wanted.current_ma_g)
-        begun = {m.cell: m.capacity_mah_g for m in mine if same_conditions(m.conditions, first)}
-        ratios = [
-            float(np.clip(m.capacity_mah_g / begun[m.cell], *RETENTION_LIMITS))
-            for m in at
-            if begun.get(m.cell, 0.0) >= conditions.capacity_floor_mah_g
-        ]
-        return _over(ratios)
-    energies = [m.specific_energy_wh_kg for m in at if m.specific_energy_wh_kg is not None]
-    price = cost_usd_kg(Composition.parse(outcome.proposal.composition))
-    return _over([price / (max(e, ENERGY_FLOOR_WH_KG) / 1000) for e in energies])
-
-
-def cost_usd_kg(composition: Composition) -> float:
-    """Price of the elements in a kilogram of product (USD/kg); oxygen is free."""
-    from drxnet.elements import ATOMIC_MASS
-    from screening.species import supply
-
-    prices = supply()
-    mass = {s: a * ATOMIC_MASS[s] for s, a in composition.amounts().items()}
-    return sum(m * prices[s].price_usd_kg for s, m in mass.items() if s != "O") / sum(mass.values())
-
-
-def _over(values: Iterable[float | None]) -> Estimate | None:
-    known = [v for v in values if v is not None]
-    if not known:
-        return None
-    spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return Estimate(float(np.mean(known)), spread, len(known))
+    return quantity.of_cells(MeasuredCells(Composition.parse(outcome.proposal.composition), tuple(mine), goals.prices))
 
 
 def _with_spread(estimate: Estimate | None) -> tuple[float | None, float | None]:
@@ -344,20 +262,19 @@ def _lower(
 ) -> float | None:
     if mean is None or std is None:
         return None
-    return float(np.clip(mean - sign * LOWER_Z * std, *limits))
+    return float(pessimistic(mean, std, sign, limits))
 
 
 def _feasibility(
     low: tuple[float | None, float | None], high: tuple[float | None, float | None], goals: Goals
 ) -> float | None:
     """Probability that the constraints hold, as far as the measured capacities decide them."""
-    c = goals.conditions
+    c = goals.rates
     probability = 1.0
     for constraint in goals.constraints:
         q = constraint.resolved(c)
-        known = {c.low_current_ma_g: low, c.high_current_ma_g: high}.get(q.current_ma_g or 0.0, (None, None))
-        mean, std = known
-        if q.quantity != "capacity" or q.cycle != 1 or mean is None or std is None:
+        mean, std = {Capacity(c.low): low, Capacity(c.high): high}.get(q, (None, None))
+        if mean is None or std is None:
             return None
         z = constraint.sign * (mean - constraint.threshold) / max(std, 1e-9)
         probability *= 0.5 * (1 + math.erf(z / math.sqrt(2)))
@@ -370,7 +287,7 @@ def _feasibility(
 def summarize(campaign: Workspace, as_of: int | None = None) -> dict[str, Any]:
     """Say where a campaign stands, with the keys of ``drx-screen status --format json``."""
     state = campaign.state(as_of)
-    outcomes = outcomes_of(state, campaign.goals(state, as_of).conditions)
+    outcomes = outcomes_of(state, campaign.goals(state, as_of).rates)
     states = Counter(str(p.state) for p in state.proposals)
     measured = [o for o in outcomes if o.rate_retention is not None]
     best = max(measured, key=lambda o: o.rate_retention_lower, default=None)

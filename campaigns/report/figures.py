@@ -28,7 +28,7 @@ from campaigns.loop.outcomes import (
     trade_off,
 )
 from drxnet.composition import Composition
-from screening.objectives import Conditions
+from screening.goals import Rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ BARS_AT_MOST = 60
 _DPI = 130
 
 
-def quantity_label(quantity: QuantityOfOutcome, conditions: Conditions) -> str:
+def quantity_label(quantity: QuantityOfOutcome, conditions: Rates) -> str:
     """Axis label with unit and conditions."""
     low, high = f"{conditions.low_current_ma_g:g} mA/g", f"{conditions.high_current_ma_g:g} mA/g"
     return {
@@ -68,7 +68,7 @@ def marker_size(count: int) -> float:
     return 9.0 if count <= 150 else 6.5 if count <= 600 else 4.5
 
 
-def plot_progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
+def plot_progress(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     """Retention of every proposal by round, and the best measured so far."""
     figure, axes = figure_with_axes(8, 4.2)
     rounds = sorted({o.proposal.round or 0 for o in outcomes})
@@ -118,7 +118,7 @@ def plot_progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure
     return figure
 
 
-def plot_comparison(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
+def plot_comparison(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     """Predicted against measured for retention and both capacities, and the calibration of the intervals."""
     figure, grid = figure_with_axes(9.5, 8.5, 2, 2)
     comparisons = [compare(outcomes, quantity) for quantity in QUANTITIES]
@@ -163,7 +163,7 @@ def plot_comparison(outcomes: Sequence[Outcome], conditions: Conditions) -> Figu
     return figure
 
 
-def plot_pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
+def plot_pareto(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     """Retention against capacity at the low rate; the front of what is measured."""
     figure, axes = figure_with_axes(7, 5)
     known = trade_off(outcomes)
@@ -200,7 +200,7 @@ def plot_profiles(
     outcomes: Sequence[Outcome],
     predicted: Mapping[str, Sequence[PredictedProfile]],
     measured: Mapping[str, Sequence[MeasuredProfile]],
-    conditions: Conditions,
+    conditions: Rates,
 ) -> Figure:
     """Predicted profiles at both rates with their bands, and the measured first discharges over them.
 
@@ -242,7 +242,7 @@ def plot_profiles(
     return figure
 
 
-def plot_map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
+def plot_map(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     """What was tried, laid out by composition; colour is the retention."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -338,7 +338,7 @@ def _shown_retention(outcome: Outcome) -> float:
     return value.mean if value else float("nan")
 
 
-def _rate_colour(current_ma_g: float, conditions: Conditions) -> str:
+def _rate_colour(current_ma_g: float, conditions: Rates) -> str:
     middle = (conditions.low_current_ma_g * conditions.high_current_ma_g) ** 0.5
     return LOW_COLOUR if current_ma_g < middle else HIGH_COLOUR
 
@@ -368,7 +368,7 @@ def _draw_loadings(axes: Axes, elements: Sequence[str], loadings: np.ndarray, po
     axes.autoscale_view()
 
 
-def _rate_legend(figure: Figure, conditions: Conditions) -> None:
+def _rate_legend(figure: Figure, conditions: Rates) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

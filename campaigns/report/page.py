@@ -42,7 +42,7 @@ from campaigns.report.figures import (
 )
 from drxnet.text import visible
 from screening.estimates import Estimate
-from screening.objectives import Conditions
+from screening.goals import Rates
 
 ROWS_IN_TABLE = 10
 ROWS_WAITING = 16
@@ -58,7 +58,7 @@ Figure = dict[str, Any]
 def render(
     snapshot: Snapshot,
     outcomes: Sequence[Outcome],
-    conditions: Conditions,
+    conditions: Rates,
     predicted: Mapping[str, Sequence[PredictedProfile]],
     measured: Mapping[str, Sequence[MeasuredProfile]],
     *,
@@ -111,7 +111,7 @@ def render(
 # -- text and tables -------------------------------------------------------------------------------------
 
 
-def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Conditions) -> list[str]:
+def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Rates) -> list[str]:
     ranked = sorted(outcomes, key=lambda o: (o.rate_retention_lower, o.proposal.proposal_id), reverse=True)
     top = [o for o in ranked if o.proposal.state not in (State.FAILED, State.ABANDONED)][:ROWS_IN_TABLE]
     lines = [
@@ -170,7 +170,7 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Condition
     return lines
 
 
-def _waiting(ranked: Sequence[Outcome], conditions: Conditions) -> list[str]:
+def _waiting(ranked: Sequence[Outcome], conditions: Rates) -> list[str]:
     waiting = [o for o in ranked if o.proposal.state in PENDING or o.half_measured and not o.dropped]
     lines = ['<h2 id="s-waiting">What is being made</h2>']
     if not waiting:
@@ -181,7 +181,7 @@ def _waiting(ranked: Sequence[Outcome], conditions: Conditions) -> list[str]:
     return [*lines, _table(latest, conditions, reasons=True), note]
 
 
-def _how_to_read(snapshot: Snapshot, conditions: Conditions) -> str:
+def _how_to_read(snapshot: Snapshot, conditions: Rates) -> str:
     low, high = f"{conditions.low_current_ma_g:g} mA/g", f"{conditions.high_current_ma_g:g} mA/g"
     return (
         f"Retention is Q({high}) / Q({low}), first cycle, {conditions.v_low:g}-{conditions.v_high:g} V. "
@@ -208,7 +208,7 @@ def _trust(outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def _table(outcomes: Sequence[Outcome], conditions: Conditions, *, reasons: bool = False) -> str:
+def _table(outcomes: Sequence[Outcome], conditions: Rates, *, reasons: bool = False) -> str:
     """Table of proposals; with reasons, each row says why it was proposed and holds the text it is searched by."""
     low, high = f"{conditions.low_current_ma_g:g}", f"{conditions.high_current_ma_g:g}"
     heads = [
@@ -269,7 +269,7 @@ def _number(estimate: Estimate | None, digits: int) -> str:
     return f"{estimate.mean:.{digits}f} ± {spread}"
 
 
-def _everything(ranked: Sequence[Outcome], conditions: Conditions) -> list[str]:
+def _everything(ranked: Sequence[Outcome], conditions: Rates) -> list[str]:
     failed = [o for o in ranked if o.proposal.reason and o.proposal.state in (State.FAILED, State.ABANDONED)]
     reasons = "".join(
         f"<tr><td>{html.escape(o.proposal.proposal_id)}</td><td class='formula'>{_formula(o.proposal.composition)}</td>"
@@ -429,7 +429,7 @@ def _bars(values: Any, colour: str) -> dict[str, Any]:
     }
 
 
-def _progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
+def _progress(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     places = np.array(places_in_rounds(outcomes))
     traces = []
     for name, pick, hollow in (
@@ -469,7 +469,7 @@ def _progress(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
     return {"data": traces, "layout": layout}
 
 
-def _comparisons(outcomes: Sequence[Outcome], conditions: Conditions) -> dict[str, Figure]:
+def _comparisons(outcomes: Sequence[Outcome], conditions: Rates) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     comparisons = [compare(outcomes, quantity) for quantity in QUANTITIES]
     for c in comparisons:
@@ -514,7 +514,7 @@ def _comparisons(outcomes: Sequence[Outcome], conditions: Conditions) -> dict[st
     return figures
 
 
-def _pareto(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
+def _pareto(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     known = trade_off(outcomes)
     x, y = known.waiting_points.T
     marks = _marks("predicted ± s.d., not measured yet", x, y, known.waiting, hollow=True)
@@ -539,7 +539,7 @@ def _with_bars(marks: dict[str, Any], spreads: np.ndarray, colour: str) -> dict[
     return {**marks, "error_x": _bars(across, colour), "error_y": _bars(along, colour)}
 
 
-def _map(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
+def _map(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     plane = composition_map([o.proposal.composition for o in outcomes])
     groups: list[tuple[str, str, Callable[[Outcome], bool]]] = [
         ("predicted", "circle-open", lambda o: o.rate_retention is None and not o.dropped),
@@ -614,7 +614,7 @@ def _arrows(elements: Sequence[str], loadings: np.ndarray, positions: np.ndarray
 
 def _viewer(
     outcomes: Sequence[Outcome],
-    conditions: Conditions,
+    conditions: Rates,
     predicted: Mapping[str, Sequence[PredictedProfile]],
     measured: Mapping[str, Sequence[MeasuredProfile]],
 ) -> dict[str, Any]:

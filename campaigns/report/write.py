@@ -15,7 +15,7 @@ from campaigns.ledger.records import MeasuredProfile, PredictedProfile, Snapshot
 from campaigns.loop.outcomes import Outcome, outcomes_of
 from campaigns.report import figures, page
 from drxnet.progress import Progress, silent
-from screening.objectives import Conditions
+from screening.goals import Rates
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ class Content:
     """Everything a report shows."""
 
     snapshot: Snapshot
-    conditions: Conditions
+    conditions: Rates
     outcomes: tuple[Outcome, ...]
     predicted: Mapping[str, tuple[PredictedProfile, ...]]
     """By proposal id."""
@@ -46,7 +46,7 @@ class Content:
     """First cycles, by proposal id."""
 
     @classmethod
-    def read(cls, ledger: Ledger, conditions: Conditions, as_of: int | None = None) -> Content:
+    def read(cls, ledger: Ledger, conditions: Rates, as_of: int | None = None) -> Content:
         """Read it from a ledger, now or as it was right after a round was recorded.
 
         Raises:
@@ -83,7 +83,7 @@ class Content:
 
 def write_report(
     ledger: Ledger,
-    conditions: Conditions,
+    conditions: Rates,
     folder: Path,
     *,
     as_of: int | None = None,

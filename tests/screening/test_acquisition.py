@@ -14,14 +14,16 @@ from screening import acquisition
 from screening.acquisition import (
     Improvement,
     Limits,
-    Measured,
     StreamScorer,
     boxes_not_dominated,
     gaussian_model,
     log_feasibility,
 )
 from screening.encoding import Encoding
-from screening.objectives import ConstraintSpec, Goals, ObjectiveSpec, Quantity
+from screening.estimates import Estimate
+from screening.goals import ConstraintSpec, Goals, ObjectiveSpec
+from screening.measured import Measured
+from screening.quantities import Capacity, CostPerKwh, RateRetention, SpecificEnergy
 from screening.strategy import STRATEGIES
 
 COLUMNS = ("Li", "F", "Ti", "Cr", "Mn", "Nb")
@@ -50,8 +52,8 @@ def measured(n: int = 6) -> list[Measured]:
     for row in scorer_rows:
         amounts = {s: float(x) / 20 for s, x in zip(COLUMNS, row, strict=True)}
         composition = Composition.from_amounts({**amounts, "O": 2 - amounts["F"]})
-        low, high = FakeEnsemble(5).subset([4]).capacity([composition], [ONE.conditions.low, ONE.conditions.high])[0, 0]
-        found.append(Measured(composition, float(low), float(high)))
+        low, high = FakeEnsemble(5).subset([4]).capacity([composition], [ONE.rates.low, ONE.rates.high])[0, 0]
+        found.append(Measured.at_two_rates(composition, ONE.rates, float(low), float(high)))
     return found
 
 
@@ -126,29 +128,31 @@ def test_feasibility_agrees_with_the_goals() -> None:
 
 def test_variances_follow_from_the_errors_of_both_rates() -> None:
     composition = Composition.parse("Li1.2Mn0.4Ti0.4O2")
-    values = Measured(composition, 250.0, 150.0, 5.0, 6.0)
-    variances = values.variances(ONE)
+    low, high = Estimate(250.0, 7.0, 2, 5.0), Estimate(150.0, 8.0, 2, 6.0)
+    variances = Measured.at_two_rates(composition, ONE.rates, low, high).variances(ONE)
     rng = np.random.default_rng(0)
     draws = rng.normal(150, 6, 100_000) / rng.normal(250, 5, 100_000)
     assert variances[0] == pytest.approx(draws.var(), rel=0.05)
     np.testing.assert_allclose(variances[1:], [25.0, 36.0])
-    assert np.isnan(Measured(composition, 250.0, 150.0).variances(ONE)).all()
-    assert Measured(composition, 250.0, None, 0.0).variances(ONE)[1] == pytest.approx(2.5**2)  # never 0
+    assert np.isnan(Measured.at_two_rates(composition, ONE.rates, 250.0, 150.0).variances(ONE)).all()
+    agreeing = Measured.at_two_rates(composition, ONE.rates, Estimate.over([250.0] * 100))
+    assert agreeing.variances(ONE)[1] == pytest.approx(2.5**2)  # never 0
 
 
 @pytest.mark.parametrize(
     ("low", "high"), [(0.0, 0.0), (10.0, 5.0), (200.0, 0.0), (49.0, 60.0)], ids=lambda capacity: f"{capacity:g}"
 )
 def test_a_dead_composition_is_not_known_exactly(low: float, high: float) -> None:
-    dead = Measured(Composition.parse("Li1.2Mn0.4Ti0.4O2"), low, high, 0.0, 0.0)
+    cells = [Estimate.over([q] * 999, least=50.0) for q in (low, high)]
+    dead = Measured.at_two_rates(Composition.parse("Li1.2Mn0.4Ti0.4O2"), ONE.rates, *cells)
     retention, *capacities = np.sqrt(dead.variances(ONE))
     assert capacities[:2] == pytest.approx([0.01 * max(low, 50.0), 0.01 * max(high, 50.0)])
     assert 0.002 < retention < 0.02
 
 
 def test_other_quantities_are_matched_to_the_goals() -> None:
-    energy = Quantity(quantity="specific-energy")
-    found = Measured(Composition.parse("Li1.2Mn0.4Ti0.4O2"), other=((energy, 700.0),))
+    energy = SpecificEnergy(ONE.rates.low)
+    found = Measured(Composition.parse("Li1.2Mn0.4Ti0.4O2"), {energy: Estimate(700.0, None)})
     assert found.values(TWO)[TWO.objective_columns[1]] == 700.0
     assert np.isnan(found.values(ONE)).all()
 
@@ -157,7 +161,7 @@ def test_model_learns_from_what_was_measured() -> None:
     data = measured(12)
     encoding = Encoding.of([m.composition for m in data])
     x = encoding.encode([m.composition for m in data])
-    truth = torch.tensor([m.capacity_low_mah_g for m in data])
+    truth = torch.tensor([m.estimates[Capacity(ONE.rates.low)].mean for m in data])
     errors = [
         (gaussian_model(FakeEnsemble(3), encoding, ONE, known).posterior(x).mean[:, 1] - truth).abs().mean().item()
         for known in ([], data)
@@ -231,7 +235,7 @@ def test_uniform_scores_are_uniform_and_depend_on_row_and_seed_alone() -> None:
 
 
 def test_ranking_orders_by_the_pessimistic_quantile(fake_model: str) -> None:
-    retention = Quantity(quantity="rate-retention")
+    retention = RateRetention.of(ONE.rates)
     scorer = StreamScorer.of(fake_model, COLUMNS, 20, rank_by=retention, least_capacity_mah_g=270)
     units = rows(30)
     scores = scorer.score(units)
@@ -250,7 +254,7 @@ def test_unknown_strategies_and_rankings_are_refused(fake_model: str) -> None:
     with pytest.raises(UsageError, match="No strategy 'best'. Choose one of logei"):
         StreamScorer.of(fake_model, COLUMNS, 20, strategy="best")
     with pytest.raises(UsageError, match="make it an objective"):
-        StreamScorer.of(fake_model, COLUMNS, 20, rank_by=Quantity(quantity="cost-per-kwh"))
+        StreamScorer.of(fake_model, COLUMNS, 20, rank_by=CostPerKwh(ONE.rates.low))
 
 
 def test_published_ensemble_is_scored_without_a_nan(published_ensemble) -> None:

@@ -58,7 +58,7 @@ def test_labels_follow_the_two_thresholds() -> None:
 
 
 def test_error_of_the_published_ensemble_grows_with_the_label(published_ensemble) -> None:
-    from screening.objectives import Goals
+    from screening.goals import Goals
 
     rng = np.random.default_rng(0)
     metals = ("Mg", "Ti", "V", "Cr", "Mn", "Fe", "Ni", "Nb")

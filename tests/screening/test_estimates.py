@@ -7,9 +7,9 @@ import pytest
 
 from drxnet.discharge import CyclingConditions
 from screening.estimates import Estimate, same_conditions, standard_error
-from screening.objectives import Conditions
+from screening.goals import Rates
 
-CONDITIONS = Conditions()
+CONDITIONS = Rates()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from fakes import FakeEnsemble
 from drxnet.ensemble import Ensemble
 from drxnet.errors import UsageError
 from screening.encoding import Encoding
-from screening.objectives import ConstraintSpec, Goals, ObjectiveSpec
+from screening.goals import ConstraintSpec, Goals, ObjectiveSpec
 from screening.surrogate import PRIORS, DRXNetEnsembleModel, DRXNetGaussianModel, MemberPosterior
 
 METALS = ("Mg", "Ti", "Cr", "Mn", "Nb")
@@ -148,17 +148,18 @@ def test_of_what_is_far_from_wanted_only_that_is_believed(sign) -> None:
     )
     x = draw(6, seed=1)
     y = torch.full((6, 3), torch.nan, dtype=torch.float64)
-    y[:, 2] = 150 + sign * torch.tensor([50.0, 40, 20, 0, -40, -140])
+    at = goals.objective_columns[0]
+    y[:, at] = 150 + sign * torch.tensor([50.0, 40, 20, 0, -40, -140])
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x, y, torch.full_like(y, 1e-4))
-    noise = (model._noise() + model._indifference)[2].sqrt()
+    noise = (model._noise() + model._indifference)[at].sqrt()
     level = 150 + sign * 25  # halfway between the reference and the best
     assert noise[:2].tolist() == pytest.approx([0.01, 0.01])
-    assert noise[2:].tolist() == pytest.approx((sign * (level - y[2:, 2])).tolist(), rel=1e-3)
+    assert noise[2:].tolist() == pytest.approx((sign * (level - y[2:, at])).tolist(), rel=1e-3)
     one = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x[5:], y[5:], torch.full_like(y[5:], 1e-4))
-    predicted = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals).posterior(x[5:]).mean[0, 2]
-    learned = one.posterior(x[5:]).mean[0, 2]
-    assert (learned - predicted) * (y[5, 2] - predicted) > 0  # towards what was measured,
-    assert (y[5, 2] - learned).abs() > 1  # but not all the way
+    predicted = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals).posterior(x[5:]).mean[0, at]
+    learned = one.posterior(x[5:]).mean[0, at]
+    assert (learned - predicted) * (y[5, at] - predicted) > 0  # towards what was measured,
+    assert (y[5, at] - learned).abs() > 1  # but not all the way
 
 
 def test_a_constraint_counts_one_unit_beyond_its_threshold() -> None:

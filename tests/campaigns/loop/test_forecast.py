@@ -9,6 +9,7 @@ from campaigns.campaign import Campaign
 from campaigns.loop.forecast import Forecast, limits_of, measured_of
 from drxnet.composition import Composition
 from screening.estimates import Estimate, standard_error
+from screening.quantities import Capacity, RateRetention
 
 
 def test_measured_values_are_means_over_cells(campaign: Campaign):
@@ -18,9 +19,15 @@ def test_measured_values_are_means_over_cells(campaign: Campaign):
         [{"composition": c, "current_ma_g": i, "capacity_mah_g": q} for c, i, q in rows], fine_tune=False
     )
     first, second = measured_of(campaign.state(), campaign.spec.goals)
-    assert (first.capacity_low_mah_g, first.capacity_high_mah_g) == (245.0, 150.0)
-    assert first.low_error_mah_g == pytest.approx(standard_error(Estimate(245.0, float(np.std([240, 250], ddof=1)), 2)))
-    assert (second.capacity_low_mah_g, second.capacity_high_mah_g, second.low_error_mah_g) == (200.0, None, None)
+    goals = campaign.spec.goals
+    low, high, retention = Capacity(goals.rates.low), Capacity(goals.rates.high), RateRetention.of(goals.rates)
+    assert (first.estimates[low].mean, first.estimates[high].mean) == (245.0, 150.0)
+    assert first.estimates[retention].mean == pytest.approx(150 / 245)
+    wanted = standard_error(Estimate(245.0, float(np.std([240, 250], ddof=1)), 2))
+    assert first.estimates[low].error == pytest.approx(wanted)
+    assert second.estimates[low].mean == 200.0
+    assert set(second.estimates) == {low}
+    assert np.isnan(second.variances(goals)).all(), "one cell without an uncertainty: the model's own noise"
 
 
 def test_limits_of_the_lab_reach_the_choice(campaign: Campaign):

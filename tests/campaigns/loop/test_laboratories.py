@@ -24,7 +24,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts
 from drxnet.errors import ConfigurationError
 from screening.domain import known_compositions
-from screening.objectives import Goals
+from screening.goals import Goals
 
 LOW, HIGH = CyclingConditions(20), CyclingConditions(1000)
 METALS = ("Li", "Mn", "Ti", "Cr", "Nb", "F")

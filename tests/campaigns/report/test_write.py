@@ -169,8 +169,8 @@ def test_reporting_needs_no_torch(tmp_path: Path):
     filled_ledger(tmp_path, rounds=2, batch=2).close()
     program = (
         "import sys; from pathlib import Path; from campaigns.ledger.ledger import Ledger, sqlite_url;"
-        "from campaigns.report.write import Content; from screening.objectives import Conditions;"
-        "content = Content.read(Ledger(sqlite_url(Path(sys.argv[1])), 'demo'), Conditions());"
+        "from campaigns.report.write import Content; from screening.goals import Rates;"
+        "content = Content.read(Ledger(sqlite_url(Path(sys.argv[1])), 'demo'), Rates());"
         "content.page(), list(content.figures(content.outcomes));"
         "sys.exit(bool({'torch', 'botorch', 'ray'} & sys.modules.keys()))"
     )

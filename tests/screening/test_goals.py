@@ -14,15 +14,8 @@ from pydantic import ValidationError
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import average_voltage, specific_energy
 from drxnet.ensemble import Amounts
-from screening.objectives import (
-    RETENTION_LIMITS,
-    Conditions,
-    ConstraintSpec,
-    Goals,
-    MemberSummary,
-    ObjectiveSpec,
-    pareto_front,
-)
+from screening.goals import ConstraintSpec, Goals, ObjectiveSpec, Rates, fronts
+from screening.quantities import RETENTION_LIMITS
 
 HE_1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
 FORMULAS = ["Li1.2Mn0.8O2", "Li1.2Mn0.4Ti0.4O2", HE_1]
@@ -42,7 +35,7 @@ def random_amounts(draw: st.DrawFn) -> Amounts:
 def _is_sound(values: torch.Tensor, goals: Goals) -> None:
     assert torch.isfinite(values).all()
     for i, quantity in enumerate(goals.quantities):
-        if "retention" in quantity.quantity:
+        if "retention" in quantity.name:
             assert values[..., i].min() >= RETENTION_LIMITS[0]
             assert values[..., i].max() <= RETENTION_LIMITS[1]
 
@@ -70,10 +63,9 @@ def test_no_nan_and_no_impossible_retention_from_the_published_ensemble(publishe
     amounts = Amounts(MODEL_METALS, torch.from_numpy(cations), torch.from_numpy(rng.uniform(0, 1.4, 400)))
     goals = Goals()
     values = goals.evaluate(published_ensemble, amounts)
-    assert (values[..., 1] < goals.conditions.capacity_floor_mah_g).any(), "the draw should hold dead compositions"
+    assert (values[..., 1] < goals.rates.capacity_floor_mah_g).any(), "the draw should hold dead compositions"
     _is_sound(values, goals)
-    summary = MemberSummary.of(values.numpy())
-    columns = goals.columns(summary.mean, summary.std)
+    columns = goals.columns(values.numpy().mean(0), values.numpy().std(0))
     assert all(np.isfinite(column).all() for column in columns.values())
     assert columns["rate_retention_lower"].max() <= RETENTION_LIMITS[1]
 
@@ -87,7 +79,7 @@ def test_published_retention_of_he_1_is_the_papers(published_ensemble) -> None:
 def test_retention_is_the_ratio_of_each_members_own_capacities() -> None:
     ensemble, goals = FakeEnsemble(3), Goals()
     values = goals.evaluate(ensemble, FORMULAS)
-    q = ensemble.capacity(FORMULAS, [goals.conditions.low, goals.conditions.high])
+    q = ensemble.capacity(FORMULAS, [goals.rates.low, goals.rates.high])
     torch.testing.assert_close(values[..., 0], q[..., 1] / q[..., 0])
     torch.testing.assert_close(values[..., 1:], q)
 
@@ -102,8 +94,8 @@ def test_energy_and_voltage_are_those_of_the_profile() -> None:
     ensemble = FakeEnsemble(2)
     goals = Goals(objectives=(ObjectiveSpec(quantity="specific-energy"), ObjectiveSpec(quantity="average-voltage")))
     values = goals.evaluate(ensemble, FORMULAS)
-    grid = goals.conditions.low.grid()
-    profiles = ensemble.profiles(FORMULAS, [goals.conditions.low], grid)[:, :, 0].numpy()
+    grid = goals.rates.low.grid()
+    profiles = ensemble.profiles(FORMULAS, [goals.rates.low], grid)[:, :, 0].numpy()
     energy, voltage = (values[..., c].numpy() for c in goals.objective_columns)
     np.testing.assert_allclose(energy, specific_energy(grid, profiles))
     np.testing.assert_allclose(voltage, average_voltage(grid, profiles))
@@ -138,7 +130,7 @@ def test_values_are_differentiable_in_the_amounts() -> None:
     assert torch.autograd.gradcheck(retention, (x, fluorine), eps=1e-6)
 
 
-def test_standard_quantities_come_first_and_none_twice() -> None:
+def test_what_is_wanted_comes_first_and_nothing_twice() -> None:
     goals = Goals(
         objectives=(ObjectiveSpec(quantity="rate-retention"), ObjectiveSpec(quantity="capacity")),
         constraints=(ConstraintSpec(quantity="capacity", current_ma_g=20, at_least=220),),
@@ -177,33 +169,58 @@ def test_public_columns_are_those_of_a_proposal_row() -> None:
         "rate_retention_lower",
         "capacity_low_mah_g_mean",
         "capacity_low_mah_g_std",
+        "capacity_low_mah_g_lower",
         "capacity_high_mah_g_mean",
         "capacity_high_mah_g_std",
+        "capacity_high_mah_g_lower",
         "feasibility",
     ]
 
 
-def test_measured_values_need_both_rates_for_a_retention() -> None:
-    goals = Goals()
-    np.testing.assert_allclose(goals.measured_values(250.0, 150.0), [0.6, 250.0, 150.0])
-    np.testing.assert_allclose(goals.measured_values(250.0), [np.nan, 250.0, np.nan])
-    np.testing.assert_allclose(goals.measured_values(None, 150.0), [np.nan, np.nan, 150.0])
-    np.testing.assert_allclose(goals.measured_values(20.0, 19.0), [0.0, 20.0, 19.0])
+def test_everything_on_the_front_is_beaten_by_nothing() -> None:
+    assert fronts(np.array([[1.0, 3.0], [2.0, 2.0], [1.0, 2.0], [3.0, 1.0]])).tolist() == [1, 1, 2, 1]
 
 
-def test_equal_members_have_no_spread_and_their_own_value() -> None:
-    summary = MemberSummary.of(np.full((5, 2), 0.7))
-    np.testing.assert_allclose([summary.mean, summary.median, summary.quantile_10, summary.quantile_90], 0.7)
-    np.testing.assert_allclose(summary.std, 0.0, atol=1e-15)
+def test_fronts_are_peeled_one_by_one() -> None:
+    values = np.array([[1.0, 3.0], [3.0, 1.0], [2.0, 2.0], [1.0, 1.0], [0.5, 0.5], [2.0, 2.0]])
+    assert fronts(values).tolist() == [1, 1, 1, 2, 3, 1]
 
 
-def test_pareto_front_keeps_what_nothing_dominates() -> None:
-    assert pareto_front(np.array([[1.0, 3.0], [2.0, 2.0], [1.0, 2.0], [3.0, 1.0]])).tolist() == [
-        True,
-        True,
-        False,
-        True,
-    ]
+def test_the_same_quantity_at_two_currents_is_two_objectives() -> None:
+    measured = np.array([(200.0, 190.0), (260.0, 60.0), (240.0, 120.0), (230.0, 100.0)])
+    at = [ObjectiveSpec(quantity="capacity", current_ma_g=i) for i in (20.0, 500.0)]
+    goals = Goals(objectives=tuple(at), constraints=())
+    values = np.zeros((4, len(goals.quantities)))
+    values[:, [goals.column(o) for o in at]] = measured
+    assert fronts(goals.objective_values(values)).tolist() == [1, 1, 1, 2]
+
+
+def test_the_bound_of_what_is_to_be_small_is_the_upper_one() -> None:
+    goals = Goals(objectives=(ObjectiveSpec(quantity="cost-per-kwh"),), constraints=())
+    mean, std = np.full((1, 4), 100.0), np.full((1, 4), 10.0)
+    assert goals.sides[0] == "upper"
+    assert goals.lower(mean, std)[0, 0] == pytest.approx(112.8155, abs=1e-3)
+    columns = goals.columns(mean, std)
+    assert columns["cost_usd_kwh_upper"][0] == pytest.approx(112.8155, abs=1e-3)
+    assert "cost_usd_kwh_lower" not in columns
+
+
+def test_an_upper_limit_turns_the_bound_of_its_quantity_around() -> None:
+    at_most = ConstraintSpec(quantity="average-voltage", at_most=3.4)
+    goals = Goals(constraints=(at_most,))
+    assert goals.signs[goals.column(at_most)] == -1
+    mean = np.full((1, 4), 3.3)
+    assert goals.lower(mean, np.full((1, 4), 0.1))[0, goals.column(at_most)] > 3.3
+    both = Goals(constraints=(at_most, ConstraintSpec(quantity="average-voltage", at_least=3.0)))
+    assert both.signs[both.column(at_most)] == 1
+
+
+def test_at_most_is_met_below_the_threshold() -> None:
+    goals = Goals(constraints=(ConstraintSpec(quantity="average-voltage", at_most=3.4),))
+    low, high = (np.array([0.6, v, 250.0, 150.0]) for v in (3.3, 3.5))
+    assert goals.feasible(low)
+    assert not goals.feasible(high)
+    assert goals.feasibility(low, np.full(4, 0.1)) == pytest.approx(0.8413, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -214,8 +231,8 @@ def test_pareto_front_keeps_what_nothing_dominates() -> None:
         (lambda: ObjectiveSpec(quantity="colour"), "rate-retention"),
         (lambda: ConstraintSpec(quantity="capacity"), "exactly one of at_least and at_most"),
         (lambda: ConstraintSpec(quantity="capacity", at_least=1, at_most=2), "exactly one of at_least and at_most"),
-        (lambda: Conditions(low_current_ma_g=1000, high_current_ma_g=20), "low rate must be below"),
-        (lambda: Conditions(v_low=4.8, v_high=1.5), "lower cut-off"),
+        (lambda: Rates(low_current_ma_g=1000, high_current_ma_g=20), "low rate must be below"),
+        (lambda: Rates(v_low=4.8, v_high=1.5), "lower cut-off"),
         (lambda: Goals(objectives=()), "at least one objective"),
         (lambda: Goals(objectives=(ObjectiveSpec(quantity="capacity"),) * 2), "stand once"),
     ],
@@ -227,5 +244,5 @@ def test_what_makes_no_sense_is_refused(build, message: str) -> None:
 
 
 def test_reading_objectives_needs_no_torch() -> None:
-    code = "import sys, screening.objectives; assert not {'torch', 'botorch', 'ray'} & set(sys.modules)"
+    code = "import sys, screening.goals; assert not {'torch', 'botorch', 'ray'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
