@@ -218,7 +218,11 @@ class CandidateList(Candidates):
             CompositionError: a formula that is not a disordered rocksalt.
             ConfigurationError: none at all.
         """
-        self._collect(parse_formulas([str(c) for c in compositions]), filters or Filters.none())
+        checked = all(
+            isinstance(c, Composition) for c in compositions
+        )  # off by more than 5 % only where it was asked for
+        table = parse_formulas([str(c) for c in compositions], nonstoichiometric=checked)
+        self._collect(table, filters or Filters.none())
 
     def _collect(self, table: CompositionTable, filters: Filters) -> None:
         if not len(table):
