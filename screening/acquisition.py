@@ -26,6 +26,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from botorch.acquisition.analytic import _log_ei_helper
 from botorch.utils.multi_objective.box_decompositions.non_dominated import FastNondominatedPartitioning
 from botorch.utils.safe_math import log_fatplus
 from torch import Tensor
@@ -156,18 +157,9 @@ class Improvement:
 
 
 def _log_partial_expectation(mean: Tensor, std: Tensor, threshold: Tensor) -> Tensor:
-    """Log of E[max(f - threshold, 0)] for a normal f; -inf at an infinite threshold.
-
-    S. Ament et al., Unexpected improvements to expected improvement, NeurIPS 2023, equation 9.
-    """
-    u = ((mean - threshold) / std).clamp_min(-1e7)
-    log_phi = -0.5 * u.square() - 0.5 * math.log(2 * math.pi)
-    near = (log_phi.exp() + u * torch.special.ndtr(u)).clamp_min(1e-300).log()
-    scaled = math.sqrt(math.pi / 2) * torch.special.erfcx(-u.clamp_max(-1.0) / math.sqrt(2))
-    far = log_phi + torch.log1p(u.clamp_max(-1.0) * scaled).nan_to_num(-2 * math.log(1e7), neginf=-2 * math.log(1e7))
-    very_far = log_phi - 2 * torch.log(u.abs().clamp_min(1.0))
-    log_h = torch.where(u > -1, near, torch.where(u > -1e4, far, very_far))
-    return torch.where(torch.isinf(threshold), -torch.inf, log_h + std.log())
+    """Log of E[max(f - threshold, 0)] for a normal f, by BoTorch; -inf at an infinite threshold."""
+    u = ((mean - threshold) / std).clamp_min(-1e100)
+    return torch.where(torch.isinf(threshold), -torch.inf, _log_ei_helper(u) + std.log())
 
 
 def boxes_not_dominated(known: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -358,11 +350,11 @@ class StreamScorer:
 
     def _score(self, amounts: Amounts) -> Tensor:
         model, domain, improvement = self._loaded
-        points = model.read(amounts, torch.Size([len(amounts)]))
+        points = model.reader.read(amounts)
         if self.rank_by is None:
             value = single_scores(self.strategy, improvement, model, points, self.seed)
             return value + log_domain_weight(self.limits, domain, points.features)
-        mean, std = marginals(model, points)
+        mean, std = model.marginals(points)
         value = _pessimistic(self.goals, self.rank_by, mean, std)
         if self.least_capacity_mah_g is not None:
             value[mean[:, self.goals.column(Capacity(self.goals.rates.low))] < self.least_capacity_mah_g] = -torch.inf
@@ -384,9 +376,9 @@ def single_scores(
 ) -> Tensor:
     """Score candidates one at a time by a strategy, ``n``."""
     goals = model.goals
-    mean, std = marginals(model, points)
+    mean, std = model.marginals(points)
     if strategy == "thompson":
-        paths = model.sample_paths(_PATHS, seed)(points).mT  # paths, n, m
+        paths = model.sample_paths(_PATHS, seed)(points)  # paths, n, m
         good = torch.from_numpy(goals.feasible(paths.numpy()))
         utility = improvement.log_utility(objectives_of(goals, paths.flatten(0, 1))).unflatten(0, paths.shape[:2])
         return torch.where(good, utility, utility - _INFEASIBLE).amax(0)
@@ -399,12 +391,6 @@ def single_scores(
     return improvement.log_utility(objectives_of(goals, mean) + optimism) + feasible
 
 
-def marginals(model: DRXNetGaussianModel, points: Points) -> tuple[Tensor, Tensor]:
-    """Posterior mean and standard deviation of every quantity, ``n x m`` each."""
-    mean, variance = model.moments(points, marginal=True)
-    return mean.mT, variance.sqrt().mT
-
-
 def incumbents_of(
     model: DRXNetGaussianModel, measured: Sequence[Composition], pending: Sequence[Composition] = ()
 ) -> Tensor:
@@ -412,15 +398,14 @@ def incumbents_of(
     known = [*measured, *pending]
     if not known:
         return torch.zeros(0, len(model.goals.objectives), dtype=torch.float64)
-    with torch.no_grad():
-        mean, std = marginals(model, model.points(model.encoding.encode(known)))
+    mean, std = model.marginals(model.reader.read(Amounts.of(known)))
     good = log_feasibility(model.goals, mean, std) >= math.log(0.5)
     return objectives_of(model.goals, mean[good])
 
 
 def objective_units(model: DRXNetGaussianModel) -> Tensor:
     """How much each objective differs between known compositions, ``k``."""
-    return model.unit[list(model.goals.objective_columns)]
+    return model.reader.unit[list(model.goals.objective_columns)]
 
 
 def log_domain_weight(limits: Limits, domain: Domain, features: Tensor) -> Tensor:

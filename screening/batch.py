@@ -35,7 +35,6 @@ from screening.acquisition import (
     incumbents_of,
     log_domain_weight,
     log_feasibility,
-    marginals,
     objective_units,
     objectives_of,
 )
@@ -43,7 +42,7 @@ from screening.domain import Domain, Label
 from screening.encoding import Encoding
 from screening.goals import Goals
 from screening.strategy import STRATEGIES, Strategy
-from screening.surrogate import DRXNetGaussianModel, Points
+from screening.surrogate import Belief, DRXNetGaussianModel
 
 log = logging.getLogger(__name__)
 
@@ -283,9 +282,9 @@ class _Batch:
         self.model = gaussian_model(ensemble, encoding, goals, measured)
         self.domain = Domain(ensemble, self.measured)
         with torch.no_grad():
-            self._x = encoding.encode(everything)
-            self.points = self.model.points(self._x)
-            self.mean, self.std = marginals(self.model, self.points)
+            self.points = self.model.reader.read(Amounts.of(everything))
+            self._beliefs = self._remaining = self.model.at(self.points)
+            self.mean, self.std = torch.stack([b.mean for b in self._beliefs], -1), self._remaining_std()
             self.incumbents = incumbents_of(self.model, self.measured, [c for c in pending if c not in self.measured])
         self.improvement = Improvement(goals, objective_units(self.model), self.incumbents)
         self.picked: list[int] = []
@@ -295,7 +294,10 @@ class _Batch:
         self._open = torch.zeros(len(everything), dtype=torch.bool)
         self._open[: len(self.candidates)] = True
         self._close([everything.index(c) for c in pending])
-        self._pending = [everything.index(c) for c in dict.fromkeys(pending) if c not in self.measured]
+        with torch.no_grad():
+            for composition in dict.fromkeys(pending):
+                if composition not in self.measured:
+                    self._await(everything.index(composition))
         self._weight = log_domain_weight(limits, self.domain, self.points.features)
 
     def index(self, composition: Composition) -> int:
@@ -368,7 +370,7 @@ class _Batch:
 
     @cached_property
     def _samples(self) -> _JointSamples:
-        return _JointSamples.of(self.model, self.points, self.seed)
+        return _JointSamples.of(self.model, self._beliefs, self.seed)
 
     def _log_gain(self) -> Tensor:
         """Log of the joint gain of each row, given what is known and picked."""
@@ -379,11 +381,11 @@ class _Batch:
 
     def _remaining_std(self) -> Tensor:
         """Spread once what is pending or picked has come out as predicted, ``rows x m``."""
-        awaited = [*self._pending, *self.picked]
-        if not awaited:
-            return self.std
-        seen = self.model.condition_on_observations(self._x[awaited], self.mean[awaited])
-        return seen.moments(self.points, marginal=True)[1].sqrt().mT
+        return torch.stack([belief.std for belief in self._remaining], -1)
+
+    def _await(self, row: int) -> None:
+        """Count on a row to come out as predicted."""
+        self._remaining = [belief.believe(row) for belief in self._remaining]
 
     def _allowed(self) -> Tensor:
         allowed = self._open.clone()
@@ -403,6 +405,7 @@ class _Batch:
         gain = float(self._log_gain()[row].exp())
         choice = self._describe(row, kind, score, gain)
         self.picked.append(row)
+        self._await(row)
         self._gain = None
         self._close([row])
         return choice
@@ -455,17 +458,18 @@ class _JointSamples:
     """Log of the smoothed indicator that all constraints are met, ``S x rows``."""
 
     @classmethod
-    def of(cls, model: DRXNetGaussianModel, points: Points, seed: int) -> _JointSamples:
+    def of(cls, model: DRXNetGaussianModel, beliefs: Sequence[Belief], seed: int) -> _JointSamples:
         """Draw, as antithetic pairs."""
         goals = model.goals
         used = sorted({*goals.objective_columns, *goals.constraint_columns})
-        mean, covariance = model.moments(points, output_indices=used)
+        mean = torch.stack([beliefs[j].mean for j in used])
+        covariance = torch.stack([beliefs[j].covariance for j in used])
         count = SAMPLES if len(goals.objectives) == 1 else SAMPLES_SEVERAL
         generator = torch.Generator().manual_seed(seed)
         half = torch.randn(count // 2, *mean.shape, generator=generator, dtype=torch.float64)
         base = torch.cat([half, -half])
         drawn = (
-            torch.einsum("jnk,sjk->sjn", _factor(covariance, _ROUNDING * model.unit[used].square()), base) + mean
+            torch.einsum("jnk,sjk->sjn", _factor(covariance, _ROUNDING * model.reader.unit[used].square()), base) + mean
         )  # S, used, rows
         values = torch.zeros(count, mean.shape[-1], model.num_outputs, dtype=torch.float64)
         values[..., used] = drawn.mT

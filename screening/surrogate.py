@@ -4,35 +4,61 @@
 Gaussian process around them, with enough rank to fill a batch and the campaign's own data conditioned on. The m outputs
 of both are the quantities of :class:`~screening.goals.Goals`, in their units. Letters: ``b`` batch axes, ``q`` or
 ``n`` points, ``s`` members, ``m`` outputs, ``d`` columns of X.
+
+Both are put together from parts of BoTorch and GPyTorch. Their own are: the sampler of members, because BoTorch's draws
+other members for every t-batch; the marginal of many points (:class:`Belief`), because GPyTorch works out
+their joint covariance, which a stream of millions of candidates need not; the noise of bad values
+(:func:`indifference`), which no likelihood there has.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from botorch.acquisition.objective import PosteriorTransform
+from botorch.cross_validation import efficient_loo_cv
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import ModelListGP, SingleTaskGP
 from botorch.models.ensemble import EnsembleModel
-from botorch.models.model import FantasizeMixin, Model
-from botorch.posteriors import GPyTorchPosterior, Posterior
+from botorch.models.model import Model
+from botorch.models.transforms.input import InputTransform
+from botorch.posteriors import Posterior
 from botorch.posteriors.ensemble import EnsemblePosterior
 from botorch.sampling.base import MCSampler
 from botorch.sampling.get_sampler import GetSampler
-from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
-from scipy.optimize import minimize
+from botorch.sampling.pathwise import draw_kernel_feature_paths, draw_matheron_paths
+from botorch.sampling.pathwise.features.generators import GenKernelFeatures, gen_kernel_features
+from botorch.sampling.pathwise.features.maps import FeatureMap, KernelFeatureMap
+from botorch.sampling.pathwise.utils import FeatureSelector
+from botorch.utils.constraints import LogTransformedInterval
+from botorch.utils.context_managers import delattr_ctx
+from botorch.utils.sampling import manual_seed
+from gpytorch.distributions import MultivariateNormal
+from gpytorch.kernels import AdditiveKernel, ConstantKernel, LinearKernel, MaternKernel, ScaleKernel
+from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.likelihoods.noise_models import HomoskedasticNoise
+from gpytorch.means import Mean
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.module import Module
+from gpytorch.priors import LogNormalPrior
+from linear_operator.operators import DiagLinearOperator
+from linear_operator.utils.cholesky import psd_safe_cholesky
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from drxnet.ensemble import Amounts, Ensemble
 from drxnet.errors import UsageError
 from drxnet.network import SITE_INDEX
 from screening.domain import FeatureScale, known_compositions
-from screening.encoding import Encoding
+from screening.encoding import CATION_SITES, Encoding
 from screening.goals import Goals
 
 RELATIVE_NOISE = 0.03
@@ -75,8 +101,8 @@ covariance without a Cholesky factor."""
 _PSEUDO = 4.0
 """Observations that the fitted spread is trusted with before leave-one-out errors widen it."""
 
-_FOURIER = 256
-"""Random Fourier features of sample paths."""
+_FOURIER = 512
+"""Random Fourier features of each kernel in a sample path."""
 
 _ELEMENTS = len(SITE_INDEX) + 1
 
@@ -85,6 +111,9 @@ _NUGGET = 1e-6
 
 _ROUNDING = 1e-9
 """Relative to the prior variance: what data explain down to less than this is rounding."""
+
+_SLACK = 1e-6
+"""Amount by which an optimiser may overstep the site balance."""
 
 
 class MemberPosterior(EnsemblePosterior):
@@ -152,12 +181,91 @@ class DRXNetEnsembleModel(EnsembleModel):
         return posterior if posterior_transform is None else posterior_transform(posterior=posterior, X=X)
 
 
+class EnsembleReader:
+    """Asks an ensemble about compositions, once for all outputs; what the Gaussian model knows comes from here."""
+
+    def __init__(self, ensemble: Ensemble, encoding: Encoding, goals: Goals, scale: FeatureScale | None = None) -> None:
+        self.ensemble, self.encoding, self.goals = ensemble, encoding, goals
+        self.scale = scale or FeatureScale(ensemble)
+        known = Amounts.of(known_compositions())
+        self.known = goals.evaluate(ensemble, known)  # s, known, m
+        self.center, self.unit = self.known.mean((0, 1)), self.known.mean(0).std(0).clamp_min(1e-6)
+        rows = _by_element(known)
+        self._amount_center, self._amount_width = rows.mean(0), rows.var(0).sum().mul(2).sqrt()
+        self._last: tuple[Tensor, int, Points] | None = None
+        self._once = False
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Copies of a model share what never changes."""
+        return self
+
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        """Within this, the same rows are read once, with their gradients."""
+        self._once = True
+        try:
+            yield
+        finally:
+            self._once, self._last = False, None
+
+    def read_rows(self, X: Tensor) -> Points:
+        """Ask about ``b x n x d``.
+
+        Raises:
+            UsageError: rows that are no compositions.
+        """
+        if self._last is not None and self._last[0] is X and self._last[1] == X._version:
+            return self._last[2]
+        self._check(X)
+        points = self.read(self.encoding.amounts(X), X.shape[:-1])
+        if self._once or not (X.requires_grad and torch.is_grad_enabled()):
+            self._last = X, X._version, points
+        return points
+
+    def read(self, amounts: Amounts, shape: torch.Size | None = None) -> Points:
+        """Ask about amounts, folded to ``shape`` (``b x n``)."""
+        shape = torch.Size([len(amounts)]) if shape is None else shape
+        if not shape.numel():
+            s, m, f = *self.known.shape[::2], self.ensemble.members * 32
+            empty = ((m, 0), (m, 0), (m, 0, s), (0, f), (0, _ELEMENTS))
+            return Points(*(torch.zeros((*shape[:-1], *part), dtype=torch.float64) for part in empty))
+        encoded = self.ensemble.encode(amounts)
+        values = self.goals.evaluate(self.ensemble, amounts, encoded).unflatten(1, shape).cpu()  # s, b, n, m
+        mean = values.mean(0)
+        deviations = (values - mean).movedim(0, -1).movedim(-2, -3) / math.sqrt(max(len(values) - 1, 1))
+        return Points(
+            mean.mT,
+            ((mean - self.center) / self.unit).mT,
+            deviations,
+            self.scale.scaled(encoded.features).unflatten(0, shape),
+            ((_by_element(amounts) - self._amount_center) / self._amount_width).unflatten(0, shape),
+        )
+
+    def _check(self, X: Tensor) -> None:
+        names = ", ".join(self.encoding.columns)
+        if X.shape[-1] != self.encoding.d:
+            raise UsageError(f"X has {self.encoding.d} columns: {names}. Got {X.shape[-1]}.")
+        rows = X.detach().reshape(-1, X.shape[-1])
+        metals, fluorine = rows[:, :-1].sum(-1), rows[:, -1]
+        inside = (rows > -_SLACK).all(-1) & (metals < CATION_SITES + _SLACK) & (fluorine < 2 + _SLACK)
+        if not inside.all():  # NaN is not inside
+            row = int(inside.logical_not().nonzero()[0, 0])
+            values = ", ".join(f"{v:.4g}" for v in rows[row].tolist())
+            raise UsageError(
+                "A row of X holds amounts per formula unit: none below 0, metals that add up to at most 2 (lithium is "
+                f"what they leave) and at most 2 F. Row {row} has {names} = {values}."
+            )
+
+
 @dataclass(frozen=True)
 class Points:
     """What the ensemble says of points: all that the Gaussian model needs to know about them."""
 
     mean: Tensor
     """Ensemble mean, ``b x m x n``."""
+
+    tilt: Tensor
+    """The ensemble mean, centred and in units of how much it differs between known compositions, ``b x m x n``."""
 
     deviations: Tensor
     """Members minus mean over sqrt(s - 1), so that their Gram matrix is the covariance; ``b x m x n x s``."""
@@ -168,26 +276,300 @@ class Points:
     amounts: Tensor
     """Amounts of the metals and F, centred and scaled to a typical distance of 1; ``b x n x elements``."""
 
-    def expand(self, batch: torch.Size) -> Points:
-        """Repeat along new leading axes."""
-        return Points(*(t.expand(batch + t.shape[-k:]) for t, k in self._parts()))
+    def columns(self, output: int) -> Tensor:
+        """What one output's kernels see, side by side, ``b x n x (2 + s + elements + f)``."""
+        own = [self.mean[..., output, :, None], self.tilt[..., output, :, None], self.deviations[..., output, :, :]]
+        return torch.cat([*own, self.amounts, self.features], -1)
 
-    def join(self, other: Points) -> Points:
-        """Put other points behind these, along n."""
-        batch = torch.broadcast_shapes(self.features.shape[:-2], other.features.shape[:-2])
-        one, two = self.expand(batch), other.expand(batch)
-        return Points(
-            torch.cat([one.mean, two.mean], -1),
-            torch.cat([one.deviations, two.deviations], -2),
-            torch.cat([one.features, two.features], -2),
-            torch.cat([one.amounts, two.amounts], -2),
+
+class EnsembleColumns(InputTransform):
+    """Rows of X to what the ensemble says of them about one output."""
+
+    is_one_to_many = False
+
+    def __init__(self, reader: EnsembleReader, output: int) -> None:
+        super().__init__()
+        self.transform_on_train = self.transform_on_eval = self.transform_on_fantasize = True
+        self.reader, self.output = reader, output
+
+    def transform(self, X: Tensor) -> Tensor:
+        """``b x n x d -> b x n x columns``."""
+        return self.reader.read_rows(X).columns(self.output)
+
+
+class EnsembleMean(Mean):
+    """The first of the columns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``b x n x columns -> b x n``."""
+        return x[..., 0]
+
+
+class CellNoise(HomoskedasticNoise):
+    """Variance of every observation: that of one cell, which is learned, or its own; and what it carries on top."""
+
+    def __init__(self, own: Tensor, carried: Tensor) -> None:
+        """Take variances of ``n`` observations.
+
+        Args:
+            own: NaN for that of one cell.
+            carried: on top.
+        """
+        super().__init__(noise_constraint=LogTransformedInterval(1e-12, 1e12))
+        self.register_buffer("own", own)
+        self.register_buffer("carried", carried)
+
+    def forward(self, *params: Any, shape: torch.Size | None = None, **kwargs: Any) -> DiagLinearOperator:
+        """Of the observations where there are as many points (predictions bring theirs), else of one cell."""
+        if shape is None or shape[-1] != self.own.shape[-1] or kwargs.get("noise") is not None:
+            return super().forward(*params, shape=shape, **kwargs)
+        return DiagLinearOperator(self.known + self.carried)
+
+    @property
+    def known(self) -> Tensor:
+        """Variance of the observations without what they carry, ``n``."""
+        return torch.where(torch.isfinite(self.own), self.own, self.noise)
+
+
+class CellLikelihood(GaussianLikelihood):
+    """A Gaussian likelihood whose noise grows with what is conditioned on later."""
+
+    def __init__(self, own: Tensor, carried: Tensor) -> None:
+        super().__init__()
+        self.noise_covar = CellNoise(own, carried)
+
+    def get_fantasy_likelihood(self, *, noise: Tensor, **kwargs: Any) -> CellLikelihood:
+        """Build the one that has observations of the given variance behind its own."""
+        twin, old = copy(self), self.noise_covar
+        twin._modules = dict(self._modules)
+        own, carried = (t.expand(*noise.shape[:-1], t.shape[-1]) for t in (old.own, old.carried))
+        grown = CellNoise(torch.cat([own, noise], -1), torch.cat([carried, torch.zeros_like(noise)], -1))
+        grown.raw_noise = old.raw_noise
+        twin.noise_covar = grown
+        return twin
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One number that the fit moves, where it lives in a module of GPyTorch."""
+
+    module: Module
+    name: str
+    power: int = 1
+    factor: float = 1.0
+    """The module holds ``factor * value ** power``, as its logarithm."""
+
+    def set_prior(self, default: float, most_probable: float, width: float) -> None:
+        """Start from the default, and let the fit look around a multiple of it."""
+        mode, width = self._log(most_probable * default), self.power * width
+        farthest = _FARTHEST * width
+        bounds = LogTransformedInterval(math.exp(mode - farthest), math.exp(mode + farthest))
+        self.module.register_constraint(f"raw_{self.name}", bounds)
+        # most probable at its mode as a density of the logarithm, which the fit moves
+        self.module.register_prior(f"{self.name}_prior", LogNormalPrior(mode + width**2, width), self.name)
+        self.set(default)
+
+    def to_mode(self) -> None:
+        """Go to where the prior finds it most probable; the fit starts there."""
+        self.raw.data.copy_(getattr(self.module, f"{self.name}_prior").mode.log())
+
+    @property
+    def raw(self) -> Tensor:
+        """The logarithm that the module holds."""
+        return getattr(self.module, f"raw_{self.name}")
+
+    @property
+    def value(self) -> float:
+        """In units of the output (lengths in typical distances)."""
+        return math.exp((self.raw.item() - math.log(self.factor)) / self.power)
+
+    def set(self, value: float) -> None:
+        """Set it, within its bounds or not."""
+        self.raw.data.fill_(self._log(value))
+
+    def _log(self, value: float) -> float:
+        return math.log(self.factor) + self.power * math.log(value)
+
+
+class QuantityGP(SingleTaskGP):
+    """One output: a Gaussian process on the columns of its quantity, trained where the quantity was measured."""
+
+    def __init__(self, reader: EnsembleReader, output: int, X: Tensor, y: Tensor, own: Tensor, levels: Levels) -> None:
+        """Condition on ``n`` observations.
+
+        Args:
+            reader: of the ensemble.
+            output: which quantity.
+            X: compositions, ``n x d``.
+            y: their values, ``n``.
+            own: their variances, ``n``; NaN for that of one cell.
+            levels: beyond which it matters little how bad a value is.
+        """
+        widths = (1, 1, reader.ensemble.members, _ELEMENTS, reader.ensemble.members * 32)
+        ends = np.cumsum(widths).tolist()
+        columns = (tuple(range(end - width, end)) for width, end in zip(widths, ends, strict=True))
+        _, tilt, members, amounts, features = columns
+        scale, slope, trend = (LinearKernel(active_dims=part) for part in (members, tilt, amounts))
+        shift = ConstantKernel()
+        learned = ScaleKernel(MaternKernel(nu=0.5, active_dims=features))
+        smooth = ScaleKernel(MaternKernel(nu=2.5, active_dims=amounts))
+        super().__init__(
+            X,
+            y[:, None],
+            likelihood=CellLikelihood(own, indifference(levels, y)),
+            covar_module=AdditiveKernel(scale, shift, slope, trend, learned, smooth),
+            mean_module=EnsembleMean(),
+            input_transform=EnsembleColumns(reader, output),
+            outcome_transform=None,
         )
+        self.of: dict[str, Hyperparameter] = {
+            "scale": Hyperparameter(scale, "variance", 2),
+            "shift": Hyperparameter(shift, "constant", 2),
+            "slope": Hyperparameter(slope, "variance", 2),
+            "trend": Hyperparameter(trend, "variance", 2, factor=2.0),
+            "weight": Hyperparameter(learned, "outputscale", 2),
+            "length": Hyperparameter(learned.base_kernel, "lengthscale"),
+            "amount_weight": Hyperparameter(smooth, "outputscale", 2),
+            "amount_length": Hyperparameter(smooth.base_kernel, "lengthscale"),
+            "noise": Hyperparameter(self.likelihood.noise_covar, "noise", 2),
+        }
+        self.levels = levels
+        self._factor: tuple[Tensor, Tensor] | None = None
+        self.eval()
 
-    def _parts(self) -> tuple[tuple[Tensor, int], ...]:
-        return ((self.mean, 2), (self.deviations, 3), (self.features, 2), (self.amounts, 2))
+    def posterior(
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,
+        observation_noise: bool | Tensor = False,
+        posterior_transform: PosteriorTransform | None = None,
+    ) -> Posterior:
+        """As BoTorch documents; ``True`` adds the noise of one cell, however many points there are."""
+        if observation_noise is True:
+            observation_noise = self.likelihood.noise.expand(*X.shape[:-1], 1)
+        return super().posterior(X, output_indices, observation_noise, posterior_transform)
+
+    def condition_on_observations(self, X: Tensor, Y: Tensor, noise: Tensor | None = None, **kwargs: Any) -> QuantityGP:
+        """Build the model that has seen more, hyperparameters unchanged.
+
+        Args:
+            X: ``b x n x d``.
+            Y: ``(fantasies x) b x n x 1``.
+            noise: variances like Y; by default that of one cell.
+            kwargs: of BoTorch.
+        """
+        if self.prediction_strategy is None:
+            self.posterior(X)  # GPyTorch adds to what a prediction has left behind
+        variance = self.likelihood.noise.expand(Y.shape) if noise is None else noise.expand(Y.shape)
+        every_draw = X.expand(*Y.shape[:-1], X.shape[-1])  # each fantasy has a noise of its own
+        return super().condition_on_observations(every_draw, Y, noise=variance + indifference(self.levels, Y), **kwargs)
+
+    def __call__(self, *inputs: Tensor, **kwargs: Any) -> MultivariateNormal:
+        """Add as little to the diagonal of a posterior as its Cholesky factor needs, whatever the unit."""
+        normal = super().__call__(*inputs, **kwargs)
+        if self.training:
+            return normal
+        prior = self.covar_module(*inputs, diag=True).mean(-1)
+        covariance = normal.covariance_matrix
+        nugget = (_NUGGET * covariance.diagonal(dim1=-1, dim2=-2).mean(-1)).maximum(_ROUNDING * prior)
+        eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype)
+        return MultivariateNormal(normal.mean, covariance + nugget[..., None, None] * eye)
+
+    def at(self, columns: Tensor) -> Belief:
+        """What the data say of many points, ``q x columns``."""
+        (train,) = self.train_inputs
+        if self._factor is None:
+            factor = psd_safe_cholesky(self.likelihood(self.forward(train)).covariance_matrix)
+            residual = (self.train_targets - self.mean_module(train))[:, None]
+            self._factor = factor, torch.linalg.solve_triangular(factor, residual, upper=False)
+        factor, white = self._factor
+        explained = torch.linalg.solve_triangular(factor, self.covar_module(train, columns).to_dense(), upper=False)
+        mean = self.mean_module(columns) + (explained * white).sum(0)
+        return Belief(self, columns, mean, self.covar_module(columns, diag=True), explained)
+
+    def fit(self) -> None:
+        """Move the hyperparameters to the most probable ones, then widen them where that claims too much.
+
+        All amplitudes are widened together, by the root of the mean ratio of squared leave-one-out errors to the
+        variance, :data:`_PSEUDO` observations saying 1. What is indifferent to the fit is an error here: the spread
+        must hold for bad compositions too.
+        """
+        n = len(self.train_targets)
+        if n == 0:
+            return
+        for h in self.of.values():
+            h.to_mode()
+        with manual_seed(0):  # of further attempts, where the first one fails
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(self.likelihood, self))
+        noise = self.likelihood.noise_covar
+        with torch.no_grad():
+            left_out = efficient_loo_cv(self)
+            errors = (left_out.observed_Y - left_out.posterior.mean).flatten().square()
+            variances = (left_out.posterior.variance.flatten() - noise.carried).maximum(noise.known)
+            wider = max(1.0, (float((errors / variances).sum()) + _PSEUDO) / (n + _PSEUDO))
+        self.set({name: h.value * (1.0 if "length" in name else math.sqrt(wider)) for name, h in self.of.items()})
+
+    def set(self, values: Mapping[str, float]) -> None:
+        """Set hyperparameters by name."""
+        for name, value in values.items():
+            self.of[name].set(value)
+        self._clear_cache()
+
+    def paths(self, count: int) -> Callable[[Tensor], Tensor]:
+        """Draw functions from the posterior, by BoTorch: of columns, ``n x columns -> count x n``."""
+        prior = partial(
+            draw_kernel_feature_paths,
+            num_features=_FOURIER,
+            weight_generator=partial(torch.randn, dtype=torch.float64),  # Sobol' points in so many dimensions are slow
+        )
+        with delattr_ctx(self, "input_transform"):
+            return draw_matheron_paths(self, torch.Size([count]), prior_sampler=prior)
+
+    def _clear_cache(self) -> None:
+        super()._clear_cache()
+        self._factor = None
 
 
-class DRXNetGaussianModel(Model, FantasizeMixin):
+@dataclass(frozen=True)
+class Belief:
+    """One output at many points; the joint covariance of the points is only worked out when it is asked for."""
+
+    output: QuantityGP
+    columns: Tensor
+    """``q x columns``"""
+
+    mean: Tensor
+    """Posterior mean, ``q``."""
+
+    prior: Tensor
+    """Prior variance, ``q``."""
+
+    explained: Tensor
+    """The posterior covariance is the prior one less the Gram matrix of these columns, ``n x q``."""
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of the quantity itself, ``q``."""
+        return (self.prior - self.explained.square().sum(0)).clamp_min(1e-12).sqrt()
+
+    @property
+    def covariance(self) -> Tensor:
+        """``q x q``."""
+        return self.output.covar_module(self.columns).to_dense() - self.explained.mT @ self.explained
+
+    def believe(self, row: int) -> Belief:
+        """What is left to learn when a point comes out as predicted, which moves no mean.
+
+        D. Ginsbourger et al., Kriging is well-suited to parallelize optimization, 2010: the "Kriging believer".
+        """
+        prior = self.output.covar_module(self.columns[[row]], self.columns).to_dense()[0]
+        shared = prior - self.explained[:, row] @ self.explained
+        noise = self.output.likelihood.noise.squeeze() + indifference(self.output.levels, self.mean[row])
+        learned = shared / (shared[row] + noise).sqrt()
+        return replace(self, explained=torch.cat([self.explained, learned[None]]))
+
+
+class DRXNetGaussianModel(ModelListGP):
     """A Gaussian process whose mean is the ensemble's, output by output.
 
     The covariance of output j between compositions a and b is::
@@ -197,24 +579,23 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
 
     with C the sample covariance (ddof 1) over the members, h the ensemble mean, centred and in units of how much it
     differs between known compositions, a - o the amounts less their mean over known compositions, k an exponential
-    kernel (Matern-1/2) on the learned features and l a Matern-5/2 kernel on the amounts, shared by the outputs up to
-    amplitude and length. Shift, slope and trend let the data correct the ensemble as a whole, element by element, so
-    that the kernels need not bend it far from the data. Observations carry the noise ``noise_j^2``, or their own.
-    Missing observations are NaN and leave the other outputs of the point alone.
+    kernel (Matern-1/2) on the learned features and l a Matern-5/2 kernel on the amounts. Shift, slope and trend let the
+    data correct the ensemble as a whole, element by element, so that the kernels need not bend it far from the data.
+    Observations carry the noise ``noise_j^2``, or their own. Missing observations are NaN and leave the other outputs
+    of the point alone.
 
     An observation that is much worse than wanted carries, on top, the square of the distance to the level below which
-    it matters little how bad it is: halfway between the reference of an objective and the best measured, or one typical
-    spread beyond the threshold of a constraint. The model learns from a dead cell that it is bad, but is not bent
+    it matters little how bad it is (:func:`levels`). The model learns from a dead cell that it is bad, but is not bent
     through it, where the quantities fall off steeply, at the expense of what it says of the good ones.
 
     Without data, the scale is sqrt(1 + 1/s): the reality is taken for one more member. The other defaults are
     :data:`DEFAULT_WEIGHT`, :data:`DEFAULT_SLOPE`, :data:`DEFAULT_LENGTH` and :data:`RELATIVE_NOISE`. With each member
     in turn as the truth they give spreads that are right or a little wide. :meth:`fit` moves all of them to the data,
-    by the marginal likelihood times log-normal priors around the multiples of the defaults in :data:`PRIORS`, and then
-    widens all amplitudes together where leave-one-out errors are larger than the spread says.
-    """
+    by the marginal likelihood times log-normal priors around the multiples of the defaults in :data:`PRIORS`.
 
-    train_targets: Tensor
+    Of BoTorch 0.18, ``qLowerBoundMaxValueEntropy`` does not work with input transforms that widen X, this one among
+    them: it joins raw candidates to transformed training rows.
+    """
 
     def __init__(
         self,
@@ -235,65 +616,26 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
             train_Y: their measured quantities, ``n x m``; NaN where not measured.
             train_Yvar: variance of each, ``n x m``; NaN for the model's own noise.
         """
-        super().__init__()
-        self.ensemble, self.encoding, self.goals = ensemble, encoding, goals or Goals()
-        m = self.num_outputs
-        self._scale_features = FeatureScale(ensemble)
-        known = self.goals.evaluate(ensemble, known_compositions())  # s, known, m
-        spread = known.var(1 if len(known) == 1 else 0, correction=1 if len(known) > 1 else 0).mean(0).sqrt()
-        typical = known.mean(0).abs().mean(0)
-        self.center, self.unit = known.mean((0, 1)), known.mean(0).std(0).clamp_min(1e-6)
-        rows = _by_element(Amounts.of(known_compositions()))
-        self._amount_width = rows.var(0).sum().mul(2).sqrt()
-        self._amount_center = rows.mean(0)
-        tiny = 1e-3 * typical + 1e-6
-        amplitude = DEFAULT_WEIGHT * spread.maximum(tiny)
-        one = torch.ones(m, dtype=torch.float64)
-        defaults = {
-            "scale": math.sqrt(1 + 1 / ensemble.members) * one,
-            "shift": amplitude,
-            "slope": DEFAULT_SLOPE * self.unit.maximum(tiny),
-            "trend": amplitude,
-            "weight": amplitude,
-            "length": DEFAULT_LENGTH * one,
-            "amount_weight": amplitude,
-            "amount_length": DEFAULT_LENGTH * one,
-            "noise": RELATIVE_NOISE * typical.maximum(tiny),
-        }
-        self.log = nn.ParameterDict({k: nn.Parameter(v.log()) for k, v in defaults.items()})
-        self._prior = {k: (v * PRIORS[k][0]).log() for k, v in defaults.items()}
-        nothing = torch.zeros(0, encoding.d, dtype=torch.float64)
-        x = nothing if train_X is None else train_X
-        y = torch.zeros(len(x), m, dtype=torch.float64) if train_Y is None else train_Y
-        if y.shape != (*x.shape[:-1], m):
-            raise UsageError(f"train_Y must be n x m = {x.shape[-2]} x {m}. Got {' x '.join(map(str, y.shape))}.")
-        variance = torch.full_like(y, torch.nan) if train_Yvar is None else train_Yvar
-        with torch.no_grad():
-            self._train = self.points(x)
-        self._x = x
-        self._y, self._own_noise = y.mT.double(), variance.mT.double()  # m, n
-        self._levels = _levels(self.goals, self.unit, y.double().numpy())
-        self._indifference = _indifference(self._levels, self._y)
-        self._factor: tuple[Tensor, Tensor] | None = None
+        goals = goals or Goals()
+        reader = EnsembleReader(ensemble, encoding, goals)
+        m = len(goals.quantities)
+        x = torch.zeros(0, encoding.d, dtype=torch.float64) if train_X is None else train_X.double()
+        y = torch.zeros(len(x), m, dtype=torch.float64) if train_Y is None else train_Y.double()
+        own = torch.full_like(y, torch.nan) if train_Yvar is None else train_Yvar.double()
+        for name, values in (("train_Y", y), ("train_Yvar", own)):
+            if values.shape != (len(x), m):
+                raise UsageError(f"{name} must be n x m = {len(x)} x {m}. Got {' x '.join(map(str, values.shape))}.")
+        outputs = []
+        for j, bad in enumerate(levels(goals, reader.unit, y.numpy())):
+            seen = torch.isfinite(y[:, j])
+            outputs.append(QuantityGP(reader, j, x[seen], y[seen, j], own[seen, j], bad))
+        super().__init__(*outputs)
+        self.reader, self.goals = reader, goals
+        for name, values in _defaults(reader).items():
+            for output, default in zip(outputs, values.tolist(), strict=True):
+                output.of[name].set_prior(default, *PRIORS[name])
 
-    # -- what BoTorch asks for ---------------------------------------------------------------------------
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of quantities, m."""
-        return len(self.goals.quantities)
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """Leading axes of the data conditioned on; empty unless fantasised."""
-        return self._y.shape[:-2]
-
-    @property
-    def train_inputs(self) -> tuple[Tensor]:
-        """Rows conditioned on, ``b x n x d``."""
-        return (self._x,)
-
-    def posterior(  # type: ignore[override]  # BoTorch's two base classes disagree with each other
+    def posterior(
         self,
         X: Tensor,
         output_indices: list[int] | None = None,
@@ -301,365 +643,162 @@ class DRXNetGaussianModel(Model, FantasizeMixin):
         posterior_transform: PosteriorTransform | None = None,
         **kwargs: Any,
     ) -> Posterior:
-        """Joint posterior at ``b x q x d``, outputs independent of each other.
-
-        Args:
-            X: points.
-            output_indices: outputs wanted; all by default.
-            observation_noise: add the noise of a measurement, or variances ``b x q x m``.
-            posterior_transform: applied last.
-            kwargs: what other models take; not used.
-        """
-        at = self.points(X)
-        mean, covariance = self.moments(at, output_indices=output_indices)
-        if isinstance(observation_noise, Tensor):
-            covariance = covariance + torch.diag_embed(observation_noise.mT.expand(mean.shape))
-        elif observation_noise:
-            noise = self._value("noise", output_indices).square()
-            covariance = covariance + noise[:, None, None] * torch.eye(X.shape[-2], dtype=torch.float64)
-        prior = self._variance(at, output_indices).mean(-1)
-        nugget = (_NUGGET * covariance.diagonal(dim1=-2, dim2=-1).mean(-1)).maximum(_ROUNDING * prior)
-        covariance = covariance + nugget[..., None, None] * torch.eye(X.shape[-2], dtype=torch.float64)
-        if mean.shape[-2] == 1:
-            distribution = MultivariateNormal(mean.squeeze(-2), covariance.squeeze(-3))
-        else:
-            distribution = MultitaskMultivariateNormal.from_batch_mvn(MultivariateNormal(mean, covariance), task_dim=-1)
-        posterior = GPyTorchPosterior(distribution)
-        return posterior if posterior_transform is None else posterior_transform(posterior=posterior, X=X)
+        """As BoTorch documents, outputs independent of each other; the ensemble is asked once for all of them."""
+        with self.reader.once():
+            return super().posterior(X, output_indices, observation_noise, posterior_transform)
 
     def condition_on_observations(
-        self,
-        X: Tensor,
-        Y: Tensor,
-        noise: Tensor | None = None,
-        **kwargs: Any,
-    ) -> DRXNetGaussianModel:
+        self, X: Tensor | list[Tensor], Y: Tensor, noise: Tensor | None = None, **kwargs: Any
+    ) -> ModelListGP:
         """Build the model that has seen more, hyperparameters unchanged.
 
+        BoTorch 0.18 wants one X per output here, and forgets the input transforms; so every output is asked itself.
+
         Args:
-            X: ``b x n x d``.
+            X: ``b x n x d``, or one such for each output.
             Y: ``(fantasies x) b x n x m``.
             noise: variances like Y; by default the model's own noise.
-            kwargs: what other models take; not used.
+            kwargs: of BoTorch.
         """
-        twin = object.__new__(DRXNetGaussianModel)
-        nn.Module.__init__(twin)
-        twin.ensemble, twin.encoding, twin.goals = self.ensemble, self.encoding, self.goals
-        twin._scale_features, twin.log, twin._prior = self._scale_features, self.log, self._prior
-        twin.center, twin.unit = self.center, self.unit
-        twin._amount_center, twin._amount_width = self._amount_center, self._amount_width
-        twin._levels = self._levels
-        variance = torch.full_like(Y, torch.nan) if noise is None else noise.expand(Y.shape)
-        batch = torch.broadcast_shapes(Y.shape[:-2], self.batch_shape)
-        n, m = self._y.shape[-1], self.num_outputs
-        twin._train = self._train.join(self.points(X)).expand(batch)
-        old_x = self._x.expand(batch + self._x.shape[-2:])
-        twin._x = torch.cat([old_x, X.double().expand(batch + X.shape[-2:])], -2)
-        twin._y = torch.cat([self._y.expand(*batch, m, n), Y.double().mT.expand(*batch, m, -1)], -1)
-        twin._own_noise = torch.cat(
-            [self._own_noise.expand(*batch, m, n), variance.double().mT.expand(*batch, m, -1)], -1
-        )
-        twin._indifference = _indifference(self._levels, twin._y)
-        twin._factor = None
-        return twin
-
-    def transform_inputs(self, X: Tensor, input_transform: nn.Module | None = None) -> Tensor:
-        """Rows as they are: scaling lives in the ensemble."""
-        return X
-
-    @property
-    def likelihood(self) -> None:
-        """Noise is a parameter of this model, not a module (BoTorch looks for one when it fantasises)."""
-        return None
-
-    # -- how it is computed ------------------------------------------------------------------------------
-
-    def points(self, X: Tensor) -> Points:
-        """Ask the ensemble about ``b x n x d``."""
-        s, f = self.ensemble.members, self._feature_count
-        if X.shape[-2] == 0:
-            b, m = X.shape[:-2], self.num_outputs
-            zeros = [
-                X.new_zeros((*b, *tail), dtype=torch.float64) for tail in ((m, 0), (m, 0, s), (0, f), (0, _ELEMENTS))
-            ]
-            return Points(*zeros)
-        amounts = self.encoding.amounts(X)
-        return self.read(amounts, X.shape[:-1])
-
-    def read(self, amounts: Amounts, shape: torch.Size) -> Points:
-        """Ask the ensemble about amounts, folded to ``shape`` (``b x n``)."""
-        encoded = self.ensemble.encode(amounts)
-        values = self.goals.evaluate(self.ensemble, amounts, encoded).unflatten(1, shape).cpu()  # s, b, n, m
-        mean = values.mean(0)
-        deviations = (values - mean).movedim(0, -1).movedim(-2, -3) / math.sqrt(max(len(values) - 1, 1))
-        features = self._scale_features.scaled(encoded.features).unflatten(0, shape)
-        rows = ((_by_element(amounts) - self._amount_center) / self._amount_width).unflatten(0, shape)
-        return Points(mean.mT, deviations, features, rows)
-
-    def moments(
-        self, at: Points, output_indices: list[int] | None = None, *, marginal: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Posterior mean ``b x m x q`` and covariance ``b x m x q x q``, or variance ``b x m x q`` if marginal."""
-        outputs = slice(None) if output_indices is None else output_indices
-        mean = at.mean[..., outputs, :]
-        prior = self._variance(at, output_indices) if marginal else self._covariance(at, at, output_indices)
-        if self._y.shape[-1] == 0:
-            return mean, prior
-        factor, alpha = self._solved()
-        known = self._known()[..., outputs, :]
-        cross = self._covariance(self._train, at, output_indices) * known.unsqueeze(-1)  # b, m, n, q
-        mean = mean + (cross * alpha[..., outputs, :].unsqueeze(-1)).sum(-2)
-        explained = torch.linalg.solve_triangular(factor[..., outputs, :, :], cross, upper=False)
-        if marginal:
-            return mean, (prior - explained.square().sum(-2)).clamp_min(1e-12)
-        return mean, prior - explained.mT @ explained
-
-    def fit(self, steps: int = 50) -> DRXNetGaussianModel:
-        """Move the hyperparameters to the maximum of marginal likelihood times priors; returns this model."""
-        if self._known().sum() == 0:
-            return self.requires_grad_(requires_grad=False)
-        parameters = list(self.log.parameters())
-
-        def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-            with torch.no_grad():
-                vector_to_parameters(torch.from_numpy(values), parameters)
-            self._factor = None
-            with torch.enable_grad():
-                value = -self.log_marginal_likelihood() - self._log_prior()
-            gradients = torch.autograd.grad(value, parameters)
-            return value.item(), parameters_to_vector(gradients).numpy()
-
-        start = parameters_to_vector([self._prior[name] for name in self.log]).numpy()
-        width = np.concatenate([np.full(self.num_outputs, _FARTHEST * PRIORS[name][1]) for name in self.log])
-        limits = np.stack([start - width, start + width], 1)
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits, options={"maxiter": steps})
-        with torch.no_grad():
-            vector_to_parameters(torch.from_numpy(found.x), parameters)
-            wider = 0.5 * self._understated().log()
-            for name, value in self.log.items():
-                if not name.endswith("length"):
-                    value += wider
-        self._factor = None
-        return self.requires_grad_(requires_grad=False)
-
-    def _understated(self) -> Tensor:
-        """Factor by which the variance falls short of the errors of leave-one-out predictions, at least 1, ``m``.
-
-        Rasmussen and Williams, Gaussian Processes, MIT Press 2006, equations 5.11 and 5.12. What is indifferent to the
-        fit is an error here: the spread must hold for bad compositions too. :data:`_PSEUDO` observations say 1.
-        """
-        factor, alpha = self._cholesky()
-        known = self._known()
-        precision = torch.cholesky_inverse(factor).diagonal(dim1=-2, dim2=-1)
-        error = (alpha / precision).square()
-        variance = (1 / precision - self._indifference).clamp_min(self._noise())
-        ratio = (error / variance * known).sum(-1)
-        return ((ratio + _PSEUDO) / (known.sum(-1) + _PSEUDO)).clamp_min(1.0)
-
-    def with_hyperparameters(self, values: Mapping[str, Sequence[float]]) -> DRXNetGaussianModel:
-        """Set what :meth:`hyperparameters` of a fitted model gave; returns this model."""
-        with torch.no_grad():
-            for name, parameter in self.log.items():
-                parameter.copy_(torch.tensor(values[name], dtype=torch.float64).log())
-        self._factor = None
-        return self.requires_grad_(requires_grad=False)
-
-    def sample_paths(self, count: int, seed: int) -> Callable[[Points], Tensor]:
-        """Draw functions from the posterior; ``b x count x m x n`` of points, always the same at the same point.
-
-        Prior functions (random weights of the members' deviations, and :data:`_FOURIER` random Fourier features for
-        the kernel) corrected by the data: J. Wilson et al., Efficiently sampling functions from Gaussian process
-        posteriors, ICML 2020.
-        """
-        generator = torch.Generator().manual_seed(seed)
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-        m = self.num_outputs
-        v = {name: value.detach().exp()[:, None] for name, value in self.log.items()}
-        along, shift, slope = normal(count, m, self.ensemble.members), normal(count, m, 1), normal(count, m, 1)
-        waves = self._waves(self._feature_count, v["length"], 1, count, generator)
-        amount_waves = self._waves(_ELEMENTS, v["amount_length"], 5, count, generator)
-        trends = normal(count, m, _ELEMENTS)
-
-        def prior(at: Points) -> Tensor:
-            return (
-                at.mean.unsqueeze(-3)
-                + v["scale"] * torch.einsum("...mns,cms->...cmn", at.deviations, along)
-                + v["shift"] * shift
-                + v["slope"] * slope * self._tilt(at, None).unsqueeze(-3)
-                + v["trend"] * math.sqrt(2) * torch.einsum("...ne,cme->...cmn", at.amounts, trends)
-                + v["weight"] * waves(at.features)
-                + v["amount_weight"] * amount_waves(at.amounts)
+        each = X if isinstance(X, list) else [X] * self.num_outputs
+        variances = [None if noise is None else noise[..., [j]] for j in range(self.num_outputs)]
+        return ModelListGP(
+            *(
+                output.condition_on_observations(x, Y[..., [j]], variance, **kwargs)
+                for j, (output, x, variance) in enumerate(zip(self.models, each, variances, strict=True))
             )
+        )
 
-        if self._y.shape[-1] == 0:
-            return prior
-        with torch.no_grad():
-            factor, _ = self._cholesky()
-            known = self._known()
-            error = (self._noise() + self._indifference).sqrt() * normal(count, *self._y.shape)
-            seen = self._y.nan_to_num() - prior(self._train) - error
-            correction = torch.cholesky_solve((seen * known).unsqueeze(-1), factor).squeeze(-1)
+    def subset_output(self, idcs: list[int]) -> Model:
+        """As BoTorch documents; what comes back is a plain list of outputs."""
+        return ModelListGP(*self.models).subset_output(idcs)
 
-        def posterior(at: Points) -> Tensor:
-            cross = self._covariance(self._train, at) * known.unsqueeze(-1)
-            return prior(at) + torch.einsum("...mtn,...cmt->...cmn", cross, correction)
+    def fantasize(self, X: Tensor, sampler: MCSampler, **kwargs: Any) -> Model:
+        """As BoTorch documents; what comes back is a plain list of outputs."""
+        return ModelListGP(*self.models).fantasize(X, sampler, **kwargs)
 
-        return posterior
-
-    def _waves(
-        self, columns: int, length: Tensor, freedom: int, count: int, generator: torch.Generator
-    ) -> Callable[[Tensor], Tensor]:
-        """Draw functions of rows ``b x n x columns`` with a Matern kernel of variance 1, ``b x count x m x n``.
-
-        The spectrum of a Matern kernel of smoothness p/2 is a t distribution with p degrees of freedom, ``freedom``.
-        """
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-        heavy = normal(freedom, _FOURIER).square().mean(0).rsqrt()
-        frequency = normal(columns, _FOURIER) * heavy
-        phase = 2 * math.pi * torch.rand(_FOURIER, generator=generator, dtype=torch.float64)
-        amplitude = normal(count, self.num_outputs, _FOURIER) * math.sqrt(2 / _FOURIER)
-
-        def function(rows: Tensor) -> Tensor:
-            angles = (rows @ frequency).unsqueeze(-3) / length.unsqueeze(-1) + phase
-            return torch.einsum("...mnw,cmw->...cmn", torch.cos(angles), amplitude)
-
-        return function
-
-    def log_marginal_likelihood(self) -> Tensor:
-        """Log probability of the data conditioned on, summed over the outputs."""
-        factor, _ = self._cholesky()
-        known = self._known()
-        residual = self._residual()
-        white = torch.linalg.solve_triangular(factor, residual.unsqueeze(-1), upper=False).squeeze(-1)
-        log_det = factor.diagonal(dim1=-2, dim2=-1).log().mul(known).sum()
-        return -0.5 * white.square().sum() - log_det - 0.5 * known.sum() * math.log(2 * math.pi)
+    def fit(self) -> Self:
+        """Move the hyperparameters to the data; returns this model."""
+        self.requires_grad_(requires_grad=True)
+        for output in self.models:
+            output.fit()
+        return self.requires_grad_(requires_grad=False)
 
     def hyperparameters(self) -> dict[str, list[float]]:
-        """Scale, weight, length and noise of each output, in the units of the outputs."""
-        return {name: value.detach().exp().tolist() for name, value in self.log.items()}
+        """Every hyperparameter of every output, in the units of the outputs."""
+        return {name: [output.of[name].value for output in self.models] for name in PRIORS}
 
-    @property
-    def _feature_count(self) -> int:
-        return self.ensemble.members * 32
+    def with_hyperparameters(self, values: Mapping[str, Sequence[float]]) -> Self:
+        """Set what :meth:`hyperparameters` of a fitted model gave; returns this model."""
+        for j, output in enumerate(self.models):
+            output.set({name: value[j] for name, value in values.items()})
+        return self.requires_grad_(requires_grad=False)
 
-    def _value(self, name: str, output_indices: list[int] | None) -> Tensor:
-        value = self.log[name].exp()
-        return value if output_indices is None else value[output_indices]
+    def marginals(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Posterior mean and standard deviation of every quantity, ``n x m`` each."""
+        with torch.no_grad():
+            beliefs = self.at(points)
+            return torch.stack([b.mean for b in beliefs], -1), torch.stack([b.std for b in beliefs], -1)
 
-    def _covariance(self, a: Points, b: Points, output_indices: list[int] | None = None) -> Tensor:
-        """Prior covariance of the latent functions, ``b x m x n x n'``."""
-        outputs = slice(None) if output_indices is None else output_indices
-        v = {name: self._value(name, output_indices)[:, None, None] for name in self.log}
-        members = a.deviations[..., outputs, :, :] @ b.deviations[..., outputs, :, :].mT
-        tilts = self._tilt(a, output_indices).unsqueeze(-1) * self._tilt(b, output_indices).unsqueeze(-2)
-        trends = 2 * (a.amounts @ b.amounts.mT).unsqueeze(-3)
-        features = torch.exp(-_distance(a.features, b.features).unsqueeze(-3) / v["length"])
-        amounts = _matern(_distance(a.amounts, b.amounts).unsqueeze(-3) / v["amount_length"])
-        return (
-            v["scale"].square() * members
-            + v["shift"].square()
-            + v["slope"].square() * tilts
-            + v["trend"].square() * trends
-            + v["weight"].square() * features
-            + v["amount_weight"].square() * amounts
-        )
+    def at(self, points: Points) -> list[Belief]:
+        """What the data say of every quantity, ``m``."""
+        return [output.at(points.columns(j)) for j, output in enumerate(self.models)]
 
-    def _variance(self, a: Points, output_indices: list[int] | None) -> Tensor:
-        outputs = slice(None) if output_indices is None else output_indices
-        v = {name: self._value(name, output_indices)[:, None] for name in self.log}
-        return (
-            v["scale"].square() * a.deviations[..., outputs, :, :].square().sum(-1)
-            + v["shift"].square()
-            + v["slope"].square() * self._tilt(a, output_indices).square()
-            + v["trend"].square() * 2 * a.amounts.square().sum(-1).unsqueeze(-2)
-            + v["weight"].square()
-            + v["amount_weight"].square()
-        )
+    def sample_paths(self, count: int, seed: int) -> Callable[[Points], Tensor]:
+        """Draw functions from the posterior; ``count x n x m`` of points, always the same at the same point.
 
-    def _tilt(self, a: Points, output_indices: list[int] | None) -> Tensor:
-        """The ensemble mean, centred and in units, ``b x m x n``."""
-        outputs = slice(None) if output_indices is None else output_indices
-        return (a.mean[..., outputs, :] - self.center[outputs, None]) / self.unit[outputs, None]
+        J. Wilson et al., Efficiently sampling functions from Gaussian process posteriors, ICML 2020.
+        """
+        with torch.no_grad(), manual_seed(seed):
+            drawn = [output.paths(count) for output in self.models]
 
-    def _known(self) -> Tensor:
-        return torch.isfinite(self._y).double()
+        def paths(points: Points) -> Tensor:
+            with torch.no_grad():
+                return torch.stack([path(points.columns(j)) for j, path in enumerate(drawn)], -1)
 
-    def _residual(self) -> Tensor:
-        return torch.where(torch.isfinite(self._y), self._y - self._train.mean, torch.zeros_like(self._y))
-
-    def _noise(self) -> Tensor:
-        """Variance of every measurement, ``b x m x n``."""
-        own = self._value("noise", None).square()[:, None]
-        return torch.where(torch.isfinite(self._own_noise), self._own_noise, own)
-
-    def _cholesky(self) -> tuple[Tensor, Tensor]:
-        known, noise = self._known(), self._noise() + self._indifference
-        prior = self._covariance(self._train, self._train) * known.unsqueeze(-1) * known.unsqueeze(-2)
-        diagonal = torch.where(known > 0, noise, torch.ones_like(noise))
-        factor = torch.linalg.cholesky(prior + torch.diag_embed(diagonal))
-        alpha = torch.cholesky_solve(self._residual().unsqueeze(-1), factor).squeeze(-1)
-        return factor, alpha
-
-    def _solved(self) -> tuple[Tensor, Tensor]:
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self.log.parameters()):
-            return self._cholesky()
-        if self._factor is None:
-            self._factor = self._cholesky()
-        return self._factor
-
-    def _log_prior(self) -> Tensor:
-        return sum(
-            (
-                -0.5 * ((self.log[name] - self._prior[name]) / width).square().sum()
-                for name, (_, width) in PRIORS.items()
-            ),
-            start=torch.zeros((), dtype=torch.float64),
-        )
+        return paths
 
 
-def _levels(goals: Goals, unit: Tensor, measured: np.ndarray) -> tuple[tuple[int, int, float], ...]:
-    """Values below which (above, for sign -1) it matters little how bad a quantity is: column, sign, level.
+def _defaults(reader: EnsembleReader) -> dict[str, Tensor]:
+    """Hyperparameters without data, ``m`` each."""
+    known, s = reader.known, reader.ensemble.members
+    spread = known.var(1 if s == 1 else 0, correction=1 if s > 1 else 0).mean(0).sqrt()
+    typical = known.mean(0).abs().mean(0)
+    tiny = 1e-3 * typical + 1e-6
+    amplitude, one = DEFAULT_WEIGHT * spread.maximum(tiny), torch.ones_like(spread)
+    return {
+        "scale": math.sqrt(1 + 1 / s) * one,
+        "shift": amplitude,
+        "slope": DEFAULT_SLOPE * reader.unit.maximum(tiny),
+        "trend": amplitude,
+        "weight": amplitude,
+        "length": DEFAULT_LENGTH * one,
+        "amount_weight": amplitude,
+        "amount_length": DEFAULT_LENGTH * one,
+        "noise": RELATIVE_NOISE * typical.maximum(tiny),
+    }
+
+
+Levels = tuple[tuple[int, float], ...]
+"""Of one quantity: 1 or -1 where it is to be large or small, and the value beyond which it matters little how bad."""
+
+
+def levels(goals: Goals, unit: Tensor, measured: np.ndarray) -> list[Levels]:
+    """Values below which (above, for sign -1) it matters little how bad each quantity is, ``m``.
 
     For an objective, halfway between its reference and the best measured that meets the constraints; for a constraint,
     one ``unit`` (``m``) beyond the threshold. ``measured`` is ``n x m``, NaN where not measured.
     """
     met = ~(goals.slack(measured) < 0).any(-1)  # what is not known is not held against it
-    levels = []
+    found: list[Levels] = [()] * len(goals.quantities)
     for column, objective in zip(goals.objective_columns, goals.objectives, strict=True):
         values = objective.sign * measured[:, column][met & np.isfinite(measured[:, column])]
         reference = objective.sign * objective.reference_value
         best = max(values.max(initial=reference), reference)
-        levels.append((column, objective.sign, objective.sign * (reference + best) / 2))
+        found[column] += ((objective.sign, objective.sign * (reference + best) / 2),)
     for column, constraint in zip(goals.constraint_columns, goals.constraints, strict=True):
-        levels.append((column, constraint.sign, constraint.threshold - constraint.sign * float(unit[column])))
-    return tuple(levels)
+        found[column] += ((constraint.sign, constraint.threshold - constraint.sign * float(unit[column])),)
+    return found
 
 
-def _indifference(levels: tuple[tuple[int, int, float], ...], observed: Tensor) -> Tensor:
-    """Variance that every observation carries for how much worse than wanted it is, ``b x m x n``."""
-    missed = torch.full_like(observed, torch.inf)
-    for column, sign, level in levels:
-        short = (sign * (level - observed[..., column, :])).clamp_min(0).nan_to_num()
-        missed[..., column, :] = missed[..., column, :].minimum(short)
-    return torch.where(torch.isfinite(missed), missed, torch.zeros_like(missed)).square()
+def indifference(levels: Levels, observed: Tensor) -> Tensor:
+    """Variance that every observation of one quantity carries for how much worse than wanted it is."""
+    if not levels:
+        return torch.zeros_like(observed)
+    missed = [(sign * (level - observed)).clamp_min(0) for sign, level in levels]
+    return torch.stack(missed).amin(0).square()
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distances, ``... x n x n'``, with a finite derivative where two points coincide."""
-    squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1, keepdim=True).mT - 2 * a @ b.mT
-    return squares.clamp_min(1e-12).sqrt()
+class _SumOfFeatures(FeatureMap):
+    """Features of every part of a sum of kernels, side by side."""
+
+    def __init__(self, maps: Sequence[FeatureMap]) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(maps)
+        self.input_transform = self.output_transform = None
+        self.batch_shape = torch.Size()
+        self.num_outputs = sum(part.num_outputs for part in maps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``b x n x columns -> b x n x features``."""
+        return torch.cat([part(x).expand(*x.shape[:-1], -1) for part in self.maps], -1)
 
 
-def _matern(distance: Tensor) -> Tensor:
-    """Matern kernel of smoothness 5/2 (Rasmussen and Williams, Gaussian Processes, MIT Press 2006, eq. 4.17)."""
-    r = math.sqrt(5) * distance
-    return (1 + r + r.square() / 3) * torch.exp(-r)
+@GenKernelFeatures.register(AdditiveKernel)  # BoTorch 0.18 has none for sums, lines and constants
+def _features_of_sum(kernel: AdditiveKernel, **sizes: int) -> FeatureMap:
+    return _SumOfFeatures([gen_kernel_features(part, **sizes) for part in kernel.kernels])
+
+
+@GenKernelFeatures.register(LinearKernel)
+def _features_of_line(kernel: LinearKernel, **sizes: int) -> FeatureMap:
+    weight = kernel.variance.sqrt().flatten() * torch.eye(len(kernel.active_dims), dtype=kernel.dtype)
+    return KernelFeatureMap(kernel, weight, input_transform=FeatureSelector(indices=kernel.active_dims))
+
+
+@GenKernelFeatures.register(ConstantKernel)
+def _features_of_constant(kernel: ConstantKernel, **sizes: int) -> FeatureMap:
+    weight, bias = torch.zeros(1, 1, dtype=kernel.dtype), kernel.constant.sqrt().flatten()
+    return KernelFeatureMap(kernel, weight, bias, input_transform=FeatureSelector(indices=(0,)))
 
 
 def _by_element(amounts: Amounts) -> Tensor:

@@ -72,10 +72,9 @@ def _calibration(pool: Pool, laboratory: int, amounts: Amounts, encoding: Encodi
     truth = GOALS.evaluate(PooledEnsemble(pool, [laboratory]), amounts)[0].numpy()  # type: ignore[arg-type]
     with torch.no_grad():
         model = gaussian_model(ensemble, encoding, GOALS, measured)  # type: ignore[arg-type]
-        points = model.read(amounts, torch.Size([len(amounts)]))
-        mean, variance = (x.mT.numpy() for x in model.moments(points, marginal=True))
+        points = model.reader.read(amounts)
+        mean, spread = (x.numpy() for x in model.marginals(points))
         labels = Domain(ensemble, [m.composition for m in measured]).labels(points.features).numpy()  # type: ignore[arg-type]
-    spread = np.sqrt(variance)
     first = np.argsort(-GOALS.columns(mean, spread)["rate_retention_lower"], kind="stable")[:FIRST]
     groups = [*(labels == i for i in range(len(LABELS))), np.isin(np.arange(len(labels)), first)]
     rows = []

@@ -87,7 +87,7 @@ def ours(
                 scores = torch.from_numpy(np.random.default_rng([seed, round_number]).random(len(amounts)))
             else:
                 model = gaussian_model(model_like, encoding, GOALS, measured)
-                points = model.read(amounts, torch.Size([len(amounts)]))
+                points = model.reader.read(amounts)
                 improvement = Improvement(GOALS, objective_units(model), incumbents_of(model, known))
                 scores = single_scores(how, improvement, model, points, seed + round_number)
                 scores = scores + log_domain_weight(limits, Domain(model_like, known), points.features)

@@ -45,8 +45,8 @@ def main() -> None:
 
     with torch.no_grad():
         model = gaussian_model(ensemble, Encoding.of(candidates), GOALS)  # type: ignore[arg-type]
-        mean, variance = model.moments(model.read(amounts, torch.Size([len(amounts)])), marginal=True)
-    columns = GOALS.columns(mean.mT.numpy(), variance.sqrt().mT.numpy())
+        mean, std = model.marginals(model.reader.read(amounts))
+    columns = GOALS.columns(mean.numpy(), std.numpy())
     first = np.argsort(-columns["rate_retention_lower"], kind="stable")[:20]
     member_spread = values[:, first, 1].std(0)
     print("\n| rank | composition | retention, lower | Q(low) | members' spread | feasibility | label |")

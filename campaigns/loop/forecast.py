@@ -89,11 +89,10 @@ class Forecast:
         encoding = Encoding.of([*self.compositions, *known])
         self._gaussian: DRXNetGaussianModel = gaussian_model(ensemble, encoding, goals, measured)
         amounts = Amounts.of(self.compositions)
+        mean, std = self._gaussian.marginals(self._gaussian.reader.read(amounts))
         with torch.no_grad():
-            points = self._gaussian.read(amounts, torch.Size([len(amounts)]))
-            mean, variance = self._gaussian.moments(points, marginal=True)
             self.nearest = Domain(ensemble, known).nearest(amounts)
-        self.mean, self.std = mean.mT.numpy(), variance.clamp_min(0).sqrt().mT.numpy()
+        self.mean, self.std = mean.numpy(), std.numpy()
 
     @cached_property
     def columns(self) -> Mapping[str, np.ndarray]:

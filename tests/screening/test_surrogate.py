@@ -32,6 +32,24 @@ def truth(x: torch.Tensor, seed: int = 5) -> torch.Tensor:
     return Goals().evaluate(FakeEnsemble(7).subset([seed]), ENCODING.amounts(x))[0]
 
 
+def moments(model: DRXNetGaussianModel, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean ``m x n`` and covariance ``m x n x n``."""
+    with torch.no_grad():
+        beliefs = model.at(model.reader.read_rows(x))
+        return torch.stack([b.mean for b in beliefs]), torch.stack([b.covariance for b in beliefs])
+
+
+def noise_std(model: DRXNetGaussianModel, output: int) -> torch.Tensor:
+    """What every observation carries, ``n``."""
+    gp = model.models[output]
+    return gp.likelihood.noise_covar(shape=gp.train_targets.shape).diagonal().sqrt().detach()
+
+
+def log_likelihood(model: DRXNetGaussianModel) -> float:
+    """Log probability of the data, over all outputs."""
+    return sum(gp.likelihood(gp.forward(gp.train_inputs[0])).log_prob(gp.train_targets).item() for gp in model.models)
+
+
 @pytest.mark.parametrize("kind", [DRXNetEnsembleModel, DRXNetGaussianModel], ids=["members", "gaussian"])
 def test_conforms_to_what_botorch_expects(kind) -> None:
     check_botorch_model(kind(FakeEnsemble(3), ENCODING), draw(10), BOUNDS, CONSTRAINTS)
@@ -88,8 +106,8 @@ def test_without_data_it_is_the_ensemble_with_one_more_member() -> None:
     torch.testing.assert_close(posterior.mean, values.mean(0))
     model = DRXNetGaussianModel(ensemble, ENCODING)
     v = {name: torch.tensor(value).double() for name, value in model.hyperparameters().items()}
-    tilt = (values.mean(0) - model.center) / model.unit
-    trend = 2 * v["trend"] ** 2 * model.points(x).amounts.square().sum(1, keepdim=True)
+    tilt = (values.mean(0) - model.reader.center) / model.reader.unit
+    trend = 2 * v["trend"] ** 2 * model.reader.read_rows(x).amounts.square().sum(1, keepdim=True)
     residual = v["shift"] ** 2 + (v["slope"] * tilt) ** 2 + trend + v["weight"] ** 2 + v["amount_weight"] ** 2
     expected = (1 + 1 / 4) * values.var(0, correction=1) + residual
     torch.testing.assert_close(posterior.variance, expected, rtol=1e-4, atol=1e-6)
@@ -101,13 +119,12 @@ def test_sample_paths_have_the_posteriors_moments() -> None:
         DRXNetGaussianModel(FakeEnsemble(3), ENCODING),
         DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=truth(x)),
     ):
-        with torch.no_grad():
-            points = model.points(at)
-            # a draw of frequencies is shared by the paths of one call, so many calls are averaged
-            paths = torch.cat([model.sample_paths(40, seed)(points) for seed in range(60)])
-            mean, variance = model.moments(points, marginal=True)
-        torch.testing.assert_close(paths.std(0), variance.sqrt(), rtol=0.12, atol=1e-6)
-        assert ((paths.mean(0) - mean).abs() < 0.15 * variance.sqrt()).all()
+        points = model.reader.read_rows(at)
+        # a draw of frequencies is shared by the paths of one call, so many calls are averaged
+        paths = torch.cat([model.sample_paths(40, seed)(points) for seed in range(60)])
+        mean, std = model.marginals(points)
+        torch.testing.assert_close(paths.std(0), std, rtol=0.12, atol=1e-6)
+        assert ((paths.mean(0) - mean).abs() < 0.15 * std).all()
 
 
 def test_posterior_equals_the_textbook_formula() -> None:
@@ -115,8 +132,7 @@ def test_posterior_equals_the_textbook_formula() -> None:
     y = truth(x)
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=y)
     prior = DRXNetGaussianModel(FakeEnsemble(3), ENCODING)
-    everything = prior.points(torch.cat([x, at]))
-    mean, k = prior.moments(everything)
+    mean, k = moments(prior, torch.cat([x, at]))
     noise = torch.tensor(model.hyperparameters()["noise"]).double() ** 2
     posterior = model.posterior(at)
     for j in range(3):
@@ -151,7 +167,7 @@ def test_of_what_is_far_from_wanted_only_that_is_believed(sign) -> None:
     at = goals.objective_columns[0]
     y[:, at] = 150 + sign * torch.tensor([50.0, 40, 20, 0, -40, -140])
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x, y, torch.full_like(y, 1e-4))
-    noise = (model._noise() + model._indifference)[at].sqrt()
+    noise = noise_std(model, at)
     level = 150 + sign * 25  # halfway between the reference and the best
     assert noise[:2].tolist() == pytest.approx([0.01, 0.01])
     assert noise[2:].tolist() == pytest.approx((sign * (level - y[2:, at])).tolist(), rel=1e-3)
@@ -167,8 +183,8 @@ def test_a_constraint_counts_one_unit_beyond_its_threshold() -> None:
     x = draw(2, seed=1)
     y = torch.tensor([[torch.nan, 230.0, torch.nan], [torch.nan, 20.0, torch.nan]], dtype=torch.float64)
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x, y, torch.full_like(y, 1e-4))
-    unit = float(model.unit[1])
-    noise = (model._noise() + model._indifference)[1].sqrt().tolist()
+    unit = float(model.reader.unit[1])
+    noise = noise_std(model, 1).tolist()
     assert noise == pytest.approx([max(0.01, 240 - unit - 230), 240 - unit - 20], rel=1e-3)
 
 
@@ -217,7 +233,7 @@ def test_posterior_has_more_rank_than_the_ensemble() -> None:
     x = draw(24)
     few = DRXNetEnsembleModel(FakeEnsemble(5), ENCODING).posterior(x).values[..., 0]
     assert torch.linalg.matrix_rank(few - few.mean(0)) <= 4
-    _, covariance = (model := DRXNetGaussianModel(FakeEnsemble(5), ENCODING)).moments(model.points(x))
+    _, covariance = moments(DRXNetGaussianModel(FakeEnsemble(5), ENCODING), x)
     assert torch.linalg.matrix_rank(covariance[0], rtol=1e-9) == 24
 
 
@@ -226,9 +242,9 @@ def test_fitting_raises_likelihood_and_learns_the_noise() -> None:
     y = truth(x)
     y = y * (1 + 0.15 * torch.from_numpy(np.random.default_rng(0).standard_normal(y.shape)))
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=y)
-    before, noise = model.log_marginal_likelihood().item(), model.hyperparameters()["noise"][1]
+    before, noise = log_likelihood(model), model.hyperparameters()["noise"][1]
     model.fit()
-    assert model.log_marginal_likelihood().item() > before
+    assert log_likelihood(model) > before
     assert model.hyperparameters()["noise"][1] > 2 * noise  # 15 % instead of the 3 % taken for granted
 
 
@@ -239,7 +255,7 @@ def test_the_fit_stays_near_its_priors_where_data_agree_exactly() -> None:
     fitted = model.fit().hyperparameters()
     for name, (factor, width) in PRIORS.items():
         away = np.log(fitted[name]) - np.log(defaults[name]) - math.log(factor)
-        assert (np.abs(away) <= 4 * width + 1e-9).all(), name
+        assert (np.abs(away) <= 4 * width + 1e-6).all(), name
     assert (np.array(fitted["noise"]) < defaults["noise"]).all()
 
 
@@ -253,7 +269,7 @@ def test_likelihood_is_that_of_the_joint_normal() -> None:
     y = truth(x)
     y[2, 1] = torch.nan
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=y)
-    mean, k = (prior := DRXNetGaussianModel(FakeEnsemble(3), ENCODING)).moments(prior.points(x))
+    mean, k = moments(DRXNetGaussianModel(FakeEnsemble(3), ENCODING), x)
     noise = torch.tensor(model.hyperparameters()["noise"]).double() ** 2
     expected = 0.0
     for j in range(3):
@@ -261,7 +277,7 @@ def test_likelihood_is_that_of_the_joint_normal() -> None:
         covariance = (k[j] + noise[j] * torch.eye(5))[known][:, known]
         joint = torch.distributions.MultivariateNormal(mean[j, known], covariance)
         expected += joint.log_prob(y[known, j]).item()
-    assert model.log_marginal_likelihood().item() == pytest.approx(expected)
+    assert log_likelihood(model) == pytest.approx(expected)
 
 
 def test_data_of_the_wrong_width_are_refused() -> None:
