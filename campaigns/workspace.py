@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,8 +11,9 @@ from campaigns.ledger.ledger import Ledger, NewModel
 from campaigns.ledger.models import ModelStore
 from campaigns.ledger.records import ModelRecord, Snapshot
 from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
-from drxnet.checkpoint import check_model, find_model, read_card, read_files, write_durably
-from drxnet.errors import ConfigurationError, ModelNotFound
+from drxnet.checkpoint import check_model, find_model, read_card, read_files
+from drxnet.errors import ConfigurationError, ModelNotFound, NotBegun
+from drxnet.files import replace_file, sweep
 from drxnet.names import check_name
 
 if TYPE_CHECKING:
@@ -24,41 +24,51 @@ if TYPE_CHECKING:
 class Workspace:
     """An opened campaign. All state lives in the ledger; two objects on one campaign see the same."""
 
-    def __init__(self, source: str | Path, *, command: str = "python") -> None:
+    def __init__(self, source: str | Path, *, command: str = "python", read_only: bool | None = None) -> None:
         """Open a campaign; the first use of a YAML or of a shipped campaign starts it in the folder ``./NAME``.
 
         Args:
             source: a campaign's folder, a YAML file, or the name of a shipped campaign.
             command: what the event log says was run.
+            read_only: nothing is written, started or brought up to date; by default where the folder cannot be
+                written to.
 
         Raises:
+            NotBegun: it is to be read and has not begun.
             ConfigurationError: no such campaign, its YAML is wrong, or asks for another model than the one that the
                 campaign's rounds and measurements rest on.
             ModelNotFound: there is no such model.
             LedgerError: its ledger cannot be used.
         """
-        self.folder = _folder_of(source)
+        self.folder = _folder_of(source, begin=not read_only)
+        self.read_only = not os.access(self.folder, os.W_OK) if read_only is None else read_only
+        if not self.read_only:
+            for place in (self.folder, *(self.folder / name for name in ("models", "rounds", "report"))):
+                sweep(place)
         self.spec: CampaignSpec = read_spec(self.folder)
         url = self.spec.ledger_url(self.folder)
-        begins = not Ledger.is_there(url, self.spec.name)
+        begins = not Ledger.is_there(url, self.spec.name, read_only=self.read_only)
+        if begins and self.read_only:
+            raise NotBegun(_not_begun(self.spec.name, source))
         if begins:
             self.ledger = Ledger.create(url, self.spec.name, _first_model(self.spec), command=command)
         else:
-            self.ledger = Ledger(url, self.spec.name, command=command)
+            self.ledger = Ledger(url, self.spec.name, command=command, read_only=self.read_only)
         self.models = ModelStore(self.ledger, self.folder)
         try:
             if begins:
                 self.models.path(self.ledger.first_model())
             self._follow_model()
-            self.models.keep()
+            if not self.read_only:
+                self.models.keep()
         except BaseException:
             self.close()
             raise
 
     @classmethod
-    def open(cls, source: str | Path, *, command: str = "python") -> Self:
+    def open(cls, source: str | Path, *, command: str = "python", read_only: bool | None = None) -> Self:
         """Open a campaign; the same as calling the class."""
-        return cls(source, command=command)
+        return cls(source, command=command, read_only=read_only)
 
     @classmethod
     def start(cls, folder: str | Path, template: str | Path, *, command: str = "python") -> Self:
@@ -134,6 +144,8 @@ class Workspace:
                 f"with {asked!r} ({start.model_id}), and its rounds and measurements rest on that one. Write "
                 f"`model: {asked}` again, or start another campaign: drx-screen init NAME --from {self.folder.name}/"
             )
+        if self.read_only:
+            return
         files = read_files(source)
         with self.ledger.write("init") as entry:
             if _is_begun(entry.before) or entry.before.first_model.model_id == card.model_id:
@@ -166,14 +178,27 @@ def _is_begun(state: Snapshot) -> bool:
     return bool(state.rounds or state.measurements)
 
 
-def _folder_of(source: str | Path) -> Path:
-    """Folder of a campaign, which is begun when there is none."""
+def _not_begun(name: str, source: str | Path) -> str:
+    return (
+        f"Campaign {name} has not begun here: there is nothing yet. `drx-screen propose --campaign {source}` begins it "
+        f"in {name}/, `drx-screen init NAME --from {source}` in a folder of another name."
+    )
+
+
+def _folder_of(source: str | Path, *, begin: bool) -> Path:
+    """Folder of a campaign, which is begun when there is none, if it may be.
+
+    Raises:
+        NotBegun: there is none and it may not.
+    """
     path = find_spec(source)
     if path.name == FILE_NAME:
         return path.parent
     folder = Path.cwd() / check_name(read_spec(path).name, "A campaign")
     if (folder / FILE_NAME).is_file():
         _refuse_if_changed(path, folder)
+    elif not begin:
+        raise NotBegun(_not_begun(folder.name, source))
     else:
         _write_template(path, folder)
     return folder
@@ -189,7 +214,7 @@ def _write_template(path: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(spec.space, str) and Path(spec.space).suffix:
         referred = (spec.folder or Path()) / spec.space
-        shutil.copyfile(referred, folder / referred.name)
+        replace_file(folder / referred.name, referred.read_bytes())
         text = re.sub(r"^space:.*$", f"space: {referred.name}", text, flags=re.MULTILINE)
     model = _model_path(spec)
     if isinstance(model, Path):
@@ -218,11 +243,3 @@ def _comparable(spec: CampaignSpec) -> dict[str, Any]:
         values["space"] = Path(values["space"]).name
     del values["name"], values["model"]
     return values
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    write_durably(partial, content)
-    partial.replace(path)

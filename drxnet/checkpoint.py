@@ -15,7 +15,6 @@ import json
 import math
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 
 from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS
 from drxnet.errors import CheckpointError, ModelNotFound, UsageError
+from drxnet.files import new_folder, replace_file, sync_folder
 from drxnet.names import check_name
 
 FORMAT = 1
@@ -363,11 +363,10 @@ def write_files(folder: Path, files: ModelFiles, *, replace: bool = False) -> Mo
         CheckpointError: they are not those of a model.
         UsageError: something would be lost.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as unpacked:
-        (Path(unpacked) / CARD).write_bytes(files.card)
-        (Path(unpacked) / WEIGHTS).write_bytes(files.weights)
-        return copy_model(Path(unpacked), folder, replace=replace)
+    with new_folder(folder.parent) as unpacked:
+        (unpacked / CARD).write_bytes(files.card)
+        (unpacked / WEIGHTS).write_bytes(files.weights)
+        return copy_model(unpacked, folder, replace=replace)
 
 
 def as_files(weights: Mapping[str, Any], card: ModelCard) -> ModelFiles:
@@ -406,30 +405,17 @@ def check_target(folder: Path, *, replace: bool = False) -> None:
 def _place(folder: Path, weights: bytes, card: ModelCard, *, replace: bool) -> None:
     """Put the two files of a model in a folder, both at once."""
     check_target(folder, replace=replace)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        new = partial / "new"
-        new.mkdir()
-        write_durably(new / WEIGHTS, weights)
-        write_durably(new / CARD, _as_json(card))
+    with new_folder(folder.parent) as partial:
+        replace_file(partial / "new" / WEIGHTS, weights)
+        replace_file(partial / "new" / CARD, _as_json(card))
         if replace and folder.is_dir():
             folder.rename(partial / "old")
-        new.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "new").rename(folder)
+        sync_folder(folder.parent)
 
 
 def _as_json(card: ModelCard) -> bytes:
     return (json.dumps(asdict(card), indent=2) + "\n").encode()
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that it is on disk when this returns."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _fields(card: ModelCard) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import numpy as np
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS, SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import DataRefused, DatasetError
+from drxnet.files import new_file, save_figure
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -364,7 +365,8 @@ class ProfileSet:
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "compositions"}
         # dQ/dV and capacities to 32 bits: 1e-5 mAh/g
         arrays = {n: a.astype(np.float32) if a.ndim == 3 else a for n, a in arrays.items()}
-        np.savez_compressed(path, compositions=np.array([c.formula for c in self.compositions]), **arrays)
+        with new_file(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, compositions=np.array([c.formula for c in self.compositions]), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> ProfileSet:
@@ -577,4 +579,4 @@ def plot_summary(summary: Mapping[str, Any], path: Path, *, note: str = "") -> N
         axes.set(xscale="log", xlabel=label, ylabel="profiles")
     if note:
         figure.suptitle(note, fontsize=9, color="#B00000", x=0.01, ha="left")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)

@@ -30,6 +30,7 @@ from scipy.optimize import isotonic_regression
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS, CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, DataRefused, MeasurementError
+from drxnet.files import new_file, replace_file
 from drxnet.preprocess import LARGEST, Method, SmoothedDischarge, smooth_discharge
 from drxnet.progress import Progress, silent
 
@@ -325,7 +326,7 @@ def write_json(path: str | Path, test: CyclingTest, profiles: str = "discharge_l
     else:
         content["charge_info"] = _raw_lists(test.charges)
         content["discharge_info"] = _raw_lists(test.discharges)
-    Path(path).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    replace_file(Path(path), json.dumps(content, allow_nan=False).encode())
 
 
 def write_csv(
@@ -348,7 +349,8 @@ def write_csv(
     if decimals is not None:
         values = [c for c in COLUMN_SETS[columns] if c not in _CASE_COLUMNS]
         table[values] = table[values].map(lambda value: f"{value:.{decimals}f}")
-    table.to_csv(path, index=False, columns=list(COLUMN_SETS[columns]), lineterminator="\n")
+    with new_file(Path(path)) as partial:
+        table.to_csv(partial, index=False, columns=list(COLUMN_SETS[columns]), lineterminator="\n")
 
 
 def _text(path: Path) -> str:

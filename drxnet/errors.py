@@ -5,6 +5,7 @@
     DRXError
     ├── UsageError                 exit 2   a command, option or configuration is wrong
     │   ├── ConfigurationError              a YAML or a value in it
+    │   │   └── NotBegun                    a campaign is to be read that has not begun
     │   ├── ModelNotFound                   no ensemble of that name or folder
     │   └── MissingExtra                    an optional dependency is not installed
     ├── DataRefused                exit 3   what was handed in cannot be trusted; nothing was changed
@@ -37,6 +38,10 @@ class UsageError(DRXError):
 
 class ConfigurationError(UsageError):
     """A configuration file, or a value in it, cannot be used."""
+
+
+class NotBegun(ConfigurationError):
+    """A campaign is to be read that has not begun."""
 
 
 class ModelNotFound(UsageError):

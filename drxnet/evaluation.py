@@ -18,6 +18,7 @@ from drxnet.dataset import FAMILIES, ProfileSet, family, refuse_overlap
 from drxnet.discharge import average_voltage
 from drxnet.ensemble import Ensemble
 from drxnet.errors import DatasetError, UsageError
+from drxnet.files import save_figure
 from drxnet.progress import Progress, silent
 
 WINDOW_V = (2.0, 4.4)
@@ -321,4 +322,4 @@ def plot_evaluation(evaluation: Evaluation, path: Path) -> None:
         axes.plot(calibration.levels, calibration.covered, marker=".", color="#0072B2")
         axes.set(xlabel="nominal coverage", ylabel="observed coverage", xlim=(0, 1), ylim=(0, 1))
         axes.set_title(f"reliability, factor {calibration.factor:.2f}")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)

@@ -14,6 +14,7 @@ from drxnet.composition import LEAST_METAL, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
 from drxnet.errors import UsageError
+from drxnet.files import replace_file, save_figure
 from drxnet.prediction import Prediction, fade
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def plot_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], path
     """
     check_figure_path(path)
     if path.suffix.lower() == ".html":
-        path.write_text(_interactive(predictions, ensemble))
+        replace_file(path, _interactive(predictions, ensemble).encode())
         return
     compositions = list(dict.fromkeys(p.composition for p in predictions))
     figure = _figure(13.5, 4.2 * len(compositions))
@@ -69,7 +70,7 @@ def plot_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], path
         axes[0].set_title(_subscripts(composition), fontsize=10, loc="left")
         axes[1].set_title("band: ± 1 s.d. over members (ddof 0)", fontsize=8, loc="left", color="0.35")
         axes[2].set_title(f"model {ensemble.card.name}", fontsize=8, loc="right", color="0.35", parse_math=False)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -332,4 +333,4 @@ def plot_map(capacity: CapacityMap, path: Path, *, model: str, stars: Sequence[t
     figure.suptitle(
         f"model {model}; grey: no neutral composition", fontsize=8, color="0.35", x=0.01, ha="left", parse_math=False
     )
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)

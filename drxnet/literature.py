@@ -23,6 +23,7 @@ from drxnet.discharge import DEFAULT_WINDOW, CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import DataRefused, DatasetError, DRXWarning, UsageError
 from drxnet.evaluation import members_interval
+from drxnet.files import save_figure
 
 Bound = Literal["value", "derived", "at least", "at most"]
 """How a number is meant: as it stands, worked out from two numbers of the same paper, or a bound."""
@@ -489,4 +490,4 @@ def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: Interv
     beside.legend(handles=handles, loc="upper left", frameon=False, fontsize=8.5)
     lines.append("Not stated in a paper: taken as 20 mA/g,\n1.5-4.8 V, cycle 1.")
     beside.text(0.03, 0.0, "\n\n".join(lines), transform=beside.transAxes, fontsize=8, va="bottom", color="0.25")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)

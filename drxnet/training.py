@@ -9,9 +9,7 @@ starts from and, if wanted, its targets (``M x P x K``).
 from __future__ import annotations
 
 import copy
-import csv
 import difflib
-import io
 import json
 import logging
 import warnings
@@ -24,13 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drxnet.checkpoint import CITATION, ModelCard, write_durably
+from drxnet.checkpoint import CITATION, ModelCard
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER
 from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble, resolve_device
 from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning, UsageError
+from drxnet.files import replace_file, save_figure
 from drxnet.network import SITE_INDEX, BatchNorm, DRXNet, NetworkShape
 from drxnet.progress import Progress, silent
+from drxnet.text import csv_table
 
 log = logging.getLogger(__name__)
 
@@ -653,20 +653,13 @@ class _Run:
             return
         from safetensors.torch import save
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
         for name, parameter in network.named_parameters():
             state = optimizer.state.get(parameter, {})
             tensors |= {f"adam.{name}.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
         facts = {"identity": json.dumps(self.identity), "history": json.dumps(list(history))}
-        partial = self.folder / f".{STATE}"
-        write_durably(partial, save(tensors, facts))
-        partial.replace(self.folder / STATE)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        (self.folder / LOSSES).write_text(text.getvalue())
+        replace_file(self.folder / STATE, save(tensors, facts))
+        replace_file(self.folder / LOSSES, csv_table(history, list(history[0])).encode())
         plot_losses(history, self.folder / LOSS_FIGURE)
 
     def refuse_to_overwrite(self) -> None:
@@ -721,4 +714,4 @@ def plot_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.plot(epochs, [row[key] for row in history], marker=".", label=label)
     axes.set(xlabel="epoch", yscale="log")
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)

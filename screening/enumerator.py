@@ -37,6 +37,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from drxnet.errors import ConfigurationError, UsageError
+from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 from screening.candidates import Candidates
 from screening.lattice import Lattice
@@ -562,7 +563,7 @@ class _Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.shard is None:
             text = json.dumps({**self.job.identity(), "shard": shard}, indent=1)
-            _write(self.manifest, text.encode())
+            replace_file(self.manifest, text.encode())
             return {}
         return {start: part for start, stop in shards if (part := self._load(start, stop)) is not None}
 
@@ -577,7 +578,7 @@ class _Store:
             "scores": [score.hex() for score in part.scores.tolist()],
             "outside": part.outside.hex(),
         }
-        _write(self._path(part.start), json.dumps(values).encode())
+        replace_file(self._path(part.start), json.dumps(values).encode())
 
     def _load(self, start: int, stop: int) -> _Part | None:
         path = self._path(start)
@@ -593,13 +594,3 @@ class _Store:
             log.warning("%s is damaged (%s); its shard is run again", path, error)
             return None
         return part if part.stop == stop else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

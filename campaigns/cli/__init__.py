@@ -14,7 +14,8 @@ from campaigns.cli.console import ErrorHandlingGroup
 @click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="drx-screen")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.option("--read-only", is_flag=True, help="Open campaigns for reading; a command that must write says so.")
+def main(debug: bool, read_only: bool) -> None:
     """Find better disordered-rocksalt cathodes: predict, enumerate, choose, learn.
 
     Start with `drx-screen propose --campaign he-rate`.

@@ -84,11 +84,13 @@ def recipe(
     usual = Synthesis()
     if campaign is not None:
         from campaigns.campaign import Campaign
+        from campaigns.spec import read_spec
 
-        opened = Campaign.open(campaign, command="recipe")
-        usual = opened.spec.synthesis
-        state = opened.state()
-        formulas += tuple(state.proposal(name).composition for name in proposals)
+        usual = read_spec(campaign).synthesis
+        if proposals:
+            with Campaign.open(campaign, command="recipe", read_only=True) as opened:
+                state = opened.state()
+            formulas += tuple(state.proposal(name).composition for name in proposals)
     elif proposals:
         raise click.UsageError("--proposal needs --campaign.")
     if not formulas:
@@ -163,7 +165,7 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
     from campaigns.ledger.records import round_number
     from campaigns.report.write import write_report
 
-    opened = Campaign.open(campaign, command="report")
+    opened = Campaign.open(campaign, command="report", read_only=True)
     past = round_number(as_of) if as_of else None
     with progress("figures") as watch:
         written = write_report(

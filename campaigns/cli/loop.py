@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 from campaigns.cli.files import read_options, reading_options
-from drxnet.errors import UsageError
+from drxnet.errors import NotBegun, UsageError
 from screening.strategy import STRATEGIES
 
 if TYPE_CHECKING:
@@ -57,11 +59,18 @@ def compile_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def open_campaign(source: str) -> Campaign:
-    """Open a campaign for a command; say so when this starts it."""
+def open_campaign(source: str, *, read_only: bool = False) -> Campaign:
+    """Open a campaign for a command; say so when this starts it.
+
+    Args:
+        source: as the command got it.
+        read_only: the command only reads.
+    """
     from campaigns.campaign import Campaign
     from campaigns.spec import FILE_NAME, find_spec, read_spec
 
+    if read_only or click.get_current_context().find_root().params.get("read_only"):
+        return Campaign.open(source, command=command_line(), read_only=True)
     path = find_spec(source)
     begins = path.name != FILE_NAME and not (Path.cwd() / read_spec(path).name / FILE_NAME).is_file()
     campaign = Campaign.open(source, command=command_line())
@@ -124,9 +133,28 @@ def check(source: str, output: str) -> None:
     """
     from campaigns.loop.propose import estimate
 
-    with open_campaign(source) as campaign:
+    with _opened_or_begun_aside(source) as campaign:
         found = estimate(campaign)
     emit(output, found, lambda: print_table([{"what": k.replace("_", " "), "found": v} for k, v in found.items()]))
+
+
+@contextmanager
+def _opened_or_begun_aside(source: str) -> Iterator[Campaign]:
+    """Open a campaign for reading; one that has not begun is begun in a folder that is removed again."""
+    from campaigns.campaign import Campaign
+    from campaigns.spec import read_spec
+
+    try:
+        opened = open_campaign(source, read_only=True)
+    except NotBegun:
+        with TemporaryDirectory(prefix="drx-check-") as aside:
+            name = read_spec(source).name
+            say(f"Campaign {name} has not begun; nothing is written.")
+            with Campaign.start(Path(aside) / name, source, command=command_line()) as campaign:
+                yield campaign
+    else:
+        with opened:
+            yield opened
 
 
 # -- proposing -------------------------------------------------------------------------------------------
@@ -467,7 +495,7 @@ def rank(
     """
     from campaigns.loop.rank import rank as order_by
 
-    with open_campaign(source) as campaign, progress("scoring candidates") as bar:
+    with open_campaign(source, read_only=True) as campaign, progress("scoring candidates") as bar:
         ranking = order_by(
             campaign,
             by,
@@ -532,7 +560,7 @@ def status(source: str, proposals: bool, as_of: str | None, output: str) -> None
       drx-screen status --campaign he-rate
       drx-screen status --campaign he-rate --as-of R03 --format json
     """
-    with open_campaign(source) as campaign:
+    with open_campaign(source, read_only=True) as campaign:
         found = campaign.summarize(_round(as_of))
         listed = campaign.state(_round(as_of)).proposals if proposals else ()
     rows = [
@@ -587,7 +615,7 @@ def log(source: str, last: int | None, as_of: str | None, output: str) -> None:
     Example:
       drx-screen log --campaign he-rate --last 20
     """
-    with open_campaign(source) as campaign:
+    with open_campaign(source, read_only=True) as campaign:
         events = campaign.state(_round(as_of)).events
     rows = [vars(e) for e in (events[-last:] if last else events)]
     short = [{k: r[k] for k in ("number", "at", "who", "verb", "summary")} for r in rows]
@@ -734,7 +762,7 @@ def export(source: str, target: Path, form: Form | None, withdrawn: bool, verbat
     """
     from campaigns.report.export import export_campaign
 
-    with open_campaign(source) as campaign:
+    with open_campaign(source, read_only=True) as campaign:
         number = export_campaign(
             campaign, target, form=form, withdrawn=withdrawn, as_of=_round(as_of), verbatim=verbatim
         )

@@ -158,11 +158,11 @@ def _rows(candidates: Candidates, ranks: np.ndarray, units: np.ndarray) -> Itera
 def _writer(path: Path, candidates: Candidates) -> Iterator[Any]:
     """Give a function that writes ranks and rows; the file appears when all are written."""
     from drxnet.errors import MissingExtra, UsageError
+    from drxnet.files import new_file
 
     columns = ["rank", "composition", *candidates.columns]
-    temporary = path.with_name(path.name + ".part")
     if path.suffix == ".csv":
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with new_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(columns)
 
@@ -180,7 +180,7 @@ def _writer(path: Path, candidates: Candidates) -> Iterator[Any]:
             raise MissingExtra("Parquet needs pyarrow: pip install 'drx-screen[parquet]', or write .csv.") from None
         kinds = [pyarrow.int64(), pyarrow.string(), *[pyarrow.float64()] * len(candidates.columns)]
         schema = pyarrow.schema(list(zip(columns, kinds, strict=True)))
-        with parquet.ParquetWriter(temporary, schema) as file:
+        with new_file(path) as partial, parquet.ParquetWriter(partial, schema) as file:
 
             def write_parquet(ranks: np.ndarray, units: np.ndarray) -> None:
                 amounts = list((units / candidates.denominator).T)
@@ -189,7 +189,6 @@ def _writer(path: Path, candidates: Candidates) -> Iterator[Any]:
             yield write_parquet
     else:
         raise UsageError(f"--out ends in .csv or .parquet. Got {path.name}.")
-    temporary.replace(path)
 
 
 @click.command()

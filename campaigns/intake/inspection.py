@@ -13,6 +13,7 @@ from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleBrok
 from campaigns.intake.readers.recording import CHARGE, CyclerRows, DigitisedCurves, DRXTDTests, ReadOptions
 from campaigns.intake.segmentation import Discharge, Segmentation, segment
 from drxnet.errors import MeasurementError, MissingExtra, UsageError
+from drxnet.files import save_figure
 from drxnet.preprocess import SmoothedDischarge, smooth_discharge
 from drxnet.text import visible
 
@@ -77,7 +78,7 @@ def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | Non
         0.99, 0.985, checked.status, ha="right", va="top", fontsize=12, weight="bold",
         color=_STATUS_COLOURS[checked.status],
     )  # fmt: skip
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)
 
 
 def _figure(height: float) -> Figure:

@@ -12,12 +12,15 @@ ledger in one file of the campaign's folder; a PostgreSQL URL keeps every campai
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import logging
 import math
+import os
 import socket
+import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -25,12 +28,14 @@ from functools import lru_cache
 from importlib import metadata as installed
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import numpy as np
 from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect, select, text, update
 from sqlalchemy import event as engine_event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool, StaticPool
 
 from campaigns.ledger import tables
 from campaigns.ledger.physics import check_physics
@@ -119,6 +124,7 @@ class Ledger:
         command: str = "python",
         who: str | None = None,
         timeout_s: float | None = None,
+        read_only: bool = False,
     ) -> None:
         """Connect to a ledger that exists.
 
@@ -128,20 +134,25 @@ class Ledger:
             command: what the event log says was run.
             who: what the event log says who ran it; by default user and host.
             timeout_s: how long a writer waits for another one (s); by default :data:`TIMEOUT_S`.
+            read_only: nothing is written, not even where the ledger is of an older version; needs no right to write.
 
         Raises:
             LedgerUnreadable: no ledger there, damaged, of another campaign or of a newer version.
         """
         self.campaign, self.command, self.who = campaign, command, who or _who()
         self.timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
-        self.url = _checked_url(url)
-        self._engine = _engine(self.url, campaign, self.timeout_s)
+        self.url, self.read_only = _checked_url(url), read_only
+        self._older_by: Sequence[Callable[[Connection], None]] = ()
+        self._engine = _engine(self.url, campaign, self.timeout_s, read_only=read_only)
         try:
             with self._errors():
                 with self._engine.connect() as connection:
                     known = _facts(connection)
                 self._check(known)
-                if int(known["schema_version"]) < tables.schema_version():
+                version = int(known["schema_version"])
+                if version < tables.schema_version() and read_only:
+                    self._read_as_migrated(version)
+                elif version < tables.schema_version():
                     self._migrate()
         except BaseException:
             self.close()
@@ -175,7 +186,7 @@ class Ledger:
         return cls(url, campaign, command=command, timeout_s=timeout_s)
 
     @staticmethod
-    def is_there(url: str | URL, campaign: str) -> bool:
+    def is_there(url: str | URL, campaign: str, *, read_only: bool = False) -> bool:
         """Whether a database holds the ledger of a campaign; makes none, and waits for nobody.
 
         Raises:
@@ -183,7 +194,9 @@ class Ledger:
         """
         check_name(campaign, "A campaign")
         checked = _checked_url(url)
-        engine = _engine(checked, campaign, TIMEOUT_S)
+        if checked.get_backend_name() == "sqlite" and not Path(checked.database or "").is_file():
+            return False
+        engine = _engine(checked, campaign, TIMEOUT_S, read_only=read_only)
         try:
             with _translated(checked):
                 return _is_there(engine)
@@ -281,7 +294,13 @@ class Ledger:
 
         Raises:
             LedgerLocked: another process is writing and did not finish in time.
+            LedgerError: the ledger was opened for reading.
         """
+        if self.read_only:
+            raise LedgerError(
+                f"{self.where}: was opened for reading; `{verb}` cannot be recorded. Leave out --read-only, and check "
+                "that its folder can be written to."
+            )
         with self._errors(), _writing(self._engine, self.campaign, self.timeout_s) as connection:
             last = connection.execute(select(func.max(tables.events.c.number))).scalar() or 0
             entry = Entry(connection, _snapshot(connection, self.campaign, None), last + 1)
@@ -325,12 +344,29 @@ class Ledger:
             )
         _log.info("%s: brought from schema %d to %d", self.where, version, tables.schema_version())
 
+    def _read_as_migrated(self, version: int) -> None:
+        """Read a ledger of an older version as it would be, and leave it as it is."""
+        steps = tables.MIGRATIONS[version - 1 :]
+        if self.url.get_backend_name() != "sqlite":
+            self._older_by = steps  # in each reading transaction, which is never committed
+            return
+        copy = sqlite3.connect(":memory:", check_same_thread=False)
+        with contextlib.closing(_read_only_connection(self.url, self.timeout_s)) as original:
+            original.backup(copy)
+        self._engine.dispose()
+        self._engine = create_engine("sqlite://", creator=lambda: copy, poolclass=StaticPool)
+        with self._engine.begin() as connection:
+            for step in steps:
+                step(connection)
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         engine = self._engine
         if self.url.get_backend_name() != "sqlite":
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
         with engine.connect() as connection:
+            for step in self._older_by:
+                step(connection)
             yield connection
 
     @contextmanager
@@ -670,7 +706,19 @@ def _checked_url(url: str | URL) -> URL:
     return checked
 
 
-def _engine(url: URL, campaign: str, timeout_s: float) -> Engine:
+def _read_only_connection(url: URL, timeout_s: float) -> sqlite3.Connection:
+    """Open a SQLite file without the right to write, and without the need of it."""
+    path = Path(url.database or "").resolve()
+    log = path.with_name(f"{path.name}-wal")
+    at_rest = not (log.exists() and log.stat().st_size)
+    immutable = at_rest and not os.access(path.parent, os.W_OK)  # no writer can come, and no file be made beside it
+    uri = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if immutable else ''}"
+    return sqlite3.connect(uri, uri=True, timeout=timeout_s, check_same_thread=False)
+
+
+def _engine(url: URL, campaign: str, timeout_s: float, *, read_only: bool = False) -> Engine:
+    if url.get_backend_name() == "sqlite" and read_only:
+        return create_engine("sqlite://", creator=lambda: _read_only_connection(url, timeout_s), poolclass=NullPool)
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": timeout_s})
 
@@ -753,8 +801,6 @@ def _translated(url: URL) -> Iterator[None]:
 
 def _is_there(engine: Engine) -> bool:
     """Whether a database holds a ledger; takes no lock that a writer could hold."""
-    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
-        return False
     with engine.connect() as connection:
         return bool(_facts(connection))
 

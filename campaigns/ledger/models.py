@@ -98,6 +98,8 @@ class ModelStore:
 
     def _cached(self, place: Path, files: ModelFiles, model: ModelRecord) -> Path:
         """Write the files of a model to its place; to one of this process where that cannot be written to."""
+        if self.ledger.read_only:
+            return self._aside(files, model)
         if place.exists():
             _log.warning("%s: held not model %s (%s); filled again.", place, model.name, model.model_id)
         try:
@@ -107,10 +109,15 @@ class ModelStore:
                 return place
             if isinstance(error, UsageError):
                 raise
-            self._elsewhere = self._elsewhere or tempfile.TemporaryDirectory(prefix="drx-models-")
-            place = Path(self._elsewhere.name) / model.model_id
-            if not _holds(place, model):
-                write_files(place, files, replace=True)
+            return self._aside(files, model)
+        return place
+
+    def _aside(self, files: ModelFiles, model: ModelRecord) -> Path:
+        """Write the files of a model to a folder of this process alone."""
+        self._elsewhere = self._elsewhere or tempfile.TemporaryDirectory(prefix="drx-models-")
+        place = Path(self._elsewhere.name) / model.model_id
+        if not _holds(place, model):
+            write_files(place, files, replace=True)
         return place
 
     def _lost(self, model: ModelRecord, place: Path) -> str:

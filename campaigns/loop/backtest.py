@@ -24,11 +24,12 @@ from campaigns.loop.finetune import fine_tune_campaign
 from campaigns.loop.laboratories import KINDS, Laboratory, LaboratoryOptions, MemberTruth, Truth
 from campaigns.loop.propose import propose
 from campaigns.spec import CampaignSpec, parse_spec
-from campaigns.workspace import Workspace, replace_file
+from campaigns.workspace import Workspace
 from drxnet import checkpoint
 from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, NothingToPropose
+from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 from screening.strategy import STRATEGIES
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from campaigns.loop.backtest import TOP_SHARE, Backtest
 from campaigns.report.figures import COLOURS, figure_with_axes, save
-from campaigns.workspace import replace_file
+from drxnet.files import replace_file
 from drxnet.text import csv_table
 
 if TYPE_CHECKING:

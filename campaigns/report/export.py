@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from campaigns.ledger.records import MeasuredProfile, Measurement
-from campaigns.workspace import Workspace, replace_file
+from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.errors import UsageError
+from drxnet.files import replace_file
 from drxnet.text import csv_table
 
 _log = logging.getLogger(__name__)

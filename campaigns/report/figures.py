@@ -28,6 +28,7 @@ from campaigns.loop.outcomes import (
     trade_off,
 )
 from drxnet.composition import Composition
+from drxnet.files import save_figure
 from screening.goals import Rates
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ def held_out_errors(model: ModelRecord) -> tuple[float, float] | None:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG."""
-    figure.savefig(path, dpi=_DPI)
+    save_figure(figure, path, dpi=_DPI)
     return path
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from campaigns.ledger.records import Proposal
 from campaigns.report.write import write_report
-from campaigns.workspace import Workspace, replace_file
+from campaigns.workspace import Workspace
 from drxnet.errors import RecipeError
+from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 from drxnet.text import csv_table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import MeasuredProfile, PredictedProfile, Snapshot
 from campaigns.loop.outcomes import Outcome, outcomes_of
 from campaigns.report import figures, page
+from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 from screening.goals import Rates
 
@@ -107,7 +107,7 @@ def write_report(
     content = Content.read(ledger, conditions, as_of)
     drawn = _drawn(content.snapshot, content.outcomes, proposals)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / PAGE_NAME, content.page().encode())
+    replace_file(folder / PAGE_NAME, content.page().encode())
     written: list[Path] = []
     for name, figure in content.figures(drawn):
         written.append(figures.save(figure, folder / f"{name}.png"))
@@ -122,10 +122,3 @@ def _drawn(snapshot: Snapshot, outcomes: Sequence[Outcome], proposals: Sequence[
     last = [by_id[p.proposal_id] for p in snapshot.proposals_of(snapshot.round)]
     best = sorted((o for o in outcomes if o.rate_retention and o not in last), key=lambda o: -o.rate_retention_lower)
     return [*last[: figures.PANELS_AT_MOST - 4], *best[:4]] if best else last
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file at once, so that nobody opens half a page."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
