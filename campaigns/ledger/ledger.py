@@ -464,7 +464,7 @@ class Entry:
         if now is not None and now is not state and state not in NEXT_STATES[now]:
             possible = ", ".join(NEXT_STATES[now]) or "nothing"
             raise UsageError(f"{proposal_id} is {now} and cannot become {state}; it can become {possible}.")
-        if now is State.MEASURED and state is not now and proposal_id in self._owner.values():
+        if now is State.MEASURED and state is not now and self._counts(proposal_id):
             raise UsageError(f"{proposal_id} is measured already; retract its measurements before it is made again.")
         self._states[proposal_id] = state, reason
         self._state_changes += 1
@@ -589,10 +589,13 @@ class Entry:
 
     def _wait(self, proposal_id: str, reason: str) -> None:
         """Let a proposal wait for its cells where no measurement of it counts."""
-        counted = any(owner == proposal_id for name, owner in self._owner.items() if name not in self._doubted)
         state, _ = self._states[proposal_id]
-        if not counted and state in (State.PROPOSED, State.ACCEPTED, State.MEASURED):
+        if not self._counts(proposal_id) and state in (State.PROPOSED, State.ACCEPTED, State.MEASURED):
             self.set_state(proposal_id, State.ACCEPTED, reason)
+
+    def _counts(self, proposal_id: str) -> bool:
+        """Whether a measurement of a proposal counts."""
+        return any(owner == proposal_id for name, owner in self._owner.items() if name not in self._doubted)
 
     def _refuse_unknown(self, measurement_id: str) -> NoReturn:
         name = measurement_id.upper()

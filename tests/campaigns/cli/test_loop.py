@@ -67,7 +67,8 @@ def propose_by_hand(*compositions: str) -> None:
 
 def test_yaml_starts_a_campaign_of_its_name_on_first_use(home: Path):
     write_campaign(home / "mine.yaml", home / "stub")
-    first = run("status", "--campaign", "mine.yaml")
+    write_discharge(home / "one.json", FIRST, 240.0)
+    first = run("ingest", "--campaign", "mine.yaml", "one.json", "--no-finetune")
     assert "Started campaign mine in mine/" in first.stderr
     assert (home / "mine" / "ledger.sqlite").is_file()
     assert (home / "mine" / "models" / "N01" / "model.json").is_file()
@@ -77,7 +78,7 @@ def test_yaml_starts_a_campaign_of_its_name_on_first_use(home: Path):
 
 def test_yaml_that_was_edited_after_the_start_is_not_ignored(home: Path):
     path = write_campaign(home / "mine.yaml", home / "stub")
-    run("status", "--campaign", "mine.yaml")
+    run("init", "mine", "--from", "mine.yaml")
     write_campaign(path, home / "stub", batch_size=5)
     assert "differs from it in batch_size" in run("status", "--campaign", "mine.yaml", code=2).stderr
 
@@ -90,7 +91,7 @@ def test_init_copies_a_campaign_under_a_new_name(home: Path):
 
 def test_model_of_a_yaml_that_was_edited_after_the_start_is_not_ignored(home: Path):
     path = write_campaign(home / "mine.yaml", Path("stub"))
-    run("status", "--campaign", "mine.yaml")
+    run("init", "mine", "--from", "mine.yaml")
     assert "Started" not in run("status", "--campaign", "mine.yaml").stderr
     write_campaign(path, write_stub_model(home / "other"))
     assert "differs from it in model" in run("status", "--campaign", "mine.yaml", code=2).stderr
@@ -349,7 +350,7 @@ def test_export_writes_what_can_be_read_back(home: Path):
         (["status", "--campaign", "he-rat"], 2, "Did you mean he-rate"),
         (["status", "--campaign", "empty"], 2, "holds a campaign.yaml"),
         (["status", "--campaign", "broken.yaml"], 2, "unknown key 'batchsize'; did you mean 'batch_size'"),
-        (["status", "--campaign", "modelless.yaml"], 2, "No model 'nowhere'"),
+        (["mark", "--campaign", "modelless.yaml", "R01-01", "accepted"], 2, "No model 'nowhere'"),
         (["status", "--campaign", "corrupt"], 5, "corrupt"),
         (["ingest", "--campaign", "demo", "missing.json"], 2, "no such file"),
         (["ingest", "--campaign", "demo", "a.json", "--proposal", "R01-09"], 2, "No proposal 'R01-09'"),
