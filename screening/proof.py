@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from drxnet.errors import DataRefused, UsageError
+from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 
 TOLERANCE = 1e-3
@@ -139,10 +140,7 @@ class WalkProof:
         """Write the header and one line for each shard, with its hash."""
         lines = [json.dumps({"proof": VERSION, "root": self.root, **self.job}, sort_keys=True)]
         lines += [f'{{"leaf":"{shard.leaf}","shard":{shard.text()}}}' for shard in self.shards]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        replace_file(path, ("\n".join(lines) + "\n").encode())
 
     @classmethod
     def read(cls, path: Path) -> tuple[Self, list[str]]:
