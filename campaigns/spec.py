@@ -18,13 +18,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from screening.objectives import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec
 
 from campaigns.ledger.records import fingerprint
 from configs import shipped
 from drxnet.composition import METALS_BY_NUMBER
 from drxnet.errors import ConfigurationError
+from drxnet.yaml_files import read_yaml
 from screening.goals import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec, Rates
 from screening.space import CandidateSpace, load_space, parse_space, validated
 from screening.strategy import Strategy
@@ -254,10 +255,7 @@ def read_spec(source: str | Path) -> CampaignSpec:
         ConfigurationError: there is none, or it is wrong; the message names the key.
     """
     path = find_spec(source)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not a YAML file ({error}).") from None
+    values = read_yaml(path)
     if isinstance(values, Mapping):
         name = path.parent.name if path.name == FILE_NAME else path.stem
         values = {"name": name, **values}

@@ -17,6 +17,9 @@ DEFAULT_WINDOW = (1.5, 4.8)
 SAME_CURRENT = 0.05
 """Relative difference up to which two currents are the same rate, as closely as a cycler measures them."""
 
+MOST_CYCLES = 1_000_000
+"""More than any cell lives."""
+
 GRID_POINTS = 100
 """Points of a profile (Zhong et al., Joule 8, 2024)."""
 
@@ -43,8 +46,8 @@ class CyclingConditions:
             raise ValueError(f"The current must be positive. Got {self.current_ma_g} mA/g.")
         if not (np.isfinite(self.v_low) and np.isfinite(self.v_high) and self.v_low < self.v_high):
             raise ValueError(f"The lower cut-off must lie below the upper one. Got {self.v_low} V and {self.v_high} V.")
-        if self.cycle < 1:
-            raise ValueError(f"Cycles are counted from 1. Got {self.cycle}.")
+        if not 1 <= self.cycle <= MOST_CYCLES:
+            raise ValueError(f"Cycles are counted from 1, to {MOST_CYCLES:,} at most. Got {self.cycle}.")
 
     @property
     def window(self) -> tuple[float, float]:

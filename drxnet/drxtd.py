@@ -17,6 +17,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
 from drxnet.composition import Composition
-from drxnet.discharge import GRID_POINTS, CyclingConditions, DischargeProfile
+from drxnet.discharge import GRID_POINTS, MOST_CYCLES, CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, DataRefused, MeasurementError
 from drxnet.files import new_file, replace_file
 from drxnet.preprocess import LARGEST, Method, SmoothedDischarge, smooth_discharge
@@ -48,6 +49,7 @@ COLUMN_SETS: Mapping[ColumnSet, tuple[str, ...]] = {
 PUBLISHED_DECIMALS = 3
 """Decimals that the published csv keeps of every value."""
 
+_MOST_BYTES = 512 << 20
 _METADATA = ("composition", "test_current(mA/g)", "low_voltage(V)", "high_voltage(V)")
 _MASSES = ("active_mass(g)", "electrode_mass(g)")
 _VOLTAGE, _CAPACITY = "Voltage(V)", "Capacity(mAh/g)"
@@ -357,9 +359,12 @@ def _text(path: Path) -> str:
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError) as error:
+            with gzip.open(path) as file:
+                content = file.read(_MOST_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
             raise MeasurementError(f"{path.name}: damaged gzip file ({error}).") from None
+        if len(content) > _MOST_BYTES:
+            raise MeasurementError(f"{path.name}: unpacks to more than {_MOST_BYTES >> 20} MiB; split it.")
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", errors="replace")
     try:
@@ -424,8 +429,8 @@ def _listed(entries: Any) -> Sequence[Any]:
 
 
 def _cycle(number: Any) -> int:
-    if isinstance(number, bool) or float(number) != int(number) or int(number) < 1:
-        raise MeasurementError(f"cycles are counted from 1. Got {number!r}.")
+    if isinstance(number, bool) or not 1 <= float(number) <= MOST_CYCLES or float(number) != int(number):
+        raise MeasurementError(f"cycles are counted from 1, to {MOST_CYCLES:,} at most. Got {number!r}.")
     return int(number)
 
 

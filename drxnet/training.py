@@ -166,18 +166,15 @@ def load_options(source: str | Path) -> TrainingOptions:
     Raises:
         ConfigurationError: no such file, not a mapping, an unknown key or a value that cannot be.
     """
-    import yaml
-
     from configs import shipped
+    from drxnet.yaml_files import read_yaml
 
     path = shipped("models").get(str(source), Path(source))
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
     except OSError:
         have = ", ".join(shipped("models"))
         raise ConfigurationError(f"No training options {str(source)!r}. A YAML file, or one of: {have}.") from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: not YAML ({error}).") from None
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: must be a mapping of options. Got {type(content).__name__}.")
     try:

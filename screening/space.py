@@ -19,6 +19,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -28,16 +29,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from configs import shipped
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, MODEL_METALS, Composition
 from drxnet.errors import CompositionError, ConfigurationError
+from drxnet.yaml_files import read_yaml
 from screening.filters import Filters, Mixtures
 from screening.species import Couple, Species, couples, fill_ladder, oxidation_order, present_species
 
 Configuration = TypeVar("Configuration", bound=BaseModel)
+
+
+_PLAIN_NUMBER = re.compile(r"[-+]?[\d._]{1,30}(/\d{1,30}|[eE][-+]?\d{1,2})?")
 
 
 def exact(value: Any) -> Fraction:
@@ -47,7 +51,10 @@ def exact(value: Any) -> Fraction:
         ValueError: not a number.
     """
     try:
-        return Fraction(str(value).strip())
+        text = str(value).strip()
+        if not _PLAIN_NUMBER.fullmatch(text):  # 1e-999999999 is a fraction, too, and takes for ever
+            raise ValueError
+        return Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"must be a number such as 0.05 or 1/20, got {value!r}") from None
 
@@ -461,10 +468,7 @@ def load_space(space: str | Path) -> CandidateSpace:
         raise ConfigurationError(
             f"No space {str(space)!r}. {hint}Give a YAML file or one of the shipped spaces: {', '.join(named)}."
         )
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not a YAML file ({error}).") from None
+    values = read_yaml(path)
     if isinstance(values, Mapping):
         values = {"name": path.stem, **values}
     return parse_space(values, str(space))

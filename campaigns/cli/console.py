@@ -5,6 +5,7 @@ Data go to stdout, messages and progress to stderr.
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import math
@@ -18,7 +19,7 @@ from typing import Any
 
 import click
 
-from drxnet.errors import DRXError, DRXWarning
+from drxnet.errors import DataRefused, DRXError, DRXWarning
 from drxnet.progress import Progress
 from drxnet.text import csv_table, visible
 
@@ -63,6 +64,11 @@ class ErrorHandlingGroup(click.Group):
                     raise
                 say(f"Error: {error}")
                 ctx.exit(error.exit_code)
+            except csv.Error as error:
+                if debug:
+                    raise
+                say(f"Error: a table cannot be read: {error}.")
+                ctx.exit(DataRefused.exit_code)
             except ValueError as error:
                 if debug:
                     raise

@@ -170,7 +170,7 @@ def applicability(
         if dots is not None:
             figure.colorbar(dots, ax=list(axes), label="s.d. over members (mAh/g, ddof 0)")
         _mark(figure, simulated)
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path, dpi=150)
 
     notes = [SIMULATED, GET_DRXTD] if simulated else []
     notes.append(f"{options.members} members trained here; the paper trained five on the whole data set of its group.")
@@ -267,7 +267,7 @@ def high_entropy(ensemble: Ensemble) -> Reproduction:
                 inset.set_title("mAh/g over cycles, 20 mA/g", fontsize=6, pad=2)
                 inset.tick_params(labelsize=6, pad=1, length=2)
         grid[0, 1].set_title(f"model {ensemble.card.name}; band: ± 1 s.d. over members (ddof 0)", fontsize=8)
-        figure.savefig(path, dpi=130)
+        save_figure(figure, path, dpi=130)
 
     notes = [f"Model {ensemble.card.name}; mean ± population standard deviation over members."]
     return Reproduction("fig5", "Two high-entropy cathodes", rows, False, notes, draw)
@@ -379,7 +379,7 @@ def collection(ensemble: Ensemble) -> Reproduction:
             "members within 40 mAh/g, by Q(1000 mA/g)",
             fontsize=9,
         )
-        figure.savefig(path, dpi=130)
+        save_figure(figure, path, dpi=130)
 
     notes = [
         f"Model {ensemble.card.name}. The paper's list of figure S6 is in its supplement; here: every A and B of its "
@@ -451,7 +451,7 @@ def ablation(
                 panel.set_title(f"{name}, {label}: MAE {np.abs(q - truth).mean():.1f} mAh/g", fontsize=9)
                 panel.set(xlabel="Q of the data (mAh/g)", ylabel="Q of the model (mAh/g)")
         _mark(figure, simulated)
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path, dpi=150)
 
     notes = [SIMULATED, GET_DRXTD] if simulated else []
     notes.append(f"{options.members} members, the same steps, seed and data with and without the term.")

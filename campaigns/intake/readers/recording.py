@@ -23,6 +23,9 @@ HEAD_BYTES = 1 << 16
 MAX_BYTES = 1 << 31
 """Largest file, after decompression, that is read."""
 
+_EXPANSION_OF_GZIP = 1032
+_TOO_LARGE = "unpacks to more than {} MiB, which is no export of a cycler. Export one test per file."
+
 CHARGE, REST, DISCHARGE, UNKNOWN = 1, 0, -1, 2
 """Codes of the state column."""
 
@@ -243,9 +246,32 @@ def open_head(path: Path) -> Head:
         try:
             with gzip.open(path) as file:
                 content = file.read(HEAD_BYTES)
+            _refuse_bomb(path)
         except (OSError, EOFError, zlib.error) as error:
             raise RuleBroken("E9", f"{path.name}: damaged gzip file ({error}). Copy it again.") from None
     return Head(path, content, complete=len(content) < HEAD_BYTES)
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a gzip file that unpacks to more than a test can be, before anything is read into memory.
+
+    Raises:
+        RuleBroken: E9.
+    """
+    most = unpacked_at_most(path.stat().st_size)
+    if most >= _EXPANSION_OF_GZIP * path.stat().st_size:
+        return
+    seen = 0
+    with gzip.open(path) as file:
+        while part := file.read(1 << 20):
+            seen += len(part)
+            if seen > most:
+                raise RuleBroken("E9", f"{path.name}: {_TOO_LARGE.format(most >> 20)}")
+
+
+def unpacked_at_most(packed: int) -> int:
+    """Bytes to which a compressed file of so many may unpack; tables of cyclers shrink to a fifth or a tenth."""
+    return min(MAX_BYTES, max(64 << 20, 50 * packed))
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -300,8 +326,7 @@ def zip_members(head: Head) -> tuple[str, ...]:
             members = archive.infolist()
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError):
         return ()
-    if sum(member.file_size for member in members) > MAX_BYTES:
-        raise RuleBroken(
-            "E9", f"{head.path.name}: unpacks to more than {MAX_BYTES >> 30} GiB; export one test per file."
-        )
+    most = unpacked_at_most(head.path.stat().st_size)
+    if sum(member.file_size for member in members) > most:
+        raise RuleBroken("E9", f"{head.path.name}: {_TOO_LARGE.format(most >> 20)}")
     return tuple(member.filename for member in members)

@@ -11,6 +11,7 @@ from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
 from campaigns.intake.readers.recording import Head, Reader, ReadOptions, SummaryRow, SummaryTable, whole_content
 from campaigns.intake.readers.table import HUGE, split_header, split_line
+from drxnet.discharge import MOST_CYCLES
 from drxnet.progress import Progress
 
 NAME = "summary table"
@@ -123,8 +124,8 @@ def _row(where: str, line: int, values: Mapping[str, str], header_units: Mapping
     if capacity is None:
         raise RuleBroken("E9", f"{where}: the capacity is missing.")
     cycle = 1.0 if stated is None else stated
-    if cycle != int(cycle) or cycle < 1:
-        raise RuleBroken("E9", f"{where}: cycles are counted from 1. Got {cycle:g}.")
+    if not 1 <= cycle <= MOST_CYCLES or cycle != int(cycle):
+        raise RuleBroken("E9", f"{where}: cycles are counted from 1, to {MOST_CYCLES:,} at most. Got {cycle:g}.")
     return SummaryRow(line, values.get("composition") or None, current, v_low, v_high, int(cycle), capacity)
 
 
