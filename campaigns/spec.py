@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from screening.objectives import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec
 
 from campaigns.ledger.records import fingerprint
 from configs import shipped

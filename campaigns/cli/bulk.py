@@ -14,6 +14,7 @@ from campaigns.cli.console import say
 from drxnet.composition import LEAST_METAL, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import CompositionError, DataRefused, DRXWarning, UsageError
+from drxnet.files import new_file
 from drxnet.formulas import CompositionTable, parse_formulas
 from drxnet.progress import Progress
 from drxnet.text import csv_table
@@ -170,9 +171,8 @@ def predict_to_file(
     from drxnet.prediction import predict_cases
 
     ensemble = ensemble.with_engine(ensemble.engine_for(count))
-    partial = target.with_name(f".{target.name}.partial")
     done, told = 0, dict[str, None]()
-    with _writer(partial, target.suffix.lower(), traced) as write:
+    with new_file(target) as partial, _writer(partial, target.suffix.lower(), traced) as write:
         for cases in blocks:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", DRXWarning)
@@ -181,7 +181,6 @@ def predict_to_file(
             write([prediction.row(profile=profile) for prediction in predictions])
             done += len(cases)
             progress(done, count)
-    partial.replace(target)
     for text in list(told)[:_MOST_TOLD]:
         warnings.warn(text, DRXWarning, stacklevel=2)
     if len(told) > _MOST_TOLD:
@@ -189,12 +188,12 @@ def predict_to_file(
 
 
 @contextmanager
-def _writer(path: Path, form: str, traced: bool) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+def _writer(partial: Path, form: str, traced: bool) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     if form == ".parquet":
-        with _parquet(path, traced) as write:
+        with _parquet(partial, traced) as write:
             yield write
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with partial.open("w", encoding="utf-8", newline="") as file:
         if form == ".csv":
             first = True
 

@@ -19,6 +19,7 @@ from drxnet.composition import Composition
 from drxnet.dataset import ProfileSet, summarize
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble, mean_and_spread
+from drxnet.files import save_figure
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
