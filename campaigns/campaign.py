@@ -322,7 +322,7 @@ class Campaign(Workspace):
         """
         from campaigns.report.write import write_report
 
-        conditions = self.goals(self.state(as_of), as_of).conditions
+        conditions = self.goals(self.state(as_of), as_of).rates
         target = self.folder / "report" if folder is None else Path(folder)
         return write_report(self.ledger, conditions, target, as_of=as_of, proposals=proposals, progress=progress)
 
