@@ -198,7 +198,7 @@ def cation_entropy(mixtures: Mixtures) -> np.ndarray:
 
 def _entropy(amounts: np.ndarray) -> np.ndarray:
     fractions = amounts / amounts.sum(1, keepdims=True)
-    return -(fractions * np.log(np.where(fractions > 0, fractions, 1))).sum(1)
+    return np.abs((fractions * np.log(np.where(fractions > 0, fractions, 1))).sum(1))
 
 
 def lithium_capacity(mixtures: Mixtures) -> np.ndarray:
