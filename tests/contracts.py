@@ -128,7 +128,8 @@ def check_reader(reader, path, others=()) -> None:
 
     from campaigns.intake import readers
     from campaigns.intake.measurement import RuleBroken
-    from campaigns.intake.readers.recording import CyclerRows, ReadOptions, open_head
+    from campaigns.intake.readers.recording import CyclerRows, ReadOptions
+    from campaigns.intake.readers.unpacking import open_head
     from drxnet.progress import silent
 
     # the content decides: this reader is chosen, under any name, and not for files of other formats

@@ -363,7 +363,7 @@ EXPORTS: dict[str, tuple[str, Callable[[pd.DataFrame], str]]] = {
     "landt csv, slashes": ("landt csv", landt_slash_csv),
     "bdf csv": ("battery data format csv", bdf_csv),
     "bdf csv, labels": ("battery data format csv", bdf_label_csv),
-    "novonix": ("text table", novonix_csv),
+    "novonix": ("novonix csv", novonix_csv),
     "any table": ("text table", plain_csv),
 }
 """Name of a variant -> name of the reader, and the export."""

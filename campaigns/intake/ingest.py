@@ -280,8 +280,8 @@ def _planned(
 
 def _proposal(discharge: CheckedDischarge, sample: SampleInfo, state: Snapshot, name: str) -> tuple[str | None, str]:
     """Proposal (None: nobody proposed it) and composition under which a discharge is recorded."""
-    if sample.proposal is not None:
-        proposal = state.proposal(sample.proposal)
+    if (named := discharge.proposal or sample.proposal) is not None:
+        proposal = state.proposal(named)
         wanted = Composition.parse(proposal.composition)
         if discharge.composition is not None and discharge.composition.distance(wanted) > SAME_COMPOSITION:
             raise MeasurementError(

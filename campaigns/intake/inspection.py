@@ -10,7 +10,8 @@ import numpy as np
 
 from campaigns.intake import readers
 from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleBroken
-from campaigns.intake.readers.recording import CHARGE, CyclerRows, DigitisedCurves, DRXTDTests, ReadOptions
+from campaigns.intake.readers.recording import Curves, CyclerRows, DRXTDTests, ReadOptions
+from campaigns.intake.readers.words import CHARGE
 from campaigns.intake.segmentation import Discharge, Segmentation, segment
 from drxnet.errors import MeasurementError, MissingExtra, UsageError
 from drxnet.files import save_figure
@@ -162,8 +163,8 @@ def _draw_curves(left: Axes, right: Axes, recording: object, checked: CheckedFil
     curves: list[tuple[int, np.ndarray, np.ndarray]] = []
     if isinstance(recording, DRXTDTests):
         curves = [(c.cycle, c.voltage_v, c.capacity_mah_g) for test in recording.tests for c in test.discharges]
-    elif isinstance(recording, DigitisedCurves):
-        curves = [(i, c.voltage_v, c.capacity_mah_g) for i, c in enumerate(recording.curves, start=1)]
+    elif isinstance(recording, Curves):
+        curves = [(i, c.voltage_v, c.capacity) for i, c in enumerate(recording.curves, start=1)]
     if not curves:
         _draw_capacities(left, checked.discharges)
         _say(right, "Capacities only: no profile is made up.")

@@ -15,7 +15,7 @@ from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import MeasurementError, UsageError
 
-Provenance = Literal["cycler", "drx-td", "digitised", "summary"]
+Provenance = Literal["cycler", "drx-td", "digitised", "summary", "sheet"]
 Severity = Literal["error", "doubt", "warning"]
 Status = Literal["accepted", "warned", "doubtful", "refused"]
 
@@ -168,6 +168,12 @@ class CheckedDischarge:
 
     charge_top_v: float | None = None
     """Highest voltage of the charge before it (V)."""
+
+    proposal: str | None = None
+    """Proposal that the source names for this discharge, in a table of several cells."""
+
+    cell: str | None = None
+    """Label of the cell that the source names for this discharge."""
 
     def as_row(self) -> dict[str, Any]:
         """Return the keys that ``drx-screen validate --format json`` promises."""

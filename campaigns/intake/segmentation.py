@@ -8,12 +8,15 @@ holds the current that it logs; the instrument's own capacity is only compared w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
+import pandas as pd
 
 from campaigns.intake.measurement import FileSpan, RuleBroken
-from campaigns.intake.readers.recording import CHARGE, DISCHARGE, REST, UNKNOWN, CyclerRows
+from campaigns.intake.readers.recording import CyclerRows
+from campaigns.intake.readers.sheets import monotone_parts
+from campaigns.intake.readers.words import CHARGE, DISCHARGE, REST, UNKNOWN
 
 REAL_CHARGE_SHARE = 0.3
 """A discharge counts once the charge before it moved this share of its charge."""
@@ -36,8 +39,27 @@ SPIKE_ROWS, SPIKE_CHARGE = 3, 1e-2
 CONSTANT_VOLTAGE_V = 0.02
 """What follows the constant current within so narrow a range of voltage is a constant-voltage tail (V)."""
 
-PAUSE_SHARE = 0.1
-"""Rests that together are shorter than this share of a discharge, with the same current around, are pauses in it."""
+PAUSE_SHARE, MOST_PAUSES = 0.1, 3
+"""Rests with the same current around are pauses in a discharge: so many, however long, or together shorter than this
+share of it; more are the pulses of a titration."""
+
+PAUSE_LEAST_V = 0.05
+"""After a pause the voltage falls at least this much below where it stood before (V); else the discharge was over."""
+
+PULSE_SHARE, PULSE_CHARGE, PULSE_S, PULSE_V = 0.1, 0.02, 600.0, 0.2
+"""A discharge is a pulse when it gives less than this share of the largest one and ends this far (V) above where those
+end, and is as short as this (s) or gives less than the smaller share."""
+
+DAY_S = 86400.0
+CELL_JUMP_V, SAME_START_V = 0.5, 0.3
+"""Where the time begins again, a voltage that jumps up by the first and comes within the second of that of the first
+row of the file is that of another cell (V)."""
+
+LEAST_REPEATED = 3
+"""Fewer rows that stand in a file twice are chance."""
+
+COUNTING_STEPS = 0.5
+"""A step number that changes at more than this share of the rows counts points."""
 
 MOST_RESTARTS = 0.25
 """A time that falls at more than this share of the rows belongs to shuffled rows, not to steps."""
@@ -153,6 +175,9 @@ class Discharge:
     gap_s: float
     """Longest gap between its rows (s); 0 where there is none."""
 
+    pause_s: float
+    """Time that it rested in between, as the rows say (s)."""
+
     paused: bool
     """Whether the current stood still in a gap; otherwise it went on, as far as can be told."""
 
@@ -193,15 +218,27 @@ class Segmentation:
     span: FileSpan = FileSpan()
     """Which part of its test the file holds."""
 
+    notes: tuple[str, ...] = ()
+    """What was put in order or left out, for a person to read."""
 
-def segment(recording: CyclerRows) -> Segmentation:
+
+def segment(recording: CyclerRows, goes_on: bool = False) -> Segmentation:
     """Find the discharges of a test.
 
+    Args:
+        recording: rows of a cycler.
+        goes_on: the file continues a test, whose cell may have been charged before it.
+
     Raises:
-        RuleBroken: E8 for infinite values, E9 where nothing tells the order or the direction of the rows.
+        RuleBroken: E7 where every current reads 0, E8 for infinite values, E9 where nothing tells the order or the
+            direction of the rows, or they are those of two tests.
     """
+    with np.errstate(invalid="ignore"):  # infinite numbers are refused by their row below
+        recording, repeated = _without_repeats(recording)
+        _check_one_test(recording)
     rows = ordered(recording)
     halves = half_cycles(rows)
+    pulses = _pulses(rows, halves)
     discharges: list[Discharge] = []
     early: list[Discharge] = []
     charged, charge_top = 0.0, None
@@ -210,7 +247,10 @@ def segment(recording: CyclerRows) -> Segmentation:
             charged += half.charge_mah
             charge_top = max(charge_top or 0.0, _highest(rows, half))
             continue
-        real = charged >= REAL_CHARGE_SHARE * half.charge_mah
+        if half in pulses:
+            charged = max(charged - half.charge_mah, 0.0)
+            continue
+        real = charged >= REAL_CHARGE_SHARE * half.charge_mah or (goes_on and half is halves[0])
         found = _discharge(rows, half, len(discharges) + 1 if real else 0, charged, recording)
         if found is None:
             continue
@@ -221,7 +261,93 @@ def segment(recording: CyclerRows) -> Segmentation:
             early.append(found)
     charging = rows.direction == CHARGE
     top = float(rows.voltage_v[charging].max()) if charging.any() else None
-    return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows))
+    notes = []
+    if repeated:
+        notes.append(f"{repeated} rows stand in the file twice; counted once")
+    if rows.out_of_order:
+        notes.append(f"{rows.out_of_order} rows stood out of order; sorted")
+    if pulses:
+        notes.append(f"{len(pulses)} pulse{'s' if len(pulses) > 1 else ''} of the current left out")
+    return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows), tuple(notes))
+
+
+def _pulses(rows: OrderedRows, halves: tuple[HalfCycle, ...]) -> frozenset[HalfCycle]:
+    """Discharges that are pulses between others: for resistance, or of a protocol of their own."""
+    given = [half for half in halves if half.direction == DISCHARGE]
+    largest = max((half.charge_mah for half in given), default=0.0)
+
+    def lowest(half: HalfCycle) -> float:
+        return min(float(rows.voltage_v[start:stop].min()) for start, stop in half.runs)
+
+    end = min((lowest(half) for half in given if half.charge_mah > 0.5 * largest), default=0.0)
+    return frozenset(
+        half
+        for half in given
+        if half.charge_mah < PULSE_SHARE * largest
+        and lowest(half) > end + PULSE_V
+        and (
+            half.charge_mah < PULSE_CHARGE * largest or rows.time_s[half.stop - 1] - rows.time_s[half.start] <= PULSE_S
+        )
+    )
+
+
+def _without_repeats(recording: CyclerRows) -> tuple[CyclerRows, int]:
+    """Rows without those that stand in the file twice, as after an export was appended to another, and their number."""
+    if not _may_repeat(recording):
+        return recording, 0
+    names = ("time_s", "voltage_v", "current_ma", "moved_mah", "record", "cycle", "step")
+    columns = {name: values for name in names if (values := getattr(recording, name)) is not None}
+    again = pd.DataFrame(columns).duplicated().to_numpy()
+    stretches = [stop - start for code, start, stop in _runs(again.astype(int)) if code]
+    if max(stretches, default=0) < LEAST_REPEATED:
+        return recording, 0
+    kept = {
+        field.name: values[~again]
+        for field in fields(recording)
+        if isinstance(values := getattr(recording, field.name), np.ndarray) and len(values) == len(again)
+    }
+    return replace(recording, **kept), int(again.sum())
+
+
+def _may_repeat(recording: CyclerRows) -> bool:
+    if recording.record is not None:
+        return bool((np.diff(recording.record) <= 0).any())
+    if not recording.time_of_step:
+        return bool((np.diff(recording.time_s) < 0).any())
+    return recording.cycle is not None and bool((np.diff(recording.cycle) < 0).any())
+
+
+def _check_one_test(recording: CyclerRows) -> None:
+    """Refuse rows of two tests below each other.
+
+    Raises:
+        RuleBroken: E9, naming the row at which the second one begins.
+    """
+    n = len(recording.voltage_v)
+    if n < 4:
+        return
+    fell = {}
+    for name, values in (("record", recording.record), ("cycle", recording.cycle)):
+        if values is not None and np.isfinite(values).all():
+            fell[name] = (np.diff(values) < 0) & (values[1:] <= values[0])
+    time = None if recording.time_of_step else recording.time_s
+    if time is not None and np.isfinite(time).all():
+        fell["time"] = (np.diff(time) < 0) & (time[1:] <= time[0] + 1e-9)
+    together = sum((at.astype(int) for at in fell.values()), np.zeros(n - 1, int))
+    rows = np.flatnonzero(together >= 2) + 1
+    if not len(rows) and "time" in fell and fell["time"].sum() <= MOST_PAUSES:
+        voltage = recording.voltage_v
+        rows = np.flatnonzero(fell["time"]) + 1
+        rows = rows[
+            (voltage[rows] - voltage[rows - 1] > CELL_JUMP_V) & (np.abs(voltage[rows] - voltage[0]) < SAME_START_V)
+        ]
+    if 0 < len(rows) <= max(MOST_PAUSES, n // 1000):
+        what = " and ".join(name for name, at in fell.items() if at[rows[0] - 1])
+        raise RuleBroken(
+            "E9",
+            f"row {rows[0] + 1} begins another test or another cell ({what} begin{'' if ' and ' in what else 's'} "
+            "again). Export one per file.",
+        )
 
 
 def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
@@ -288,17 +414,21 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         raise RuleBroken("E9", "fewer than two rows hold time, voltage and current.")
     missing = np.searchsorted(np.flatnonzero(whole), np.flatnonzero(~whole))
     time, voltage, source = time[whole], voltage[whole], source[whole]
-    interval, backwards = _intervals(time, recording.time_of_step)
     state = None if recording.state is None else recording.state[order][whole].astype(int)
     step = None if recording.step is None else recording.step[order][whole]
+    interval, backwards = _intervals(
+        time, _step_begins(time, state, step, current, whole) if recording.time_of_step else None
+    )
     if current is not None:
         current = current[whole]
+        _check_some_current(current, voltage)
     else:
         assert moved is not None
         current = _current_from_charge(moved[whole], interval)
-    sign, direction, contradiction = _directions(current, voltage, interval, state, step)
+    columns = _growth(recording, order, whole)
+    sign, direction, contradiction = _directions(current, voltage, interval, state, step, columns)
     signed = current * sign if sign.ndim == 0 or len(sign) == len(current) else current
-    column = _column_increments(recording, order[whole] if len(order) == len(whole) else order, direction)
+    column = _column_increments(recording, order[whole], direction, np.abs(current) * interval / 3600.0)
     paused = np.zeros(len(time), bool)
     if recording.current_ma is None:
         assert moved is not None
@@ -359,7 +489,7 @@ def _order(recording: CyclerRows) -> tuple[np.ndarray, int]:
     elif not recording.time_of_step and np.isfinite(recording.time_s).any():
         time = recording.time_s
         known = time[np.isfinite(time)]
-        if (np.diff(known) < 0).sum() <= max(3, 0.001 * n) or _begins_again(known):
+        if (np.diff(known) < 0).sum() <= max(3, 0.001 * n) or _begins_again(known) or _wraps_at_midnight(known):
             return np.arange(n), 0  # a clock that was set back, not rows that were shuffled
         order = np.argsort(time, kind="stable")
     else:
@@ -367,16 +497,75 @@ def _order(recording: CyclerRows) -> tuple[np.ndarray, int]:
     return order, int((np.diff(order) < 0).sum())
 
 
-def _intervals(time: np.ndarray, of_step: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds since the row before, and the rows at which the clock jumped back."""
+def _step_begins(
+    time: np.ndarray, state: np.ndarray | None, step: np.ndarray | None, current: np.ndarray | None, whole: np.ndarray
+) -> np.ndarray:
+    """Rows at which a step begins: its number or state changes, the current turns, or its time falls."""
+    begins = np.diff(time, prepend=time[0]) < 0
+    if not begins.any():
+        return begins  # a time that never falls is that of the test
+    if step is not None and not _counts_points(step):
+        begins |= np.diff(step, prepend=step[0]) != 0
+    elif state is not None:
+        begins |= np.diff(state, prepend=state[0]) != 0
+    elif current is not None:
+        sign = np.where(np.abs(current[whole]) > 1e-4 * np.abs(current[whole]).max(), np.sign(current[whole]), 0)
+        begins |= np.diff(sign, prepend=sign[0]) != 0
+    begins[0] = True
+    return begins
+
+
+def _counts_points(step: np.ndarray) -> bool:
+    """Whether a step number changes with most rows."""
+    return len(step) > 3 and bool((np.diff(step) != 0).mean() > COUNTING_STEPS)
+
+
+def _intervals(time: np.ndarray, step_begins: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds since the row before, and the rows at which the clock jumped back.
+
+    Args:
+        time: elapsed, or since the step began (s), ``rows``.
+        step_begins: whether a step begins at each row, for times of steps; None for elapsed ones.
+    """
     interval = np.diff(time, prepend=time[0])
+    if step_begins is not None:
+        since = np.where(step_begins, np.maximum(time, 0.0), interval)
+        since[0] = max(float(time[0]), 0.0)
+        return since, np.array([], int)
+    if _wraps_at_midnight(time):
+        return np.where(interval < 0, interval + DAY_S, interval), np.array([], int)
     backwards = np.flatnonzero(interval < 0)
-    if of_step or _begins_again(time):
-        interval[0] = time[0] if of_step else 0.0
-        return np.where(interval < 0, np.maximum(time, 0.0), interval), np.array([], int) if of_step else backwards
+    if _begins_again(time):
+        interval[0] = 0.0
+        return np.where(interval < 0, np.maximum(time, 0.0), interval), backwards
     positive = interval[interval > 0]
     interval[backwards] = float(np.median(positive)) if len(positive) else 0.0
     return interval, backwards
+
+
+def _wraps_at_midnight(time: np.ndarray) -> bool:
+    """Whether a time of day begins again each day: it falls from the end of a day to the beginning of the next."""
+    interval = np.diff(time)
+    falls = np.flatnonzero(interval < 0)
+    if not len(falls) or time.min() < 0 or time.max() >= DAY_S or not (interval > 0).any():
+        return False
+    usual = GAP_FACTOR * float(np.median(interval[interval > 0]))
+    across = interval[falls] + DAY_S
+    return bool(((across <= usual) & (time[falls] > DAY_S / 2)).all())
+
+
+def _check_some_current(current: np.ndarray, voltage: np.ndarray) -> None:
+    """Refuse currents that all read 0 while the voltage runs through a window.
+
+    Raises:
+        RuleBroken: E7.
+    """
+    if not current.any() and float(np.ptp(voltage)) > 1.0:
+        raise RuleBroken(
+            "E7",
+            f"every current reads 0 while the voltage runs from {voltage.min():.3g} to {voltage.max():.3g} V: exported "
+            "with too few digits. Export with more, or in mA.",
+        )
 
 
 def _since_step(interval: np.ndarray, step_time: np.ndarray | None) -> np.ndarray:
@@ -445,8 +634,27 @@ def _current_from_charge(moved: np.ndarray, interval: np.ndarray) -> np.ndarray:
     return current[known[np.clip(np.searchsorted(known, np.arange(len(current))), 0, len(known) - 1)]]
 
 
+def _growth(recording: CyclerRows, order: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """What the instrument's charge and discharge capacities grew by at each row (mAh), where it gives both."""
+    if recording.charge_mah is None or recording.discharge_mah is None:
+        return None
+    charge, discharge = (_grown(c[order][whole]) for c in (recording.charge_mah, recording.discharge_mah))
+    return (charge, discharge) if charge.sum() + discharge.sum() > 0 else None
+
+
+def _grown(values: np.ndarray) -> np.ndarray:
+    """What a capacity that may be reset at any time grew by at each row (mAh)."""
+    column = np.abs(_filled(values))
+    return np.maximum(np.diff(column, prepend=column[0]), 0.0)
+
+
 def _directions(
-    current: np.ndarray, voltage: np.ndarray, interval: np.ndarray, state: np.ndarray | None, step: np.ndarray | None
+    current: np.ndarray,
+    voltage: np.ndarray,
+    interval: np.ndarray,
+    state: np.ndarray | None,
+    step: np.ndarray | None,
+    growth: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """Sign that makes the current positive on charge, and the direction of each row."""
     strongest = float(np.abs(current).max())
@@ -462,8 +670,37 @@ def _directions(
         sign = _sign_by_voltage(current, voltage, interval, active)
         direction = np.where(active, np.where(current * sign > 0, CHARGE, DISCHARGE), REST)
         return np.array(sign), direction, False
-    direction = _by_turns(current, voltage, active, step)
-    return np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(current[active].mean()), direction, False
+    if growth is not None:
+        direction = _by_columns(active, step, growth)
+        contradiction = _voltage_rises(current, voltage, interval, direction)
+    else:
+        direction, contradiction = _by_turns(current, voltage, active, step), False
+    return np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(current[active].mean()), direction, contradiction
+
+
+def _by_columns(active: np.ndarray, step: np.ndarray | None, growth: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Directions of a current without sign or state: a row charges where the instrument's charge capacity grows."""
+    charged, given = growth
+    direction = np.where(charged > given, CHARGE, np.where(given > charged, DISCHARGE, REST))
+    blocks = np.cumsum(np.diff(active.astype(int), prepend=int(active[0])) != 0)
+    if step is not None and np.isfinite(step).all() and not _counts_points(step):
+        blocks = blocks + np.cumsum(np.diff(step, prepend=step[0]) != 0)
+    for _, start, stop in _runs(blocks + 1):  # rows at which neither grows go with those around
+        undecided = start + np.flatnonzero(direction[start:stop] == REST)
+        decided = start + np.flatnonzero(direction[start:stop] != REST)
+        if len(undecided) and len(decided):
+            direction[undecided] = direction[decided[np.clip(np.searchsorted(decided, undecided), 0, len(decided) - 1)]]
+    return np.where(active, direction, REST)
+
+
+def _voltage_rises(current: np.ndarray, voltage: np.ndarray, interval: np.ndarray, direction: np.ndarray) -> bool:
+    """Whether the voltage rises on most of what is called discharge."""
+    falling = sum(
+        np.sign(voltage[start] - voltage[stop - 1]) * np.abs(current[start:stop] * interval[start:stop]).sum()
+        for code, start, stop in _runs(direction)
+        if code == DISCHARGE and stop - start > 2
+    )
+    return bool(falling < 0)
 
 
 def _by_state(
@@ -484,12 +721,7 @@ def _by_state(
     else:
         direction = np.where(coded, state, REST)
         sign = np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(current[active].mean())
-    falling = sum(
-        np.sign(voltage[start] - voltage[stop - 1]) * np.abs(current[start:stop] * interval[start:stop]).sum()
-        for code, start, stop in _runs(direction)
-        if code == DISCHARGE and stop - start > 2
-    )
-    return sign, direction, bool(falling < 0)
+    return sign, direction, _voltage_rises(current, voltage, interval, direction)
 
 
 def _sign_by_voltage(current: np.ndarray, voltage: np.ndarray, interval: np.ndarray, active: np.ndarray) -> float:
@@ -506,45 +738,39 @@ def _sign_by_voltage(current: np.ndarray, voltage: np.ndarray, interval: np.ndar
 def _by_turns(current: np.ndarray, voltage: np.ndarray, active: np.ndarray, step: np.ndarray | None) -> np.ndarray:
     """Directions of a current without sign or state: each run between rests and steps rises or falls.
 
-    Within a run the voltage may turn; a turn is a reversal by a fifth of the whole range.
+    Within a run the voltage may turn; a turn is a reversal by a fifth of the whole range. A step without a rest before
+    it in which the voltage falls by less goes on in the direction of the step before: a smaller current on charge
+    lets it fall too.
     """
     blocks = np.cumsum(np.diff(active.astype(int), prepend=int(active[0])) != 0)
-    if step is not None and np.isfinite(step).all():
+    if step is not None and np.isfinite(step).all() and not _counts_points(step):
         blocks = blocks + np.cumsum(np.diff(step, prepend=step[0]) != 0)
     direction = np.zeros(len(current), int)
     threshold = 0.2 * float(np.ptp(voltage[active])) if active.any() else 0.0
     for _, start, stop in _runs(blocks + 1):
         if not active[start]:
             continue
-        for first, last in _monotone_parts(voltage[start:stop], threshold):
-            rises = voltage[start + last - 1] > voltage[start + first]
-            direction[start + first : start + last] = CHARGE if rises else DISCHARGE
+        for first, last in monotone_parts(voltage[start:stop], threshold):
+            begin, end = start + first, start + last
+            change = float(voltage[end - 1] - voltage[begin])
+            before = int(direction[begin - 1]) if begin else REST
+            if abs(change) < threshold and begin:
+                change = float(voltage[end - 1] - voltage[begin - 1])
+                if before != REST and abs(change) < threshold:
+                    direction[begin:end] = before
+                    continue
+            direction[begin:end] = CHARGE if change > 0 else DISCHARGE
     return direction
 
 
-def _monotone_parts(voltage: np.ndarray, threshold: float) -> list[tuple[int, int]]:
-    """Split at turning points from which the voltage comes back by more than the threshold."""
-    parts, begin, low, high = [], 0, 0, 0
-    for i, v in enumerate(voltage.tolist()):
-        turned = None
-        if low > high and v > voltage[low] + threshold:
-            turned = low
-        elif high > low and v < voltage[high] - threshold:
-            turned = high
-        if turned is not None and turned > begin:
-            parts.append((begin, turned + 1))
-            begin = turned + 1
-            low = high = i
-        elif v < voltage[low]:
-            low = i
-        elif v > voltage[high]:
-            high = i
-    parts.append((begin, len(voltage)))
-    return [(a, b) for a, b in parts if b > a]
+def _column_increments(
+    recording: CyclerRows, order: np.ndarray, direction: np.ndarray, moved: np.ndarray
+) -> np.ndarray | None:
+    """What the instrument's capacity grew by at each row (mAh), whenever it is reset.
 
-
-def _column_increments(recording: CyclerRows, order: np.ndarray, direction: np.ndarray) -> np.ndarray | None:
-    """What the instrument's capacity grew by at each row (mAh), whenever it is reset."""
+    A capacity without direction that runs back on discharge is a net one; it is taken so where that comes closer to
+    the charge ``moved`` at each row.
+    """
 
     def increments(values: np.ndarray | None) -> np.ndarray | None:
         if values is None:
@@ -554,15 +780,21 @@ def _column_increments(recording: CyclerRows, order: np.ndarray, direction: np.n
         return np.where(step < 0, column, step)
 
     if recording.moved_mah is not None and recording.current_ma is not None:
-        moved = _filled(recording.moved_mah[order])
-        return np.abs(np.diff(moved, prepend=moved[0]))
+        net = _filled(recording.moved_mah[order])
+        return np.abs(np.diff(net, prepend=net[0]))
     falling, rising = increments(recording.discharge_mah), increments(recording.charge_mah)
+    discharging = direction == DISCHARGE
     if falling is not None:
-        discharging = direction == DISCHARGE
         if rising is not None and rising[discharging].sum() > 10 * falling[discharging].sum():
             return rising  # the instrument's words are the other way round
         return falling
-    return increments(recording.capacity_mah)
+    grown = increments(recording.capacity_mah)
+    if grown is None or recording.capacity_mah is None or not discharging.any():
+        return grown
+    signed = _filled(recording.capacity_mah[order])
+    as_net = np.abs(np.diff(signed, prepend=signed[0]))
+    total = float(moved[discharging].sum())
+    return min((grown, as_net), key=lambda column: abs(float(column[discharging].sum()) - total))
 
 
 def _filled(column: np.ndarray) -> np.ndarray:
@@ -602,6 +834,7 @@ def _discharge(
         cut.append(f"constant-voltage tail of {len(later)} rows")
     elif later_currents:
         cut.append("further steps of " + ", ".join(f"{i:.3g}" for i in later_currents) + " mA")
+    rested = np.flatnonzero(np.diff(part) > 1)
     intervals = np.diff(rows.time_s[part])
     median = float(np.median(intervals)) if len(intervals) else 0.0
     longest = float(intervals.max()) if len(intervals) else 0.0
@@ -623,7 +856,8 @@ def _discharge(
         later_currents_ma=later_currents,
         duration_s=float(rows.time_s[last] - rows.time_s[first]),
         gap_s=longest if longest > GAP_FACTOR * median and longest > GAP_LEAST_S else 0.0,
-        paused=bool(rows.paused[part[1:]].any() or (np.diff(part) > 1).any()),
+        pause_s=float(sum(_rest_between(rows, int(part[i]), int(part[i + 1])) for i in rested)),
+        paused=bool(rows.paused[part[1:]].any() or len(rested)),
         clock_backwards=bool(((rows.clock_backwards > first) & (rows.clock_backwards <= last)).any()),
         missing_rows=int(((rows.missing > first) & (rows.missing <= last)).sum()),
         upward_mv=float(max(steps.max(initial=0.0), 0.0) * 1e3),
@@ -632,17 +866,27 @@ def _discharge(
     )
 
 
+def _rest_between(rows: OrderedRows, before: int, after: int) -> float:
+    """Time of the resting rows between two rows of a discharge (s)."""
+    between = np.arange(before + 1, after)
+    resting = between[rows.direction[between] == REST]
+    return float(rows.time_s[resting[-1]] - rows.time_s[before]) if len(resting) else 0.0
+
+
 def _first_step(rows: OrderedRows, half: HalfCycle) -> np.ndarray:
-    """Rows of the first run, and of those after a pause that go on with the same current."""
+    """Rows of the first run, and of those after a pause that go on with the same current from where it stood."""
     start, stop = half.runs[0]
     step = np.arange(start, stop)
     reference = float(np.median(np.abs(rows.current_ma[start:stop])))
     duration = rows.time_s[half.stop - 1] - rows.time_s[half.start]
+    few = len(half.runs) - 1 <= MOST_PAUSES
     pauses = 0.0
     for start, stop in half.runs[1:]:
         pauses += rows.time_s[start] - rows.time_s[step[-1]]
         current = float(np.median(np.abs(rows.current_ma[start:stop])))
-        if abs(current - reference) > CONSTANT_CURRENT_BAND * reference or pauses > PAUSE_SHARE * duration:
+        goes_lower = rows.voltage_v[start:stop].min() < rows.voltage_v[step].min() - PAUSE_LEAST_V
+        is_pause = pauses <= PAUSE_SHARE * duration or (few and goes_lower)
+        if abs(current - reference) > CONSTANT_CURRENT_BAND * reference or not is_pause:
             break
         step = np.concatenate([step, np.arange(start, stop)])
     return step

@@ -1,7 +1,8 @@
-"""Readers of measurement files, one module per format; the content decides which one is used.
+"""Readers of measurement files; the content decides which one is used.
 
-To add a format: write a module with a :class:`~campaigns.intake.readers.recording.Reader` and name it in
-:func:`all_readers`; ``tests/contracts.py`` checks that it behaves like the others.
+A text format, a language or a word is a row of ``vocabulary``. For a binary format write a module with a
+:class:`~campaigns.intake.readers.recording.Reader` and name it in :func:`all_readers`; ``tests/contracts.py`` checks
+that it behaves like the others.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from campaigns.intake.measurement import RuleBroken
-from campaigns.intake.readers.recording import Reader, ReadOptions, Recording, open_head, zip_members
-from campaigns.intake.readers.table import nearest_header
+from campaigns.intake.readers.recording import Reader, ReadOptions, Recording
+from campaigns.intake.readers.unpacking import Head, open_head, zip_members
 from drxnet.progress import Progress, silent
 
 ZIP = b"PK\x03\x04"
@@ -33,38 +34,29 @@ def all_readers() -> tuple[Reader, ...]:
     """Every reader, in the order in which they are asked."""
     from campaigns.intake.readers import (
         arbin_res,
-        arbin_text,
-        bdf,
         biologic_mpr,
-        biologic_text,
         digitised,
         drxtd,
-        landt,
-        maccor,
+        formats,
         neware_binary,
-        neware_text,
-        other_text,
+        neware_layers,
+        sheets,
         spreadsheet,
         summary,
     )
 
-    modules = (
-        biologic_mpr,
-        arbin_res,
-        neware_binary,
-        spreadsheet,
-        drxtd,
-        summary,
-        biologic_text,
-        maccor,
-        neware_text,
-        landt,
-        arbin_text,
-        bdf,
-        other_text,
-        digitised,
+    return (
+        *biologic_mpr.READERS,
+        *arbin_res.READERS,
+        *neware_binary.READERS,
+        *spreadsheet.READERS,
+        *drxtd.READERS,
+        *neware_layers.READERS,
+        *summary.READERS,
+        *formats.readers(),
+        *sheets.READERS,
+        *digitised.READERS,
     )
-    return tuple(reader for module in modules for reader in module.READERS)
 
 
 def choose(path: Path) -> Reader:
@@ -73,9 +65,16 @@ def choose(path: Path) -> Reader:
     Raises:
         RuleBroken: E9 where none recognises it.
     """
-    from campaigns.intake.readers import other_text
+    return choose_for(open_head(path))
 
-    head = open_head(path)
+
+def choose_for(head: Head) -> Reader:
+    """The reader for a file, by its beginning.
+
+    Raises:
+        RuleBroken: E9 where none recognises it.
+    """
+    path = head.path
     for reader in all_readers():
         if reader.recognises(head):
             return reader
@@ -86,7 +85,10 @@ def choose(path: Path) -> Reader:
     for magic, what in FOREIGN.items():
         if head.content.startswith(magic):
             raise RuleBroken("E9", f"{path.name}: {what}.")
-    near = nearest_header(head.lines, other_text.COLUMNS) if head.is_text else None
+    from campaigns.intake.readers.formats import any_table
+    from campaigns.intake.readers.headers import nearest_header
+
+    near = nearest_header(head.candidates, any_table()) if head.is_text else None
     if near is not None and len(near.missing) == 1:
         raise RuleBroken(
             "E9",
@@ -112,5 +114,6 @@ def read(path: str | Path, options: ReadOptions | None = None, progress: Progres
         MissingExtra: a BioLogic .mpr without the extra that reads it.
     """
     path = Path(path)
-    reader = choose(path)
-    return reader.name, reader.read(open_head(path), options or ReadOptions(), progress)
+    head = open_head(path)
+    reader = choose_for(head)
+    return reader.name, reader.read(head, options or ReadOptions(), progress)

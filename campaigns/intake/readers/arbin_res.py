@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from campaigns.intake.measurement import RuleBroken
-from campaigns.intake.readers.recording import CyclerRows, Head, Reader, ReadOptions, plain_file
-from campaigns.intake.readers.table import NamedColumn, rows_from_columns
+from campaigns.intake.readers.headers import NamedColumn
+from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions
+from campaigns.intake.readers.table import Table, rows_from_columns
+from campaigns.intake.readers.unpacking import Head, plain_file
 from drxnet.progress import Progress
 
 NAME = "arbin res"
@@ -51,7 +53,9 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
         rows = rows[rows["Test_ID"] == kept].reset_index(drop=True)
     named = [NamedColumn(i, c, *COLUMNS[c]) for i, c in enumerate(COLUMNS) if c in rows]
     columns = {column.quantity: rows[column.header] for column in named}
-    return rows_from_columns(NAME, name, columns, named, options, notes, header_mass_mg=_mass(tables.get(GLOBAL)))
+    return rows_from_columns(
+        NAME, name, Table(columns, named), options, notes, header_mass_mg=_mass(tables.get(GLOBAL))
+    )
 
 
 def _tables(path: str) -> dict[str, pd.DataFrame]:

@@ -11,7 +11,8 @@ import warnings
 import numpy as np
 
 from campaigns.intake.measurement import RuleBroken
-from campaigns.intake.readers.recording import CyclerRows, Head, Reader, ReadOptions, whole_content
+from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions
+from campaigns.intake.readers.unpacking import Head, whole_content
 from drxnet.errors import MissingExtra
 from drxnet.progress import Progress
 

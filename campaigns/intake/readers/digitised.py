@@ -10,13 +10,14 @@ import re
 import numpy as np
 
 from campaigns.intake.measurement import RuleBroken
-from campaigns.intake.readers.other_text import COLUMNS
-from campaigns.intake.readers.recording import DigitisedCurve, DigitisedCurves, Head, Reader, ReadOptions, whole_content
-from campaigns.intake.readers.table import name_columns
+from campaigns.intake.readers.formats import any_table
+from campaigns.intake.readers.headers import name_columns
+from campaigns.intake.readers.recording import Curve, Curves, Reader, ReadOptions
+from campaigns.intake.readers.unpacking import Head, whole_text
 from drxnet.progress import Progress
 
 NAME = "digitised curve"
-MAX_POINTS = 100_000
+MAX_POINTS, MAX_BYTES = 100_000, 1 << 24
 VOLTAGE_RANGE = (0.5, 5.5)
 """Voltages (V) of a cathode against lithium; how the voltage axis is told from the other."""
 
@@ -64,7 +65,7 @@ def _is_single(lines: list[str]) -> bool:
 def _names_time_or_current(header: str) -> bool:
     """Whether a header is that of a cycler, which lacks a column, rather than that of a curve."""
     cells = re.split(r"[,;\t]", header)
-    known = name_columns(cells, COLUMNS)
+    known = name_columns(cells, any_table())
     return any(column.quantity in ("time", "step_time", "clock", "current") for column in known)
 
 
@@ -72,9 +73,9 @@ def _is_many(lines: list[str]) -> bool:
     return len(lines) > 2 and bool(re.match(r"^\W*X\W+Y(\W+X\W+Y)*\W*$", lines[1]))
 
 
-def _read(head: Head, options: ReadOptions, progress: Progress) -> DigitisedCurves:
+def _read(head: Head, options: ReadOptions, progress: Progress) -> Curves:
     name = head.path.name
-    text = whole_content(head).decode(head.encoding, errors="replace")
+    text = whole_text(head, MAX_BYTES)
     lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
     if len(lines) > MAX_POINTS:
         raise RuleBroken(
@@ -86,7 +87,7 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> DigitisedCurv
         curve, note = _with_axes(name, label, np.array(points, float).reshape(-1, 2))
         curves.append(curve)
         notes.append(note)
-    return DigitisedCurves(NAME, tuple(curves), tuple(dict.fromkeys(notes)))
+    return Curves(NAME, tuple(curves), tuple(dict.fromkeys(notes)))
 
 
 def _single(name: str, lines: list[str]) -> list[tuple[float, float]]:
@@ -130,7 +131,7 @@ def _many(name: str, lines: list[str]) -> list[tuple[str, list[tuple[float, floa
     return sets
 
 
-def _with_axes(name: str, label: str, points: np.ndarray) -> tuple[DigitisedCurve, str]:
+def _with_axes(name: str, label: str, points: np.ndarray) -> tuple[Curve, str]:
     """Decide which axis is the voltage: the one that stays in its range, the second where both do."""
     if len(points) < 2:
         raise RuleBroken("E8", f"{name}: a digitised curve needs at least two points. Got {len(points)}.")
@@ -148,7 +149,7 @@ def _with_axes(name: str, label: str, points: np.ndarray) -> tuple[DigitisedCurv
     voltage_axis = 1 if inside[1] else 0
     voltage, other = points[:, voltage_axis], points[:, 1 - voltage_axis]
     order = "capacity, voltage" if voltage_axis else "voltage, capacity"
-    return DigitisedCurve(label, voltage, other), f"columns taken as {order}"
+    return Curve(label, voltage, other), f"columns taken as {order}"
 
 
 READERS = (Reader(NAME, _is_digitised, _read, (".csv", ".txt")),)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from campaigns.intake.measurement import RuleBroken
-from campaigns.intake.readers.recording import DRXTDTests, Head, Reader, ReadOptions, whole_content
+from campaigns.intake.readers.recording import DRXTDTests, Reader, ReadOptions
+from campaigns.intake.readers.unpacking import Head, whole_content
 from drxnet import drxtd
 from drxnet.errors import CompositionError, MeasurementError
 from drxnet.progress import Progress

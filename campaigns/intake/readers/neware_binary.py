@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from campaigns.intake.measurement import RuleBroken
-from campaigns.intake.readers.recording import CyclerRows, Head, Reader, ReadOptions, plain_file, zip_members
-from campaigns.intake.readers.table import NamedColumn, rows_from_columns
+from campaigns.intake.readers.headers import NamedColumn
+from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions
+from campaigns.intake.readers.table import Table, rows_from_columns
+from campaigns.intake.readers.unpacking import Head, plain_file, zip_members
 from drxnet.progress import Progress
 
 NDA, NDAX = "neware nda", "neware ndax"
@@ -64,7 +66,7 @@ def _read(name: str, head: Head, options: ReadOptions) -> CyclerRows:
     if _is_step_time(numeric(table["Time"]), numeric(table["Step"])):
         columns["step_time"] = columns.pop("time")
         named = [NamedColumn(c.position, c.header, "step_time", c.unit) if c.quantity == "time" else c for c in named]
-    return rows_from_columns(name, head.path.name, columns, named, options)
+    return rows_from_columns(name, head.path.name, Table(columns, named), options)
 
 
 def numeric(series: pd.Series) -> np.ndarray:

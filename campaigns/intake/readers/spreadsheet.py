@@ -1,144 +1,213 @@
-"""Spreadsheets: Arbin's xlsx reports, and any other sheet whose header names time, voltage and current."""
+"""Workbooks: exports of a cycler, tables of capacities and capacity-voltage sheets, told by their headers."""
 
 from __future__ import annotations
 
+import datetime
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from campaigns.intake.measurement import RuleBroken
-from campaigns.intake.readers import arbin_text, landt, neware_text, other_text
-from campaigns.intake.readers.recording import CyclerRows, Head, Reader, ReadOptions, open_bytes, zip_members
-from campaigns.intake.readers.table import (
-    Header,
-    NamedColumn,
-    Vocabulary,
-    assumed_units,
-    name_columns,
-    numbers,
-    rows_from_columns,
-    with_units,
-)
+from campaigns.intake.readers import cells, sheets, summary
+from campaigns.intake.readers.formats import TextFormat, format_of
+from campaigns.intake.readers.grids import Grid
+from campaigns.intake.readers.headers import NamedColumn, assumed_units, with_units
+from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions, Recording
+from campaigns.intake.readers.table import Table, rows_from_columns
+from campaigns.intake.readers.unpacking import Head, open_bytes, zip_members
 from drxnet.progress import Progress
 
 ARBIN, OTHER = "arbin xlsx", "spreadsheet"
-VOCABULARIES: tuple[tuple[str, Vocabulary, Callable[[Head, Header], bool]], ...] = (
-    (ARBIN, arbin_text.COLUMNS, lambda head, header: "testtime" in header.stems),
-    ("neware xlsx", neware_text.COLUMNS, neware_text.is_neware),
-    ("landt xlsx", landt.COLUMNS, landt.is_landt),
-    (OTHER, other_text.COLUMNS, lambda head, header: True),
-)
-"""Name of each format, its columns, and whether a table with such columns is of that format."""
+HEADER_ROWS = 60
+BLOCK_ROWS = 20_000
+MAX_GRID_ROWS = 50_000
+"""A table of capacities or a sheet of curves has no more rows."""
 
-HEADER_ROWS = 30
-PROGRESS_ROWS = 5000
+_EPOCH = datetime.datetime(1899, 12, 30)
+"""Day 0 of a spreadsheet: a duration over a day comes back as a date shortly after."""
+
+_OTHER_CELL = re.compile(r"\b(?:cell|zelle|cellule|celda|coin|sample|probe|battery|电池|样品)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sheet:
+    title: str
+    text_format: TextFormat
+    columns: tuple[NamedColumn, ...]
+    rows: pd.DataFrame
 
 
 def _is_xlsx(head: Head) -> bool:
     return any(member.startswith("xl/") for member in zip_members(head))
 
 
-def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
+def _read(head: Head, options: ReadOptions, progress: Progress) -> Recording:
     from openpyxl import load_workbook
 
     name = head.path.name
-    sheets: list[tuple[str, str, tuple[NamedColumn, ...], pd.DataFrame]] = []
+    found: list[_Sheet] = []
+    grids: list[tuple[str, Grid]] = []
     mass = None
     try:
         with open_bytes(head.path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openpyxl about styles
             book = load_workbook(file, read_only=True, data_only=True)
-            for title in book.sheetnames:
-                if re.search(r"statis|chart", title, re.IGNORECASE):
+            for sheet in book.worksheets:
+                if re.search(r"statis|chart", sheet.title, re.IGNORECASE):
                     continue
-                sheet = book[title]
-                found = _sheet(head, sheet, progress)
-                if found is None:
-                    mass = mass or _mass_mg(sheet)
-                else:
-                    sheets.append((title, *found))
+                cycler = _sheet(head, sheet, progress)
+                if cycler is not None:
+                    found.append(cycler)
+                    continue
+                mass = mass or _mass_mg(sheet)
+                grids.append((sheet.title, _grid(sheet)))
+    except RuleBroken:
+        raise
     except Exception as error:  # noqa: BLE001 - a damaged file raises anything from a foreign parser
         raise RuleBroken("E9", f"{name}: damaged spreadsheet ({error!s:.80}). Export it again, or as csv.") from None
-    if not sheets:
+    if found:
+        return _joined(name, found, options, mass)
+    return _small_table(name, grids, options)
+
+
+def _joined(name: str, found: list[_Sheet], options: ReadOptions, mass: float | None) -> CyclerRows:
+    """The sheets of one test, one below the other."""
+    first = found[0]
+    alike = sorted((s for s in found if s.columns == first.columns), key=lambda s: _natural(s.title))
+    _check_one_test(name, {s.title: s.rows for s in alike})
+    notes = [f"sheets {', '.join(s.title for s in alike)} joined"] if len(alike) > 1 else []
+    if len(alike) < len(found):
+        notes.append(f"sheets left out: {', '.join(s.title for s in found if s.columns != first.columns)}")
+    if first.text_format.assumes_units:
+        notes += assumed_units(first.columns)
+    table = pd.concat([s.rows for s in alike], ignore_index=True)
+    if table.empty:
+        raise RuleBroken("E9", f"{name}: no rows below the header of sheet {first.title}.")
+    columns = {column.quantity: table[column.quantity] for column in first.columns}
+    format_name = f"{first.text_format.name.removesuffix(' csv').removesuffix(' text')} xlsx"
+    if first.text_format.assumes_units:
+        format_name = OTHER
+    return rows_from_columns(format_name, name, Table(columns, first.columns), options, notes, header_mass_mg=mass)
+
+
+def _small_table(name: str, grids: list[tuple[str, Grid]], options: ReadOptions) -> Recording:
+    """The table of capacities or the capacity-voltage sheet of a workbook.
+
+    Raises:
+        RuleBroken: E9 where no sheet, or more than one, is such a table.
+    """
+    tables = [(title, grid) for title, grid in grids if summary.find(grid) is not None]
+    curves = [(title, grid) for title, grid in grids if sheets.is_sheet(grid)]
+    if not tables and not curves:
         raise RuleBroken(
             "E9",
-            f"{name}: no sheet has a header that names time, voltage and current. Save a table of capacities, or a "
-            "curve, as csv.",
+            f"{name}: no sheet has a header that names time, voltage and current, nor one of a table of capacities or "
+            "of curves. Export the test with all columns.",
         )
-    title, format_name, named, _ = sheets[0]
-    alike = sorted((s for s in sheets if s[2] == named), key=lambda s: _natural(s[0]))
-    _check_one_test(name, {s[0]: s[3] for s in alike})
-    tables = [s[3] for s in alike]
-    notes = [f"sheets {', '.join(s[0] for s in alike)} joined"] if len(alike) > 1 else []
-    if len(alike) < len(sheets):
-        notes.append(f"sheets left out: {', '.join(s[0] for s in sheets if s[2] != named)}")
-    if format_name == OTHER:
-        notes += assumed_units(named)
-    table = pd.concat(tables, ignore_index=True)
-    if table.empty:
-        raise RuleBroken("E9", f"{name}: no rows below the header of sheet {title}.")
-    columns = {column.quantity: table[column.quantity] for column in named}
-    return rows_from_columns(format_name, name, columns, named, options, notes, header_mass_mg=mass)
+    if len(curves or tables) > 1:
+        titles = ", ".join(title for title, _ in curves or tables)
+        raise RuleBroken("E9", f"{name}: sheets {titles} hold several cells or tables. Save one per file.")
+    if curves:
+        return sheets.read_grid(f"{name}, sheet {curves[0][0]}", curves[0][1], options)
+    return summary.read_grid(f"{name}, sheet {tables[0][0]}", tables[0][1])
 
 
-def _sheet(head: Head, sheet: Any, progress: Progress) -> tuple[str, tuple[NamedColumn, ...], pd.DataFrame] | None:
+def _grid(sheet: Any) -> Grid:
+    rows = islice(sheet.iter_rows(values_only=True), MAX_GRID_ROWS)
+    return Grid([tuple("" if cell is None else str(cell) for cell in row) for row in rows], decimal=".")
+
+
+def _sheet(head: Head, sheet: Any, progress: Progress) -> _Sheet | None:
     rows = sheet.iter_rows(values_only=True)
-    for number, cells in enumerate(rows):
+    for number, row in enumerate(rows):
         if number >= HEADER_ROWS:
             return None
-        match = _columns(head, number, tuple(c if isinstance(c, str) else "" for c in cells))
-        if match is None:
-            continue
-        format_name, named = match
-        records = []
-        for done, row in enumerate(rows, start=1):
-            if done == 1:
-                named = with_units(named, row)
-            records.append([row[c.position] if c.position < len(row) else None for c in named])
-            if done % PROGRESS_ROWS == 0:
-                progress(done, max(done, sheet.max_row or done))
-        return format_name, named, pd.DataFrame(records, columns=[c.quantity for c in named])
+        texts = tuple(c if isinstance(c, str) else "" for c in row)
+        match = format_of(head, number, texts) if sum(map(bool, texts)) > 1 else None
+        if match is not None:
+            named, table = _below(rows, match[1].columns, progress, sheet.max_row or 0)
+            return _Sheet(sheet.title, match[0], named, table)
     return None
+
+
+def _below(
+    rows: Iterator[tuple[Any, ...]], named: tuple[NamedColumn, ...], progress: Progress, total: int
+) -> tuple[tuple[NamedColumn, ...], pd.DataFrame]:
+    """Rows below a header, as blocks of numbers where a column holds nothing else."""
+    blocks, done = [], 0
+    names = [column.quantity for column in named]
+    while block := list(islice(rows, BLOCK_ROWS)):
+        if not done:
+            named = with_units(named, block[0])
+        records = [[_plain(row[c.position]) if c.position < len(row) else None for c in named] for row in block]
+        blocks.append(pd.DataFrame(records, columns=names).infer_objects())
+        done += len(block)
+        progress(done, max(done, total))
+    if not blocks:
+        return named, pd.DataFrame(columns=names)
+    return named, pd.concat(blocks, ignore_index=True)
+
+
+def _plain(cell: Any) -> Any:
+    """A cell, with the durations that a workbook keeps as times and dates turned back into text."""
+    if isinstance(cell, datetime.datetime) and cell.year < 1901:
+        cell = cell - _EPOCH
+    if isinstance(cell, datetime.timedelta):
+        hours, seconds = divmod(cell.total_seconds(), 3600)
+        return f"{int(hours)}:{int(seconds // 60):02d}:{seconds % 60:09.6f}"
+    return cell.isoformat() if isinstance(cell, datetime.time) else cell
 
 
 def _check_one_test(name: str, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Refuse sheets of which one begins before another has ended: they are the channels of several cells."""
-    ended = -np.inf
+    """Refuse sheets that hold the tests of several cells.
+
+    One begins before another has ended, or counts its records or cycles from the beginning again, or is named after
+    another cell.
+    """
+    ended = dict.fromkeys(("time", "clock", "record", "cycle"), -np.inf)
+    before = ""
     for title, table in tables.items():
-        time = numbers(table["time"]) if "time" in table else np.array([])
-        time = time[np.isfinite(time)]
-        if not len(time):
-            continue
-        if time[0] < ended:
+        again = False
+        for quantity in ended.keys() & set(table):
+            values = _begin_and_end(table[quantity], quantity)
+            if values is None:
+                continue
+            again = again or (
+                values[0] < ended[quantity] and not (quantity == "cycle" and values[0] >= ended[quantity] - 1)
+            )
+            ended[quantity] = values[1]
+        if before and (again or _OTHER_CELL.search(title)):
             raise RuleBroken("E9", f"{name}: sheet {title} begins another test. Export one channel per file.")
-        ended = float(time[-1])
+        before = title
 
 
-def _columns(head: Head, number: int, cells: tuple[str, ...]) -> tuple[str, tuple[NamedColumn, ...]] | None:
-    """Format and columns of a header row; None where it is no header."""
-    for format_name, vocabulary, telltale in VOCABULARIES:
-        header = Header(number, "", cells, name_columns(cells, vocabulary))
-        if header.complete and telltale(head, header):
-            return format_name, header.columns
-    return None
+def _begin_and_end(series: pd.Series, quantity: str) -> tuple[float, float] | None:
+    if quantity == "clock":
+        stamps = pd.to_datetime(series, errors="coerce", format="mixed").dropna()
+        return (stamps.iloc[0].timestamp(), stamps.iloc[-1].timestamp()) if len(stamps) else None
+    values = cells.numbers(series)
+    if quantity == "time" and np.isnan(values).all():
+        values = cells.durations(series)
+    values = values[np.isfinite(values)]
+    return (float(values[0]), float(values[-1])) if len(values) else None
 
 
 def _mass_mg(sheet: Any) -> float | None:
     """Mass on an information sheet, which Arbin keeps in grams (mg)."""
     above: tuple[Any, ...] = ()
-    for number, cells in enumerate(sheet.iter_rows(values_only=True)):
-        if number >= HEADER_ROWS:
-            break
+    for row in islice(sheet.iter_rows(values_only=True), HEADER_ROWS):
         for i, label in enumerate(above):
-            if isinstance(label, str) and re.match(r"^\s*mass\b", label, re.IGNORECASE) and i < len(cells):
-                value = cells[i]
+            if isinstance(label, str) and re.match(r"^\s*mass\b", label, re.IGNORECASE) and i < len(row):
+                value = row[i]
                 if isinstance(value, int | float) and value > 0:
                     return float(value) * (1.0 if "mg" in label.lower() else 1e3)
-        above = cells
+        above = row
     return None
 
 

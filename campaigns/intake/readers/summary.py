@@ -1,154 +1,261 @@
-"""A table of capacities without profiles: composition, current, window, cycle, capacity."""
+"""A table of capacities without profiles: of several cells with their conditions, or of the cycles of one cell."""
 
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
-from campaigns.intake.readers.recording import Head, Reader, ReadOptions, SummaryRow, SummaryTable, whole_content
-from campaigns.intake.readers.table import HUGE, split_header, split_line
+from campaigns.intake.readers.cells import HUGE, tidy
+from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginnings, whole_grid
+from campaigns.intake.readers.headers import known_stem, name_columns
+from campaigns.intake.readers.recording import Reader, ReadOptions, SummaryRow, SummaryTable
+from campaigns.intake.readers.unpacking import Head
+from campaigns.intake.readers.words import maker
 from drxnet.discharge import MOST_CYCLES
 from drxnet.progress import Progress
 
 NAME = "summary table"
-COLUMNS = {
-    "composition": "composition",
-    "formula": "composition",
-    "compound": "composition",
-    "currentmag": "current",
-    "current": "current",
-    "currentdensity": "current",
-    "ratemag": "current",
-    "rate": "current",
-    "vlow": "v_low",
-    "vmin": "v_low",
-    "lowvoltage": "v_low",
-    "lowercutoff": "v_low",
-    "vhigh": "v_high",
-    "vmax": "v_high",
-    "highvoltage": "v_high",
-    "uppercutoff": "v_high",
-    "window": "window",
-    "voltagewindow": "window",
-    "cycle": "cycle",
-    "cyclenumber": "cycle",
-    "capacitymahg": "capacity",
-    "dischargecapacitymahg": "capacity",
-    "specificcapacity": "capacity",
-    "dischargecapacity": "capacity",
-    "capacity": "capacity",
-    "q": "capacity",
-    "q1": "capacity",
-}
-"""Header stem -> what the column holds."""
 
-UNITS: Mapping[str, tuple[str, Mapping[str, float]]] = {
-    "current": ("mA/g", {"ma/g": 1.0, "mag1": 1.0, "mag": 1.0, "a/kg": 1.0, "a/g": 1e3, "ag1": 1e3}),
-    "capacity": ("mAh/g", units.UNITS["specific"]),
-    "v_low": ("V", units.UNITS["voltage"]),
-    "v_high": ("V", units.UNITS["voltage"]),
-}
-"""What a number means without a unit, and what one of each unit is in it."""
+DIMENSIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "current": "specific current",
+        "rate": "specific current",
+        "one_c": "specific current",
+        "capacity": "specific",
+        "charge": "specific",
+        "v_low": "voltage",
+        "v_high": "voltage",
+    }
+)
+OURS: Mapping[str, str] = MappingProxyType({"specific current": "mA/g", "specific": "mAh/g", "voltage": "V"})
+"""What a number means without a unit."""
 
 _QUANTITY = re.compile(
     r"(?P<value>[+-]?(?:[\d.,]+(?:e[+-]?\d+)?|inf(?:inity)?|nan))\s*(?P<unit>[^\d\s.,].*)?", re.IGNORECASE
 )
-_WINDOW = re.compile(r"^\s*([\d.,]+)\s*V?\s*(?:-|–|to|;|/)\s*([\d.,]+)\s*V?\s*$", re.IGNORECASE)
+_WINDOW = re.compile(r"^\s*([\d.,]+)\s*V?\s*(?:-|–|−|to|bis|à|;|/|…|~)\s*([\d.,]+)\s*V?\s*$", re.IGNORECASE)
+_ONE_C = re.compile(
+    r"\(?\s*,?\s*1\s*C\s*(?:=|:|is|≙)\s*([\d.,]+)\s*(m?A(?:h)?\s*/?\s*k?g(?:-1|\^-1|⁻¹)?)?\s*\)?", re.IGNORECASE
+)
+_C_RATE = re.compile(r"(?:([\d.,]+)\s*C|C\s*/\s*([\d.,]+)|([\d.,]+)\s*/\s*([\d.,]+)\s*C)", re.IGNORECASE)
+
+Layout = Mapping[str, tuple[int, str]]
+"""Position and unit of the column of each meaning."""
 
 
-def _columns(head: Head, line: str) -> tuple[str, dict[str, tuple[int, str]]] | None:
-    """Separator, and for each meaning the position and the unit of its column."""
-    for separator in ("\t", ";", ","):
-        found: dict[str, tuple[int, str]] = {}
-        for i, cell in enumerate(split_line(line, separator)):
-            stem, unit = split_header(cell)
-            plain = _plain(cell)
-            if plain in COLUMNS:
-                stem, unit = plain, next((u for u in ("mAh/g", "mA/g") if plain.endswith(_plain(u))), "")
-            meaning = COLUMNS.get(stem)
-            if meaning and meaning not in found:
-                found[meaning] = (i, unit)
-        if {"composition", "capacity"} <= found.keys():
-            return separator, found
-    return None
+def layout_of(cells: tuple[str, ...]) -> Layout | None:
+    """The columns of a header row; None where it is none of a table of capacities."""
+    vocabulary = maker("summary")
+    order = {name: i for i, name in enumerate(vocabulary)}
+    found: dict[str, tuple[int, tuple[int, str]]] = {}
+    for i, cell in enumerate(cells):
+        known = known_stem(_ONE_C.sub("", cell), vocabulary)
+        if known is None:
+            continue
+        stem, unit = known
+        if stem.endswith("mahg") or stem.endswith("mag"):
+            unit = "mAh/g" if stem.endswith("mahg") else "mA/g"
+        meaning = vocabulary[stem][0]
+        if meaning in ("capacity", "charge") and units.factor("charge", unit) is not None:
+            meaning += "_mah"
+        dimension = DIMENSIONS.get(meaning)
+        if dimension == "specific" and units.is_of_another_kind("charge", unit):
+            continue  # a share in %, an energy
+        if meaning not in found or order[stem] < found[meaning][0]:
+            found[meaning] = (order[stem], (i, unit))
+    layout = {meaning: place for meaning, (_, place) in found.items()}
+    if not {"capacity", "capacity_mah"} & layout.keys() or not {"composition", "proposal", "cycle"} & layout.keys():
+        return None
+    return None if _has_voltages(cells) else layout
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+def _has_voltages(cells: tuple[str, ...]) -> bool:
+    """Whether a header is that of a curve or of a cycler."""
+    from campaigns.intake.readers.formats import any_table
+
+    return any(column.quantity == "voltage" for column in name_columns(cells, any_table()))
+
+
+def find(grid: Grid) -> int | None:
+    """Row of the header in the first lines of a table of capacities; None where there is none."""
+    return next((i for i, cells in enumerate(grid.rows[:HEADER_LINES]) if layout_of(cells) is not None), None)
+
+
+def _beginning(head: Head) -> Grid | None:
+    if not head.is_text:
+        return None
+    try:
+        return next((grid for grid in beginnings(head) if find(grid) is not None), None)
+    except csv.Error:
+        return None
 
 
 def _is_summary(head: Head) -> bool:
-    return head.is_text and bool(_columns(head, head.lines[0].lstrip("\ufeff")))
+    return _beginning(head) is not None
 
 
 def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
-    layout = _columns(head, head.lines[0].lstrip("\ufeff"))
+    beginning = _beginning(head)
+    assert beginning is not None
+    return read_grid(head.path.name, whole_grid(head, beginning))
+
+
+def read_grid(name: str, grid: Grid) -> SummaryTable:
+    """Read a table of capacities.
+
+    Raises:
+        RuleBroken: E8 or E9 for a cell that is no number, or of an unknown unit.
+    """
+    top = find(grid)
+    assert top is not None
+    header = grid.rows[top]
+    layout = layout_of(header)
     assert layout is not None
-    separator, columns = layout
-    name = head.path.name
-    text = whole_content(head).decode(head.encoding, errors="replace")
-    try:
-        header, *body = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True)
-    except csv.Error as error:
-        raise RuleBroken("E9", f"{name}: rows do not match the header ({error}).") from None
+    stated = _ONE_C.search(" ".join(header))
+    one_c = _value(stated[1]) if stated else None
     rows = []
-    for line, cells in enumerate(body, start=2):
-        if not any(cell.strip() for cell in cells):
+    for i in range(top + 1, len(grid.rows)):
+        cells, line = grid.rows[i], grid.line(i)
+        values = {meaning: cells[at].strip() for meaning, (at, _) in layout.items() if at < len(cells)}
+        if not any(cell.strip() for cell in cells) or _is_remark(cells, values):
             continue
         if any(cell.strip() for cell in cells[len(header) :]):
             raise RuleBroken("E9", f"{name}, row {line}: more cells than the header names; a decimal comma?")
-        values = {meaning: cells[at].strip() for meaning, (at, _) in columns.items() if at < len(cells)}
-        rows.append(_row(f"{name}, row {line}", line, values, {m: unit for m, (_, unit) in columns.items()}))
+        rows.append(_row(f"{name}, row {line}", line, values, {m: unit for m, (_, unit) in layout.items()}, one_c))
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header.")
-    assumed = [f"{m} taken as {UNITS[m][0]}" for m in ("current", "capacity") if m in columns and not columns[m][1]]
+    assumed = [
+        f"{said} taken as {OURS[DIMENSIONS[m]]}"
+        for m, said in (("current", "current"), ("rate", "current"), ("capacity", "capacity"))
+        if m in layout and not layout[m][1]
+    ]
     return SummaryTable(NAME, tuple(rows), tuple(assumed))
 
 
-def _row(where: str, line: int, values: Mapping[str, str], header_units: Mapping[str, str]) -> SummaryRow:
-    def number(meaning: str, text: str) -> float | None:
-        return _number(where, meaning, text, header_units.get(meaning, ""))
+def _is_remark(cells: tuple[str, ...], values: Mapping[str, str]) -> bool:
+    """Whether a row is a comment or a footer: a mark in front, or one cell that stands alone and is no number."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    return filled[0][0] in "#%!" or (len(filled) == 1 and len(values) > 1 and not filled[0][0].isdigit())
 
-    v_low, v_high, capacity, stated, current = (
-        number(meaning, values.get(meaning, "")) for meaning in ("v_low", "v_high", "capacity", "cycle", "current")
-    )
+
+def _row(
+    where: str, line: int, values: Mapping[str, str], header_units: Mapping[str, str], one_c: float | None
+) -> SummaryRow:
+    def number(meaning: str, text: str | None = None) -> float | None:
+        return _number(where, meaning, values.get(meaning, "") if text is None else text, header_units.get(meaning, ""))
+
+    v_low, v_high, stated = number("v_low"), number("v_high"), number("cycle")
+    capacity = number("capacity") if values.get("capacity") else None
+    capacity_mah = number("capacity_mah") if values.get("capacity_mah") else None
     if values.get("window"):
         found = _WINDOW.match(values["window"])
         if found is None:
             raise RuleBroken("E9", f"{where}: the window must read like 1.5-4.8. Got {values['window']!r}.")
         v_low, v_high = number("v_low", found[1]), number("v_high", found[2])
-    if capacity is None:
+    if capacity is None and capacity_mah is None:
         raise RuleBroken("E9", f"{where}: the capacity is missing.")
     cycle = 1.0 if stated is None else stated
     if not 1 <= cycle <= MOST_CYCLES or cycle != int(cycle):
         raise RuleBroken("E9", f"{where}: cycles are counted from 1, to {MOST_CYCLES:,} at most. Got {cycle:g}.")
-    return SummaryRow(line, values.get("composition") or None, current, v_low, v_high, int(cycle), capacity)
+    one_c = number("one_c") if values.get("one_c") else one_c
+    current, c_rate, is_bare = None, None, False
+    meaning = next((m for m in ("current", "rate") if values.get(m)), None)
+    if meaning is not None:
+        c_rate, its_one_c = parse_c_rate(values[meaning])
+        one_c = its_one_c or one_c
+        if c_rate is None:
+            if meaning == "rate" and units.normalised(header_units.get(meaning, "")) == "c":
+                c_rate = _number(where, "rate", values[meaning], "")
+            else:
+                current = number(meaning)
+                is_bare = not header_units.get(meaning) and not _has_unit(values[meaning])
+                if is_bare and meaning == "rate" and one_c and current is not None:
+                    c_rate, current = current, None
+        if c_rate is not None and one_c:
+            current, c_rate = c_rate * one_c, None
+    return SummaryRow(
+        row=line,
+        composition=values.get("composition") or None,
+        current_ma_g=current,
+        v_low=v_low,
+        v_high=v_high,
+        cycle=int(cycle),
+        capacity_mah_g=capacity,
+        proposal=values.get("proposal") or None,
+        cell=values.get("cell") or None,
+        capacity_mah=capacity_mah,
+        c_rate=c_rate,
+        is_bare_rate=is_bare,
+    )
+
+
+def parse_c_rate(text: str) -> tuple[float | None, float | None]:
+    """Rate as a multiple of C of a text such as ``0.1C``, ``C/10`` or ``C/10 (1C = 200 mA/g)``, and 1C (mA/g).
+
+    Returns:
+        None for what the text does not give.
+    """
+    stated = _ONE_C.search(text)
+    one_c = _value(stated[1]) if stated else None
+    found = _C_RATE.fullmatch((_ONE_C.sub("", text) if stated else text).strip())
+    if found is None:
+        return None, one_c
+    times, parts, over, under = (_value(part) if part else None for part in found.groups())
+    if times is not None:
+        return times, one_c
+    if parts:
+        return 1 / parts, one_c
+    return (over / under if over is not None and under else None), one_c
+
+
+def explain_c_rate(c_rate: float, theory_mah_g: float | None) -> str:
+    """What a rate as a multiple of C would be in mA/g, and how to state it."""
+    whole = (
+        f"{c_rate:g}C is {c_rate * theory_mah_g:.4g} mA/g if 1C takes out all lithium ({theory_mah_g:.4g} mAh/g), and "
+        if theory_mah_g
+        else f"{c_rate:g}C is "
+    )
+    return (
+        f"{whole}{c_rate * 200:.4g} mA/g if 1C = 200 mA/g. Give the current in mA/g, or state 1C: "
+        f"'{c_rate:g}C (1C = 200 mA/g)' or a column '1C (mA/g)'."
+    )
+
+
+def _value(text: str) -> float | None:
+    try:
+        return float(tidy(text, "," if "," in text and "." not in text else "."))
+    except ValueError:
+        return None
+
+
+def _has_unit(text: str) -> bool:
+    found = _QUANTITY.fullmatch(text)
+    return bool(found and found["unit"])
 
 
 def _number(where: str, column: str, text: str, header_unit: str) -> float | None:
     """The number of a cell in our unit: by the unit beside it, else by that of the header."""
     if not text:
         return None
-    found = _QUANTITY.fullmatch(text)
-    try:
-        value = float(found["value"].replace(",", ".")) if found else None
-    except ValueError:
-        value = None
+    found = _QUANTITY.fullmatch(text.replace("−", "-"))
+    value = _value(found["value"]) if found else None
     if found is None or value is None:
         raise RuleBroken("E9", f"{where}: {column} must be a number. Got {text!r:.40}.")
     if not abs(value) < HUGE:  # true for NaN too
         raise RuleBroken("E8", f"{where}: {column} must be finite. Got {text!r:.40}.")
     unit = found["unit"] or header_unit
-    if column not in UNITS or not unit:
+    dimension = "charge" if column.endswith("_mah") else DIMENSIONS.get(column)
+    if dimension is None or not unit:
         return value
-    ours, known = UNITS[column]
-    factor = known.get(units.normalised(unit, keep_slash=True))
+    factor = units.factor(dimension, unit)
     if factor is None:
-        raise RuleBroken("E8", f"{where}: the unit {unit!r} of {column} is not known; give {ours}.")
+        raise RuleBroken(
+            "E8", f"{where}: the unit {unit!r} of {column} is not known; give {OURS.get(dimension, 'mAh')}."
+        )
     return value * factor
 
 

@@ -1,6 +1,7 @@
-"""Units as they are spelled in column headers, and what one of each is in ours.
+"""Units as they are spelled in column headers, and what one of each is in ours: a table of the vocabulary.
 
-Time in seconds, voltage in volts, current in mA, charge in mAh, charge per mass in mAh/g.
+Time in seconds, voltage in volts, current in mA, charge in mAh, both per mass in mA/g and mAh/g. The table holds units
+of other kinds too, so that a temperature ``T(°C)`` is not taken for a time.
 """
 
 from __future__ import annotations
@@ -9,50 +10,29 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from campaigns.intake.readers.words import rows
 from drxnet.errors import UsageError
 
 DURATION = "h:m:s"
 """Unit of a time column that is text, such as ``0d 06:00:00.04``."""
 
-_TIME = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-}
-_VOLTAGE = {
-    **dict.fromkeys(("v", "volt", "volts"), 1.0),
-    **dict.fromkeys(("mv", "mvolt", "mvolts", "millivolt", "millivolts"), 1e-3),
-    **dict.fromkeys(("uv", "microvolt", "microvolts"), 1e-6),
-}
-_CURRENT = {
-    **dict.fromkeys(("a", "amp", "amps", "ampere", "amperes"), 1e3),
-    **dict.fromkeys(("ma", "mamp", "mamps", "milliamp", "milliampere", "milliamperes"), 1.0),
-    **dict.fromkeys(("ua", "uamp", "uamps", "microamp", "microampere", "microamperes"), 1e-3),
-    **dict.fromkeys(("na", "nanoampere", "nanoamperes"), 1e-6),
-}
-_CHARGE = {
-    **dict.fromkeys(("ah", "amphr", "amperehour", "amphour", "amphours", "ahr"), 1e3),
-    **dict.fromkeys(("mah", "mamphr", "milliamperehour", "milliamphour", "mahr"), 1.0),
-    **dict.fromkeys(("uah", "uamphr", "microamperehour"), 1e-3),
-    **dict.fromkeys(("c", "as", "coulomb", "coulombs", "amperesecond"), 1e3 / 3600),
-    **dict.fromkeys(("mc", "mas", "millicoulomb", "milliamperesecond"), 1 / 3600),
-    **dict.fromkeys(("uc", "uas"), 1e-3 / 3600),
-}
-_SPECIFIC = {
-    **dict.fromkeys(("mah/g", "ah/kg", "mahg1", "mahg", "mahg-1"), 1.0),
-    **dict.fromkeys(("ah/g", "ahg1", "mah/mg", "ahg-1"), 1e3),
-}
 
-UNITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {"time": _TIME, "voltage": _VOLTAGE, "current": _CURRENT, "charge": _CHARGE, "specific": _SPECIFIC}
-)
+def _units() -> Mapping[str, Mapping[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for row in rows("units.csv"):
+        spellings = dict.fromkeys(row["spellings"].split(), float(row["factor"]))
+        found.setdefault(row["dimension"], {}).update(spellings)
+    return MappingProxyType({dimension: MappingProxyType(spellings) for dimension, spellings in found.items()})
+
+
+UNITS = _units()
 """Factor to our unit, by dimension and normalised spelling."""
 
-_PER_MASS = re.compile(r"m?ah?/?(?:k?g1?|mg)$")
-_DURATION_SPELLING = re.compile(r"^d*\W*h+(?:our|r)?s?:?m+(?:in)?:?s+", re.IGNORECASE)
+PER_MASS: Mapping[str, str] = MappingProxyType({"current": "specific current", "charge": "specific"})
+"""Dimensions that come per mass too, and what they are then."""
+
+_DURATION_SPELLING = re.compile(r"^d*\W*h+(?:our|r)?s?\W?m+(?:in)?s?\W?s+", re.IGNORECASE)
+_HOURS_MINUTES = re.compile(r"^h+(?:our|r)?s?:m+(?:in)?$", re.IGNORECASE)
 
 
 def factor(dimension: str, spelling: str) -> float | None:
@@ -62,7 +42,11 @@ def factor(dimension: str, spelling: str) -> float | None:
         dimension: a key of :data:`UNITS`.
         spelling: as in the header, without brackets: ``mA``, ``A.h``, a damaged micro sign.
     """
-    return UNITS[dimension].get(normalised(spelling, keep_slash=dimension == "specific"))
+    known = UNITS[dimension]
+    plain = spelling.strip().lower()
+    if plain in known:
+        return known[plain]
+    return known.get(normalised(spelling, keep_slash=dimension.startswith("specific")))
 
 
 def is_duration(spelling: str) -> bool:
@@ -70,14 +54,29 @@ def is_duration(spelling: str) -> bool:
     return bool(_DURATION_SPELLING.match(spelling.strip().replace(" ", "")))
 
 
+def is_hours_and_minutes(spelling: str) -> bool:
+    """Whether a unit of time says that the column holds text such as ``12:30``, hours first."""
+    return bool(_HOURS_MINUTES.match(spelling.strip().replace(" ", "")))
+
+
 def is_per_mass(spelling: str) -> bool:
     """Whether a unit is that of a charge or a current per mass: ``mAh/g``, ``mA g-1``, ``mahg``."""
-    return bool(_PER_MASS.match(normalised(spelling, keep_slash=True)))
+    return any(factor(dimension, spelling) is not None for dimension in PER_MASS.values())
+
+
+def is_of_another_kind(dimension: str, spelling: str) -> bool:
+    """Whether a unit is known, and as one of something else: ``°C`` for a time."""
+    wanted = (dimension, PER_MASS.get(dimension, dimension))
+    if is_duration(spelling) or is_hours_and_minutes(spelling):
+        return dimension != "time"
+    if any(factor(kind, spelling) is not None for kind in wanted):
+        return False
+    return any(factor(kind, spelling) is not None for kind in UNITS)
 
 
 def normalised(spelling: str, keep_slash: bool = False) -> str:
     """Lower case, micro signs (however damaged) as ``u``, without dots, spaces, hyphens and underscores."""
-    text = re.sub(r"^(?:[^\x00-\x7f]+|\?)", "u", spelling.strip()).replace("⁻¹", "-1")
+    text = re.sub(r"^(?:[^\x00-\x7f°℃]+|\?)", "u", spelling.strip()).replace("⁻¹", "-1").replace("℃", "°c")
     text = re.sub(r"[\s.·*_^⋅-]" if keep_slash else r"[\s.·*_^⋅/-]", "", text)
     return text.lower()
 
@@ -99,6 +98,6 @@ def parse_unit(dimension: str, text: str | None) -> float | None:
     except (ValueError, ZeroDivisionError):
         value = 0.0
     if not 0 < value < float("inf"):
-        names = ", ".join(dict.fromkeys(UNITS[dimension]))
+        names = ", ".join(name for name in UNITS[dimension] if name.isascii())
         raise UsageError(f"{text!r} is no unit of {dimension}. Give one of {names}, or a number such as 1/3600.")
     return value

@@ -17,7 +17,7 @@ from ledgers import FIRST, write_campaign, write_stub_model
 
 from campaigns.campaign import Campaign
 from campaigns.cli import main
-from campaigns.intake.readers.recording import unpacked_at_most
+from campaigns.intake.readers.unpacking import MAX_BYTES, unpacked_at_most
 from drxnet.errors import MeasurementError
 from screening.space import exact
 
@@ -62,7 +62,7 @@ def test_a_spreadsheet_that_says_it_is_larger_than_it_should_be_is_refused(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("packed", "most"), [(0, 64 << 20), (1 << 20, 64 << 20), (10 << 20, 500 << 20), (1 << 40, 1 << 31)]
+    ("packed", "most"), [(0, 64 << 20), (1 << 20, 64 << 20), (10 << 20, 500 << 20), (1 << 40, MAX_BYTES)]
 )
 def test_what_a_file_may_unpack_to_grows_with_it_up_to_an_end(packed: int, most: int) -> None:
     assert unpacked_at_most(packed) == most

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from campaigns.intake.measurement import CheckedFile, SampleInfo
 from campaigns.intake.readers.recording import ReadOptions
-from campaigns.intake.validation import MASS_RANGE_MG, MOST_CAPACITY_MAH_G, MOST_CURRENT_MA_G, RULES, check_file
+from campaigns.intake.rules import MASS_RANGE_MG, MOST_CAPACITY_MAH_G, MOST_CURRENT_MA_G, RULES
+from campaigns.intake.validation import check_file
 from drxnet.composition import Composition
 
 SAMPLE = SampleInfo(cycler.MASS_MG, cycler.COMPOSITION, cycler.RATE_MA_G, cycler.WINDOW)

@@ -16,8 +16,9 @@ import synthetic_cycler as cycler
 from campaigns.intake import readers
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
-from campaigns.intake.readers.recording import CyclerRows, DigitisedCurves, ReadOptions, SummaryTable
-from campaigns.intake.readers.table import durations, split_header, state_codes
+from campaigns.intake.readers.cells import durations, state_codes
+from campaigns.intake.readers.headers import split_header
+from campaigns.intake.readers.recording import Curves, CyclerRows, ReadOptions, SummaryTable
 from campaigns.intake.segmentation import segment
 from drxnet import drxtd
 from drxnet.errors import MissingExtra, UsageError
@@ -413,7 +414,7 @@ def test_a_file_in_utf_16_is_read(tmp_path: Path) -> None:
 def test_digitised_curves_are_read_in_either_order(tmp_path: Path, text: str, order: str) -> None:
     path = cycler.write(tmp_path / "curve.csv", text)
     _, recording = readers.read(path)
-    assert isinstance(recording, DigitisedCurves)
+    assert isinstance(recording, Curves)
     (curve,) = recording.curves
     assert 1.7 < curve.voltage_v.min() < curve.voltage_v.max() == pytest.approx(4.7, abs=0.01)
     assert recording.notes == (f"columns taken as {order}",)
@@ -431,7 +432,7 @@ def test_many_digitised_curves_saved_again_by_a_spreadsheet_are_read(tmp_path: P
     rows = [f"{q};{4.7 - q / 80};{q};{4.6 - q / 80}".replace(".", ",") for q in range(0, 240, 10)]
     path = cycler.write(tmp_path / "curves.csv", "cycle 1;;cycle 2;\nX;Y;X;Y\n" + "\n".join(rows))
     _, recording = readers.read(path)
-    assert isinstance(recording, DigitisedCurves)
+    assert isinstance(recording, Curves)
     assert [(curve.name, curve.voltage_v[0]) for curve in recording.curves] == [("cycle 1", 4.7), ("cycle 2", 4.6)]
 
 
@@ -439,8 +440,8 @@ def test_many_digitised_curves_saved_again_by_a_spreadsheet_are_read(tmp_path: P
 def test_a_digitised_curve_may_have_any_header(tmp_path: Path, header: str) -> None:
     text = header + "\n" + "\n".join(f"{q}, {4.7 - q / 80}" for q in range(0, 240, 10))
     _, recording = readers.read(cycler.write(tmp_path / "curve.csv", text))
-    assert isinstance(recording, DigitisedCurves)
-    assert recording.curves[0].capacity_mah_g[-1] == 230
+    assert isinstance(recording, Curves)
+    assert recording.curves[0].capacity[-1] == 230
 
 
 def test_a_digitised_point_that_is_not_finite_is_named(tmp_path: Path) -> None:
@@ -489,12 +490,14 @@ def test_a_summary_table_says_which_units_it_took(tmp_path: Path) -> None:
     assert recording.notes == ("current taken as mA/g", "capacity taken as mAh/g")
 
 
-@pytest.mark.parametrize(("header", "unit"), [("rate (C)", "'C' of current"), ("capacity (mAh)", "'mAh' of capacity")])
+@pytest.mark.parametrize(
+    ("header", "unit"), [("rate (V)", "'V' of rate"), ("capacity (parsec)", "'parsec' of capacity")]
+)
 def test_a_summary_table_in_other_units_is_refused(tmp_path: Path, header: str, unit: str) -> None:
     names = {"rate": "rate (mA/g)", "capacity": "capacity (mAh/g)", header.split()[0]: header}
     text = f"composition,{names['rate']},window,{names['capacity']}\nLi1.2Mn0.4Ti0.4O2,1,1.5-4.8,2.5\n"
     with pytest.raises(RuleBroken, match=re.escape(unit)):
-        readers.read(cycler.write(tmp_path / "table.csv", text))
+        readers.read(cycler.write(tmp_path / "rows.csv", text))
 
 
 @pytest.mark.parametrize(

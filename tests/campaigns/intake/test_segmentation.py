@@ -12,7 +12,8 @@ import synthetic_cycler as cycler
 
 from campaigns.intake import readers
 from campaigns.intake.measurement import RuleBroken
-from campaigns.intake.readers.recording import CHARGE, DISCHARGE, REST, CyclerRows
+from campaigns.intake.readers.recording import CyclerRows
+from campaigns.intake.readers.words import CHARGE, DISCHARGE, REST
 from campaigns.intake.segmentation import Segmentation, segment
 
 

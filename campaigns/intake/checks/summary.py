@@ -1,0 +1,115 @@
+"""Tables of capacities, without profiles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from campaigns.intake.checks.capacity import check_capacity, conditions_of, short
+from campaigns.intake.checks.sample import checked_composition, stated_mass
+from campaigns.intake.measurement import CheckedDischarge, SampleInfo
+from campaigns.intake.readers.recording import SummaryRow, SummaryTable
+from campaigns.intake.readers.summary import explain_c_rate
+from campaigns.intake.rules import (
+    BARE_C_RATE,
+    DURATION_BOUNDS_S,
+    LEAST_CURRENT_MA_G,
+    MOST_CURRENT_MA_G,
+    RELATIVE_SIGMA,
+    VOLTAGE_BOUNDS_V,
+    Hits,
+)
+
+
+def check_summary(
+    file: str, table: SummaryTable, sample: SampleInfo, hits: Hits
+) -> tuple[tuple[CheckedDischarge, ...], tuple[str, ...]]:
+    """Check the rows of a table of capacities.
+
+    Args:
+        file: name, for messages.
+        table: the rows.
+        sample: what the lab says of all rows that leave it open.
+        hits: takes the rules that are broken.
+
+    Returns:
+        One discharge per row, and notes for a person.
+    """
+    checked = []
+    for row in table.rows:
+        here = f"{file}, row {row.row}"
+        written = row.composition or (None if row.proposal else sample.composition)
+        if written is None and row.proposal is None and sample.proposal is None:
+            hits.error("E10", f"{here}: the composition is missing, and no proposal is named.")
+        composition, theory = checked_composition(replace(sample, composition=written), hits)
+        rate = _rate(here, row, sample, theory, hits)
+        low, high = sample.window or (None, None)
+        v_low, v_high = (row.v_low if row.v_low is not None else low), (row.v_high if row.v_high is not None else high)
+        capacity = _capacity(here, row, sample, hits)
+        if v_low is None or v_high is None or (rate is None and row.c_rate is None):
+            hits.error(
+                "E5", f"{here}: a capacity means nothing without its current (mA/g) and window (V). Add both columns."
+            )
+        elif rate is not None:
+            _check_conditions(here, rate, v_low, v_high, capacity, hits)
+        conditions = None
+        if rate is not None and v_low is not None and v_high is not None:
+            conditions = conditions_of(rate, (v_low, v_high), row.cycle)
+        discharge = CheckedDischarge(
+            cycle=row.cycle,
+            provenance="summary",
+            composition=composition,
+            conditions=conditions,
+            capacity_mah_g=capacity,
+            capacity_mah=row.capacity_mah,
+            sigma_mah_g=None if capacity is None else RELATIVE_SIGMA["summary"] * abs(capacity),
+            v_end=v_low,
+            proposal=row.proposal,
+            cell=row.cell,
+        )
+        check_capacity(here, [discharge], theory, replace(sample, composition=written), None, hits)
+        checked.append(discharge)
+    return tuple(checked), table.notes
+
+
+def _rate(here: str, row: SummaryRow, sample: SampleInfo, theory: float | None, hits: Hits) -> float | None:
+    """Current of a row (mA/g); E5 where it is a C-rate, with what that would be."""
+    c_rate = row.c_rate
+    if c_rate is None and row.is_bare_rate and row.current_ma_g is not None and 0 < row.current_ma_g < BARE_C_RATE:
+        c_rate = row.current_ma_g
+    if c_rate is None:
+        return row.current_ma_g if row.current_ma_g is not None else sample.current_ma_g
+    hits.error("E5", f"{here}: the rate {c_rate:g} reads as a C-rate, not as mA/g. {explain_c_rate(c_rate, theory)}")
+    return None
+
+
+def _capacity(here: str, row: SummaryRow, sample: SampleInfo, hits: Hits) -> float | None:
+    """Capacity of a row (mAh/g): the charge by the mass of the sample, else what the table gives per gram."""
+    if row.capacity_mah is None:
+        return row.capacity_mah_g
+    mass = stated_mass(here, sample, hits) if row.capacity_mah_g is None or sample.active_mass_mg else None
+    if mass is None:
+        return row.capacity_mah_g
+    capacity = row.capacity_mah / mass * 1e3
+    told = row.capacity_mah_g
+    if told and abs(told / capacity - 1) > 0.02:
+        hits.warning(
+            "W7",
+            f"{here}: {short(row.capacity_mah)} mAh and {short(told)} mAh/g are those of "
+            f"{short(row.capacity_mah / told * 1e3)} mg; table says {mass:g} mg. The table is used.",
+        )
+    return capacity
+
+
+def _check_conditions(here: str, rate: float, v_low: float, v_high: float, capacity: float | None, hits: Hits) -> None:
+    lowest, highest = VOLTAGE_BOUNDS_V
+    if not (LEAST_CURRENT_MA_G <= rate <= MOST_CURRENT_MA_G and lowest <= v_low < v_high <= highest):
+        hits.error("E8", f"{here}: {rate:g} mA/g in {v_low:g}-{v_high:g} V is not possible; check the columns.")
+    elif v_high < 2.5:
+        hits.error("E12", f"{here}: this is not a cathode discharge against Li (window {v_low:g}-{v_high:g} V).")
+    elif capacity is not None and capacity / rate * 3600 > DURATION_BOUNDS_S[1]:
+        days = capacity / rate / 24
+        hits.error(
+            "E8",
+            f"{here}: {short(capacity)} mAh/g at {rate:g} mA/g would last {short(days)} days; at most "
+            f"{DURATION_BOUNDS_S[1] / 86400:.0f} are possible. Is the current in another unit, or a C-rate?",
+        )

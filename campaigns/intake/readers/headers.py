@@ -1,0 +1,258 @@
+"""Headers of tables, whether they come from text or from a sheet: which column means what, in which unit."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from campaigns.intake.readers import units
+from campaigns.intake.readers.words import IGNORED, Vocabulary, in_english, stem
+
+DIMENSIONS: Mapping[str, str] = {
+    "time": "time",
+    "step_time": "time",
+    "voltage": "voltage",
+    "current": "current",
+    "moved": "charge",
+    "charge": "charge",
+    "discharge": "charge",
+    "capacity": "charge",
+    "specific": "specific",
+}
+"""Quantities that have a unit, and its dimension."""
+
+USUAL_LINES, MOST_CANDIDATES = 400, 2000
+"""A header further down is looked for where none stands above; so many lines at most are tried."""
+
+MOST_DIGITS = 0.25
+"""Share of digits above which a line is no header."""
+
+SEPARATORS = ("\t", ";", ",", "|", r"\s{2,}")
+_REFERENCE = re.compile(r"\s+(?:vs|gegen|contre|contra|相对)\b\.?\s*[^)\]]*", re.IGNORECASE)
+"""What a potential is measured against, as in ``Ewe/V vs. Li/Li+``."""
+
+
+@dataclass(frozen=True)
+class NamedColumn:
+    """A column that means something."""
+
+    position: int
+    header: str
+    quantity: str
+    unit: str
+    unit_is_stated: bool = True
+    """Whether the table itself names the unit; otherwise it is what the vocabulary gives."""
+
+    @property
+    def dimension(self) -> str | None:
+        """Kind of its unit; None for what has none."""
+        return DIMENSIONS.get(self.quantity)
+
+    @property
+    def per_mass(self) -> bool:
+        """Whether it holds a current or a charge per mass."""
+        return self.dimension in units.PER_MASS and units.is_per_mass(self.unit)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A line that may be the header of a table."""
+
+    line: int
+    separator: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """Where the table begins, and what its columns are."""
+
+    line: int
+    """Number of lines above the header."""
+
+    separator: str
+    cells: tuple[str, ...]
+    columns: tuple[NamedColumn, ...]
+
+    @property
+    def quantities(self) -> frozenset[str]:
+        """What the columns hold."""
+        return frozenset(column.quantity for column in self.columns)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What a discharge needs and no column holds: of voltage, time, and current."""
+        needed = {"voltage": {"voltage"}, "time": {"time", "step_time", "clock"}, "current": {"current", "moved"}}
+        return tuple(name for name, any_of in needed.items() if not self.quantities & any_of)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the columns are enough for a discharge: voltage, a time, and a current or charge."""
+        return not self.missing
+
+    @property
+    def stems(self) -> frozenset[str]:
+        """Stems of all cells in English, known or not."""
+        return frozenset(in_english(split_header(cell)[0]) for cell in self.cells)
+
+
+@lru_cache(maxsize=8192)
+def split_header(cell: str) -> tuple[str, str]:
+    """Split a header into its stem and its unit.
+
+    ``Voltage(V)``, ``I/mA``, ``Current [A]``, ``Test Time / s``, ``Voltage#V``, ``Zeit in s`` and ``current_ampere``
+    are all understood.
+    """
+    text = cell.strip().strip("\ufeff\"'~").strip()
+    text = _REFERENCE.sub("", text.replace("（", "(").replace("）", ")").replace("／", "/"))
+    if text.startswith("|"):
+        return f"magnitude of {text}", ""  # |I| and |Ewe| of impedance are not the current and the voltage
+    for pattern in (
+        r"^(.*?)\s*[(\[{]([^()\[\]{}]*)[)\]}]?\s*$",
+        r"^(.+?)\s*[/#]\s*([^/#]+(?:/k?g)?)$",
+        r"^(.+?)\s*,\s*(\S+)$",
+        r"^(.+?)\s+in\s+(\S+)$",
+    ):
+        found = re.match(pattern, text)
+        if found and stem(found[1]):
+            return stem(found[1]), found[2].strip()
+    words = text.replace(" ", "_").split("_")
+    for tail in (2, 1):
+        if len(words) > tail:
+            unit = "".join(words[-tail:])
+            if any(units.factor(dimension, unit) for dimension in units.UNITS) and not (
+                tail == 1 and len(unit) == 1 and unit in "dckw"
+            ):
+                return stem("".join(words[:-tail])), unit
+    return stem(text), ""
+
+
+def candidates(lines: Sequence[str]) -> tuple[Candidate, ...]:
+    """Lines that may be the header of a table, split in every way; the first of equal ones stand for all."""
+    found: list[Candidate] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines):
+        if len(seen) >= MOST_CANDIDATES:
+            break
+        if not 5 <= len(line) <= 20_000 or line in seen or sum(map(line.count, "0123456789")) > MOST_DIGITS * len(line):
+            continue
+        seen.add(line)
+        for separator in SEPARATORS:
+            if separator in line or (separator == r"\s{2,}" and "  " in line):
+                found.append(Candidate(number, separator, tuple(split_line(line, separator))))
+    return tuple(found)
+
+
+def find_header(found: Iterable[Candidate], vocabulary: Vocabulary) -> Header | None:
+    """The line that names the most known quantities, enough for a discharge; None where no line does."""
+    listed = list(found)
+    for part in (
+        [c for c in listed if c.line < USUAL_LINES],
+        [c for c in listed if c.line >= USUAL_LINES],
+    ):
+        best = _richest(header for header in _headers(part, vocabulary) if header.complete)
+        if best is not None:
+            return best
+    return None
+
+
+def nearest_header(found: Iterable[Candidate], vocabulary: Vocabulary) -> Header | None:
+    """The line that names the most known quantities, whether they are enough or not; None where no line names any."""
+    return _richest(header for header in _headers(found, vocabulary) if header.columns)
+
+
+def _richest(headers: Iterable[Header]) -> Header | None:
+    return max(headers, key=lambda header: len(header.columns), default=None)  # the first of equal ones
+
+
+def _headers(found: Iterable[Candidate], vocabulary: Vocabulary) -> Iterator[Header]:
+    for line in found:
+        yield Header(line.line, line.separator, line.cells, name_columns(line.cells, vocabulary))
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """Cells of a line."""
+    if len(separator) > 1:
+        return re.split(separator, line.strip())
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return line.split(separator)
+
+
+def known_stem(cell: str, vocabulary: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Stem under which a vocabulary knows a header, and its unit; None where it does not.
+
+    The header is tried with and without its unit, in any language, and each part of a header in two scripts.
+    """
+    first, unit = split_header(cell)
+    for found, its_unit in ((first, unit), (stem(cell), "")):
+        for name in (found, in_english(found)):
+            if name in vocabulary:
+                return name, its_unit
+    if not cell.isascii():
+        for part in ("".join(c for c in first if c.isascii()), "".join(c for c in first if not c.isascii())):
+            if part and part != first and in_english(part) in vocabulary:
+                return in_english(part), unit
+    return None
+
+
+def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedColumn, ...]:
+    """The columns whose header is known; of several with the same quantity the first in the vocabulary.
+
+    A charge per gram, by whatever mass the instrument was told, is not taken for a charge, nor a current per gram
+    where there is a current, nor a temperature ``T(°C)`` for a time.
+    """
+    order = {name: i for i, name in enumerate(vocabulary)}
+    found: dict[str, tuple[tuple[bool, bool, int], NamedColumn]] = {}
+    for position, cell in enumerate(cells):
+        if not isinstance(cell, str) or not cell.strip():
+            continue
+        known = known_stem(cell, vocabulary)
+        if known is None or vocabulary[known[0]][0] == IGNORED:
+            continue
+        name, unit = known
+        quantity, default = vocabulary[name]
+        column = NamedColumn(position, cell.strip(), quantity, unit or default, bool(unit) or not default)
+        if unit and _means_something_else(column, unit):
+            continue
+        per_mass = column.per_mass
+        if per_mass and column.dimension == "charge":
+            if quantity not in ("discharge", "capacity"):
+                continue
+            column = replace(column, quantity="specific")
+        capital = len(name) == 1 and name in "t" and column.header.lstrip("~ ")[:1].isupper()
+        rank = (per_mass, capital, order[name])
+        if column.quantity not in found or rank < found[column.quantity][0]:
+            found[column.quantity] = (rank, column)
+    return tuple(column for _, column in sorted(found.values(), key=lambda item: item[1].position))
+
+
+def _means_something_else(column: NamedColumn, unit: str) -> bool:
+    if column.dimension is None:
+        return column.quantity == "channel" and any(units.factor(kind, unit) for kind in units.UNITS)
+    return units.is_of_another_kind(column.dimension, unit)
+
+
+def with_units(columns: Sequence[NamedColumn], below: Sequence[Any]) -> tuple[NamedColumn, ...]:
+    """The columns with the units of a row below the header, where the header itself names none."""
+    found = []
+    for column in columns:
+        cell = below[column.position] if column.position < len(below) else None
+        unit = _REFERENCE.sub("", cell.strip(" ()[]")) if isinstance(cell, str) and not column.unit_is_stated else ""
+        dimension = column.dimension
+        if dimension == "charge" and units.is_per_mass(unit):
+            continue
+        known = dimension is not None and units.factor(dimension, unit) is not None
+        found.append(replace(column, unit=unit, unit_is_stated=True) if known else column)
+    return tuple(found)
+
+
+def assumed_units(columns: Sequence[NamedColumn]) -> list[str]:
+    """What was taken for the units of time, voltage and current that a table does not name, for a person to read."""
+    assumed = (c for c in columns if c.quantity in ("time", "voltage", "current") and not c.unit_is_stated)
+    return [f"{column.header} taken as {column.unit}: the table names no unit" for column in assumed]

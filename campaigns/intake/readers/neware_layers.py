@@ -1,0 +1,91 @@
+"""Neware csv exports of three nested layers, cycle, step and record, in one file."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pandas as pd
+
+from campaigns.intake.measurement import RuleBroken
+from campaigns.intake.readers.headers import Header, candidates, find_header, split_header, split_line
+from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions
+from campaigns.intake.readers.table import Table, rows_from_columns, text_stream
+from campaigns.intake.readers.unpacking import Head
+from campaigns.intake.readers.words import in_english, maker
+from drxnet.progress import Progress
+
+NAME = "neware csv, three layers"
+CHUNK_ROWS = 50_000
+
+
+def _record_header(head: Head) -> Header | None:
+    """Header of the third layer: a table whose first cells are blank, below two other headers."""
+    if not head.is_text:
+        return None
+    header = find_header(candidates(head.lines[:12]), maker("neware"))
+    if header is None or header.line < 2 or header.cells[0].strip() or header.cells[1].strip():
+        return None
+    first = split_line(head.lines[header.line - 2], header.separator)
+    return header if first and in_english(split_header(first[0])[0]).startswith("cycle") else None
+
+
+def _is_nested(head: Head) -> bool:
+    return _record_header(head) is not None
+
+
+def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
+    header = _record_header(head)
+    assert header is not None
+    cycle_width = len(split_line(head.lines[header.line - 2].rstrip(header.separator), header.separator))
+    step_cells = [in_english(split_header(c)[0]) for c in split_line(head.lines[header.line - 1], header.separator)]
+    type_at = next((i for i, stem in enumerate(step_cells) if stem in ("steptype", "stepname")), None)
+    number_at = next((i for i, stem in enumerate(step_cells) if stem in ("stepnumber", "stepindex", "stepid")), None)
+    cycle, step, state = "0", "0", ""
+    records: list[list[str]] = []
+    chunks: list[pd.DataFrame] = []
+    try:
+        with text_stream(head) as file:
+            for i, cells in enumerate(csv.reader(file, delimiter=header.separator)):
+                if i <= header.line or not cells:
+                    continue
+                if cells[0].strip():
+                    cycle = cells[0]
+                    cells = ["", *cells[cycle_width:]]  # some exports go on with the cycle's first step in the line
+                if len(cells) > 1 and cells[1].strip():
+                    step = cells[number_at] if number_at is not None and number_at < len(cells) else cells[1]
+                    state = cells[type_at] if type_at is not None and type_at < len(cells) else ""
+                elif any(cell.strip() for cell in cells[2:]):
+                    wanted = [cells[c.position] if c.position < len(cells) else "" for c in header.columns]
+                    records.append([*wanted, cycle, step, state])
+                if len(records) >= CHUNK_ROWS:
+                    chunks.append(_chunk(records))
+                    records = []
+                    progress(i, i + CHUNK_ROWS)
+    except csv.Error as error:
+        raise RuleBroken("E9", f"{head.path.name}: rows do not match the header ({error}). Export it again.") from None
+    if records:
+        chunks.append(_chunk(records))
+    if not chunks:
+        raise RuleBroken("E9", f"{head.path.name}: no records below the header in line {header.line + 1}.")
+    table = pd.concat(chunks, ignore_index=True)
+    width = len(header.columns)
+    columns = {c.quantity: table[i].replace("", np.nan) for i, c in enumerate(header.columns)}
+    columns |= {"cycle": table[width], "step": table[width + 1]}
+    if type_at is not None:
+        columns["state"] = table[width + 2].astype(str)
+    return rows_from_columns(NAME, head.path.name, Table(columns, header.columns), options)
+
+
+def _chunk(records: list[list[str]]) -> pd.DataFrame:
+    """Records as numbers where a column holds nothing else; words that repeat are kept once."""
+    table = pd.DataFrame(records)
+    for column in table:
+        as_numbers = pd.to_numeric(table[column], errors="coerce")
+        if as_numbers.notna().all():
+            table[column] = as_numbers
+    return table
+
+
+READERS = (Reader(NAME, _is_nested, _read, (".csv",)),)
+"""The flat exports are a text format among the others."""
