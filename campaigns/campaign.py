@@ -322,9 +322,9 @@ class Campaign(Workspace):
         """
         from campaigns.report.write import write_report
 
-        conditions = self.goals(self.state(as_of), as_of).rates
+        rates = self.goals(self.state(as_of), as_of).rates
         target = self.folder / "report" if folder is None else Path(folder)
-        return write_report(self.ledger, conditions, target, as_of=as_of, proposals=proposals, progress=progress)
+        return write_report(self.ledger, rates, target, as_of=as_of, proposals=proposals, progress=progress)
 
     def export(
         self,

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from campaigns.ledger.ledger import Ledger, NewModel
+from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.models import ModelStore
-from campaigns.ledger.records import ModelRecord, Snapshot
+from campaigns.ledger.records import ModelRecord, NewModel, Snapshot
 from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
 from drxnet.checkpoint import check_model, find_model, read_card, read_files
 from drxnet.errors import ConfigurationError, ModelNotFound, NotBegun

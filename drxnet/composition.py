@@ -260,7 +260,7 @@ def _parse(formula: str, nonstoichiometric: bool) -> Composition:
             amounts[symbol] = amounts.get(symbol, 0.0) + (float(amount) if amount else 1.0)
         if amounts.keys() <= _ORDER.keys() | {"O", "F"}:
             return Composition.from_amounts(amounts, nonstoichiometric=nonstoichiometric)
-    from pymatgen.core import Composition as AnyComposition
+    from pymatgen.core.composition import Composition as AnyComposition
 
     try:
         parsed = AnyComposition(formula).get_el_amt_dict()

@@ -38,7 +38,7 @@ SAME_CUTOFF_V = 0.02
 """Difference of cut-offs up to which two discharges ran through the same window (V)."""
 
 
-class Discharge(Protocol):
+class MeasuredDischarge(Protocol):
     """What a training set needs to know of one discharge; a checked measurement is one."""
 
     @property
@@ -146,7 +146,7 @@ class ProfileSet:
 
     @classmethod
     def from_discharges(
-        cls, discharges: Iterable[Discharge], *, cells: Sequence[str] | None = None, points: int = GRID_POINTS
+        cls, discharges: Iterable[MeasuredDischarge], *, cells: Sequence[str] | None = None, points: int = GRID_POINTS
     ) -> ProfileSet:
         """Collect measured discharges, each resampled on its own even voltage grid.
 
@@ -398,7 +398,7 @@ class _Row:
     profile: DischargeProfile | None
 
     @classmethod
-    def of(cls, number: int, discharge: Discharge, points: int) -> _Row:
+    def of(cls, number: int, discharge: MeasuredDischarge, points: int) -> _Row:
         composition, conditions, profile = discharge.composition, discharge.conditions, discharge.profile
         if composition is None or conditions is None:
             missing = "composition" if composition is None else "cycling conditions"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from drxnet.errors import ImpossibleValue
+
 DEFAULT_WINDOW = (1.5, 4.8)
 """Voltage window (V) in which most of DRX-TD was measured (Zhong et al., Joule 8, 2024)."""
 
@@ -43,11 +45,13 @@ class CyclingConditions:
     def __post_init__(self) -> None:
         """Refuse conditions that no cell can be discharged under."""
         if not (np.isfinite(self.current_ma_g) and self.current_ma_g > 0):
-            raise ValueError(f"The current must be positive. Got {self.current_ma_g} mA/g.")
+            raise ImpossibleValue(f"The current must be positive. Got {self.current_ma_g} mA/g.")
         if not (np.isfinite(self.v_low) and np.isfinite(self.v_high) and self.v_low < self.v_high):
-            raise ValueError(f"The lower cut-off must lie below the upper one. Got {self.v_low} V and {self.v_high} V.")
+            raise ImpossibleValue(
+                f"The lower cut-off must lie below the upper one. Got {self.v_low} V and {self.v_high} V."
+            )
         if not 1 <= self.cycle <= MOST_CYCLES:
-            raise ValueError(f"Cycles are counted from 1, to {MOST_CYCLES:,} at most. Got {self.cycle}.")
+            raise ImpossibleValue(f"Cycles are counted from 1, to {MOST_CYCLES:,} at most. Got {self.cycle}.")
 
     @property
     def window(self) -> tuple[float, float]:
@@ -77,14 +81,14 @@ class DischargeProfile:
         """Check shape, order and finiteness."""
         voltage, capacity = np.asarray(self.voltage_v, float), np.asarray(self.capacity_mah_g, float)
         if voltage.ndim != 1 or voltage.shape != capacity.shape or len(voltage) < 2:
-            raise ValueError(
+            raise ImpossibleValue(
                 "A profile needs two one-dimensional arrays of the same length, at least 2. "
                 f"Got shapes {voltage.shape} and {capacity.shape}."
             )
         if not (np.isfinite(voltage).all() and np.isfinite(capacity).all()):
-            raise ValueError("A profile must be finite. Got a NaN or an infinity.")
+            raise ImpossibleValue("A profile must be finite. Got a NaN or an infinity.")
         if (np.diff(voltage) <= 0).any():
-            raise ValueError("The voltages of a profile must ascend strictly.")
+            raise ImpossibleValue("The voltages of a profile must ascend strictly.")
         object.__setattr__(self, "voltage_v", voltage)
         object.__setattr__(self, "capacity_mah_g", capacity)
 
@@ -126,7 +130,7 @@ def window_of(voltage: ArrayLike, capacity: ArrayLike, v_low: float, v_high: flo
     v, q = np.asarray(voltage, float), np.asarray(capacity, float)
     low, high = max(v_low, v[0]), min(v_high, v[-1])
     if low >= high:
-        raise ValueError(f"The window {v_low}-{v_high} V lies outside the profile ({v[0]:g}-{v[-1]:g} V).")
+        raise ImpossibleValue(f"The window {v_low}-{v_high} V lies outside the profile ({v[0]:g}-{v[-1]:g} V).")
     inside = (v > low) & (v < high)
     ends = np.array([low, high])
     right = np.clip(np.searchsorted(v, ends), 1, len(v) - 1)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -479,5 +479,5 @@ class _CompiledEncoder:
 
 def mean_and_spread(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Mean and population standard deviation (ddof 0) over the members axis, which is the first."""
-    array = cast(np.ndarray, values.detach().cpu().double().numpy())
+    array = values.detach().cpu().double().numpy()
     return array.mean(0), array.std(0)

@@ -7,7 +7,8 @@
     │   ├── ConfigurationError              a YAML or a value in it
     │   │   └── NotBegun                    a campaign is to be read that has not begun
     │   ├── ModelNotFound                   no ensemble of that name or folder
-    │   └── MissingExtra                    an optional dependency is not installed
+    │   ├── MissingExtra                    an optional dependency is not installed
+    │   └── ImpossibleValue                 a value that nothing can have; a ValueError, too
     ├── DataRefused                exit 3   what was handed in cannot be trusted; nothing was changed
     │   ├── CompositionError                not a disordered-rocksalt composition
     │   ├── CheckpointError                 a model file is damaged, of a wrong kind or not what it claims
@@ -50,6 +51,10 @@ class ModelNotFound(UsageError):
 
 class MissingExtra(UsageError):
     """An optional dependency is needed and not installed."""
+
+
+class ImpossibleValue(UsageError, ValueError):
+    """A value that no cell, window or option can have. What else is a ValueError is a defect."""
 
 
 class DataRefused(DRXError):

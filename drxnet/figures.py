@@ -15,7 +15,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
 from drxnet.errors import UsageError
 from drxnet.files import replace_file, save_figure
-from drxnet.prediction import Prediction, fade
+from drxnet.prediction import PredictedDischarge, fade
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def check_figure_path(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
         raise UsageError(f"{path}: its folder does not exist.")
 
 
-def plot_predictions(ensemble: Ensemble, predictions: Sequence[Prediction], path: Path) -> None:
+def plot_predictions(ensemble: Ensemble, predictions: Sequence[PredictedDischarge], path: Path) -> None:
     """Draw profiles, dQ/dV and cycle fade of each composition, one row of panels per composition.
 
     Args:
@@ -86,7 +86,7 @@ def _subscripts(composition: Composition) -> str:
     return "".join(f"{s}$_{{{a:g}}}$" if a != 1 else s for s, a in composition.amounts().items())
 
 
-def _label(prediction: Prediction, all_of_it: Sequence[Prediction]) -> str:
+def _label(prediction: PredictedDischarge, all_of_it: Sequence[PredictedDischarge]) -> str:
     c = prediction.conditions
     parts = [f"{c.current_ma_g:g} mA/g"]
     if len({p.conditions.cycle for p in all_of_it}) > 1:
@@ -96,7 +96,7 @@ def _label(prediction: Prediction, all_of_it: Sequence[Prediction]) -> str:
     return ", ".join(parts)
 
 
-def _draw_profiles(axes: Axes, predictions: Sequence[Prediction]) -> None:
+def _draw_profiles(axes: Axes, predictions: Sequence[PredictedDischarge]) -> None:
     for i, p in enumerate(predictions):
         mean, spread = p.capacity_mah_g_members.mean(0), p.capacity_mah_g_members.std(0)
         colour = COLOURS[i % len(COLOURS)]
@@ -106,7 +106,7 @@ def _draw_profiles(axes: Axes, predictions: Sequence[Prediction]) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_dqdv(axes: Axes, ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
+def _draw_dqdv(axes: Axes, ensemble: Ensemble, predictions: Sequence[PredictedDischarge]) -> None:
     for i, p in enumerate(predictions):
         slope = ensemble.predict_dqdv([p.composition], p.conditions, p.voltage_v)[:, 0]
         mean, spread = mean_and_spread(slope)
@@ -116,7 +116,7 @@ def _draw_dqdv(axes: Axes, ensemble: Ensemble, predictions: Sequence[Prediction]
     axes.set(xlabel="Voltage (V vs Li/Li$^+$)", ylabel="-dQ/dV (mAh/g/V)", ylim=(0, None))
 
 
-def _draw_fade(axes: Axes, ensemble: Ensemble, predictions: Sequence[Prediction]) -> None:
+def _draw_fade(axes: Axes, ensemble: Ensemble, predictions: Sequence[PredictedDischarge]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for colour, cycles, mean, spread in _fades(ensemble, predictions):
@@ -127,7 +127,7 @@ def _draw_fade(axes: Axes, ensemble: Ensemble, predictions: Sequence[Prediction]
 
 
 def _fades(
-    ensemble: Ensemble, predictions: Sequence[Prediction]
+    ensemble: Ensemble, predictions: Sequence[PredictedDischarge]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Colour, cycles, mean and spread of the capacity for each current and window."""
     last = max(_FADE_CYCLES, *(p.conditions.cycle for p in predictions))
@@ -142,7 +142,7 @@ def _fades(
         yield COLOURS[i % len(COLOURS)], cycles, mean, spread
 
 
-def _interactive(predictions: Sequence[Prediction], ensemble: Ensemble) -> str:
+def _interactive(predictions: Sequence[PredictedDischarge], ensemble: Ensemble) -> str:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

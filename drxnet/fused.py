@@ -91,7 +91,7 @@ _sixteen, _sixteen_whole = ir.VectorType(_float, _LANES), ir.VectorType(_int, _L
 @register_model(_Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _sixteen)
+        super().__init__(manager, kind, _sixteen)  # type: ignore[no-untyped-call]  # of numba
 
 
 def _operation(build: Callable[..., Any], inputs: int = 2, returned: Any = _vector) -> Any:

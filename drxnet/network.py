@@ -150,7 +150,7 @@ class Attention(nn.Module):
 def _silu(x: Tensor) -> Tensor:
     """SiLU, in place where no gradient needs the argument."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _SiLU.apply(x)
+        return _SiLU.apply(x)  # type: ignore[no-untyped-call]  # of torch
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
@@ -164,7 +164,7 @@ class _SiLU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return _SiLUBackward.apply(grad, *ctx.saved_tensors)
+        return _SiLUBackward.apply(grad, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
 
 
 class _SiLUBackward(torch.autograd.Function):

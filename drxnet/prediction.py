@@ -35,7 +35,7 @@ _MOST_TOLD = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class PredictedDischarge:
     """A predicted discharge, every member kept."""
 
     composition: Composition
@@ -166,7 +166,7 @@ def predict_cases(
     points: int = GRID_POINTS,
     allow_unseen: bool = False,
     progress: Progress = silent,
-) -> list[Prediction]:
+) -> list[PredictedDischarge]:
     """Predict one discharge per case, in the order given; traces of metals are left out, with a warning.
 
     Args:
@@ -184,14 +184,16 @@ def predict_cases(
     traced = {a: target for a, (target, _) in zip(asked, cases, strict=True) if target is not a}
     _warn([_trace_note(composition, target) for composition, target in traced.items()])
     check_domain(ensemble, cases, allow_unseen=allow_unseen)
-    predictions: list[Prediction] = []
+    predictions: list[PredictedDischarge] = []
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         grids = np.stack([conditions.grid(points) for _, conditions in batch])
         amounts = Amounts.of([composition for composition, _ in batch])
         profiles = ensemble.predict(amounts, [conditions for _, conditions in batch], grids).cpu().double().numpy()
         predictions += [
-            Prediction(composition, conditions, grids[i], profiles[:, i], None if before is composition else before)
+            PredictedDischarge(
+                composition, conditions, grids[i], profiles[:, i], None if before is composition else before
+            )
             for i, ((composition, conditions), before) in enumerate(zip(batch, asked[start:], strict=False))
         ]
         progress(len(predictions), len(cases))
@@ -215,7 +217,7 @@ def _warn(texts: Sequence[str]) -> None:
         warnings.warn(f"{len(texts) - _MOST_TOLD} more predictions like these.", DRXWarning, stacklevel=3)
 
 
-def beyond_physics(prediction: Prediction) -> list[str]:
+def beyond_physics(prediction: PredictedDischarge) -> list[str]:
     """Say what no cell does: a discharge that starts with capacity, or delivers more than all lithium holds."""
     said = []
     where = f"{prediction.composition} at {prediction.conditions}"

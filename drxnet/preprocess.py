@@ -27,7 +27,7 @@ from drxnet.errors import MeasurementError
 
 Method = Literal["isotonic", "drxnet_compat"]
 
-LEAST_CAPACITY_MAH_G = 1e-12
+NO_CAPACITY_MAH_G = 1e-12
 """Capacity below which a row is an exact zero (mAh/g); differences of smaller ones have no finite slope."""
 
 VOLTAGE_RESOLUTION_V = 1e-6
@@ -153,7 +153,7 @@ def isotonic_curve(voltage_v: ArrayLike, capacity_mah_g: ArrayLike) -> Discharge
     v = levels * VOLTAGE_RESOLUTION_V
     mean_q = np.bincount(block, weights=q) / np.bincount(block)
     mean_q[0], mean_q[-1] = q[-1], q[0]
-    mean_q[np.abs(mean_q) < LEAST_CAPACITY_MAH_G] = 0.0
+    mean_q[np.abs(mean_q) < NO_CAPACITY_MAH_G] = 0.0
     return DischargeCurve(float(v[-1]), float(v[0]), float(q[-1]), PchipInterpolator(v, mean_q))
 
 

@@ -331,16 +331,6 @@ def _without_traces(table: CompositionTable) -> CompositionTable:
     return CompositionTable(symbols, np.ascontiguousarray(cations[:, held]), table.fluorine)
 
 
-def open_candidates(source: str | Path) -> Candidates:
-    """Open a shipped space by name, a space YAML, or a CSV with a column of compositions."""
-    if Path(source).suffix.lower() == ".csv":
-        return CandidateList.read(source)
-    from screening.lattice import Lattice
-    from screening.space import load_space
-
-    return Lattice(load_space(source))
-
-
 def _states(metal: str) -> tuple[int, ...]:
     states = known_states(metal)
     if not states:

@@ -13,7 +13,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, Composition
@@ -110,28 +109,6 @@ class Encoding:
         rest = kept.sum(-1, keepdim=True)
         share = torch.where(rest > 0, metals.clamp_min(0).sum(-1, keepdim=True) / rest.clamp_min(1e-12), rest)
         return torch.cat([kept * share, x[..., -1:]], -1)
-
-    def from_units(self, units: ArrayLike, columns: Sequence[str], denominator: int) -> Tensor:
-        """Turn lattice rows into rows of X (float64, ``n x d``).
-
-        Args:
-            units: whole numbers of ``1 / denominator``, ``n x len(columns)``.
-            columns: symbol of each column, Li and F among them.
-            denominator: of the lattice.
-
-        Raises:
-            CompositionError: a metal of the lattice that has no column here.
-        """
-        table = np.asarray(units)
-        x = np.zeros((len(table), self.d))
-        for i, symbol in enumerate(columns):
-            if symbol == "Li":
-                continue
-            if symbol in self._column:
-                x[:, self._column[symbol]] = table[:, i] / denominator
-            elif table[:, i].any():
-                raise CompositionError(f"{symbol} of the lattice has no column in this encoding.")
-        return torch.from_numpy(x)
 
     def amounts(self, x: Tensor) -> Amounts:
         """Amounts for the network, with lithium from the site balance; differentiable.

@@ -116,11 +116,6 @@ class Statistics:
         """Whether every candidate was looked at."""
         return self.shards_done == self.shards
 
-    @property
-    def candidates_per_worker_second(self) -> float:
-        """Candidates looked at per second of one worker."""
-        return self.walked / self.worker_seconds if self.worker_seconds else 0.0
-
 
 @dataclass(frozen=True)
 class Shortlist:

@@ -25,15 +25,16 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from drxnet.composition import Composition
 from drxnet.errors import CompositionError, ConfigurationError
-from screening.candidates import LARGEST_COUNT, WALK_ROWS, Candidates
+from screening.candidates import LARGEST_COUNT, WALK_ROWS, CandidateList, Candidates
 from screening.filters import Mixtures
-from screening.space import CandidateSpace, Quota, parse_space
+from screening.space import CandidateSpace, Quota, load_space, parse_space
 from screening.species import Species, fill_ladder
 
 
@@ -58,7 +59,7 @@ Block = tuple[Option, ...]
 """Options of the metals of a cell, sorted."""
 
 
-class Cell(NamedTuple):
+class LatticeCell(NamedTuple):
     """Metals with one state each, but for at most one mixture."""
 
     columns: tuple[int, ...]
@@ -283,7 +284,7 @@ def _order(block: Block) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def _cells(space: CandidateSpace, quotas: Sequence[Quota]) -> Iterator[Cell]:
+def _cells(space: CandidateSpace, quotas: Sequence[Quota]) -> Iterator[LatticeCell]:
     """Yield the cells of a space that satisfy what it and its filters ask of species."""
     options = _Options(space, quotas)
     fillings = [f for f in _fillings(space) if not space.asks_for_species or _present_agrees(space, f)]
@@ -323,7 +324,7 @@ def _present_agrees(space: CandidateSpace, filling: Filling) -> bool:
     return next(iter(space.objections(_present(filling))), None) is None
 
 
-def _cell(space: CandidateSpace, quotas: Sequence[Quota], metals: np.ndarray, charges: np.ndarray) -> Cell:
+def _cell(space: CandidateSpace, quotas: Sequence[Quota], metals: np.ndarray, charges: np.ndarray) -> LatticeCell:
     """Cell of a composition with whole charges on its metals."""
     columns, states = tuple(np.flatnonzero(metals).tolist()), []
     for column in columns:
@@ -341,10 +342,10 @@ class _Options:
         self._quotas = quotas
         self._known: dict[tuple[int, tuple[int, int]], tuple[tuple[tuple[int, ...], ...], Option]] = {}
 
-    def cell(self, columns: Sequence[int], states: Sequence[tuple[int, int]]) -> Cell:
+    def cell(self, columns: Sequence[int], states: Sequence[tuple[int, int]]) -> LatticeCell:
         """Sort metals by their options."""
         found = sorted((*self._option(c, s), c) for c, s in zip(columns, states, strict=True))
-        return Cell(tuple(c for *_, c in found), tuple(option for _, option, _ in found))
+        return LatticeCell(tuple(c for *_, c in found), tuple(option for _, option, _ in found))
 
     def _option(self, column: int, states: tuple[int, int]) -> tuple[tuple[tuple[int, ...], ...], Option]:
         if (column, states) not in self._known:
@@ -572,3 +573,10 @@ def _is_empty(space: CandidateSpace) -> bool:
     quotas = [q for q in space.quotas if q.amount is not None]
     tables = _Tables(space, quotas)
     return not any(tables.count(cell.block) for cell in _cells(space, quotas))
+
+
+def open_candidates(source: str | Path) -> Candidates:
+    """Open a shipped space by name, a space YAML, or a CSV with a column of compositions."""
+    if Path(source).suffix.lower() == ".csv":
+        return CandidateList.read(source)
+    return Lattice(load_space(source))

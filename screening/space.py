@@ -220,11 +220,24 @@ class CandidateSpace(_Frozen):
         step = exact(self.step)
         if step <= 0 or step.numerator != 1 or step.denominator > 1000:
             raise ValueError(f"step must be 1/D with a whole D of at most 1000, got {self.step}")
+        self._check_names()
+        self._check_species()
+        for metal, listed_states in self.states.items():
+            couples(metal, listed_states)
+        self._check_amounts()
+        return self
+
+    def _check_names(self) -> None:
         known = set(METALS_BY_NUMBER)
-        named = [*self.limits, *self.required, *self.excluded]
-        for element in named:
+        for element in (*self.limits, *self.required, *self.excluded):
             if element not in known:
                 raise ValueError(f"{element!r} is not a metal")
+        paired = (member for pair in self.forbidden_pairs for member in pair)
+        for member in (*paired, *(member for quota in self.quotas for member in quota.members)):
+            if member not in known:
+                Species.parse(member)
+
+    def _check_species(self) -> None:
         listed = {s.element for s in map(Species.parse, self.species)}
         if "Li" in listed:
             raise ValueError("Li+ is always present and is not listed; its range is lithium")
@@ -237,18 +250,12 @@ class CandidateSpace(_Frozen):
                 "remove the species, or set allow_elements_outside_model: true"
             )
         for field, elements in (("limits", self.limits), ("required", self.required)):
-            absent = sorted(set(elements) - listed)
-            if absent:
+            if absent := sorted(set(elements) - listed):
                 raise ValueError(f"{field} names {', '.join(absent)}, of which no species is listed")
-        both = sorted(set(self.required) & set(self.excluded))
-        if both:
+        if both := sorted(set(self.required) & set(self.excluded)):
             raise ValueError(f"{', '.join(both)} cannot be both required and excluded")
-        loose = [m for pair in self.forbidden_pairs for m in pair] + [m for q in self.quotas for m in q.members]
-        for member in loose:
-            if member not in known:
-                Species.parse(member)
-        for metal, listed_states in self.states.items():
-            couples(metal, listed_states)
+
+    def _check_amounts(self) -> None:
         if not self.lithium_units or self.lithium_units[0] == 0:
             raise ValueError(f"lithium must hold a multiple of {self.step} above 0 and at most 2")
         if not self.fluorine_units:
@@ -259,7 +266,6 @@ class CandidateSpace(_Frozen):
                     f"limits of {element} hold no multiple of {self.step} of at least {LEAST_METAL:g}; less is a "
                     "trace, of which the model knows nothing"
                 )
-        return self
 
     # -- what follows from it ----------------------------------------------------------------------------
 
@@ -328,13 +334,9 @@ class CandidateSpace(_Frozen):
             yield f"k_elements: {len(elements)} metals, {self.k_elements} allowed"
         if not self.k_species.admits(len(present)):
             yield f"k_species: {len(present)} species, {self.k_species} allowed"
-        for element in self.required:
-            if element not in elements:
-                yield f"required: {element} is absent"
+        yield from (f"required: {element} is absent" for element in self.required if element not in elements)
         names = elements | {str(s) for s in present}
-        for one, other in self.forbidden_pairs:
-            if one in names and other in names:
-                yield f"forbidden_pairs: {one} with {other}"
+        yield from (f"forbidden_pairs: {a} with {b}" for a, b in self.forbidden_pairs if {a, b} <= names)
         for quota in self.quotas:
             number = sum(map(quota.holds, present))
             if quota.count is not None and not quota.count.admits(number):
@@ -346,27 +348,9 @@ class CandidateSpace(_Frozen):
             units = composition.units(self.denominator)
         except CompositionError as error:
             return [f"step: {error}"]
-        reasons = []
-        metals = [m for m in composition.metals]
-        for metal in metals:
-            if metal not in self.states:
-                what = "excluded" if metal in self.excluded else "species"
-                reasons.append(f"{what}: {metal} is not allowed")
-        total = sum(units[m] for m in composition.elements)
-        if total != 2 * self.denominator:
-            reasons.append(f"sites: {total / self.denominator:g} cations for 2 anions")
-        for name, symbol, allowed in (
-            ("lithium", "Li", self.lithium_units),
-            ("fluorine", "F", self.fluorine_units),
-            *(("limits", m, self.metal_units(m)) for m in metals if m in self.states),
-        ):
-            if units.get(symbol, 0) not in allowed:
-                reasons.append(
-                    f"{name}: {symbol} {units.get(symbol, 0) / self.denominator:g}, allowed "
-                    f"{_described(allowed, self.denominator)}"
-                )
-        if reasons:
+        if reasons := list(self._amounts_against(composition, units)):
             return reasons
+        metals = list(composition.metals)
         amounts = np.array([[units[m] for m in metals]])
         charge = np.array([4 * self.denominator - units["Li"] - units.get("F", 0)])
         charges, missing = fill_ladder(metals, self.states, amounts, charge)
@@ -375,16 +359,40 @@ class CandidateSpace(_Frozen):
             surplus = -missing[0] / self.denominator
             return [f"charge: {surplus:+g} per formula unit with every metal in {side} state listed"]
         present = present_species(metals, self.states, amounts[0], charges[0])
-        reasons += self.objections(list(present))
-        for quota in self.quotas:
-            if quota.amount is not None:
-                held = sum(amount for s, amount in present.items() if quota.holds(s)) / self.denominator
-                high = quota.amount.max if quota.amount.max is not None else float("inf")
-                if not quota.amount.min - 1e-9 <= held <= high + 1e-9:
-                    reasons.append(f"quotas: {held:g} of {quota}, allowed {quota.amount.min:g} to {high:g}")
         standing = Mixtures.standing([list(present)])
-        reasons += [f"filters: {v}" for v in self.filters.verdicts(standing, of_species=True) if not v.passed]
-        return reasons
+        return [
+            *self.objections(list(present)),
+            *self._quotas_against(present),
+            *(f"filters: {v}" for v in self.filters.verdicts(standing, of_species=True) if not v.passed),
+        ]
+
+    def _amounts_against(self, composition: Composition, units: Mapping[str, int]) -> Iterable[str]:
+        """Yield what the space has against the amounts of a composition, whatever its oxidation states."""
+        for metal in composition.metals:
+            if metal not in self.states:
+                yield f"{'excluded' if metal in self.excluded else 'species'}: {metal} is not allowed"
+        total = sum(units[m] for m in composition.elements)
+        if total != 2 * self.denominator:
+            yield f"sites: {total / self.denominator:g} cations for 2 anions"
+        for name, symbol, allowed in (
+            ("lithium", "Li", self.lithium_units),
+            ("fluorine", "F", self.fluorine_units),
+            *(("limits", m, self.metal_units(m)) for m in composition.metals if m in self.states),
+        ):
+            held = units.get(symbol, 0)
+            if held not in allowed:
+                which = _described(allowed, self.denominator)
+                yield f"{name}: {symbol} {held / self.denominator:g}, allowed {which}"
+
+    def _quotas_against(self, present: Mapping[Species, float]) -> Iterable[str]:
+        """Yield the amounts of quotas that the species present, in units of 1/D, do not keep."""
+        for quota in self.quotas:
+            if quota.amount is None:
+                continue
+            held = sum(amount for s, amount in present.items() if quota.holds(s)) / self.denominator
+            high = quota.amount.max if quota.amount.max is not None else float("inf")
+            if not quota.amount.min - 1e-9 <= held <= high + 1e-9:
+                yield f"quotas: {held:g} of {quota}, allowed {quota.amount.min:g} to {high:g}"
 
 
 def _described(allowed: range, denominator: int) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from campaigns.ledger.ledger import Entry, Ledger, NewMeasurement, NewModel, sqlite_url
-from campaigns.ledger.records import PredictedProfile, Prediction, State
+from campaigns.ledger.ledger import Entry, Ledger, sqlite_url
+from campaigns.ledger.records import NewMeasurement, NewModel, PredictedProfile, Prediction, State
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from screening.goals import Rates

@@ -11,8 +11,8 @@ import numpy as np
 from sqlalchemy import text
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.ledger import Ledger, NewModel
-from campaigns.ledger.records import PredictedProfile, Prediction
+from campaigns.ledger.ledger import Ledger
+from campaigns.ledger.records import NewModel, PredictedProfile, Prediction
 from drxnet.checkpoint import CARD, WEIGHTS, ModelCard
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile

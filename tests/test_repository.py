@@ -28,6 +28,23 @@ def test_every_module_has_a_test_beside_it(package):
     assert [m for m in modules if f"test_{m}" not in tests] == []
 
 
+def test_errors_stand_in_one_tree_on_one_page():
+    from drxnet import errors
+
+    said = errors.__doc__ or ""
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.DRXError)]
+    for one in classes:
+        line = next(line for line in said.splitlines() if f" {one.__name__} " in f"{line} ")
+        exit_code = line.partition("exit ")[2][:1]
+        assert not exit_code or int(exit_code) == one.exit_code, line
+        assert one.exit_code == max(b.exit_code for b in one.__mro__ if issubclass(b, errors.DRXError)) or exit_code
+
+
+def test_types_are_shipped_with_every_package():
+    for package in ("drxnet", "screening", "campaigns"):
+        assert (ROOT / package / "py.typed").is_file()
+
+
 def test_importing_a_package_costs_nothing():
     program = "import sys, drxnet, screening, campaigns; print([m for m in ('torch', 'ray') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)

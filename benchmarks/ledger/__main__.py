@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.ledger import Entry, NewMeasurement
-from campaigns.ledger.records import PredictedProfile, Prediction
+from campaigns.ledger.ledger import Entry
+from campaigns.ledger.records import NewMeasurement, PredictedProfile, Prediction
 from drxnet.discharge import CyclingConditions, DischargeProfile
 
 BATCH = 8

@@ -19,12 +19,13 @@ from typing import Any
 
 import click
 
-from drxnet.errors import DataRefused, DRXError, DRXWarning
+from drxnet.errors import DataRefused, DRXError, DRXWarning, UsageError
 from drxnet.progress import Progress
 from drxnet.text import csv_table, visible
 
 FORMATS = ("table", "json", "csv")
 INTERRUPTED = 130
+DEFECT = 1
 _NEVER_WRAPPED = 1_000_000
 _NUMBER = re.compile(r"[-\d.]+( ± [-\d.]+)?$")
 
@@ -37,11 +38,7 @@ class ErrorHandlingGroup(click.Group):
         if ctx.parent is not None:
             return super().invoke(ctx)
         debug = bool(ctx.params.get("debug"))
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_VisibleFormatter("%(message)s"))
-        logging.basicConfig(level=logging.WARNING, handlers=[handler])
-        for package in ("drxnet", "screening", "campaigns"):
-            logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.WARNING)
+        _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
         with warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
@@ -52,42 +49,42 @@ class ErrorHandlingGroup(click.Group):
                 _print("", False)  # a pipe that was closed is noticed here, not after the last line of Python
                 return found
             except click.ClickException as error:
-                error.message = visible(error.message, lines=True)
+                error.message = visible(error.message, lines=True)  # type: ignore[misc]  # final for those who use it
                 raise
             except (click.exceptions.Exit, click.Abort):
                 raise
-            except KeyboardInterrupt:
-                say("Interrupted; what was reported as done is kept.")
-                ctx.exit(INTERRUPTED)
-            except DRXError as error:
-                if debug:
+            except (KeyboardInterrupt, Exception) as error:
+                if debug and isinstance(error, Exception):
                     raise
-                say(f"Error: {error}")
-                ctx.exit(error.exit_code)
-            except csv.Error as error:
-                if debug:
-                    raise
-                say(f"Error: a table cannot be read: {error}.")
-                ctx.exit(DataRefused.exit_code)
-            except ValueError as error:
-                if debug:
-                    raise
-                say(f"Error: {error}")
-                ctx.exit(2)
-            except OSError as error:
-                if debug:
-                    raise
-                where = f"{error.filename}: " if error.filename else ""
-                say(f"Error: {where}{error.strerror or error}")
-                ctx.exit(2)
-            except Exception as error:
-                if debug:
-                    raise
-                say(
-                    f"Error: {type(error).__name__}: {error}. This is a defect of drx-screen; run again with "
-                    "`drx-screen --debug ...` and report what it prints."
-                )
-                ctx.exit(1)
+                message, exit_code = _told(error)
+                say(message)
+                ctx.exit(exit_code)
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """What is said of an error, and the exit code; what nobody foresaw is a defect."""
+    match error:
+        case KeyboardInterrupt():
+            return "Interrupted; what was reported as done is kept.", INTERRUPTED
+        case DRXError():
+            return f"Error: {error}", error.exit_code
+        case csv.Error():
+            return f"Error: a table cannot be read: {error}.", DataRefused.exit_code
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"Error: {where}{error.strerror or error}", UsageError.exit_code
+    return (
+        f"Error: {type(error).__name__}: {error}. This is a defect of drx-screen; run again with "
+        "`drx-screen --debug ...` and report what it prints."
+    ), DEFECT
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for package in ("drxnet", "screening", "campaigns"):
+        logging.getLogger(package).setLevel(level)
 
 
 class _VisibleFormatter(logging.Formatter):
@@ -188,17 +185,16 @@ def _cell(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Turn numpy scalars and arrays, tuples and paths into what JSON holds; NaN into null."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, str) or value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(v) for v in value]
-    return str(value)
+    match value:
+        case Mapping():
+            return {str(k): _plain(v) for k, v in value.items()}
+        case None | str() | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case list() | tuple() | set() | frozenset():
+            return [_plain(v) for v in value]
+    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def _as_csv(content: Any) -> str:
@@ -208,12 +204,9 @@ def _as_csv(content: Any) -> str:
     else:
         listed = [content[key] for key in ("rows", "proposals") if isinstance(content.get(key), list)]
         rows = listed[0] if listed else [_flattened(content)]
-    columns = dict.fromkeys(key for row in rows for key in row)
-    for row in rows:
-        for key, value in row.items():
-            if isinstance(value, list | dict):
-                columns.pop(key, None)
-    return csv_table(rows, list(columns)) if columns else ""
+    nested = {key for row in rows for key, value in row.items() if isinstance(value, list | dict)}
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in nested]
+    return csv_table(rows, columns) if columns else ""
 
 
 def _flattened(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
+from drxnet.errors import DataRefused
 
 if TYPE_CHECKING:
     from campaigns.intake.measurement import CheckedFile, SampleInfo
     from campaigns.intake.readers.recording import ReadOptions
-
-REFUSED = 3
 
 
 def sample_options(command: Any) -> Any:
@@ -145,7 +144,7 @@ def validate(
     rows = [file.as_row() for file, _ in checked]
     emit(output, _flat(rows) if output == "csv" else rows, lambda: _show([file for file, _ in checked]))
     if any(file.status == "refused" for file, _ in checked):
-        raise click.exceptions.Exit(REFUSED)
+        raise click.exceptions.Exit(DataRefused.exit_code)
 
 
 def read_options(

@@ -14,7 +14,7 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 from campaigns.cli.files import read_options, reading_options
-from drxnet.errors import NotBegun, UsageError
+from drxnet.errors import DataRefused, NotBegun, UsageError
 from screening.strategy import STRATEGIES
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-REFUSED = 3
 RANKINGS = ("rate-retention", "capacity", "energy", "average-voltage", "capacity-retention", "cost", "pareto")
 
 
@@ -344,7 +343,7 @@ def ingest(
             say(f"{waiting} discharges are not learned from yet: drx-screen finetune --campaign {source}")
         emit(output, content if output == "json" else content["files"], lambda: _show_ingested(content))
     if done.refused:
-        raise click.exceptions.Exit(REFUSED)
+        raise click.exceptions.Exit(DataRefused.exit_code)
 
 
 def _file_row(outcome: FileOutcome) -> dict[str, Any]:

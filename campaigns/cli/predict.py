@@ -11,7 +11,7 @@ import click
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 
 if TYPE_CHECKING:
-    from drxnet.prediction import Prediction
+    from drxnet.prediction import PredictedDischarge
 
 model_option = click.option(
     "--model", default="default", show_default=True, help="Name of an installed model, or its folder."
@@ -130,7 +130,7 @@ def predict(
         say(f"Figure: {plot}")
 
 
-def _show(predictions: list[Prediction], model: str) -> None:
+def _show(predictions: list[PredictedDischarge], model: str) -> None:
     rows = []
     for row in (p.row() for p in predictions):
         low, high = min(row["capacity_mah_g_members"]), max(row["capacity_mah_g_members"])

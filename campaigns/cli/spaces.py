@@ -56,7 +56,7 @@ def enumerate_(
       drx-screen enumerate --space paper-he --shard 3/8 --accepted --out part3.parquet
     """
     from drxnet.errors import UsageError
-    from screening.candidates import open_candidates
+    from screening.lattice import open_candidates
 
     asked = [name for name, given in _modes(count, sample, shard, everything).items() if given]
     if len(asked) > 1:
@@ -205,7 +205,7 @@ def explain(formula: str, space: str, nonstoichiometric: bool, output: str) -> N
     """
     from drxnet.composition import Composition
     from screening.candidates import explain as explained
-    from screening.candidates import open_candidates
+    from screening.lattice import open_candidates
 
     composition = Composition.parse(formula, nonstoichiometric=nonstoichiometric)
     found = explained(open_candidates(space), composition)

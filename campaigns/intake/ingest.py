@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleHit, SampleInfo
-from campaigns.ledger.ledger import Entry, NewMeasurement
-from campaigns.ledger.records import PENDING, Measurement, Snapshot, State
+from campaigns.ledger.ledger import Entry
+from campaigns.ledger.records import PENDING, Measurement, NewMeasurement, Snapshot, State
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SAME_COMPOSITION = 0.011
 """Compositions this close in every element are one: files give amounts to two decimals (per formula unit)."""
 
-Outcome = Literal["recorded", "known", "refused", "left out"]
+FileStatus = Literal["recorded", "known", "refused", "left out"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class FileOutcome:
     name: str
     sha256: str
     format: str
-    status: Outcome
+    status: FileStatus
     """``known`` files change nothing; ``left out`` ones were good, but another file of the same batch was not."""
 
     rules: tuple[RuleHit, ...] = ()
@@ -55,7 +55,7 @@ class FileOutcome:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Returned:
     """A returned capacity beside what was predicted when it was proposed."""
 
     measurement_id: str
@@ -72,7 +72,7 @@ class Ingested:
     """What became of everything that was handed in together."""
 
     files: tuple[FileOutcome, ...]
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[Returned, ...] = ()
     """First cycles at the campaign's two rates."""
 
     @property
@@ -175,7 +175,7 @@ def ingest(
     return Ingested(tuple(outcomes), compare_with_proposed(campaign, [m for o in outcomes for m in o.measurements]))
 
 
-def compare_with_proposed(campaign: Workspace, measurement_ids: Iterable[str]) -> tuple[Comparison, ...]:
+def compare_with_proposed(campaign: Workspace, measurement_ids: Iterable[str]) -> tuple[Returned, ...]:
     """Set first cycles at the campaign's two rates beside what was predicted when they were proposed."""
     wanted = set(measurement_ids)
     if not wanted:
@@ -193,7 +193,7 @@ def compare_with_proposed(campaign: Workspace, measurement_ids: Iterable[str]) -
             else (None, None)
         )
         current = m.conditions.current_ma_g
-        rows.append(Comparison(m.measurement_id, m.proposal_id, m.composition, current, m.capacity_mah_g, mean, std))
+        rows.append(Returned(m.measurement_id, m.proposal_id, m.composition, current, m.capacity_mah_g, mean, std))
     return tuple(rows)
 
 

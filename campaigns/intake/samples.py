@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from campaigns.intake.measurement import SampleInfo
-from drxnet.errors import ConfigurationError, UsageError
+from drxnet.errors import ConfigurationError, ImpossibleValue, UsageError
 
 COLUMNS: Mapping[str, str] = {
     "file": "file",
@@ -122,14 +122,14 @@ def parse_window(text: str) -> tuple[float, float]:
     """Lower and upper cut-off (V) of a text such as ``1.5-4.8``.
 
     Raises:
-        ValueError: not two voltages, the lower one first.
+        ImpossibleValue: not two voltages, the lower one first.
     """
     found = _WINDOW.match(text)
     if found is None:
-        raise ValueError(f"A window must read like 1.5-4.8. Got {text!r}.")
+        raise ImpossibleValue(f"A window must read like 1.5-4.8. Got {text!r}.")
     low, high = (float(v.replace(",", ".")) for v in found.groups())
     if not 0 <= low < high:
-        raise ValueError(f"The lower cut-off must lie below the upper one. Got {text!r}.")
+        raise ImpossibleValue(f"The lower cut-off must lie below the upper one. Got {text!r}.")
     return low, high
 
 

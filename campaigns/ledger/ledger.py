@@ -22,7 +22,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata as installed
@@ -49,6 +49,8 @@ from campaigns.ledger.records import (
     MeasuredProfile,
     Measurement,
     ModelRecord,
+    NewMeasurement,
+    NewModel,
     PhaseOutcome,
     PredictedProfile,
     Prediction,
@@ -72,45 +74,6 @@ _ROWS_PER_READ = 500
 
 MODEL_BYTES = 128 << 20
 """Most that the weights of one model may take in a ledger; those of the shipped ensemble take 2.6 MB."""
-
-
-@dataclass(frozen=True)
-class NewModel:
-    """An ensemble about to be recorded; the fields are those of :class:`~campaigns.ledger.records.ModelRecord`."""
-
-    model_id: str
-    path: str
-    parent: str | None = None
-    data_fingerprint: str | None = None
-    measurement_ids: tuple[str, ...] = ()
-    accepted: bool = True
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    files: ModelFiles | None = None
-    """Kept in the ledger; None where they are already, or are not worth keeping."""
-
-
-@dataclass(frozen=True)
-class NewMeasurement:
-    """A discharge about to be recorded; its composition is canonical."""
-
-    composition: str
-    conditions: CyclingConditions
-    capacity_mah_g: float
-    profile: DischargeProfile | None
-    sigma_mah_g: float | None
-    provenance: str
-    flags: tuple[str, ...] = ()
-    charge_mah: float | None = None
-    """Charge of the discharge, whatever the mass; None where the source gives it per gram only."""
-
-    file_cycle: int | None = None
-    """Cycle number that the instrument gives it."""
-
-    elapsed_s: float | None = None
-    """Elapsed time of the test at which it begins, as its file has it."""
-
-    charge_top_v: float | None = None
-    """Highest voltage of the charge before it."""
 
 
 class Ledger:

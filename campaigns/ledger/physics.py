@@ -12,7 +12,7 @@ from drxnet.composition import Composition
 from drxnet.errors import CompositionError, MeasurementError
 
 if TYPE_CHECKING:
-    from campaigns.ledger.ledger import NewMeasurement
+    from campaigns.ledger.records import NewMeasurement
     from drxnet.discharge import CyclingConditions, DischargeProfile
 
 CURRENT_BOUNDS_MA_G = (0.1, 5e4)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import UsageError
 
@@ -326,6 +327,45 @@ class ModelRecord:
     def name(self) -> str:
         """``N02``: the second network of the campaign."""
         return f"N{self.number:02d}"
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """An ensemble about to be recorded; the fields are those of :class:`ModelRecord`."""
+
+    model_id: str
+    path: str
+    parent: str | None = None
+    data_fingerprint: str | None = None
+    measurement_ids: tuple[str, ...] = ()
+    accepted: bool = True
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    files: ModelFiles | None = None
+    """Kept in the ledger; None where they are already, or are not worth keeping."""
+
+
+@dataclass(frozen=True)
+class NewMeasurement:
+    """A discharge about to be recorded; its composition is canonical."""
+
+    composition: str
+    conditions: CyclingConditions
+    capacity_mah_g: float
+    profile: DischargeProfile | None
+    sigma_mah_g: float | None
+    provenance: str
+    flags: tuple[str, ...] = ()
+    charge_mah: float | None = None
+    """Charge of the discharge, whatever the mass; None where the source gives it per gram only."""
+
+    file_cycle: int | None = None
+    """Cycle number that the instrument gives it."""
+
+    elapsed_s: float | None = None
+    """Elapsed time of the test at which it begins, as its file has it."""
+
+    charge_top_v: float | None = None
+    """Highest voltage of the charge before it."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from campaigns.ledger.ledger import Entry, NewModel
-from campaigns.ledger.records import MeasuredProfile, Measurement, ModelRecord, Snapshot
+from campaigns.ledger.ledger import Entry
+from campaigns.ledger.records import MeasuredProfile, Measurement, ModelRecord, NewModel, Snapshot
 from campaigns.workspace import Workspace
 from drxnet.checkpoint import ModelCard, as_files, read_card
 from drxnet.composition import Composition

@@ -18,7 +18,7 @@ from ledgers import (
 )
 
 from campaigns import Campaign
-from campaigns.ledger.ledger import NewModel
+from campaigns.ledger.records import NewModel
 from drxnet.errors import (
     CheckpointError,
     ConfigurationError,

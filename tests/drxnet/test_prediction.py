@@ -13,7 +13,7 @@ from drxnet.ensemble import Ensemble
 from drxnet.errors import CompositionError, DRXWarning
 from drxnet.literature import published_capacities
 from drxnet.network import DRXNet, NetworkShape
-from drxnet.prediction import Prediction, beyond_physics, predict_cases, within_lithium
+from drxnet.prediction import PredictedDischarge, beyond_physics, predict_cases, within_lithium
 
 LMTO = Composition.parse("Li1.2Mn0.4Ti0.4O2")
 
@@ -28,7 +28,7 @@ def test_averages_are_formed_per_member_then_over_members():
     conditions = CyclingConditions(20, 2.0, 4.0)
     grid = conditions.grid(201)
     members = np.stack([100 * (4 - grid), 50 * (4 - grid)])  # both at 3 V on average; 600 and 300 Wh/kg
-    row = Prediction(LMTO, conditions, grid, members).row(profile=True)
+    row = PredictedDischarge(LMTO, conditions, grid, members).row(profile=True)
     assert row["capacity_mah_g_mean"] == pytest.approx(150)
     assert row["capacity_mah_g_std"] == pytest.approx(50)
     assert row["capacity_mah_g_members"] == pytest.approx([200, 100])
@@ -41,7 +41,7 @@ def test_averages_are_formed_per_member_then_over_members():
 def test_a_member_that_delivers_nothing_does_not_spoil_the_average_voltage():
     conditions = CyclingConditions(20, 2.0, 4.0)
     grid = conditions.grid()
-    prediction = Prediction(LMTO, conditions, grid, np.stack([100 * (4 - grid), np.zeros(100)]))
+    prediction = PredictedDischarge(LMTO, conditions, grid, np.stack([100 * (4 - grid), np.zeros(100)]))
     assert prediction.row()["average_voltage_v_mean"] == pytest.approx(3.0)
 
 
@@ -142,18 +142,18 @@ def with_trace(composition: Composition, metal: str, amount: float) -> Compositi
 def test_a_profile_that_does_not_start_at_zero_is_told():
     conditions = CyclingConditions(20, 2.0, 4.4)
     grid = conditions.grid(25)
-    started = Prediction(LMTO, conditions, grid, np.stack([50 * (4.4 - grid) + 7, 50 * (4.4 - grid) + 9]))
+    started = PredictedDischarge(LMTO, conditions, grid, np.stack([50 * (4.4 - grid) + 7, 50 * (4.4 - grid) + 9]))
     assert started.row()["offset_mah_g_mean"] == pytest.approx(8)
     assert started.row()["capacity_mah_g_mean"] == pytest.approx(128)  # the network's own
     (text,) = beyond_physics(started)
     assert "starts at 8 mAh/g instead of 0 at 4.4 V" in text
-    assert beyond_physics(Prediction(LMTO, conditions, grid, np.stack([50 * (4.4 - grid) + 2] * 2))) == []
+    assert beyond_physics(PredictedDischarge(LMTO, conditions, grid, np.stack([50 * (4.4 - grid) + 2] * 2))) == []
 
 
 def test_more_than_all_lithium_is_told_and_an_interval_ends_there():
     conditions = CyclingConditions(20)
     grid = conditions.grid(25)
-    much = Prediction(LMTO, conditions, grid, np.stack([130 * (4.8 - grid)] * 2))
+    much = PredictedDischarge(LMTO, conditions, grid, np.stack([130 * (4.8 - grid)] * 2))
     (text,) = beyond_physics(much)
     assert "the mean of 429 mAh/g exceeds the 395 mAh/g of all lithium" in text
     assert much.row()["capacity_mah_g_mean"] == pytest.approx(429)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from drxnet.composition import Composition
 from drxnet.errors import CompositionError, ConfigurationError, DRXWarning
-from screening.candidates import CandidateList, Candidates, Permutation, explain, open_candidates
+from screening.candidates import CandidateList, Candidates, Permutation, explain
 from screening.filters import Filters
-from screening.lattice import Lattice
+from screening.lattice import Lattice, open_candidates
 from screening.space import load_space
 
 HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"

@@ -9,6 +9,7 @@ import numpy as np
 
 from campaigns.intake.readers.unpacking import Head
 from drxnet.drxtd import CyclingTest
+from drxnet.errors import ImpossibleValue
 from drxnet.progress import Progress
 
 
@@ -34,11 +35,11 @@ class ReadOptions:
     def __post_init__(self) -> None:
         """Refuse what is no decimal sign or no unit."""
         if self.decimal not in (None, ".", ","):
-            raise ValueError(f"The decimal sign is '.' or ','. Got {self.decimal!r}.")
+            raise ImpossibleValue(f"The decimal sign is '.' or ','. Got {self.decimal!r}.")
         for name in ("time_unit", "voltage_unit", "current_unit", "capacity_unit"):
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive. Got {value}.")
+                raise ImpossibleValue(f"{name} must be positive. Got {value}.")
 
 
 @dataclass(frozen=True, eq=False)

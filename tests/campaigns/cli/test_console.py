@@ -19,6 +19,7 @@ from campaigns.cli import main
 from campaigns.cli.console import emit
 from drxnet import checkpoint
 from drxnet.ensemble import Ensemble
+from drxnet.errors import ImpossibleValue
 
 TRAINING = """
 members: 2
@@ -137,3 +138,28 @@ def test_csv_leaves_out_what_is_nested(content: object, expected: str, capsys: p
     assert capsys.readouterr().out == expected
     emit("json", content)
     assert json.loads(capsys.readouterr().out) == content
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ImpossibleValue("Cycles are counted from 1. Got 0."), 2, "Error: Cycles are counted from 1. Got 0.\n"),
+        (
+            ValueError("operands could not be broadcast"),
+            1,
+            "Error: ValueError: operands could not be broadcast. This is",
+        ),
+        (KeyError("La"), 1, "Error: KeyError: 'La'. This is a defect of drx-screen"),
+    ],
+    ids=["mistake", "value", "key"],
+)
+def test_only_what_a_user_can_mend_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, said: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(main.commands["models"].commands["list"], "callback", lambda **_: fail())
+    result = CliRunner().invoke(main, ["models", "list"])
+    assert result.exit_code == code
+    assert result.stderr.startswith(said)

@@ -166,7 +166,7 @@ def test_the_log_of_the_program_is_text(capsys: pytest.CaptureFixture[str]) -> N
         "    logging.getLogger('campaigns').warning('%s', 'red \\x1b[31m')\n"
         "    import warnings; from drxnet.errors import DRXWarning\n"
         "    warnings.warn('blue \\x1b[34m', DRXWarning)\n"
-        "    raise ValueError('bad \\x9b')\n"
+        "    from drxnet.errors import UsageError; raise UsageError('bad \\x9b')\n"
         "main(['shout'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

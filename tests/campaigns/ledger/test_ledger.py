@@ -18,8 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from campaigns.ledger import tables
-from campaigns.ledger.ledger import Ledger, NewMeasurement, NewModel, sqlite_url
-from campaigns.ledger.records import PredictedProfile, Prediction, State, round_number
+from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.records import NewMeasurement, NewModel, PredictedProfile, Prediction, State, round_number
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import ConfigurationError, LedgerLocked, LedgerUnreadable, MeasurementError, UsageError
 

@@ -14,8 +14,7 @@ from ledgers import FIRST, make_first_version, record_round, stub_weights, write
 from sqlalchemy import text
 
 from campaigns.ledger import ledger as ledger_module
-from campaigns.ledger.ledger import NewModel
-from campaigns.ledger.records import ModelRecord
+from campaigns.ledger.records import ModelRecord, NewModel
 from campaigns.workspace import Workspace
 from drxnet.checkpoint import CARD, WEIGHTS, ModelCard, ModelFiles, write_files
 from drxnet.errors import CheckpointError, ConfigurationError, LedgerUnreadable, ModelNotFound

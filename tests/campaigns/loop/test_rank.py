@@ -8,7 +8,7 @@ import pytest
 from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, record_round, straight_profile
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.ledger import NewMeasurement
+from campaigns.ledger.records import NewMeasurement
 from campaigns.loop.rank import rank
 from campaigns.spec import FILE_NAME
 from drxnet.discharge import CyclingConditions

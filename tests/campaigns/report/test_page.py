@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from filled_ledgers import CONDITIONS, filled_ledger
 
-from campaigns.ledger.ledger import NewModel
-from campaigns.ledger.records import State
+from campaigns.ledger.records import NewModel, State
 from campaigns.report import page
 from campaigns.report.write import Content
 from screening.estimates import Estimate

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from filled_ledgers import CONDITIONS, filled_ledger
 
-from campaigns.ledger.ledger import Ledger, NewModel, sqlite_url
-from campaigns.ledger.records import State
+from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.records import NewModel, State
 from campaigns.loop.outcomes import headline, outcomes_of
 from campaigns.report.figures import plot_profiles
 from campaigns.report.write import FIGURES, Content, Report, write_report
