@@ -8,13 +8,18 @@ A run with a folder writes ``manifest.json`` and one file for each finished shar
 same call on the folder does the shards that are missing.
 
 Workers are processes of Ray core: tasks, or actors that hold a GPU each. ``workers=0`` runs the same code here. A local
-cluster is started for the call unless an address is given or set in ``RAY_ADDRESS``. On two machines::
+cluster is started for the call unless an address is given or set in ``RAY_ADDRESS``. Each node of a cluster is measured
+first, and a shard is as long as takes 5-30 s on each; the shards of a node that is lost are run by others, and one that
+joins gets its share. Over the nodes of a SLURM allocation, in one line::
+
+    srun --nodes=4 --ntasks-per-node=1 --cpus-per-task=32 scripts/on-cluster drx-screen propose --campaign he-wide
+
+and on machines without SLURM::
 
     ray start --head --port=6379                    # on the first
-    ray start --address=FIRST:6379                  # on the second
+    ray start --address=FIRST:6379                  # on the others
     RAY_ADDRESS=FIRST:6379 drx-screen propose ...   # on the first
 
-Under SLURM, run the first line on one node and the second on the others with ``srun``, all inside one allocation.
 Every node needs the same installation, and the folder, if any, is written by the driver alone.
 """
 
@@ -26,6 +31,7 @@ import logging
 import os
 import platform
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -54,6 +60,12 @@ WARM_UP = 512
 
 SHARD_SECONDS = 10.0
 """Time one shard should take; a run loses at most the shards in flight when it is killed."""
+
+SHARD_SECONDS_RANGE = (5.0, 30.0)
+"""Time that a shard takes at least on the fastest node and at most on the slowest, as far as both can be had."""
+
+NODES_SECONDS = 5.0
+"""How often to look whether nodes have joined or left."""
 
 ANSWER_SECONDS = 10.0
 """How long to wait for the head of a Ray cluster to take a connection."""
@@ -301,9 +313,12 @@ def stream(
     candidates = Lattice(space) if isinstance(space, CandidateSpace) else space
     job = Job(candidates, scorer, keep, batch)
     store = _Store(Path(folder), job) if folder is not None else None
-    length = (store.shard if store else None) or _shard_length(job, shard, workers, time_limit_s, gpus_per_worker)
+    length, nodes = store.shard if store else None, {}
+    if length is None:
+        nodes = _nodes(job, ray_address) if workers != 0 and shard is None and gpus_per_worker == 0 else {}
+        length = _shard_length(job, shard, workers, time_limit_s, gpus_per_worker, nodes)
     shards = [(a, min(a + length, candidates.count)) for a in range(0, candidates.count, length)]
-    done = store.open(length, shards) if store else {}
+    done = store.open(length, shards, nodes) if store else {}
     resumed = len(done)
     finished = sum(part.stop - part.start for part in done.values())
     progress(finished, candidates.count)
@@ -355,11 +370,17 @@ def speed(candidates: Candidates, scorer: Scorer, *, batch: int = BATCH, seconds
 
 
 def _shard_length(
-    job: Job, asked: int | None, workers: int | None, time_limit_s: float | None, gpus_per_worker: float
+    job: Job,
+    asked: int | None,
+    workers: int | None,
+    time_limit_s: float | None,
+    gpus_per_worker: float,
+    nodes: Mapping[str, Mapping[str, float]],
 ) -> int:
     """Candidates per shard, whole batches."""
     if asked is None:
-        pool = max(1, workers if workers is not None else os.cpu_count() or 1)
+        cpus = int(sum(node["cpus"] for node in nodes.values())) or os.cpu_count() or 1
+        pool = max(1, workers if workers is not None else cpus)
         fair = -(-job.candidates.count // (pool * SMALLEST_SHARDS))
         target = SHARD_SECONDS if time_limit_s is None else min(SHARD_SECONDS, max(0.2, time_limit_s / 10))
         if job.candidates.count <= job.batch * pool:
@@ -367,10 +388,49 @@ def _shard_length(
         elif gpus_per_worker > 0:  # the driver may have no GPU to measure with
             asked = min(fair, 64 * job.batch)
         else:
-            rate = speed(job.candidates, job.scorer, batch=job.batch, seconds=0.5)
-            log.info("measured %.3g candidates/s in one process", rate)
-            asked = min(fair, max(1, int(rate * target)))
+            rates = [node["candidates_per_s"] for node in nodes.values()] or [
+                speed(job.candidates, job.scorer, batch=job.batch, seconds=0.5)
+            ]
+            log.info("measured %.3g to %.3g candidates/s in one process", min(rates), max(rates))
+            length = float(np.median(rates)) * target
+            if len(rates) > 1:
+                least, most = SHARD_SECONDS_RANGE
+                length = min(max(length, least * max(rates)), most * min(rates))
+            asked = min(fair, max(1, int(length)))
     return -(-asked // job.batch) * job.batch
+
+
+def _nodes(job: Job, address: str | None) -> dict[str, dict[str, float]]:
+    """Measure one process on every node of a running cluster; nothing where there is none yet."""
+    joined = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    if not (joined or address or os.environ.get("RAY_ADDRESS")):
+        return {}
+    with _cluster(address, None):
+        return _node_speeds(job)
+
+
+def _node_speeds(job: Job) -> dict[str, dict[str, float]]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    task, sent = ray.remote(num_cpus=1, max_retries=2)(_measured), ray.put(job)
+    rates = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)).remote(sent)
+        for node in nodes
+    ]
+    return {
+        f"{node['NodeManagerHostname']}/{node['NodeID'][:8]}": {
+            "cpus": node["Resources"]["CPU"],
+            "candidates_per_s": rate,
+        }
+        for node, rate in zip(nodes, ray.get(rates), strict=True)
+    }
+
+
+def _measured(job: Job) -> float:
+    """Candidates per second of one process where this runs."""
+    return speed(job.candidates, job.scorer, batch=job.batch, seconds=0.5)
 
 
 def _merged(job: Job, best: _Part, parts: list[_Part], shards: int, resumed: int, seconds: float) -> Shortlist:
@@ -445,15 +505,22 @@ def _on_ray(
         return
     with _cluster(address, workers):
         resource, share = ("GPU", gpus_per_worker) if gpus_per_worker > 0 else ("CPU", 1.0)
-        available = int(ray.cluster_resources().get(resource, 0) / share)
-        if available == 0:
+
+        def room() -> int:
+            available = int(ray.cluster_resources().get(resource, 0) / share)
+            return min(available if workers is None else workers, len(shards))
+
+        if int(ray.cluster_resources().get(resource, 0) / share) == 0:
             raise UsageError(f"The Ray cluster has no {resource}. Add a node, or run with workers=0.")
-        pool = min(available, len(shards)) if workers is None else min(workers, len(shards))
+        pool, looked = room(), time.monotonic()
         submit = _submitter(job, pool, gpus_per_worker)
         queue = deque(shards)
         pending: set[Any] = set()
 
         def fill() -> None:
+            nonlocal pool, looked
+            if gpus_per_worker == 0 and time.monotonic() - looked > NODES_SECONDS:  # nodes come and go
+                pool, looked = max(1, room()), time.monotonic()
             while queue and len(pending) < 2 * pool:
                 first = len(shards) - len(queue) < pool
                 if not first and deadline is not None and time.monotonic() > deadline:
@@ -553,11 +620,13 @@ class _Store:
                 raise ConfigurationError(f"{folder} holds another job: {told}. Take a new folder, or delete this one.")
             self.shard = int(found["shard"])
 
-    def open(self, shard: int, shards: list[tuple[int, int]]) -> dict[int, _Part]:
+    def open(
+        self, shard: int, shards: list[tuple[int, int]], nodes: Mapping[str, Mapping[str, float]]
+    ) -> dict[int, _Part]:
         """Write the manifest, or read the shards that are finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.shard is None:
-            text = json.dumps({**self.job.identity(), "shard": shard}, indent=1)
+            text = json.dumps({**self.job.identity(), "shard": shard, "nodes": nodes}, indent=1)
             replace_file(self.manifest, text.encode())
             return {}
         return {start: part for start, stop in shards if (part := self._load(start, stop)) is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from drxnet.errors import ConfigurationError, UsageError
+from screening import enumerator
 from screening.candidates import CandidateList
 from screening.enumerator import Shortlist, speed, stream
 from screening.filters import Filters
@@ -317,6 +319,88 @@ def test_two_nodes_of_which_one_is_removed_give_what_this_process_gives(
     finally:
         quiet_ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.mark.slow
+@ray_warnings
+def test_shards_follow_the_speed_of_each_node_and_a_node_that_joins_gets_its_share(
+    tiny: Lattice, tmp_path: Path, quiet_ray: Any
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    class Marking(type(waves())):  # type: ignore[misc]  # the class is made by a function
+        def score(self, units: np.ndarray) -> np.ndarray:
+            import ray
+
+            (tmp_path / ray.get_runtime_context().get_node_id()).touch()
+            return super().score(units)
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    quiet_ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        joined: list[Any] = []
+
+        def join(done: int, total: int) -> None:
+            if done > 0 and not joined:
+                joined.append(cluster.add_node(num_cpus=2))
+                cluster.wait_for_nodes()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(enumerator, "NODES_SECONDS", 0.0)
+            patch.setattr(enumerator, "SHARD_SECONDS", 0.4)
+            patch.setattr(enumerator, "SHARD_SECONDS_RANGE", (0.2, 0.5))
+            found = stream(
+                tiny, Marking(pause_s=0.2), keep=50, batch=250, workers=None, folder=tmp_path / "run", progress=join
+            )
+        assert same(found, stream(tiny, waves(), keep=50, batch=250))
+        assert (tmp_path / joined[0].node_id).exists()
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        rates = [node["candidates_per_s"] for node in manifest["nodes"].values()]
+        assert len(rates) == 2
+        assert manifest["shard"] <= 250 + 0.5 * min(rates)  # whole batches
+    finally:
+        quiet_ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_the_cluster_script_runs_a_command_over_two_nodes(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "on-cluster"
+    walk = tmp_path / "walk.py"
+    walk.write_text(
+        DRIVER.replace("shard=500, folder=sys.argv[1]", "shard=500, workers=None, folder=sys.argv[1]")
+        + "import ray\nray.init(log_to_driver=False)\nprint(len(ray.nodes()), 'nodes')\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(Path(sys.executable).parent), str(Path(ray_command()).parent), os.environ["PATH"]])
+    usual = {**os.environ, "PATH": path, "HEAD_NODE": "127.0.0.1", "RAY_PORT": str(port), "SLURM_NNODES": "2"}
+    usual |= {"SLURM_CPUS_PER_TASK": "1", "RAY_PATIENCE_S": "120"}
+    command = [str(script), sys.executable, str(walk), str(tmp_path / "run"), "0", str(tmp_path / "found.npz")]
+    nodes = [
+        subprocess.Popen(command, env={**usual, "SLURM_NODEID": place}, stdout=subprocess.PIPE, text=True)
+        for place in ("0", "1")
+    ]
+    try:
+        told, _ = nodes[0].communicate(timeout=240)
+        assert nodes[0].returncode == 0
+        assert "2 nodes" in told
+        assert (tmp_path / "found.npz").exists()
+        assert len(json.loads((tmp_path / "run" / "manifest.json").read_text())["candidates"]) == 16
+    finally:
+        for node in nodes:
+            node.terminate()
+            node.wait(timeout=90)
+
+
+def ray_command() -> str:
+    """Where the command `ray` of this installation lies."""
+    import ray
+
+    return str(Path(ray.__file__).parents[4] / "bin" / "ray")
 
 
 @ray_warnings
