@@ -43,7 +43,7 @@ class Campaign(Workspace):
         workers: int | None = None,
         ray_address: str | None = None,
         device: str = "cpu",
-        compiled: bool = False,
+        engine: str = "auto",
         method: Method | None = None,
         evaluations: int | None = None,
         time_limit_s: float | None = None,
@@ -62,7 +62,7 @@ class Campaign(Workspace):
             workers: processes that score; 0 for none beside this one.
             ray_address: of a Ray cluster.
             device: of the model: ``auto``, ``cpu`` or ``cuda``.
-            compiled: compile the network before it scores.
+            engine: what encodes compositions: ``auto``, ``eager``, ``compiled`` or ``fused``.
             method: how to look through the space.
             evaluations: candidates that a search scores.
             time_limit_s: for looking through the space (s).
@@ -84,7 +84,7 @@ class Campaign(Workspace):
             workers=workers,
             ray_address=ray_address,
             device=device,
-            compiled=compiled,
+            engine=engine,
             method=method,
             evaluations=evaluations,
             time_limit_s=time_limit_s,
@@ -246,7 +246,7 @@ class Campaign(Workspace):
         order: Order = "lower",
         as_of: int | None = None,
         device: str = "cpu",
-        compiled: bool = False,
+        engine: str = "auto",
         workers: int | None = None,
         ray_address: str | None = None,
         progress: Progress = silent,
@@ -263,7 +263,7 @@ class Campaign(Workspace):
             order: by the lower bound or by the mean.
             as_of: rank as right after a past round was recorded.
             device: of the model.
-            compiled: compile the network before it scores a space.
+            engine: what encodes compositions: ``auto``, ``eager``, ``compiled`` or ``fused``.
             workers: for the space.
             ray_address: of a Ray cluster.
             progress: of the stream.
@@ -288,7 +288,7 @@ class Campaign(Workspace):
             order=order,
             as_of=as_of,
             device=device,
-            compiled=compiled,
+            engine=engine,
             workers=workers,
             ray_address=ray_address,
             progress=progress,

@@ -7,9 +7,11 @@ never averaged here; the population spread over them (ddof 0) is the published u
 from __future__ import annotations
 
 import ctypes
+import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +24,12 @@ from drxnet import checkpoint
 from drxnet.checkpoint import ModelCard
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import CyclingConditions
+from drxnet.engines import ENGINES
 from drxnet.errors import CheckpointError, CompositionError, DRXWarning, UsageError
 from drxnet.network import SITE_INDEX, DRXNet, NetworkShape
 
 if TYPE_CHECKING:
     from drxnet.fused import FusedEncoder
-
-ENGINES = ("auto", "eager", "compiled", "fused")
-"""What encodes compositions: the network itself, through ``torch.compile``, or the kernel of :mod:`drxnet.fused`;
-``auto`` takes the kernel where it can be used and there is enough to encode."""
 
 FUSED_FROM = 20_000
 """Compositions from which ``auto`` takes the fused kernel: compiling it takes as long as the network for so many."""
@@ -170,7 +169,7 @@ class Ensemble:
             model: ``default``, ``drxnet-2024``, the name of an imported model, or a folder.
             device: ``auto``, ``cpu`` or ``cuda``.
             dtype: of weights and results.
-            engine: what encodes compositions, one of :data:`ENGINES`.
+            engine: what encodes compositions, one of :data:`drxnet.engines.ENGINES`.
 
         Raises:
             ModelNotFound: nothing of that name.
@@ -210,7 +209,7 @@ class Ensemble:
         return Ensemble(network, card, device=self.device, dtype=self.dtype, engine=self.engine)
 
     def with_engine(self, engine: str) -> Ensemble:
-        """Build an ensemble on the same weights that encodes by another of the :data:`ENGINES`.
+        """Build an ensemble on the same weights that encodes by another of the :data:`drxnet.engines.ENGINES`.
 
         ``fused`` needs the extra ``fast`` and compiles for some seconds once per machine; ``compiled`` needs a C++
         compiler, and seconds for each number of cations. Both agree with ``eager`` to 0.02 mAh/g per member. What they
@@ -224,9 +223,25 @@ class Ensemble:
 
     def engine_for(self, compositions: int) -> str:
         """Name the engine that encodes so many compositions without gradients: ``eager``, ``compiled`` or ``fused``."""
-        if self.engine == "auto":
-            return "fused" if compositions >= FUSED_FROM and self._why_not_fused() is None else "eager"
-        return "eager" if self.engine == "fused" and self._why_not_fused() else self.engine
+        if self.engine in ("eager", "compiled") or (self.engine == "auto" and compositions < FUSED_FROM):
+            return "eager" if self.engine == "auto" else self.engine
+        if reason := self._why_not_fused():
+            if self.engine == "fused" or self.device.type == "cpu":
+                self._tell(reason)
+            return "eager"
+        return "fused"
+
+    def signature(self, compositions: int) -> str:
+        """Say what the last digits for so many compositions depend on beside the weights: engine, versions, machine."""
+        engine = self.engine_for(compositions)
+        parts = [engine, f"torch {torch.__version__}"]
+        if engine == "fused":
+            from drxnet.fused import versions
+
+            parts.append(versions())
+        if self.device.type == "cuda":
+            return ", ".join([*parts, torch.cuda.get_device_name(self.device)])
+        return ", ".join([*parts, platform.machine(), torch.backends.cpu.get_cpu_capability(), _processor()])
 
     # -- what is asked for -------------------------------------------------------------------------------
 
@@ -440,6 +455,16 @@ class Ensemble:
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty((self.members, *shape), device=self.device, dtype=self.dtype)
+
+
+@cache
+def _processor() -> str:
+    """Model of the processor, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _put(out: Tensor, where: tuple[slice | Tensor | int, ...], values: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import llvmlite.binding
+import numba
 import numpy as np
 import torch
 from llvmlite import ir
@@ -522,6 +524,11 @@ class FusedEncoder:
             with ThreadPoolExecutor(threads) as pool:
                 widest = max(pool.map(run, cuts[:-1], cuts[1:]))
         return torch.from_numpy(u), widest <= MOST_EXPONENT
+
+
+def versions() -> str:
+    """What the last digits depend on beside the processor."""
+    return f"numba {numba.__version__}, llvm {'.'.join(map(str, llvmlite.binding.llvm_version_info))}"
 
 
 def fits(shape: NetworkShape) -> bool:

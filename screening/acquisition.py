@@ -238,8 +238,8 @@ class StreamScorer:
     """With `rank_by`: predicted low-rate capacity below which a candidate is left out."""
 
     device: str = "cpu"
-    compiled: bool = False
-    """Run the network through ``torch.compile``: faster on long streams, other in the sixth digit."""
+    engine: str = "eager"
+    """What encodes compositions, of :data:`drxnet.engines.ENGINES`: they differ in speed and in the sixth digit."""
 
     @classmethod
     def of(
@@ -257,7 +257,7 @@ class StreamScorer:
         rank_by: Quantity | None = None,
         least_capacity_mah_g: float | None = None,
         device: str = "cpu",
-        compiled: bool = False,
+        engine: str = "eager",
     ) -> Self:
         """Build a scorer from the state of a campaign.
 
@@ -274,7 +274,7 @@ class StreamScorer:
             rank_by: rank by the pessimistic quantile of this quantity of the goals instead.
             least_capacity_mah_g: with `rank_by`, leave out what is predicted to have less at the low rate.
             device: where the ensemble works.
-            compiled: whether it is compiled where it works.
+            engine: what encodes compositions.
         """
         if strategy not in STRATEGIES:
             raise UsageError(f"No strategy {strategy!r}. Choose one of {', '.join(STRATEGIES)}.")
@@ -300,7 +300,7 @@ class StreamScorer:
             rank_by=rank_by,
             least_capacity_mah_g=least_capacity_mah_g,
             device=device,
-            compiled=compiled,
+            engine=engine,
         )
 
     @cached_property
@@ -310,6 +310,11 @@ class StreamScorer:
             k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__ and k not in ("model", "device")
         }
         return hashlib.sha256(repr(sorted(state.items())).encode()).hexdigest()
+
+    @cached_property
+    def signature(self) -> str:
+        """What the last digits of the scores depend on beside the fingerprint."""
+        return Ensemble.load(self.model, device=self.device, engine=self.engine).signature(1)
 
     def prepare(self) -> None:
         """Load the ensemble and condition the model, once per process."""
@@ -338,9 +343,7 @@ class StreamScorer:
 
     @cached_property
     def _loaded(self) -> tuple[DRXNetGaussianModel, Domain, Improvement]:
-        ensemble = Ensemble.load(self.model, device=self.device)
-        if self.compiled:
-            ensemble = ensemble.compiled()
+        ensemble = Ensemble.load(self.model, device=self.device, engine=self.engine)
         known = [m.composition for m in self.measured]
         encoding = Encoding(_metals(self.columns, known))
         gaussian = gaussian_model(ensemble, encoding, self.goals, self.measured, dict(self.hyperparameters))

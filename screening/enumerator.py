@@ -90,7 +90,7 @@ class Scorer(Protocol):
 
 def engine_of(scorer: Scorer) -> str:
     """What the last bits of the scores depend on beside the scorer itself."""
-    return str(getattr(scorer, "engine", "")) or f"numpy {np.__version__}, {platform.machine()}"
+    return str(getattr(scorer, "signature", "")) or f"numpy {np.__version__}, {platform.machine()}"
 
 
 @dataclass(frozen=True)

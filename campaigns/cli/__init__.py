@@ -23,9 +23,9 @@ def main(debug: bool, read_only: bool) -> None:
 
 
 def _register() -> None:
-    from campaigns.cli import files, insight, loop, models, predict, reproduce, spaces, training
+    from campaigns.cli import files, insight, loop, models, predict, reproduce, spaces, training, verification
 
-    for module in (loop, files, predict, spaces, insight, models, training, reproduce):
+    for module in (loop, files, predict, spaces, insight, models, training, reproduce, verification):
         for command in module.COMMANDS:
             main.add_command(command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 from campaigns.cli.files import read_options, reading_options
+from drxnet.engines import ENGINES
 from drxnet.errors import DataRefused, NotBegun, UsageError
 from screening.strategy import STRATEGIES
 
@@ -48,14 +50,26 @@ def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--as-of", metavar="R03", help="Answer as right after this round was recorded.")(command)
 
 
-def compile_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--compile`` to a command."""
-    return click.option(
-        "--compile",
-        "compiled",
-        is_flag=True,
-        help="Compile the network first: pays from some 100,000 candidates on; needs a C++ compiler.",
-    )(command)
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--engine`` and the older ``--compile`` to a command, as the argument ``engine``."""
+
+    @functools.wraps(command)
+    def with_engine(*args: Any, engine: str, compiled: bool, **more: Any) -> Any:
+        if compiled:
+            say(
+                "--compile is --engine compiled; --engine auto, the default, is faster where the extra `fast` is there."
+            )
+        return command(*args, engine="compiled" if compiled else engine, **more)
+
+    name = click.option(
+        "--engine",
+        type=click.Choice(tuple(ENGINES)),
+        default="auto",
+        show_default=True,
+        help="What evaluates the network: fused is fastest and needs the extra `fast`, compiled a C++ compiler.",
+    )
+    old = click.option("--compile", "compiled", is_flag=True, help="The same as --engine compiled.")
+    return name(old(with_engine))
 
 
 def open_campaign(source: str, *, read_only: bool = False) -> Campaign:
@@ -174,7 +188,7 @@ def _opened_or_begun_aside(source: str) -> Iterator[Campaign]:
 @click.option("--workers", type=click.IntRange(0), help="Processes that score; 0 for none beside this one.")
 @click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster; else $RAY_ADDRESS, else here.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
-@compile_option
+@engine_options
 @click.option(
     "--method", type=click.Choice(["walk", "best-first", "evolution", "auto"]), help="How to look through the space."
 )
@@ -193,7 +207,7 @@ def propose(
     workers: int | None,
     ray_address: str | None,
     device: str,
-    compiled: bool,
+    engine: str,
     method: Method | None,
     evaluations: int | None,
     time_limit: float | None,
@@ -224,7 +238,7 @@ def propose(
                 workers=workers,
                 ray_address=ray_address,
                 device=device,
-                compiled=compiled,
+                engine=engine,
                 method=method,
                 evaluations=evaluations,
                 time_limit_s=time_limit,
@@ -463,7 +477,7 @@ def finetune(source: str, device: str, output: str) -> None:
 @click.option("--workers", type=click.IntRange(0), help="Processes that score the space.")
 @click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
-@compile_option
+@engine_options
 @as_of_option
 @format_option
 def rank(
@@ -478,7 +492,7 @@ def rank(
     workers: int | None,
     ray_address: str | None,
     device: str,
-    compiled: bool,
+    engine: str,
     as_of: str | None,
     output: str,
 ) -> None:
@@ -506,7 +520,7 @@ def rank(
             order=order,
             as_of=_round(as_of),
             device=device,
-            compiled=compiled,
+            engine=engine,
             workers=workers,
             ray_address=ray_address,
             progress=bar,

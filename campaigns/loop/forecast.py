@@ -180,6 +180,11 @@ def run_stream(
         )
 
 
+def looked_at(candidates: Candidates, method: str, evaluations: int) -> int:
+    """Candidates that will be scored, at most."""
+    return min(evaluations, candidates.count) if method in SEARCHES else candidates.count
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Give torch its threads back after a scorer took all but one away, which is best for many processes."""
@@ -202,7 +207,7 @@ def predicted_rows(
     order: Order = "lower",
     min_capacity_mah_g: float | None = None,
     device: str = "cpu",
-    compiled: bool = False,
+    engine: str = "auto",
     workers: int | None = None,
     ray_address: str | None = None,
     progress: Progress = silent,
@@ -220,7 +225,7 @@ def predicted_rows(
         order: by the lower bound or the mean.
         min_capacity_mah_g: of candidates of the space.
         device: of the model.
-        compiled: compile the network before it scores the space.
+        engine: what encodes compositions.
         workers: processes that score the space.
         ray_address: of a Ray cluster.
         progress: of the stream.
@@ -244,7 +249,9 @@ def predicted_rows(
             rank_by=quantities[0].resolved(goals.rates) if len(quantities) == 1 else None,
             least_capacity_mah_g=min_capacity_mah_g,
             device=device,
-            compiled=compiled,
+            engine=ensemble.with_engine(engine).engine_for(
+                looked_at(candidates, campaign.spec.method, campaign.spec.evaluations)
+            ),
         )
         best = run_stream(
             candidates,

@@ -26,6 +26,7 @@ from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
     from campaigns.spec import CampaignSpec, Method
+    from screening.acquisition import StreamScorer
     from screening.batch import Choice
     from screening.candidates import Candidates
     from screening.enumerator import Shortlist
@@ -63,7 +64,7 @@ def propose(
     workers: int | None = None,
     ray_address: str | None = None,
     device: str = "cpu",
-    compiled: bool = False,
+    engine: str = "auto",
     method: Method | None = None,
     evaluations: int | None = None,
     time_limit_s: float | None = None,
@@ -81,7 +82,7 @@ def propose(
         workers: processes that score.
         ray_address: of a Ray cluster.
         device: of the model.
-        compiled: compile the network before it scores.
+        engine: what encodes compositions: ``auto``, ``eager``, ``compiled`` or ``fused``.
         method: how to look through the space.
         evaluations: of a search.
         time_limit_s: for looking through the space (s).
@@ -92,8 +93,7 @@ def propose(
         NothingToPropose: every candidate is measured, pending or excluded.
         UsageError: workers for a search, which runs in this process.
     """
-    from campaigns.loop.forecast import SEARCHES, Forecast, limits_of, measured_of, run_stream
-    from screening.acquisition import StreamScorer
+    from campaigns.loop.forecast import SEARCHES, Forecast, limits_of, looked_at, measured_of, run_stream
     from screening.batch import choose_batch
     from screening.candidates import CandidateList, cautions
 
@@ -111,18 +111,15 @@ def propose(
         )
     round_seed = seed_of_round(spec.seed if seed is None else seed, state.round + 1)
     goals, limits = spec.goals, limits_of(spec)
-    scorer = StreamScorer.of(
-        campaign.model_path(model),
-        source.columns,
-        source.denominator,
-        goals,
-        measured=measured_of(state, goals),
-        pending=pending_of(state, spec.conditions),
+    scorer = scorer_of(
+        campaign,
+        spec,
+        state,
+        source,
         strategy=how,
-        limits=limits,
         seed=round_seed,
         device=device,
-        compiled=compiled,
+        engine=ensemble.with_engine(engine).engine_for(looked_at(source, look, evaluations or spec.evaluations)),
     )
     keep = LISTED * spec.shortlist + len(state.excluded)
     with _scan_folder(campaign, f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}") as folder:
@@ -149,6 +146,8 @@ def propose(
         "rejected": done.rejected,
         "refused": dict(done.refused),
     }
+    if shortlist.proof:
+        statistics["walk"] = {**shortlist.proof.summary(), "engine": scorer.engine, "known_rounds": state.round}
     listed = source.compositions(shortlist.units)
     notes = _notes(shortlist)
     if how != (strategy or spec.strategy):
@@ -194,12 +193,49 @@ def propose(
         new = {p.composition.formula for p in picks if p.kind == "candidate"}
         number = _record(campaign, rows, new, recipe)
         if number is not None:
+            if shortlist.proof:
+                shortlist.proof.write(proof_path(campaign, number))
             return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes)
         state = campaign.state()
         _log.info("another process proposed the same compositions in the meantime; choosing again")
     raise LedgerLocked(
         f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
     )
+
+
+def scorer_of(
+    campaign: Workspace,
+    spec: CampaignSpec,
+    state: Snapshot,
+    source: Candidates,
+    *,
+    strategy: Strategy,
+    seed: int,
+    device: str = "cpu",
+    engine: str = "eager",
+) -> StreamScorer:
+    """Build what scores the candidates of a round from what the campaign knew when it was chosen."""
+    from campaigns.loop.forecast import limits_of, measured_of
+    from screening.acquisition import StreamScorer
+
+    return StreamScorer.of(
+        campaign.model_path(state.current_model),
+        source.columns,
+        source.denominator,
+        spec.goals,
+        measured=measured_of(state, spec.goals),
+        pending=pending_of(state, spec.conditions),
+        strategy=strategy,
+        limits=limits_of(spec),
+        seed=seed,
+        device=device,
+        engine=engine,
+    )
+
+
+def proof_path(campaign: Workspace, number: int) -> Path:
+    """Where the proof of the walk of a round lies."""
+    return campaign.folder / "rounds" / f"R{number:02d}.walk.jsonl"
 
 
 @contextmanager

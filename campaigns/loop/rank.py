@@ -60,7 +60,7 @@ def rank(
     order: Order = "lower",
     as_of: int | None = None,
     device: str = "cpu",
-    compiled: bool = False,
+    engine: str = "auto",
     workers: int | None = None,
     ray_address: str | None = None,
     progress: Progress = silent,
@@ -80,7 +80,7 @@ def rank(
         order: by the lower bound or by the mean (of a space: among the best by the lower bound).
         as_of: rank as of a past round.
         device: of the model.
-        compiled: compile the network before it scores a space.
+        engine: what encodes compositions: ``auto``, ``eager``, ``compiled`` or ``fused``.
         workers: for the space; by default as the campaign says.
         ray_address: of a Ray cluster.
         progress: of the stream.
@@ -114,7 +114,7 @@ def rank(
             order=order,
             min_capacity_mah_g=min_capacity_mah_g,
             device=device,
-            compiled=compiled,
+            engine=engine,
             workers=workers,
             ray_address=ray_address,
             progress=progress,

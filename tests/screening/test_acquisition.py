@@ -206,7 +206,7 @@ def test_scorer_travels_without_its_ensemble_and_gives_the_same_scores(fake_mode
         {"limits": Limits(banned=("Cr",))},
         {"goals": Goals(constraints=())},
         {"denominator": 40},
-        {"compiled": True},
+        {"engine": "fused"},
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -25,7 +25,7 @@ class Waves:
 
     seed: int = 0
     shift: float = 0.0
-    engine: str = "here"
+    signature: str = "here"
 
     @property
     def fingerprint(self) -> str:
@@ -177,11 +177,11 @@ def test_another_space_or_list_is_named(tiny: Lattice, proof: WalkProof) -> None
 
 
 def test_on_another_platform_scores_agree_within_the_tolerance_or_not(tiny: Lattice, proof: WalkProof) -> None:
-    near = check(tiny, proof, Waves(shift=1e-6, engine="elsewhere"))
+    near = check(tiny, proof, Waves(shift=1e-6, signature="elsewhere"))
     assert near.wrong == ()
     assert near.identical == 0
     assert "0 equal to the last bit, the others within the tolerance" in near.sentence
-    far = check(tiny, proof, Waves(shift=0.01, engine="elsewhere"))
+    far = check(tiny, proof, Waves(shift=0.01, signature="elsewhere"))
     assert any(text.split(": ")[1].startswith("rank ") for text in far.wrong)
     assert any("a candidate outside the list scores" in text for text in far.wrong)
 

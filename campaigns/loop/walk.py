@@ -1,0 +1,122 @@
+"""Check the proof of a round's walk: that every candidate of the space was scored and none better was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from campaigns.loop.forecast import one_thread
+from campaigns.loop.propose import proof_path, scorer_of
+from campaigns.workspace import Workspace
+from drxnet.errors import UsageError
+from drxnet.progress import Progress, silent
+from screening.candidates import CandidateList, Candidates
+from screening.enumerator import Job
+from screening.proof import Verification, WalkProof, verify
+
+if TYPE_CHECKING:
+    from campaigns.ledger.records import Round, Snapshot
+    from campaigns.spec import CampaignSpec
+    from screening.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class VerifiedWalk:
+    """What checking one round found."""
+
+    round: int
+    verification: Verification | None
+    """None where the proof could not be read."""
+
+    wrong: tuple[str, ...]
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the public form."""
+        found = self.verification
+        numbers = ("count", "walked", "scored", "shards", "recomputed", "identical")
+        return {
+            "round": f"R{self.round:02d}",
+            "holds": not self.wrong,
+            **{name: getattr(found, name) if found else None for name in numbers},
+            "wrong": list(self.wrong),
+        }
+
+
+def verify_walks(
+    campaign: Workspace,
+    number: int | None = None,
+    *,
+    sample: float = 0.01,
+    seed: int | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Iterator[VerifiedWalk]:
+    """Check the proofs of a campaign.
+
+    Args:
+        campaign: whose.
+        number: of one round; by default of every round whose space was walked.
+        sample: share of the shards to score again, above 0 and at most 1.
+        seed: of the draw; by default nobody can know it beforehand.
+        device: of the model.
+        progress: told of shards.
+
+    Raises:
+        UsageError: no such round, or it was not chosen by a complete walk.
+    """
+    state = campaign.state()
+    rounds = [r for r in state.rounds if number is None or r.number == number]
+    if number is not None and not rounds:
+        raise UsageError(f"There is no round R{number:02d} in {campaign.name}.")
+    walked = [r for r in rounds if "walk" in r.statistics]
+    if not walked:
+        which = f"R{number:02d} was not" if number is not None else f"No round of {campaign.name} was"
+        raise UsageError(
+            f"{which} chosen by a complete walk with a proof; it was searched, cut short, or made by an older version."
+        )
+    for one in walked:
+        yield _verify(campaign, one, sample, seed, device, progress)
+
+
+def _verify(
+    campaign: Workspace, one: Round, sample: float, seed: int | None, device: str, progress: Progress
+) -> VerifiedWalk:
+    told, path = one.statistics["walk"], proof_path(campaign, one.number)
+    if not path.exists():
+        return VerifiedWalk(one.number, None, (f"{path} is gone; without it no shard can be checked",))
+    proof, wrong = WalkProof.read(path)
+    state = _as_it_was(campaign.state(as_of=one.number), told["known_rounds"])
+    today = campaign.spec
+    spec = type(today).model_validate({**today.model_dump(mode="json"), **one.spec, "folder": today.folder})
+    source = _source(one, spec)
+    scorer = scorer_of(
+        campaign,
+        spec,
+        state,
+        source,
+        strategy=cast("Strategy", one.strategy),
+        seed=one.seed,
+        device=device,
+        engine=told["engine"],
+    )
+    job = Job(source, scorer, int(told["keep"]), int(proof.job["batch"]))
+    with one_thread():
+        found = verify(proof, job, wrong=wrong, root=told["root"], sample=sample, seed=seed, progress=progress)
+    return VerifiedWalk(one.number, found, found.wrong)
+
+
+def _as_it_was(state: Snapshot, rounds: int) -> Snapshot:
+    """State that a round was chosen on: without the round itself."""
+    known = tuple(r for r in state.rounds if r.number <= rounds)
+    return replace(
+        state,
+        rounds=known,
+        proposals=tuple(p for p in state.proposals if p.round is None or p.round <= rounds),
+    )
+
+
+def _source(one: Round, spec: CampaignSpec) -> Candidates:
+    named = str(one.statistics["candidates"])
+    return CandidateList.read(named) if named != spec.space_name and Path(named).is_file() else spec.candidates()

@@ -1,0 +1,131 @@
+"""A round proves its walk: what was changed afterwards is found, and what was not holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from ledgers import FIRST, SECOND, record_round, write_campaign
+from small_model import write_small_model
+
+from campaigns.campaign import Campaign
+from campaigns.cli import main
+from campaigns.loop.propose import proof_path, propose
+from campaigns.loop.walk import VerifiedWalk, verify_walks
+from drxnet.checkpoint import save
+from drxnet.ensemble import Ensemble
+from drxnet.errors import UsageError
+from screening.proof import WalkProof
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory):
+    """A campaign with a measured first round and a second one that was walked."""
+    folder = tmp_path_factory.mktemp("walk")
+    model = write_small_model(folder / "small")
+    with Campaign.start(folder / "demo", write_campaign(folder / "t.yaml", model)) as campaign:
+        record_round(campaign, FIRST, SECOND)
+        campaign.add_measurements(
+            [{"proposal_id": "R01-01", "current_ma_g": 20, "capacity_mah_g": 210.0}], fine_tune=False
+        )
+        propose(campaign)
+        yield campaign
+
+
+@pytest.fixture
+def proof(campaign: Campaign):
+    """Path of the proof, put back afterwards."""
+    path = proof_path(campaign, 2)
+    kept = path.read_bytes()
+    yield path
+    path.write_bytes(kept)
+
+
+def check(campaign: Campaign, sample: float = 1.0) -> VerifiedWalk:
+    (found,) = verify_walks(campaign, 2, sample=sample)
+    return found
+
+
+def test_a_round_holds_after_the_campaign_went_on(campaign: Campaign) -> None:
+    campaign.add_measurements([{"proposal_id": "R02-01", "current_ma_g": 20, "capacity_mah_g": 190.0}], fine_tune=False)
+    found = check(campaign)
+    assert found.wrong == ()
+    assert found.verification is not None
+    assert found.verification.identical == found.verification.recomputed > 0
+    assert found.as_row()["holds"] is True
+    told = campaign.state().rounds[1].statistics["walk"]
+    assert set(told) == {"root", "shards", "scored", "keep", "scorer", "engines", "engine", "known_rounds"}
+    assert told["scored"] == found.verification.scored == campaign.state().rounds[1].statistics["scored"]
+
+
+def test_proposals_are_in_the_list_of_the_proof(campaign: Campaign, proof: Path) -> None:
+    listed = {rank for rank, _ in WalkProof.read(proof)[0].best}
+    source = campaign.spec.candidates()
+    for proposal in campaign.state().proposals_of(2):
+        if proposal.origin == "proposed":
+            assert source.rank(source.row(proposal.composition)) in listed
+
+
+def edited(path: Path, change) -> None:
+    kept, _ = WalkProof.read(path)
+    shards = list(kept.shards)
+    change(shards)
+    replace(kept, shards=tuple(shards)).write(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda shards: shards.__setitem__(0, replace(shards[0], digest="0" * 64)), "another digest than in the proof"),
+        (lambda shards: shards.__setitem__(0, replace(shards[0], scored=shards[0].scored + 1)), "scored "),
+        (lambda shards: shards.pop(), "are missing"),
+    ],
+    ids=["digest", "count", "missing-shard"],
+)
+def test_a_proof_that_was_made_again_is_not_the_one_of_the_round(campaign: Campaign, proof: Path, change, says) -> None:
+    edited(proof, change)
+    found = check(campaign)
+    assert any("it is not the same proof" in text for text in found.wrong)
+    assert any(says in text for text in found.wrong)
+
+
+def test_a_changed_byte_and_a_lost_proof_are_named(campaign: Campaign, proof: Path) -> None:
+    proof.write_text(proof.read_text().replace('"rejected":0', '"rejected":1', 1))
+    assert any("R02.walk.jsonl, line 2: the shard of ranks 0" in text for text in check(campaign).wrong)
+    proof.unlink()
+    assert "R02.walk.jsonl is gone" in check(campaign).wrong[0]
+    proof.write_text("")
+
+
+def test_another_model_is_named(campaign: Campaign, proof: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = Ensemble.load("default").subset([2, 3])
+    save(campaign.folder / "other", shipped.network.state_dict(), shipped.card)
+    monkeypatch.setattr(type(campaign), "model_path", lambda self, model: self.folder / "other")
+    found = check(campaign)
+    assert any("scored by another model" in text for text in found.wrong)
+    assert any("another digest" in text for text in found.wrong)
+
+
+def test_rounds_without_a_walk_are_said(campaign: Campaign) -> None:
+    with pytest.raises(UsageError, match="R01 was not chosen by a complete walk"):
+        next(verify_walks(campaign, 1))
+    with pytest.raises(UsageError, match="There is no round R07"):
+        next(verify_walks(campaign, 7))
+
+
+def test_the_command_says_the_sentence_and_exits_with_three_where_it_fails(campaign: Campaign, proof: Path) -> None:
+    arguments = ["verify", "--campaign", str(campaign.folder), "--round", "R02", "--sample", "100%", "--format", "json"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert "nothing outside the list can beat rank K" in done.stderr
+    (row,) = json.loads(done.stdout)
+    assert (row["round"], row["holds"], row["recomputed"]) == ("R02", True, row["shards"])
+    edited(proof, lambda shards: shards.pop())
+    failed = CliRunner().invoke(main, arguments)
+    assert failed.exit_code == 3
+    assert "are missing" in failed.stderr
+    wrong = CliRunner().invoke(main, [*arguments[:5], "--sample", "0"])
+    assert (wrong.exit_code, "more than 0% and at most 100%" in wrong.stderr) == (2, True)
