@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
-from campaigns.cli.loop import REFUSED, campaign_option, open_campaign
-from drxnet.errors import UsageError
+from campaigns.cli.loop import campaign_option, open_campaign
+from drxnet.errors import DataRefused, UsageError
 
 
 def _share(context: click.Context, parameter: click.Parameter, text: str) -> float:
@@ -59,7 +59,7 @@ def verify(source: str, name: str | None, sample: float, seed: int | None, devic
         say(text)
     emit(output, rows, lambda: print_table([{k: v for k, v in row.items() if k != "wrong"} for row in rows]))
     if not all(row["holds"] for row in rows):
-        raise click.exceptions.Exit(REFUSED)
+        raise click.exceptions.Exit(DataRefused.exit_code)
 
 
 COMMANDS: list[click.Command] = [verify]
