@@ -14,9 +14,9 @@ from drxnet.errors import DRXError, DRXWarning
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from campaigns.intake.ingest import Ingested
     from campaigns.intake.measurement import SampleInfo
     from campaigns.intake.readers.recording import ReadOptions
+    from campaigns.intake.record import Ingested
     from campaigns.loop.finetune import Learned
     from campaigns.loop.rank import Order, Within
     from campaigns.report.export import Form
@@ -93,13 +93,25 @@ class Campaign(Workspace):
         )
         return Batch(chosen.proposals)
 
-    def mark(self, proposal_ids: str | Sequence[str], state: State | str, reason: str = "") -> tuple[str, ...]:
+    def mark(
+        self,
+        proposal_ids: str | Sequence[str],
+        state: State | str | None = None,
+        reason: str = "",
+        *,
+        phases: str | Mapping[str, float | None] | None = None,
+        single_phase: bool | None = None,
+        icp: str | None = None,
+    ) -> tuple[str, ...]:
         """Say what became of proposals, of all of them or of none.
 
         Args:
             proposal_ids: one, such as ``R01-03``, or several.
             state: ``accepted``, ``failed`` (may be tried again), ``abandoned`` (never) or ``proposed``.
             reason: why; needed for failed and abandoned.
+            phases: that were found, such as ``rocksalt 80, Li3NbO4 20`` (%).
+            single_phase: whether it is one phase.
+            icp: composition as measured.
 
         Returns:
             Ids of those that changed.
@@ -108,8 +120,11 @@ class Campaign(Workspace):
             UsageError: unknown, no such change is possible, or no reason.
         """
         from campaigns.loop.mark import mark
+        from campaigns.loop.phases import parse_phases
 
-        return mark(self, [proposal_ids] if isinstance(proposal_ids, str) else proposal_ids, state, reason)
+        names = [proposal_ids] if isinstance(proposal_ids, str) else proposal_ids
+        found = parse_phases(phases) if isinstance(phases, str) else phases
+        return mark(self, names, state, reason, phases=found, single_phase=single_phase, icp=icp)
 
     # -- what comes back ---------------------------------------------------------------------------------
 
@@ -143,7 +158,7 @@ class Campaign(Workspace):
         Raises:
             UsageError: no such file, or a sample names a proposal that does not exist.
         """
-        from campaigns.intake.ingest import check_files, ingest
+        from campaigns.intake.record import check_files, ingest
 
         listed = [files] if isinstance(files, str | Path) else files
         paths = [Path(file) for file in listed]
@@ -154,7 +169,12 @@ class Campaign(Workspace):
         return done
 
     def add_measurements(
-        self, measurements: Iterable[Mapping[str, Any]] | Any, *, fine_tune: bool = True, progress: Progress = silent
+        self,
+        measurements: Iterable[Mapping[str, Any]] | Any,
+        *,
+        fine_tune: bool = True,
+        confirmed: bool = False,
+        progress: Progress = silent,
     ) -> tuple[str, ...]:
         """Record measured discharges and learn from them.
 
@@ -164,19 +184,25 @@ class Campaign(Workspace):
                 campaign's window), ``cycle``, ``cell``, ``sigma_mah_g``, and the profile as ``voltage_v`` with
                 ``profile_mah_g``.
             fine_tune: whether the model learns from them at once.
+            confirmed: whether rows are vouched for, so that none is doubted (simulations, data that was checked).
             progress: of the fine-tuning.
 
         Returns:
-            Ids of the measurements. They are recorded even where the fine-tuning fails, which is a warning.
+            Ids of what is new, doubtful ones too; what is known already adds nothing. They are recorded even where the
+            fine-tuning fails, which is a warning.
 
         Raises:
             DataRefused: a row or a file cannot be trusted; nothing was recorded.
         """
-        from campaigns.intake.ingest import record_paths, record_rows
+        from campaigns.intake.record import record_paths, record_rows
 
         listed: Any = measurements if hasattr(measurements, "to_dict") else list(measurements)
         paths = [Path(m) for m in listed if isinstance(m, str | Path)] if isinstance(listed, list) else []
-        ids = record_paths(self, paths) if paths and len(paths) == len(listed) else record_rows(self, listed)
+        ids = (
+            record_paths(self, paths)
+            if paths and len(paths) == len(listed)
+            else record_rows(self, listed, confirmed=confirmed)
+        )
         if fine_tune:
             self._learn_from(ids, progress)
         return ids
@@ -196,7 +222,7 @@ class Campaign(Workspace):
             UsageError: unknown or superseded already.
             DataRefused: the new values cannot be trusted.
         """
-        from campaigns.intake.ingest import supersede
+        from campaigns.intake.record import supersede
 
         (successor,) = supersede(self, [measurement_id], reason, changes)
         return successor
@@ -217,6 +243,23 @@ class Campaign(Workspace):
         from campaigns.loop.mark import retract
 
         return retract(self, [name], reason)
+
+    def confirm_measurement(self, name: str, reason: str = "") -> tuple[str, ...]:
+        """Say that doubtful measurements are as they should be: they count from now on and are not doubted again.
+
+        Args:
+            name: such as ``M0007``, ``R01-03`` or ``R01-03_cellA.csv``.
+            reason: why, if there is something to say.
+
+        Returns:
+            Ids of the measurements.
+
+        Raises:
+            UsageError: unknown, withdrawn, or nothing of it is doubted.
+        """
+        from campaigns.loop.mark import confirm
+
+        return confirm(self, [name], reason)
 
     def fine_tune(self, *, device: str = "cpu", progress: Progress = silent) -> Learned:
         """Learn from every valid measurement, if that makes the model better.

@@ -131,6 +131,10 @@ class CampaignSpec(_Frozen):
     lab: Lab = Lab()
     synthesis: Synthesis = Synthesis()
     fine_tuning: FineTuning = FineTuning()
+    first_cycle: Literal["cell", "staircase"] = "cell"
+    """What counts as a first cycle at a rate: the first cycle of a cell, or in a rate staircase also the first cycle
+    at that rate, flagged; only for ranking and choosing, never for learning."""
+
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that score the space; by default as many as there are cores, 0 for none beside this one."""

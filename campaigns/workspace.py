@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -95,7 +96,7 @@ class Workspace:
 
     def state(self, as_of: int | None = None) -> Snapshot:
         """Everything the campaign knows, now or right after a round was recorded."""
-        return self.ledger.read(as_of)
+        return replace(self.ledger.read(as_of), staircase=self.spec.first_cycle == "staircase")
 
     def goals(self, state: Snapshot, as_of: int | None = None) -> Goals:
         """Conditions, objectives and constraints: today's, or those that a past round was chosen by."""

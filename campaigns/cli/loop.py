@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
-from campaigns.cli.files import read_options, reading_options
+from campaigns.cli.files import part_options, read_options, reading_options
 from drxnet.engines import ENGINES
 from drxnet.errors import DataRefused, NotBegun, UsageError
 from screening.strategy import STRATEGIES
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
-    from campaigns.intake.ingest import FileOutcome, Ingested
+    from campaigns.intake.record import FileOutcome, Ingested
     from campaigns.ledger.records import Snapshot
     from campaigns.loop.rank import Order, Within
     from campaigns.report.export import Form
@@ -299,6 +299,7 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]]) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="CSV that says for each file: file, proposal or composition, active_mass_mg, current, window, cell.",
 )
+@part_options
 @reading_options
 @click.option("--all-or-nothing", is_flag=True, help="Record none when one is refused.")
 @click.option("--dry-run", is_flag=True, help="Say what would be recorded.")
@@ -314,6 +315,9 @@ def ingest(
     window: tuple[float, float] | None,
     cell: str | None,
     samples: Path | None,
+    first_cycle: int | None,
+    continues: str | None,
+    formation: int | None,
     decimal: str | None,
     time_unit: str | None,
     voltage_unit: str | None,
@@ -334,11 +338,22 @@ def ingest(
       drx-screen ingest --campaign he-rate R01-03_cellA.csv --proposal R01-03 --active-mass-mg 1.82
       drx-screen ingest --campaign he-rate exports/ --samples samples.csv
     """
-    from campaigns.intake.ingest import check_files
-    from campaigns.intake.ingest import ingest as record
     from campaigns.intake.measurement import SampleInfo
+    from campaigns.intake.record import check_files
+    from campaigns.intake.record import ingest as record
+    from campaigns.loop.finetune import waiting_to_be_learned
 
-    stated = SampleInfo(active_mass_mg, composition, current, window, cell, proposal)
+    stated = SampleInfo(
+        active_mass_mg,
+        composition,
+        current,
+        window,
+        cell,
+        proposal,
+        first_cycle=first_cycle,
+        continues=continues,
+        formation=formation,
+    )
     stated.check_conditions()
     options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
     with open_campaign(source) as campaign:
@@ -353,7 +368,7 @@ def ingest(
         _say_outcome(done, dry_run)
         if done.measurements and not no_finetune:
             content["fine_tuning"] = _fine_tune(campaign, source)
-        elif not dry_run and (waiting := len(campaign.state().unlearned)):
+        elif not dry_run and (waiting := len(waiting_to_be_learned(campaign, campaign.state()))):
             say(f"{waiting} discharges are not learned from yet: drx-screen finetune --campaign {source}")
         emit(output, content if output == "json" else content["files"], lambda: _show_ingested(content))
     if done.refused:
@@ -366,16 +381,22 @@ def _file_row(outcome: FileOutcome) -> dict[str, Any]:
         "status": outcome.status,
         "format": outcome.format,
         "discharges": outcome.discharges,
+        "known_discharges": outcome.known,
         "proposals": list(outcome.proposals),
         "measurements": list(outcome.measurements),
+        "doubtful": list(outcome.doubtful),
         "rules": [{"id": r.id, "message": r.message} for r in outcome.rules],
         "notes": list(outcome.notes),
     }
 
 
+_OUTCOMES = {"doubtful": "recorded as doubtful"}
+
+
 def _say_outcome(done: Ingested, dry_run: bool) -> None:
     for outcome in done.files:
-        word = f"would be {outcome.status}" if dry_run and outcome.status == "recorded" else outcome.status
+        word = _OUTCOMES.get(outcome.status, outcome.status)
+        word = f"would be {word}" if dry_run and outcome.status != "known" else word
         say(f"{outcome.name}: {word}")
         for line in (*(str(rule) for rule in outcome.rules), *outcome.notes):
             say(f"  {line}")
@@ -600,7 +621,7 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
         "rounds": f"{found['round']}" + (f", as of {found['as_of']}" if found["as_of"] else ""),
         "proposals": states + (f"; {found['from_the_lab']} from the lab" if found["from_the_lab"] else ""),
         "measured": f"{found['measurements']} discharges of {found['cells']} cells in {found['files']} files, "
-        f"{found['profiles']} with profiles",
+        f"{found['profiles']} with profiles" + (f"; {found['doubtful']} doubtful" if found["doubtful"] else ""),
         "withdrawn": f"{found['withdrawn']} discharges; {found['refused_files']} files refused",
         "model": f"{model['name']} ({model['model_id']}), learned from {model['learned_from']} discharges",
         "best": "nothing measured at both rates yet"
@@ -612,8 +633,32 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
         lines["half-measured"] = ", ".join(half[:6]) + (f" and {len(half) - 6} more" if len(half) > 6 else "")
     for name, text in lines.items():
         tell(f"{name + ':':<15}{text}")
+    for stairs in found["staircases"]:
+        tell(_staircase(stairs))
+    for doubt in found["doubts"]:
+        tell(f"doubtful:      {doubt['measurement_id']} of {doubt['proposal_id']} ({doubt['rule']}): {doubt['reason']}")
+    if found["doubts"]:
+        first = found["doubts"][0]["measurement_id"]
+        say(
+            f"Doubtful discharges are neither learned from nor ranked. If they are right: drx-screen confirm "
+            f"--campaign {source} {first}; if not: drx-screen supersede or retract."
+        )
     if found["not_learned_from"]:
         say(f"{found['not_learned_from']} discharges are not learned from: drx-screen finetune --campaign {source}")
+
+
+def _staircase(stairs: Mapping[str, Any]) -> str:
+    """Say which cycles a staircase has at one of the campaign's rates, and whether they count."""
+    numbers = stairs["cycles"]
+    cycles = f"cycles {numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"cycle {numbers[0]}"
+    where = f"{stairs['proposal_id']}, cell {stairs['cell']}" + (f" ({stairs['file']})" if stairs["file"] else "")
+    counts = (
+        "count as first cycles at that rate, flagged (first_cycle: staircase)"
+        if stairs["counts"]
+        else "do not count as first cycles: the cell was cycled before (first_cycle: staircase in the campaign's YAML "
+        "lets them, flagged)"
+    )
+    return f"staircase:     {where} holds {cycles} at {stairs['current_ma_g']:g} mA/g, which {counts}"
 
 
 @click.command()
@@ -640,26 +685,64 @@ def log(source: str, last: int | None, as_of: str | None, output: str) -> None:
 
 @click.command()
 @campaign_option
-@click.argument("proposals", nargs=-1, required=True, metavar="PROPOSAL... STATE")
+@click.argument("proposals", nargs=-1, metavar="PROPOSAL... STATE")
 @click.option("--reason", default="", help="Why; needed for failed and abandoned.")
-def mark(source: str, proposals: tuple[str, ...], reason: str) -> None:
-    """Say what became of proposals: accepted, failed (may be tried again) or abandoned (never).
+@click.option("--phases", metavar="TEXT", help='Phases that were found, with their shares: "rocksalt 80, Li3NbO4 20".')
+@click.option("--single-phase", type=click.Choice(["yes", "no"]), help="Whether it is one phase.")
+@click.option("--icp", metavar="FORMULA", help="Composition as measured, beside the one that was aimed at.")
+@click.option(
+    "--table",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV with a row for each proposal: proposal, state, reason, phases, single_phase, icp.",
+)
+def mark(
+    source: str,
+    proposals: tuple[str, ...],
+    reason: str,
+    phases: str | None,
+    single_phase: str | None,
+    icp: str | None,
+    table: Path | None,
+) -> None:
+    """Say what became of proposals: accepted, failed (may be tried again) or abandoned (never); and what was found.
 
     \b
     Example:
       drx-screen mark --campaign he-rate R01-03 accepted
       drx-screen mark --campaign he-rate R01-04 R01-05 failed --reason "Nb2O5 left in the XRD"
+      drx-screen mark --campaign he-rate R01-04 failed --reason "two phases" --phases "rocksalt 80, Li3NbO4 20"
+      drx-screen mark --campaign he-rate R01-03 --single-phase yes --icp Li1.17Mn0.41Ti0.42O2
     """
-    from campaigns.loop.mark import BY_HAND, state_by_hand
+    from campaigns.loop.mark import BY_HAND, mark_all, state_by_hand
     from campaigns.loop.mark import mark as say_what_became
+    from campaigns.loop.phases import parse_phases, parse_yes_no, read_findings
 
-    *names, word = proposals
-    if word.lower() not in BY_HAND or not names:
+    found = phases is not None or single_phase is not None or icp is not None
+    if table is not None:
+        if proposals or found or reason:
+            raise UsageError("Give a table, or proposals and options; not both.")
+        with open_campaign(source) as campaign:
+            changed = mark_all(campaign, read_findings(table))
+        say(f"{', '.join(changed)}: recorded." if changed else "Nothing changed.")
+        return
+    *names, word = proposals or ("",)
+    if found and word.lower() not in BY_HAND:
+        names, word = list(proposals), ""
+    if (not word and not found) or (word and word.lower() not in BY_HAND) or not names:
         raise UsageError(f"Give proposals and then one of {', '.join(BY_HAND)}. Got {' '.join(proposals)!r}.")
-    state = state_by_hand(word)
+    state = state_by_hand(word) if word else None
     with open_campaign(source) as campaign:
-        changed = say_what_became(campaign, names, state, reason)
-    say(f"{', '.join(n.upper() for n in names)}: {state}" + ("." if changed else " already; nothing changed."))
+        changed = say_what_became(
+            campaign,
+            names,
+            state,
+            reason,
+            phases=None if phases is None else parse_phases(phases),
+            single_phase=None if single_phase is None else parse_yes_no(single_phase),
+            icp=icp,
+        )
+    listed = ", ".join(n.upper() for n in names)
+    say(f"{listed}: {state or 'recorded'}" + ("." if changed else " already; nothing changed."))
 
 
 @click.command()
@@ -691,6 +774,32 @@ def _say_what_was_learned(state: Snapshot, withdrawn: Sequence[str], source: str
     learned = set(state.current_model.measurement_ids) & set(withdrawn)
     if learned:
         say(f"The current model learned from {len(learned)} of them: drx-screen finetune --campaign {source}")
+
+
+@click.command()
+@campaign_option
+@click.argument("measurements", nargs=-1, required=True, metavar="MEASUREMENT|PROPOSAL|FILE...")
+@click.option("--reason", default="", help="Why they are right, if there is something to say.")
+def confirm(source: str, measurements: tuple[str, ...], reason: str) -> None:
+    """Say that doubtful measurements are as they should be: they count, and are not doubted again.
+
+    Names a measurement (M0007), all that is doubted of a proposal (R01-03), or of a file (its name); with a discharge,
+    the rest of its cell is confirmed too. What is wrong is for `drx-screen supersede` or `retract`.
+
+    \b
+    Example:
+      drx-screen confirm --campaign he-rate M0007
+      drx-screen confirm --campaign he-rate R01-03 --reason "weighed again: 5.02 mg"
+    """
+    from campaigns.loop.mark import confirm as vouch
+
+    with open_campaign(source) as campaign:
+        ids = vouch(campaign, measurements, reason)
+        waiting = len(campaign.state().unlearned)
+    say(
+        f"Confirmed {', '.join(ids)}."
+        + (f" Learn from them: drx-screen finetune --campaign {source}" if waiting else "")
+    )
 
 
 @click.command()
@@ -728,7 +837,7 @@ def supersede(
       drx-screen supersede --campaign he-rate R01-03_cellA.csv --active-mass 5.20 4.81 --reason "re-weighed"
       drx-screen supersede --campaign he-rate M0007 M0008 --proposal R01-04 --reason "labels were swapped"
     """
-    from campaigns.intake.ingest import supersede as correct
+    from campaigns.intake.record import supersede as correct
 
     given = {"capacity_mah_g": capacity, "current_ma_g": current, "proposal_id": proposal, "cell": cell}
     changes = {key: value for key, value in given.items() if value is not None}
@@ -791,6 +900,7 @@ COMMANDS: list[click.Command] = [
     status,
     mark,
     retract,
+    confirm,
     supersede,
     finetune,
     export,

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import PurePath
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from drxnet.checkpoint import ModelFiles
-from drxnet.discharge import CyclingConditions, DischargeProfile
+from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import UsageError
 
 
@@ -405,6 +405,8 @@ class Snapshot:
     """Likewise; see :attr:`analysed`."""
 
     events: tuple[Event, ...] = field(default=(), repr=False)
+    staircase: bool = False
+    """Whether the campaign lets the first discharge at a later rate of a staircase count as a first cycle."""
 
     @property
     def round(self) -> int:
@@ -445,7 +447,7 @@ class Snapshot:
             key = name.upper()
             valid, withdrawn = (
                 [m.measurement_id for m in group if key in (m.measurement_id, m.proposal_id) or name == m.file]
-                for group in (self.valid, retracted)
+                for group in (self.standing, retracted)
             )
             found = valid or withdrawn or ([key] if key in known else [])
             if not found:
@@ -520,6 +522,31 @@ class Snapshot:
             if since(name, f["sha256"]) < e.number
         )
 
+    @cached_property
+    def counted(self) -> tuple[Measurement, ...]:
+        """Valid measurements as rankings and choices take them.
+
+        With :attr:`staircase`, the first discharge of a cell at a later rate of a staircase stands as a first cycle at
+        that rate, flagged ``staircase``.
+        """
+        steps = {m.measurement_id for m in self.stairs if m.conditions.cycle > 1} if self.staircase else set()
+        return tuple(
+            replace(m, conditions=replace(m.conditions, cycle=1), flags=(*m.flags, "staircase"))
+            if m.measurement_id in steps
+            else m
+            for m in self.valid
+        )
+
+    @cached_property
+    def stairs(self) -> tuple[Measurement, ...]:
+        """First valid discharge of each cell at each of its rates, of cells that ran several."""
+        cells: dict[tuple[str, str], list[Measurement]] = {}
+        for m in sorted(self.valid, key=lambda m: m.conditions.cycle):
+            steps = cells.setdefault((m.proposal_id, m.cell), [])
+            if not any(_is_same_rate(m, known) for known in steps):
+                steps.append(m)
+        return tuple(m for steps in cells.values() if len(steps) > 1 for m in steps)
+
     @property
     def unlearned(self) -> tuple[Measurement, ...]:
         """Valid measurements that no fine-tuning has tried to learn from."""
@@ -553,6 +580,10 @@ class Snapshot:
             "analyses",
         )
         return {kind: rows(getattr(self, kind)) for kind in kinds}
+
+
+def _is_same_rate(one: Measurement, other: Measurement) -> bool:
+    return abs(one.conditions.current_ma_g / other.conditions.current_ma_g - 1) <= SAME_CURRENT
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from campaigns.intake.ingest import record_rows
+from campaigns.intake.record import record_rows
 from campaigns.ledger.records import Proposal, State
 from campaigns.loop.finetune import fine_tune_campaign
 from campaigns.loop.laboratories import KINDS, Laboratory, LaboratoryOptions, MemberTruth, Truth
@@ -397,7 +397,7 @@ def _rehearse(
         returned = on_the_way.pop(number, [])
         if returned:
             cells = lab.measure(returned, conditions, campaign.spec.cells_per_rate)
-            record_rows(campaign, cells)
+            record_rows(campaign, cells, confirmed=True)
             if fine_tune:
                 fine_tune_campaign(campaign)
         state = campaign.state()

@@ -16,7 +16,7 @@ from campaigns.ledger.records import MeasuredProfile, Measurement, ModelRecord, 
 from campaigns.workspace import Workspace
 from drxnet.checkpoint import ModelCard, as_files, read_card
 from drxnet.composition import Composition
-from drxnet.errors import ConfigurationError, LedgerLocked, UsageError
+from drxnet.errors import ConfigurationError, DRXError, LedgerLocked, UsageError
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -198,15 +198,27 @@ def profile_set(known: Sequence[MeasuredProfile]) -> ProfileSet:
     )
 
 
-def _learnable(campaign: Workspace, state: Snapshot, card: ModelCard) -> list[Measurement]:
+def _learnable(campaign: Workspace, state: Snapshot, card: ModelCard | None, *, say: bool = True) -> list[Measurement]:
     """Valid measurements of elements that the model knows."""
     only_first = campaign.spec.fine_tuning.first_cycle_only
     valid = [m for m in state.valid if m.conditions.cycle == 1 or not only_first]
+    if card is None:
+        return valid
     elements = set(card.elements)
     useful = [m for m in valid if elements.issuperset(Composition.parse(m.composition).elements)]
-    if len(useful) < len(valid):
+    if say and len(useful) < len(valid):
         _log.warning("%d discharges hold elements that the model has never seen; left out.", len(valid) - len(useful))
     return useful
+
+
+def waiting_to_be_learned(campaign: Workspace, state: Snapshot) -> tuple[Measurement, ...]:
+    """Measurements that the model could learn from and that no fine-tuning has tried."""
+    try:
+        card = read_card(campaign.model_path(state.first_model))
+    except DRXError:
+        card = None  # it is gone; that is said where it is needed
+    useful = {m.measurement_id for m in _learnable(campaign, state, card, say=False)}
+    return tuple(m for m in state.unlearned if m.measurement_id in useful)
 
 
 def _tried_before(

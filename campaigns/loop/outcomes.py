@@ -94,7 +94,7 @@ class Outcome:
 def outcomes_of(snapshot: Snapshot, conditions: Rates) -> tuple[Outcome, ...]:
     """Outcome of every proposal, in the order in which they were made."""
     cells: dict[str, list[Measurement]] = {}
-    for measurement in snapshot.valid:
+    for measurement in snapshot.counted:
         cells.setdefault(measurement.proposal_id, []).append(measurement)
     wanted = {"low": conditions.low, "high": conditions.high}
     outcomes = []

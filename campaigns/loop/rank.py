@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from campaigns.ledger.records import Measurement, Snapshot, State
+from campaigns.loop.finetune import waiting_to_be_learned
 from campaigns.loop.outcomes import Outcome, outcomes_of
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
-from screening.estimates import Estimate, pessimistic, standard_error
+from screening.estimates import Estimate, pessimistic, same_conditions, standard_error
 from screening.goals import Goals, ObjectiveSpec, fronts
 from screening.quantities import RETENTION_LIMITS, Capacity, MeasuredCells, Quantity, RateRetention
 
@@ -182,7 +183,7 @@ def _measured_rows(
     state: Snapshot, goals: Goals, quantities: Sequence[ObjectiveSpec]
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     by_proposal: dict[str, list[Measurement]] = {}
-    for measurement in state.valid:
+    for measurement in state.counted:
         by_proposal.setdefault(measurement.proposal_id, []).append(measurement)
     rows, half = [], []
     for outcome in outcomes_of(state, goals.rates):
@@ -284,6 +285,33 @@ def _feasibility(
 # -- where a campaign stands -----------------------------------------------------------------------------
 
 
+def _staircases(campaign: Workspace, state: Snapshot) -> list[dict[str, Any]]:
+    """Later rates of cells that are one of the campaign's, with the cycles that are no first ones."""
+    rates = (campaign.spec.conditions.low, campaign.spec.conditions.high)
+    found = []
+    for step in state.stairs:
+        at = next((r for r in rates if same_conditions(replace(step.conditions, cycle=1), r)), None)
+        if step.conditions.cycle == 1 or at is None:
+            continue
+        cycles = [
+            m.conditions.cycle
+            for m in state.valid
+            if (m.proposal_id, m.cell) == (step.proposal_id, step.cell)
+            and same_conditions(replace(m.conditions, cycle=1), at)
+        ]
+        found.append(
+            {
+                "proposal_id": step.proposal_id,
+                "cell": step.cell,
+                "file": step.file,
+                "current_ma_g": at.current_ma_g,
+                "cycles": sorted(cycles),
+                "counts": state.staircase,
+            }
+        )
+    return found
+
+
 def summarize(campaign: Workspace, as_of: int | None = None) -> dict[str, Any]:
     """Say where a campaign stands, with the keys of ``drx-screen status --format json``."""
     state = campaign.state(as_of)
@@ -306,10 +334,21 @@ def summarize(campaign: Workspace, as_of: int | None = None) -> dict[str, Any]:
         "cells": len(state.cells),
         "measurements": len(state.valid),
         "profiles": sum(m.average_voltage_v is not None for m in state.valid),
-        "withdrawn": len(state.measurements) - len(state.valid),
+        "doubtful": len(state.doubtful),
+        "doubts": [
+            {
+                "measurement_id": m.measurement_id,
+                "proposal_id": m.proposal_id,
+                "rule": m.verdict.rule if m.verdict else "",
+                "reason": m.doubt,
+            }
+            for m in state.doubtful
+        ],
+        "staircases": _staircases(campaign, state),
+        "withdrawn": len(state.measurements) - len(state.standing),
         "files": len(state.files),
         "refused_files": len(state.refused),
-        "not_learned_from": len(state.unlearned),
+        "not_learned_from": len(waiting_to_be_learned(campaign, state)),
         "model": {
             "name": model.name,
             "model_id": model.model_id,

@@ -164,6 +164,7 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Rates) ->
         "say what there is more of in their direction.</p>",
         '<div id="map" class="plot"></div>',
         *_lineage(snapshot),
+        *_doubtful(snapshot),
         *_refused(snapshot),
         *_everything(ranked, conditions),
     ]
@@ -335,6 +336,26 @@ def _lineage(snapshot: Snapshot) -> list[str]:
         f"<details><summary>{len(older)} older models</summary>{head}{''.join(older)}</tbody></table></div></details>"
         if older
         else "",
+    ]
+
+
+def _doubtful(snapshot: Snapshot) -> list[str]:
+    """What waits for a person to confirm or correct it; nothing where nothing does."""
+    if not snapshot.doubtful:
+        return []
+    rows = "".join(
+        f"<tr><td>{m.measurement_id}</td><td>{html.escape(m.proposal_id)}</td><td>{html.escape(visible(m.cell))}</td>"
+        f"<td>{m.conditions.current_ma_g:g}</td><td>{m.capacity_mah_g:.1f}</td><td>"
+        f"<b>{html.escape(m.verdict.rule if m.verdict else '')}</b> {html.escape(visible(m.doubt))}</td></tr>"
+        for m in snapshot.doubtful
+    )
+    return [
+        '<h2 id="s-doubtful">Doubtful measurements</h2>',
+        '<p class="note">A named mistake would explain them: they are neither learned from nor ranked. If they are '
+        "right: <code>drx-screen confirm</code>; if not: <code>drx-screen supersede</code> or "
+        "<code>retract</code>.</p>",
+        "<table><thead><tr><th>id</th><th>proposal</th><th>cell</th><th>mA/g</th><th>mAh/g</th><th>why</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>",
     ]
 
 

@@ -234,8 +234,13 @@ def test_equal_fine_tunings_at_once_are_recorded_once(measured: Campaign, monkey
 
 
 def test_fine_tuning_that_is_overtaken_every_time_records_nothing(measured: Campaign, monkeypatch: pytest.MonkeyPatch):
-    more = {"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 250.0}
-    teacher = Meanwhile(lambda: measured.add_measurements([more], fine_tune=False), times=99)
+    capacities = iter(range(241, 260))
+
+    def add_another() -> None:
+        row = {"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": float(next(capacities))}
+        measured.add_measurements([row], fine_tune=False)
+
+    teacher = Meanwhile(add_another, times=99)
     monkeypatch.setattr("drxnet.finetuning.fine_tune", teacher)
     with pytest.raises(LedgerLocked, match="each of 3 times .* Nothing was recorded"):
         fine_tune_campaign(measured)

@@ -16,7 +16,7 @@ from ledgers import HIGH, LOW, write_campaign, write_discharge
 from small_model import FINE_TUNING, write_small_model
 
 from campaigns.campaign import Campaign
-from campaigns.intake.ingest import check_files, ingest
+from campaigns.intake.record import check_files, ingest
 from campaigns.ledger.records import Snapshot
 from campaigns.loop.propose import propose
 from campaigns.report.round import incomplete_rounds, write_round_files
@@ -35,7 +35,7 @@ def fork() -> ForkServerContext:
     """Starts processes that have the heavy imports behind them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["campaigns.loop.forecast", "campaigns.loop.propose", "campaigns.intake.ingest", "campaigns.loop.finetune"]
+        ["campaigns.loop.forecast", "campaigns.loop.propose", "campaigns.intake.record", "campaigns.loop.finetune"]
     )
     return context
 

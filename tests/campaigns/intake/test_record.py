@@ -10,8 +10,8 @@ import pytest
 from ledgers import FIRST, HIGH, LOW, SECOND, THIRD, record_round, straight_profile, write_discharge
 
 from campaigns.campaign import Campaign
-from campaigns.intake.ingest import check_files, ingest, match_composition, supersede
 from campaigns.intake.measurement import SampleInfo
+from campaigns.intake.record import check_files, ingest, match_composition, supersede
 from campaigns.ledger.records import State
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions

@@ -1,0 +1,581 @@
+"""Measurements judged beside the others of their campaign and beside what was predicted.
+
+What a named mistake explains is doubted: recorded, but neither learned from nor ranked as measured until a person
+confirms or corrects it. What is merely surprising, dead cells included, is flagged and learned from. The prediction
+that was stored when a composition was proposed serves, so that nothing here needs a network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from campaigns.ledger.records import Measurement, Prediction, Snapshot
+from drxnet.composition import Composition
+from drxnet.discharge import CyclingConditions
+from drxnet.errors import CompositionError
+from screening.estimates import CELL_TO_CELL, CELLS_EXPECTED, CURRENT_TOLERANCE, VOLTAGE_TOLERANCE_V, same_conditions
+
+if TYPE_CHECKING:
+    from screening.goals import Rates
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A rule that looks across cells, and why."""
+
+    title: str
+    why: str
+
+
+JUDGEMENTS: Mapping[str, Judgement] = MappingProxyType(
+    {
+        "D1": Judgement(
+            "No more capacity at a higher rate than at a lower one (5 % are within the noise between two cells).",
+            "Kinetics only cost. Where the fast cell gives more, the two rates, or two cells, were most likely "
+            "exchanged. Where another cell of the same rate sides with one of the two, the other one is doubted.",
+        ),
+        "D2": Judgement(
+            "The current is one of the campaign's, or was stated.",
+            "The current per gram is what the cycler held, divided by the mass. A current that is none of the "
+            "campaign's while nobody stated it, or one that a factor of ten brings to one of them together with the "
+            "capacity, says that the mass is off by that factor.",
+        ),
+        "D3": Judgement(
+            "Replicates differ as the lab's cells usually do.",
+            "Equal cells differ by some percent; how much is learned from the campaign's own replicates. A difference "
+            "beyond five standard deviations is rather a wrong mass or another composition. Dead cells are no case of "
+            "it.",
+        ),
+        "D4": Judgement(
+            "No power of ten separates a capacity from what was predicted, or from a replicate.",
+            "A capacity outside the 99 % interval that a factor of 10, 100 or 1000 brings to what was expected: a "
+            "decimal sign in the mass, Ah taken for mAh, g for mg.",
+        ),
+        "D5": Judgement(
+            "Cells carry the labels of their own proposals.",
+            "Two capacities that both lie outside their own 99 % interval and inside each other's: the labels of two "
+            "proposals were most likely exchanged.",
+        ),
+        "D6": Judgement(
+            "The charge before a discharge reached the upper cut-off.",
+            "A charge that was stopped below it leaves lithium in, and the discharge is none of the stated window.",
+        ),
+        "D7": Judgement(
+            "A discharge gives at least 5 mAh/g.",
+            "Less is a cell that never worked, or minutes under a header that says seconds.",
+        ),
+        "W8": Judgement(
+            "A capacity lies within the 99 % interval of its prediction.",
+            "A surprise is what a campaign is for: it is flagged and learned from.",
+        ),
+    }
+)
+"""Every rule, by its id."""
+
+PAIRED = ("D1", "D3", "D5")
+"""Rules that rest on another cell: judged again whenever something about the cells changes."""
+
+MOST_RATIO = 1.05
+"""Capacity at a higher rate relative to that at a lower one, up to which cells may differ by chance."""
+
+Z_99 = 2.5758293035489004
+"""Standard normal quantile of 0.995."""
+
+Z_REPLICATES = 5.0
+FACTORS: Mapping[float, str] = MappingProxyType(
+    {
+        10.0: "the active mass may stand 10 times too large",
+        0.1: "the active mass may stand 10 times too small",
+        100.0: "the active mass may stand 100 times too large",
+        0.01: "the active mass may stand 100 times too small",
+        1000.0: "Ah may be taken for mAh, or mg for g (factor 1000)",
+        0.001: "mAh may be taken for Ah, or g for mg (factor 1000)",
+    }
+)
+"""What a capacity must be multiplied by, and the mistake that this undoes."""
+
+NEAR_ENOUGH = 0.3
+"""Relative distance from what was expected within which a factor explains: powers of ten are far apart."""
+
+DEAD_MAH_G = 50.0
+"""A cell below it is rather dead than a replicate of another composition."""
+
+LEAST_MAH_G = 5.0
+TOP_TOLERANCE_V = 0.1
+UNLIKE_RATES = 1.2
+"""Ratio of two currents from which on they are two rates."""
+
+FIRST_CYCLES = 5
+"""A cell is set beside the prediction of its first cycle by one of these."""
+
+MODEL_ERROR_MAH_G = 45.0
+"""What an ensemble is off by for other laboratories' phases, against 40 published capacities; its own members do not
+say so (mAh/g)."""
+
+Key = str | int
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A capacity as it was predicted."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A discharge as far as judging it needs."""
+
+    key: Key
+    """Id of a measurement, or a number of what is about to be recorded."""
+
+    owner: str
+    """Proposal, or composition that nobody proposed."""
+
+    cell: str
+    composition: str
+    at: CyclingConditions
+    capacity_mah_g: float
+    from_cycler: bool
+    """Whether mass and current were divided here, not by whoever wrote the file."""
+
+    current_stated: bool = True
+    charge_top_v: float | None = None
+    round: int | None = None
+    fresh: bool = False
+    """Whether it is about to be recorded; others were judged by themselves before."""
+
+    confirmed: bool = False
+    doubt: str = ""
+    """Rule that it is doubted by now."""
+
+    @property
+    def run(self) -> tuple[str, str, int]:
+        """The cell at this rate: what is wrong with its first discharge is wrong with all."""
+        return self.owner, self.cell, round(math.log(self.at.current_ma_g) / CURRENT_TOLERANCE)
+
+
+@dataclass
+class Verdicts:
+    """What came of judging."""
+
+    doubts: dict[Key, tuple[str, str]] = field(default_factory=dict)
+    """Rule, and mistake that would explain it."""
+
+    surprises: dict[Key, str] = field(default_factory=dict)
+    cleared: dict[Key, str] = field(default_factory=dict)
+    """Measurements whose reason for doubt is gone."""
+
+
+def weighed(state: Snapshot, measurement: Measurement) -> Weighed:
+    """Take a recorded measurement for judging."""
+    rule = measurement.verdict.rule if measurement.verdict is not None and measurement.doubt else ""
+    proposal = state.by_id[measurement.proposal_id]
+    return Weighed(
+        measurement.measurement_id,
+        measurement.proposal_id,
+        measurement.cell,
+        measurement.composition,
+        measurement.conditions,
+        measurement.capacity_mah_g,
+        measurement.provenance == "cycler",
+        charge_top_v=measurement.charge_top_v,
+        round=proposal.round,
+        confirmed=measurement.confirmed,
+        doubt=rule,
+    )
+
+
+def expectations(state: Snapshot, conditions: Rates) -> dict[str, dict[str, Expected]]:
+    """Predicted capacity of each proposal at the two rates (``low``, ``high``), where it was made for them."""
+    found: dict[str, dict[str, Expected]] = {}
+    for proposal in state.proposals:
+        said = proposal.prediction
+        if said is not None and _made_for(said, conditions):
+            found[proposal.proposal_id] = {
+                rate: Expected(mean, std)
+                for rate in ("low", "high")
+                if (mean := getattr(said, f"capacity_{rate}_mah_g_mean", None)) is not None
+                and (std := getattr(said, f"capacity_{rate}_mah_g_std", None)) is not None
+            }
+    return found
+
+
+def _made_for(said: Prediction, conditions: Rates) -> bool:
+    return math.isclose(said.low_current_ma_g, conditions.low_current_ma_g) and math.isclose(
+        said.high_current_ma_g, conditions.high_current_ma_g
+    )
+
+
+def judge(discharges: Sequence[Weighed], conditions: Rates, expected: Mapping[str, Mapping[str, Expected]]) -> Verdicts:
+    """Judge what is about to be recorded, and again what is doubted because of other cells.
+
+    Args:
+        discharges: all that stand, the doubtful ones too, and what is about to be recorded.
+        conditions: the campaign's two rates and window.
+        expected: of :func:`expectations`.
+    """
+    return _Court(discharges, conditions, expected).verdicts()
+
+
+class _Court:
+    def __init__(
+        self,
+        discharges: Sequence[Weighed],
+        conditions: Rates,
+        expected: Mapping[str, Mapping[str, Expected]],
+    ) -> None:
+        self.all, self.conditions, self.expected = tuple(discharges), conditions, expected
+        self.found = Verdicts()
+        self.rates = (conditions.low_current_ma_g, conditions.high_current_ma_g)
+        self.runs: dict[tuple[str, str, int], list[Weighed]] = {}
+        self.cells: dict[tuple[str, str], set[float]] = {}
+        for d in sorted(self.all, key=lambda d: d.at.cycle):
+            self.runs.setdefault(d.run, []).append(d)
+            self.cells.setdefault((d.owner, d.cell), set()).add(d.at.current_ma_g)
+
+    def verdicts(self) -> Verdicts:
+        trusted = {d.run for d in self.all if d.confirmed}
+        heads = [d for d in self.all if d.fresh and d.run not in trusted and self._is_head(d)]
+        for d in heads:
+            if (doubt := self._alone(d)) is not None:
+                self.found.doubts[d.key] = doubt
+        self._together(heads)
+        self._inherit(trusted)
+        for d in heads:
+            if d.key not in self.found.doubts and (word := self._surprise(d)):
+                self.found.surprises[d.key] = word
+        return self.found
+
+    def _is_head(self, d: Weighed) -> bool:
+        """Whether it is the first discharge of its cell at its rate."""
+        return self.runs[d.run][0] is d
+
+    # -- by itself -------------------------------------------------------------------------------------------
+
+    def _alone(self, d: Weighed) -> tuple[str, str] | None:
+        top = d.charge_top_v
+        if top is not None and top < d.at.v_high - TOP_TOLERANCE_V:
+            return "D6", (
+                f"the charge before ended at {top:.3g} V, not at {d.at.v_high:g} V, so that this is no discharge of "
+                f"{d.at.v_low:g}-{d.at.v_high:g} V"
+            )
+        return self._current(d) or self._factor(d) or self._almost_nothing(d)
+
+    def _current(self, d: Weighed) -> tuple[str, str] | None:
+        """Doubt a current that is none of the campaign's while nobody stated it, or that a factor brings to one."""
+        if any(_near(current, rate) for current in self.cells[d.owner, d.cell] for rate in self.rates):
+            return None
+        current, capacity = d.at.current_ma_g, d.capacity_mah_g
+        rates = f"{self.rates[0]:g} and {self.rates[1]:g}"
+        for factor, mistake in FACTORS.items():
+            rate = next((r for r in self.rates if _near(current * factor, r)), None)
+            if rate is not None and self._explains(d, factor, rate):
+                return "D2", (
+                    f"{current:.3g} mA/g is none of the campaign's rates ({rates} mA/g); {mistake}: that would be "
+                    f"{current * factor:.3g} mA/g and {capacity * factor:.3g} mAh/g (factor {factor:g})"
+                )
+        if d.current_stated or not d.from_cycler:
+            return None
+        nearest = min(self.rates, key=lambda rate: abs(math.log(current / rate)))
+        factor = nearest / current
+        return "D2", (
+            f"{current:.3g} mA/g is none of the campaign's rates ({rates} mA/g) and nobody stated it; with an active "
+            f"mass {1 / factor:.3g} times as large as it is it would be {nearest:g} mA/g (factor {factor:.3g}). State "
+            "the current where it is right"
+        )
+
+    def _explains(self, d: Weighed, factor: float, rate: float) -> bool:
+        """Whether a factor on mass makes a capacity what it may be at a rate."""
+        corrected = d.capacity_mah_g * factor
+        if not 1.0 < corrected <= _all_lithium(d.composition):
+            return False
+        known = self.expected.get(d.owner, {}).get("low" if rate == self.rates[0] else "high")
+        if known is not None and known.mean > 1:
+            return abs(math.log(corrected / known.mean)) < abs(math.log(d.capacity_mah_g / known.mean))
+        return abs(math.log(corrected / 200.0)) < abs(math.log(d.capacity_mah_g / 200.0))
+
+    def _factor(self, d: Weighed) -> tuple[str, str] | None:
+        """Doubt a capacity that a power of ten brings to what was predicted, or to its replicates."""
+        known = self._expectation(d)
+        beside = "was predicted"
+        if known is None or self._inside(d.capacity_mah_g, known):
+            others = [o.capacity_mah_g for o in self._evidence(d) if same_conditions(d.at, o.at)]
+            if not others or known is not None:
+                return None
+            known, beside = Expected(float(np.median(others)), 0.0), "its replicate gives"
+            if abs(math.log(d.capacity_mah_g / known.mean)) < math.log(2):
+                return None
+        limit = _all_lithium(d.composition)
+        near = [f for f in FACTORS if d.capacity_mah_g * f <= limit and self._near_enough(d.capacity_mah_g * f, known)]
+        if not near:
+            return None
+        factor = min(near, key=lambda f: abs(math.log(d.capacity_mah_g * f / known.mean)))
+        return "D4", (
+            f"{d.capacity_mah_g:.3g} mAh/g at {d.at.current_ma_g:g} mA/g, where {known.mean:.0f} {beside}; "
+            f"{FACTORS[factor]}: that would be {d.capacity_mah_g * factor:.3g} mAh/g (factor {factor:g})"
+        )
+
+    def _almost_nothing(self, d: Weighed) -> tuple[str, str] | None:
+        if not d.from_cycler or d.capacity_mah_g >= LEAST_MAH_G:
+            return None
+        return "D7", (
+            f"{d.capacity_mah_g:.3g} mAh/g: the cell never worked, or minutes stand under a header that says seconds "
+            f"(factor 60: {60 * d.capacity_mah_g:.3g} mAh/g)"
+        )
+
+    # -- beside what was predicted -----------------------------------------------------------------------------
+
+    def _expectation(self, d: Weighed) -> Expected | None:
+        if d.at.cycle > FIRST_CYCLES:
+            return None
+        for rate, wanted in (("low", self.conditions.low), ("high", self.conditions.high)):
+            if same_conditions(CyclingConditions(d.at.current_ma_g, d.at.v_low, d.at.v_high), wanted):
+                known = self.expected.get(d.owner, {}).get(rate)
+                return known if known is not None and known.mean > 1 else None
+        return None
+
+    def _std(self, known: Expected) -> float:
+        return self._scale * math.hypot(known.std, CELL_TO_CELL * known.mean)
+
+    @cached_property
+    def _scale(self) -> float:
+        """How much wider than stated the predictions of this campaign turned out to be, at least as wide as stated.
+
+        The mean square of standardised errors, with the weight of :data:`CELLS_EXPECTED` for what is stated.
+        """
+        errors = [
+            (d.capacity_mah_g - known.mean) / math.hypot(known.std, CELL_TO_CELL * known.mean)
+            for d in self.all
+            if not d.fresh and not d.doubt and d.capacity_mah_g >= DEAD_MAH_G and d.at.cycle == 1
+            if (known := self._expectation(d)) is not None
+        ]
+        return math.sqrt(max(1.0, (CELLS_EXPECTED + sum(z * z for z in errors)) / (CELLS_EXPECTED + len(errors))))
+
+    def _inside(self, capacity: float, known: Expected) -> bool:
+        return abs(capacity - known.mean) <= Z_99 * self._std(known)
+
+    def _near_enough(self, capacity: float, known: Expected) -> bool:
+        return abs(capacity - known.mean) <= max(Z_99 * self._std(known), NEAR_ENOUGH * known.mean)
+
+    def _surprise(self, d: Weighed) -> str:
+        known = self._expectation(d)
+        if known is None or self._inside(d.capacity_mah_g, known):
+            return ""
+        dead = ": a dead cell" if d.capacity_mah_g < DEAD_MAH_G else ""
+        return (
+            f"{d.capacity_mah_g:.3g} mAh/g at {d.at.current_ma_g:g} mA/g, where {known.mean:.0f} ± "
+            f"{self._std(known):.0f} was predicted{dead}; surprising, and learned from"
+        )
+
+    # -- beside other cells --------------------------------------------------------------------------------------
+
+    def _evidence(self, d: Weighed) -> list[Weighed]:
+        """First discharges of other cells of the same composition that are not doubted by themselves."""
+        return [
+            o
+            for o in self.all
+            if o.owner == d.owner
+            and o.run != d.run
+            and o.at.cycle == d.at.cycle
+            and self._counts(o)
+            and _same_window(o.at, d.at)
+        ]
+
+    def _counts(self, d: Weighed) -> bool:
+        """Whether a discharge may speak for or against others: it is not doubted."""
+        return not d.doubt and d.key not in self.found.doubts
+
+    def _together(self, fresh: Sequence[Weighed]) -> None:
+        """Judge cells beside one another: what is new, what is beside it, and what is doubted for such a reason."""
+        open_again = [d for d in self.all if not d.fresh and d.doubt in PAIRED and self._is_head(d)]
+        new = [d for d in fresh if d.key not in self.found.doubts]
+        owners = {d.owner for d in new}
+        beside = [
+            d
+            for d in self.all
+            if not d.fresh and not d.doubt and d.owner in owners and not d.confirmed and self._is_head(d)
+        ]
+        doubts: dict[Key, tuple[str, str]] = {}
+        for d in new:
+            if (doubt := self._paired(d, self._evidence(d))) is not None:
+                doubts[d.key] = doubt
+        for d in beside:  # only what is new can make one doubt what was not doubted before
+            others = self._evidence(d)
+            if any(o.fresh and self._paired(d, [o]) for o in others) and (doubt := self._paired(d, others)):
+                doubts[d.key] = doubt
+        doubts |= self._exchanged(new)
+        self.found.doubts |= doubts
+        for d in open_again:
+            # what is doubted for the same kind of reason may still be the other half of the mistake
+            others = [o for o in self.all if self._counts(o) or (o.doubt in PAIRED and o.key != d.key)]
+            mine = [
+                o
+                for o in others
+                if o.owner == d.owner and o.run != d.run and o.at.cycle == d.at.cycle and _same_window(o.at, d.at)
+            ]
+            again = self._paired(d, mine) or self._exchanged_with(d, [o for o in others if o.key != d.key])
+            if again is None:
+                self.found.cleared[d.key] = "what it was doubted for is gone"
+
+    def _paired(self, d: Weighed, others: Sequence[Weighed]) -> tuple[str, str] | None:
+        return self._faster(d, others) or self._unlike(d, others)
+
+    def _faster(self, d: Weighed, others: Sequence[Weighed]) -> tuple[str, str] | None:
+        """Doubt more capacity at a higher rate than at a lower one, unless a replicate says that the other is wrong."""
+        for o in others:
+            slow, fast = (d, o) if d.at.current_ma_g < o.at.current_ma_g else (o, d)
+            if fast.at.current_ma_g < UNLIKE_RATES * slow.at.current_ma_g or not self._are_compared(slow, fast):
+                continue
+            if fast.capacity_mah_g <= MOST_RATIO * slow.capacity_mah_g:
+                continue
+            sides = [self._sided(x) for x in (d, o)]
+            if sides[0] and not sides[1]:
+                continue
+            return "D1", (
+                f"{fast.capacity_mah_g:.0f} mAh/g at {fast.at.current_ma_g:g} mA/g (cell {fast.cell}) but "
+                f"{slow.capacity_mah_g:.0f} at {slow.at.current_ma_g:g} mA/g (cell {slow.cell}): the two rates, or "
+                f"the two cells, may be swapped (factor {fast.capacity_mah_g / slow.capacity_mah_g:.3g})"
+            )
+        return None
+
+    def _are_compared(self, slow: Weighed, fast: Weighed) -> bool:
+        """Whether two rates make a retention, or are the only two; others in between are noise to one another."""
+        if _near(slow.at.current_ma_g, self.rates[0]) and _near(fast.at.current_ma_g, self.rates[1]):
+            return True
+        return len({d.run[2] for d in self.all if d.owner == slow.owner}) <= 2
+
+    def _sided(self, d: Weighed) -> bool:
+        """Whether another cell of the same rate agrees."""
+        if d.confirmed:
+            return True
+        replicates = [
+            o
+            for o in self.all
+            if o.owner == d.owner and o.run != d.run and self._counts(o) and o.at.cycle == d.at.cycle
+        ]
+        return any(
+            same_conditions(o.at, d.at) and abs(math.log(o.capacity_mah_g / d.capacity_mah_g)) <= self._usual
+            for o in replicates
+        )
+
+    def _unlike(self, d: Weighed, others: Sequence[Weighed]) -> tuple[str, str] | None:
+        """Doubt a replicate that differs far more than the lab's cells usually do."""
+        if d.capacity_mah_g < DEAD_MAH_G:
+            return None
+        values = [o for o in others if same_conditions(o.at, d.at) and o.capacity_mah_g >= DEAD_MAH_G]
+        if not values:
+            return None
+        median = float(np.median([o.capacity_mah_g for o in values]))
+        if abs(math.log(d.capacity_mah_g / median)) <= self._usual:
+            return None
+        if len(values) == 1 and not values[0].confirmed and self._is_nearer(d, values[0]):
+            return None
+        return "D3", (
+            f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where "
+            f"{'cell ' + values[0].cell + ' gives' if len(values) == 1 else 'its replicates give'} {median:.0f} "
+            f"(factor {median / d.capacity_mah_g:.3g}); the lab's cells usually differ by "
+            f"{100 * self._between_cells:.1f} %. The mass or the label of one may be wrong"
+        )
+
+    def _is_nearer(self, d: Weighed, other: Weighed) -> bool:
+        """Whether the prediction clearly sides with one of two cells that differ."""
+        known = self._expectation(d)
+        if known is None:
+            return False
+        mine, its = (abs(x.capacity_mah_g - known.mean) for x in (d, other))
+        return mine < 0.5 * its
+
+    @cached_property
+    def _usual(self) -> float:
+        """Difference of two replicates in the logarithm that is still usual."""
+        return Z_REPLICATES * math.sqrt(2) * self._between_cells
+
+    @cached_property
+    def _between_cells(self) -> float:
+        """Relative standard deviation between equal cells: this lab's own, beside what is usual elsewhere."""
+        groups: dict[tuple[object, ...], list[float]] = {}
+        for d in self.all:
+            if not d.fresh and not d.doubt and d.capacity_mah_g >= DEAD_MAH_G and d.at.cycle == 1:
+                at = d.at
+                key = (d.owner, round(math.log(at.current_ma_g) / CURRENT_TOLERANCE), round(at.v_low, 1), at.v_high)
+                groups.setdefault(key, []).append(math.log(d.capacity_mah_g))
+        together = [np.array(values) for values in groups.values() if len(values) > 1]
+        squares = sum(float(((v - v.mean()) ** 2).sum()) for v in together)
+        freedom = sum(len(v) - 1 for v in together)
+        return math.sqrt((CELLS_EXPECTED * CELL_TO_CELL**2 + squares) / (CELLS_EXPECTED + freedom))
+
+    def _exchanged(self, new: Sequence[Weighed]) -> dict[Key, tuple[str, str]]:
+        """Doubt capacities of two proposals that are each other's."""
+        doubts: dict[Key, tuple[str, str]] = {}
+        for d in new:
+            for o in self.all:
+                if o.key != d.key and not o.confirmed and self._counts(o) and self._are_exchanged(d, o):
+                    doubts.setdefault(d.key, self._as_exchanged(d, o))
+                    doubts.setdefault(o.key, self._as_exchanged(o, d))
+        return doubts
+
+    def _exchanged_with(self, d: Weighed, others: Iterable[Weighed]) -> tuple[str, str] | None:
+        return next((self._as_exchanged(d, o) for o in others if self._are_exchanged(d, o)), None)
+
+    def _are_exchanged(self, d: Weighed, o: Weighed) -> bool:
+        """Whether two cells of one round and rate fit each other's prediction, and neither its own."""
+        if d.owner == o.owner or d.round != o.round or d.at.cycle != o.at.cycle:
+            return False
+        if not _near(d.at.current_ma_g, o.at.current_ma_g):
+            return False
+        mine, its = self._expectation(d), self._expectation(o)
+        if mine is None or its is None:
+            return False
+        outside = not self._inside(d.capacity_mah_g, mine) and not self._inside(o.capacity_mah_g, its)
+        return outside and self._inside(d.capacity_mah_g, its) and self._inside(o.capacity_mah_g, mine)
+
+    def _as_exchanged(self, d: Weighed, o: Weighed) -> tuple[str, str]:
+        mine, its = self._expectation(d), self._expectation(o)
+        assert mine is not None
+        assert its is not None
+        return "D5", (
+            f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where {mine.mean:.0f} was predicted; "
+            f"{o.owner} gives {o.capacity_mah_g:.0f}, where {its.mean:.0f} was: the labels of {d.owner} and {o.owner} "
+            f"may be swapped (factor {mine.mean / d.capacity_mah_g:.3g})"
+        )
+
+    # -- the rest of a cell --------------------------------------------------------------------------------------
+
+    def _inherit(self, trusted: set[tuple[str, str, int]]) -> None:
+        """What is wrong with the first discharge of a cell is wrong with all of it."""
+        doubted: dict[tuple[str, str, int], tuple[str, str]] = {}
+        for d in self.all:
+            if d.key in self.found.doubts:
+                doubted.setdefault(d.run, self.found.doubts[d.key])
+            elif d.doubt and d.key not in self.found.cleared:
+                doubted.setdefault(d.run, (d.doubt, "its cell is doubtful"))
+        for d in self.all:
+            if d.run in doubted and d.run not in trusted and d.key not in self.found.doubts:
+                if d.fresh or not d.doubt:
+                    self.found.doubts[d.key] = doubted[d.run]
+            elif d.run not in doubted and d.doubt and d.key not in self.found.cleared and not self._is_head(d):
+                self.found.cleared[d.key] = "its cell is doubted no more"
+
+
+def _near(current: float, rate: float) -> bool:
+    return abs(current / rate - 1) <= CURRENT_TOLERANCE
+
+
+def _same_window(one: CyclingConditions, other: CyclingConditions) -> bool:
+    return abs(one.v_low - other.v_low) <= VOLTAGE_TOLERANCE_V and abs(one.v_high - other.v_high) <= VOLTAGE_TOLERANCE_V
+
+
+def _all_lithium(formula: str) -> float:
+    try:
+        return Composition.parse(formula).theoretical_capacity_mah_g
+    except CompositionError:
+        return math.inf

@@ -1,0 +1,1206 @@
+"""What a lab hands in, matched to cells and proposals, judged, and recorded in one transaction.
+
+A discharge belongs to the proposal it was handed in for, else to the one with the same composition, else it is
+attached as a composition that the lab made unasked (``origin=lab``). Of a file, all that is new is recorded or
+nothing; what is known already is never counted again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from campaigns.intake.identity import Cells, Known, Lane, lane_of, masses_differ
+from campaigns.intake.judgement import Verdicts, Weighed, expectations, judge, weighed
+from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleHit, SampleInfo
+from campaigns.ledger.ledger import Entry
+from campaigns.ledger.physics import check_physics
+from campaigns.ledger.records import (
+    CLEARED,
+    CONFIRMED,
+    DOUBTFUL,
+    PENDING,
+    Measurement,
+    NewMeasurement,
+    Snapshot,
+    State,
+)
+from campaigns.workspace import Workspace
+from drxnet.composition import Composition
+from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
+from drxnet.errors import CompositionError, MeasurementError, UsageError
+from drxnet.progress import Progress, silent
+from screening.estimates import same_conditions
+
+if TYPE_CHECKING:
+    from campaigns.intake.readers.recording import ReadOptions
+    from screening.goals import Rates
+
+_log = logging.getLogger(__name__)
+
+SAME_COMPOSITION = 0.011
+"""Compositions this close in every element are one: files give amounts to two decimals (per formula unit)."""
+
+FileStatus = Literal["recorded", "doubtful", "known", "refused", "left out"]
+RECORDED: tuple[FileStatus, ...] = ("recorded", "doubtful")
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of one file."""
+
+    name: str
+    sha256: str
+    format: str
+    status: FileStatus
+    """``doubtful`` files are recorded, but a named mistake would explain something in them; ``known`` ones change
+    nothing; ``left out`` ones were good, but another file of the same batch was not."""
+
+    rules: tuple[RuleHit, ...] = ()
+    notes: tuple[str, ...] = ()
+    proposals: tuple[str, ...] = ()
+    """Proposals its discharges belong to."""
+
+    measurements: tuple[str, ...] = ()
+    """Ids under which they were recorded; empty in a dry run."""
+
+    discharges: int = 0
+    """New ones."""
+
+    known: int = 0
+    """Discharges that the ledger held before."""
+
+    doubtful: tuple[str, ...] = ()
+    """Measurements that wait to be confirmed or corrected, those recorded before too."""
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A returned capacity beside what was predicted when it was proposed."""
+
+    measurement_id: str
+    proposal_id: str
+    composition: str
+    current_ma_g: float
+    capacity_mah_g: float
+    predicted_mah_g_mean: float | None
+    predicted_mah_g_std: float | None
+    doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of everything that was handed in together."""
+
+    files: tuple[FileOutcome, ...]
+    comparisons: tuple[Returned, ...] = ()
+    """First cycles at the campaign's two rates."""
+
+    @property
+    def refused(self) -> tuple[FileOutcome, ...]:
+        """Files of which nothing was recorded because of what is in them."""
+        return tuple(f for f in self.files if f.status == "refused")
+
+    @property
+    def measurements(self) -> tuple[str, ...]:
+        """Ids of what was recorded."""
+        return tuple(m for f in self.files for m in f.measurements)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A discharge that is handed in, with the proposal it was made for."""
+
+    proposal_id: str | None
+    """None for a composition that nobody proposed."""
+
+    owner: str
+    """The proposal, else the composition."""
+
+    label: str | None
+    """Of its cell, where it was said."""
+
+    new: NewMeasurement
+    where: str
+    current_stated: bool = True
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A discharge with the cell it belongs to."""
+
+    item: _Item
+    cell: str
+    known: Known | None = None
+    """The same discharge, where the ledger holds it already."""
+
+
+@dataclass
+class _Plan:
+    """What becomes of one file."""
+
+    file: CheckedFile
+    outcome: FileOutcome
+    new: list[_Placed] = field(default_factory=list)
+
+
+def ingest(
+    campaign: Workspace,
+    files: Sequence[tuple[CheckedFile, SampleInfo]],
+    *,
+    all_or_nothing: bool = False,
+    dry_run: bool = False,
+) -> Ingested:
+    """Record checked files.
+
+    Args:
+        campaign: to record them in.
+        files: each with what the lab says about it.
+        all_or_nothing: record none when one is refused.
+        dry_run: record nothing, only say what would be.
+
+    Returns:
+        What became of each file; refused ones are no error here.
+
+    Raises:
+        UsageError: a sample names a proposal that does not exist.
+    """
+    if dry_run:
+        plans, verdicts = _plans(campaign, files, campaign.state(), all_or_nothing, dry_run=True)
+        return Ingested(tuple(_judged(plan, verdicts).outcome for plan in plans))
+    with campaign.ledger.write("ingest") as entry:
+        plans, verdicts = _plans(campaign, files, entry.before, all_or_nothing)
+        lab: dict[str, str] = {}
+        outcomes = [
+            _record(entry, _judged(plan, verdicts), verdicts, lab) if plan.outcome.status in RECORDED else plan.outcome
+            for plan in plans
+        ]
+        if any(o.status in RECORDED for o in outcomes):
+            _rejudge(entry, verdicts)
+        entry.note_refused(
+            [
+                {"name": o.name, "sha256": o.sha256, "rules": [{"id": r.id, "message": r.message} for r in o.rules]}
+                for o in outcomes
+                if o.status == "refused"
+            ]
+        )
+        entry.summary = _summary(outcomes)
+    return Ingested(tuple(outcomes), compare_with_proposed(campaign, [m for o in outcomes for m in o.measurements]))
+
+
+def compare_with_proposed(campaign: Workspace, measurement_ids: Iterable[str]) -> tuple[Returned, ...]:
+    """Set first cycles at the campaign's two rates beside what was predicted when they were proposed."""
+    wanted = set(measurement_ids)
+    if not wanted:
+        return ()
+    state, conditions = campaign.state(), campaign.spec.conditions
+    rows = []
+    for m in state.standing:
+        rate = next((r for r in ("low", "high") if same_conditions(m.conditions, getattr(conditions, r))), None)
+        if m.measurement_id not in wanted or rate is None:
+            continue
+        prediction = state.by_id[m.proposal_id].prediction
+        mean, std = (
+            (getattr(prediction, f"capacity_{rate}_mah_g_{kind}") for kind in ("mean", "std"))
+            if prediction is not None
+            else (None, None)
+        )
+        current = m.conditions.current_ma_g
+        row = (m.measurement_id, m.proposal_id, m.composition, current, m.capacity_mah_g, mean, std, bool(m.doubt))
+        rows.append(Returned(*row))
+    return tuple(rows)
+
+
+def sample_for(state: Snapshot, sample: SampleInfo) -> SampleInfo:
+    """Fill in the composition of the proposal that a sample was made for.
+
+    Raises:
+        UsageError: there is no such proposal.
+    """
+    if sample.proposal is None:
+        return sample
+    proposal = state.proposal(sample.proposal)
+    known = sample.composition if sample.composition is not None else proposal.composition
+    return replace(sample, proposal=proposal.proposal_id, composition=known)
+
+
+def _plans(
+    campaign: Workspace,
+    files: Sequence[tuple[CheckedFile, SampleInfo]],
+    state: Snapshot,
+    all_or_nothing: bool,
+    *,
+    dry_run: bool = False,
+) -> tuple[list[_Plan], Verdicts]:
+    """Say of every file what becomes of it, under what its discharges are recorded, and what is thought of them.
+
+    Files that continue another one are taken after those that do not, whatever the order they are handed in.
+    """
+    recorded = {f.sha256: f.name for f in state.files}
+    cells = Cells(state, lambda listed: [m.profile for m in campaign.ledger.profiles(listed)])
+    found: dict[int, _Plan] = {}
+    order = sorted(range(len(files)), key=lambda i: _comes_after(files[i]))
+    for i in order:
+        file, sample = files[i]
+        if file.sha256 in recorded:
+            found[i] = _Plan(file, _known(file, recorded[file.sha256], state))
+            continue
+        found[i] = plan = _planned(file, sample, state, cells, dry_run)
+        if plan.new:
+            recorded[file.sha256] = file.path.name
+    plans = [found[i] for i in range(len(files))]
+    if all_or_nothing and any(plan.outcome.status == "refused" for plan in plans):
+        for plan in plans:
+            if plan.outcome.status == "recorded":
+                plan.outcome = replace(plan.outcome, status="left out")
+                plan.new.clear()
+    fresh = [placed for plan in plans for placed in plan.new]
+    return plans, _judge(campaign, state, fresh)
+
+
+def _comes_after(handed_in: tuple[CheckedFile, SampleInfo]) -> int:
+    file, sample = handed_in
+    if sample.continues is None:
+        return 1 if any(hit.id == "E13" for hit in file.rules) else 0
+    start = file.span.first_cycle if file.span is not None else None
+    return 2 + (start or 0)
+
+
+def _known(file: CheckedFile, name: str, state: Snapshot) -> FileOutcome:
+    earlier = [m for m in state.measurements if m.sha256 == file.sha256]
+    latest = [m for m in earlier if m.status != "superseded"]
+    gone = [m for m in latest if m.status == "retracted"]
+    note = f"recorded before, as {name}; nothing changed"
+    if gone:
+        note += f". {len(gone)} of its {len(latest)} discharges are withdrawn: {gone[0].withdrawn_reason}"
+    if gone and gone == latest:
+        note += (
+            f". Where they can be corrected, do so: drx-screen supersede {shlex.quote(name)} --active-mass RECORDED "
+            "TRUE --reason TEXT (or --current, --capacity, --proposal)"
+        )
+    proposals = tuple(dict.fromkeys(m.proposal_id for m in earlier))
+    return FileOutcome(str(file.path), file.sha256, file.format, "known", notes=(note,), proposals=proposals)
+
+
+def _planned(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cells, dry_run: bool) -> _Plan:
+    """Match the discharges of a file, or say why it cannot be recorded."""
+    try:
+        file, target = _numbered(file, sample, cells)
+        if file.status == "refused":
+            return _Plan(file, _outcome(file, [], file.rules, cells, dry_run))
+        items = _items(file, sample, state, cells, target)
+        if not items:
+            raise MeasurementError("holds no discharge to record.")
+        base = sample.cell or file.path.stem
+        placed = _placed(items, cells, base, one_cell=_is_one_cell(file))
+    except MeasurementError as error:
+        message = str(error) if file.path.name in str(error) else f"{file.path.name}: {error}"
+        rule = "P2" if "no discharge to record" in message else "P1"
+        rules = (*file.rules, RuleHit(rule, message, "error"))
+        return _Plan(file, _outcome(file, [], rules, cells, dry_run))
+    outcome = _outcome(file, placed, file.rules, cells, dry_run)
+    new = [p for p in placed if p.known is None]
+    for p in new:
+        cells.claim(p.item.owner, p.cell, p.item.new, file.path.name)
+    return _Plan(file, outcome, new)
+
+
+def _is_one_cell(file: CheckedFile) -> bool:
+    """Whether all discharges of a file are of one cell: those of a cycler or its sheet are; tables hold several."""
+    return all(d.provenance in ("cycler", "sheet") for d in file.discharges)
+
+
+def _numbered(file: CheckedFile, sample: SampleInfo, cells: Cells) -> tuple[CheckedFile, tuple[str, str] | None]:
+    """Number the discharges of a file that begins later in its test, where the cell tells; and name that cell."""
+    from campaigns.intake.validation import numbered_from
+
+    target = _continued(sample, cells) if sample.continues is not None else None
+    errors = {hit.id for hit in file.rules if hit.severity == "error"}
+    if not file.discharges or sample.first_cycle is not None or errors - {"E13"}:
+        return file, target
+    late = "E13" in errors
+    if target is None and late:
+        target = _recognised(file, sample, cells)
+    if target is None or not (late or sample.continues is not None):
+        return file, target
+    known = [k for k in cells.of(*target) if k.counts]
+    number = _first_number(file, known, cells, stated=sample.continues is not None)
+    return (file if number is None else numbered_from(file, number)), target
+
+
+def _continued(sample: SampleInfo, cells: Cells) -> tuple[str, str]:
+    """Owner and label of the cell that a file is said to continue.
+
+    Raises:
+        MeasurementError: there is no such cell or file, or it is not clear which one is meant.
+    """
+    named = str(sample.continues)
+    found = [(owner, named) for owner in cells.owners_of(named)]
+    found = found or list(dict.fromkeys((k.owner, k.cell) for k in cells.of_file(Path(named).name)))
+    if sample.proposal is not None:
+        found = [pair for pair in found if pair[0] == sample.proposal] or found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise MeasurementError(
+            f"{named!r} may be {' or '.join(f'cell {cell} of {owner}' for owner, cell in found)}. Say --proposal, or "
+            "the name of the file that this one continues."
+        )
+    raise MeasurementError(
+        f"continues {named!r}, but no cell of this label and no recorded file of this name is known. Hand in the "
+        "beginning of the test first, or state --first-cycle N."
+    )
+
+
+def _recognised(file: CheckedFile, sample: SampleInfo, cells: Cells) -> tuple[str, str] | None:
+    """The cell of a file that begins late: by its label, else by discharges that are known already."""
+    if sample.cell is not None:
+        owners = [o for o in cells.owners_of(sample.cell) if sample.proposal in (None, o)]
+        if len(owners) == 1:
+            return owners[0], sample.cell
+    found: dict[tuple[str, str], int] = {}
+    for discharge in file.discharges:
+        if discharge.conditions is None or discharge.capacity_mah_g is None:
+            continue
+        new = _new("", discharge, ())
+        for pair in {(k.owner, k.cell) for k in cells.equals(new, any_cycle=True) if k.charge_mah is not None}:
+            found[pair] = found.get(pair, 0) + 1
+    best = max(found.values(), default=0)
+    pairs = [pair for pair, count in found.items() if count == best]
+    return pairs[0] if len(pairs) == 1 else None
+
+
+def _first_number(file: CheckedFile, known: Sequence[Known], cells: Cells, *, stated: bool) -> int | None:
+    """Cycle number of the first discharge of a file that goes on with a known cell; None where nothing tells.
+
+    The instrument's own numbers tell, else discharges that are known already, else, where it was stated that the file
+    continues the cell, the last number that is known.
+    """
+    first = file.discharges[0]
+    last = max((k.at.cycle for k in known), default=0)
+
+    def fits(number: int) -> bool:
+        """Whether nothing that is known under the numbers to come is another discharge."""
+        shift = number - first.cycle
+        at = {k.at.cycle: k for k in known}
+        return all(
+            cells.same(at[d.cycle + shift], _new("", d, ()))
+            for d in file.discharges
+            if d.cycle + shift in at and d.conditions is not None and d.capacity_mah_g is not None
+        )
+
+    if first.file_cycle is not None:
+        offsets = {k.at.cycle - k.file_cycle for k in known if k.file_cycle is not None}
+        number = first.file_cycle + (offsets.pop() if len(offsets) == 1 else 0)
+        if number >= 1 and fits(number) and (number > 1 or not stated):
+            return number
+    overlapping = [n for n in range(1, last + 1) if fits(n)]
+    if len(overlapping) == 1:
+        return overlapping[0]
+    return last + first.cycle if stated and known else None
+
+
+def _items(
+    file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cells, target: tuple[str, str] | None
+) -> list[_Item]:
+    """The discharges of a file with the proposal each was made for.
+
+    Raises:
+        MeasurementError: one lacks its conditions, its composition, or is no discharge that a cell can give.
+    """
+    items, flags = [], tuple(hit.id for hit in file.rules)
+    for discharge in file.discharges:
+        where = f"{file.path.name} cycle {discharge.cycle}"
+        if discharge.conditions is None or discharge.capacity_mah_g is None:
+            raise MeasurementError(f"{where}: no capacity per gram. Give the active mass and the current.")
+        proposal_id, composition = _proposal(discharge, sample, state, cells, target, file.path.name)
+        owner = proposal_id or composition
+        label = discharge.cell or sample.cell
+        if target is not None:
+            if owner != target[0]:
+                raise MeasurementError(
+                    f"is handed in for {owner}, but cell {target[1]}, whose test it holds, belongs to {target[0]}. "
+                    "Correct one of them."
+                )
+            label = target[1]
+        new = _new(composition, discharge, flags)
+        try:
+            check_physics(new)
+        except MeasurementError as error:
+            raise MeasurementError(f"{where}: {error}") from None
+        stated = sample.current_ma_g is not None or discharge.provenance != "cycler"
+        items.append(_Item(proposal_id, owner, label, new, where, stated))
+    return items
+
+
+def _placed(items: Sequence[_Item], cells: Cells, base: str, *, one_cell: bool = False) -> list[_Placed]:
+    """Find the cell of every discharge, and those that are known already.
+
+    Args:
+        items: what is handed in together.
+        cells: that are spoken for.
+        base: label of a cell that has none yet.
+        one_cell: whether all of an owner are of one cell.
+
+    Raises:
+        MeasurementError: a cell has another discharge under the same conditions, or they belong to another proposal.
+    """
+    groups: dict[tuple[str, object], list[int]] = {}
+    lanes: dict[str, list[Lane]] = {}
+    for i, item in enumerate(items):
+        if item.label is not None:
+            groups.setdefault((item.owner, item.label), []).append(i)
+        elif one_cell:
+            groups.setdefault((item.owner, None), []).append(i)
+        else:
+            mine = lanes.setdefault(item.owner, [])
+            lane = lane_of(mine, item.new.conditions, lambda mine=mine: str(len(mine)))  # type: ignore[misc]
+            groups.setdefault((item.owner, (lane.label,)), []).append(i)
+    placed: dict[int, _Placed] = {}
+    taken: dict[str, list[str]] = {}
+    for (owner, key), numbers in groups.items():
+        label = key if isinstance(key, str) else None
+        here = [items[i] for i in numbers]
+        settled = _settled(here, label, base, cells, taken.setdefault(owner, []), fresh=placed.values())
+        placed |= dict(zip(numbers, settled, strict=True))
+        taken[owner] += [p.cell for p in settled]
+    return [placed[i] for i in range(len(items))]
+
+
+def _settled(
+    items: Sequence[_Item],
+    label: str | None,
+    base: str,
+    cells: Cells,
+    taken: Sequence[str],
+    *,
+    fresh: Iterable[_Placed],
+) -> list[_Placed]:
+    """Find the cell of discharges that belong to one, and say which of them are known."""
+    owner = items[0].owner
+    same = [[k for k in cells.equals(i.new, owner) if _is_same_cell(k, i, label)] for i in items]
+    candidates = list(dict.fromkeys(k.cell for known in same for k in known))
+    cell: str | None = None
+    for candidate in candidates:
+        conflict = _conflict(items, owner, candidate, cells)
+        curves = any(k.cell == candidate and k.profile() is not None for known in same for k in known)
+        if conflict is not None and (curves or label == candidate):
+            raise MeasurementError(conflict)
+        if conflict is None:
+            cell = candidate
+            break
+    if cell is None:
+        _refuse_of_another(items, owner, cells)
+        cell = label
+    if cell is None:
+        number, cell = 1, base
+        while cell in cells.labels(owner) or cell in taken:
+            number += 1
+            cell = f"{base} #{number}"
+    elif (conflict := _conflict(items, owner, cell, cells)) is not None:
+        raise MeasurementError(conflict)
+    settled = [
+        _Placed(item, cell, next((k for k in known if k.cell == cell), None))
+        for item, known in zip(items, same, strict=True)
+    ]
+    _refuse_repeats(settled)
+    _refuse_other_mass(settled)
+    return settled
+
+
+def _is_same_cell(known: Known, item: _Item, label: str | None) -> bool:
+    """Whether equal discharges are one: capacities alone are another cell's where the labels differ."""
+    return label in (None, known.cell) or (known.profile() is not None and item.new.profile is not None)
+
+
+def _conflict(items: Sequence[_Item], owner: str, cell: str, cells: Cells) -> str | None:
+    """What speaks against discharges being of a cell: another one that it gave under the same conditions."""
+    known = [k for k in cells.of(owner, cell) if k.counts]
+    for item in items:
+        at = item.new.conditions
+        for k in known:
+            if k.at.cycle == at.cycle and same_conditions(k.at, at) and not cells.same(k, item.new):
+                return (
+                    f"{item.where}: cell {cell} of {owner} has this discharge already ({k.at}): {k.by} gives "
+                    f"{k.capacity_mah_g:.4g} mAh/g, this one {item.new.capacity_mah_g:.4g}. Give another cell another "
+                    "label; correct a wrong mass or current with drx-screen supersede; retract what should not count."
+                )
+    return None
+
+
+def _refuse_repeats(settled: Sequence[_Placed]) -> None:
+    """Refuse two different discharges of one cell under the same conditions in one hand-in."""
+    seen: dict[CyclingConditions, _Placed] = {}
+    for p in settled:
+        other = seen.setdefault(p.item.new.conditions, p)
+        if other is not p:
+            raise MeasurementError(
+                f"{p.item.where}: cell {p.cell} of {p.item.owner} has this discharge already "
+                f"({p.item.new.conditions}): {other.item.where}. Give the cell another label."
+            )
+
+
+def _refuse_other_mass(settled: Sequence[_Placed]) -> None:
+    """Refuse more cycles of a cell by another mass than those it has."""
+    differing = next((p for p in settled if p.known is not None and masses_differ(p.known, p.item.new)), None)
+    if differing is None or all(p.known is not None for p in settled):
+        return
+    known, new = differing.known, differing.item.new
+    assert known is not None
+    assert new.charge_mah is not None
+    assert known.mass_mg is not None
+    mass = new.charge_mah / new.capacity_mah_g * 1e3
+    raise MeasurementError(
+        f"{differing.item.where}: is {known.by}, which counts by {known.mass_mg:.4g} mg of active mass; {mass:.4g} mg "
+        f"is given now. Hand in with {known.mass_mg:.4g} mg, or correct what is recorded first: drx-screen supersede "
+        f"{known.by} --active-mass {known.mass_mg:.4g} {mass:.4g} --reason TEXT"
+    )
+
+
+def _refuse_of_another(items: Sequence[_Item], owner: str, cells: Cells) -> None:
+    """Refuse discharges that another proposal has: one discharge belongs to one."""
+    for item in items:
+        for k in cells.equals(item.new):
+            if k.owner != owner and k.counts and k.charge_mah is not None and item.new.charge_mah is not None:
+                raise MeasurementError(
+                    f"{item.where}: is the discharge {k.by} of {k.owner} (cell {k.cell}), to rounding; one discharge "
+                    f"belongs to one proposal. If it is {owner} after all: drx-screen supersede {k.by} --proposal "
+                    f"{owner} --reason TEXT"
+                )
+
+
+def _proposal(
+    discharge: CheckedDischarge,
+    sample: SampleInfo,
+    state: Snapshot,
+    cells: Cells,
+    target: tuple[str, str] | None,
+    name: str,
+) -> tuple[str | None, str]:
+    """Proposal (None: nobody proposed it) and composition under which a discharge is recorded."""
+    named = discharge.proposal or sample.proposal
+    if named is None and discharge.composition is None:
+        named = _owner_by_cell(discharge, sample, cells, target)
+    if named is not None:
+        try:
+            proposal = state.proposal(named)
+        except UsageError as error:
+            if named not in cells.owners_of(target[1] if target else sample.cell or ""):
+                raise MeasurementError(f"{name}: {error}") from None
+            return None, named
+        wanted = Composition.parse(proposal.composition)
+        if discharge.composition is not None and discharge.composition.distance(wanted) > SAME_COMPOSITION:
+            raise MeasurementError(
+                f"{name}: holds {discharge.composition}, but {proposal.proposal_id} is {wanted}. Leave the proposal "
+                "out, or correct the composition."
+            )
+        return proposal.proposal_id, proposal.composition
+    if discharge.composition is None:
+        raise MeasurementError(
+            f"{name}: does not say what was made. Give --proposal, or a composition with --composition or in the "
+            "sample table."
+        )
+    return match_composition(state, discharge.composition)
+
+
+def _owner_by_cell(
+    discharge: CheckedDischarge, sample: SampleInfo, cells: Cells, target: tuple[str, str] | None
+) -> str | None:
+    """Owner of the cell that a discharge is known to belong to, where nobody says what was made."""
+    if target is not None:
+        return target[0]
+    if sample.cell is not None and len(owners := cells.owners_of(sample.cell)) == 1:
+        return owners[0]
+    if discharge.conditions is None or discharge.capacity_mah_g is None:
+        return None
+    owners = tuple({k.owner for k in cells.equals(_new("", discharge, ()))})
+    return owners[0] if len(owners) == 1 else None
+
+
+def match_composition(state: Snapshot, composition: Composition) -> tuple[str | None, str]:
+    """Find the proposal of a composition: a pending one first, then the latest."""
+    same = [p for p in state.proposals if p.composition == composition.formula]
+    if not same:
+        same = [
+            p for p in state.proposals if Composition.parse(p.composition).distance(composition) <= SAME_COMPOSITION
+        ]
+    if not same:
+        return None, composition.formula
+    best = max(same, key=lambda p: (p.state in PENDING, p.state is not State.ABANDONED, p.event, p.proposal_id))
+    return best.proposal_id, best.composition
+
+
+def _new(composition: str, discharge: CheckedDischarge, flags: tuple[str, ...]) -> NewMeasurement:
+    assert discharge.conditions is not None
+    assert discharge.capacity_mah_g is not None
+    return NewMeasurement(
+        composition=composition,
+        conditions=discharge.conditions,
+        capacity_mah_g=float(discharge.capacity_mah_g),
+        profile=discharge.profile,
+        sigma_mah_g=discharge.sigma_mah_g,
+        provenance=discharge.provenance,
+        flags=flags,
+        charge_mah=discharge.capacity_mah,
+        file_cycle=discharge.file_cycle,
+        elapsed_s=discharge.elapsed_s,
+        charge_top_v=discharge.charge_top_v,
+    )
+
+
+def _outcome(
+    file: CheckedFile, placed: Sequence[_Placed], rules: tuple[RuleHit, ...], cells: Cells, dry_run: bool
+) -> FileOutcome:
+    new = [p for p in placed if p.known is None]
+    status: FileStatus = "refused" if not placed else "recorded" if new else "known"
+    would = "would be " if dry_run else ""
+    unasked = dict.fromkeys(p.item.new.composition for p in new if p.item.proposal_id is None)
+    notes = [
+        *file.notes,
+        *_extensions(placed, cells, would),
+        *(f"{c} was never proposed; {would}attached as made by the lab (origin=lab)" for c in unasked),
+    ]
+    return FileOutcome(
+        name=str(file.path),
+        sha256=file.sha256,
+        format=file.format,
+        status=status,
+        rules=rules,
+        notes=tuple(notes),
+        proposals=tuple(
+            dict.fromkeys(p.item.proposal_id or ("new" if p.known is None else p.item.owner) for p in placed)
+        ),
+        discharges=len(new),
+        known=len(placed) - len(new),
+    )
+
+
+def _extensions(placed: Sequence[_Placed], cells: Cells, would: str) -> list[str]:
+    """One sentence for every cell that was known before."""
+    by_cell: dict[tuple[str, str], list[_Placed]] = {}
+    for p in placed:
+        by_cell.setdefault((p.item.owner, p.cell), []).append(p)
+    said = []
+    for (owner, cell), mine in by_cell.items():
+        known, new = [p for p in mine if p.known is not None], [p for p in mine if p.known is None]
+        if not known:
+            if new and cell in cells.labels(owner) and (before := cells.of(owner, cell)):
+                cycles = _ranges(k.at.cycle for k in before)
+                more = _ranges(p.item.new.conditions.cycle for p in new)
+                said.append(f"goes on with cell {cell} of {owner} (known: {cycles}): {more} {would}added")
+            continue
+        cycles = _ranges(p.item.new.conditions.cycle for p in known)
+        ids = ", ".join(dict.fromkeys(p.known.by for p in known if p.known is not None))
+        if new:
+            more = _ranges(p.item.new.conditions.cycle for p in new)
+            said.append(f"extends cell {cell} of {owner}: {cycles} known already, {more} {would}added")
+        else:
+            said.append(
+                f"known: {cycles} of cell {cell} of {owner} ({ids}); nothing {'would change' if would else 'changed'}"
+            )
+        said += [
+            f"{p.known.by} of it is {p.known.says}"
+            for p in known
+            if p.known is not None and p.known.says.startswith("withdrawn")
+        ]
+        if other := next((p for p in known if p.known is not None and masses_differ(p.known, p.item.new)), None):
+            assert other.known is not None
+            assert other.known.mass_mg is not None
+            said.append(
+                f"it counts by {other.known.mass_mg:.4g} mg of active mass; if another one is right: drx-screen "
+                f"supersede {other.known.by} --active-mass {other.known.mass_mg:.4g} TRUE --reason TEXT"
+            )
+    return said
+
+
+def _ranges(cycles: Iterable[int]) -> str:
+    """Such as ``cycle 3`` or ``cycles 1-3, 7``."""
+    numbers = sorted(set(cycles))
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    said = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return f"cycle{'s' if len(numbers) > 1 else ''} {said}"
+
+
+# -- judging ---------------------------------------------------------------------------------------------
+
+
+def _judge(campaign: Workspace, state: Snapshot, fresh: Sequence[_Placed], gone: Iterable[str] = ()) -> Verdicts:
+    """Judge what is about to be recorded beside what stands; keys of the new ones are their places in the list."""
+    left_out = set(gone)
+    standing = [weighed(state, m) for m in state.standing if m.measurement_id not in left_out]
+    new = [
+        Weighed(
+            i,
+            p.item.owner,
+            p.cell,
+            p.item.new.composition,
+            p.item.new.conditions,
+            p.item.new.capacity_mah_g,
+            p.item.new.provenance == "cycler",
+            p.item.current_stated,
+            p.item.new.charge_top_v,
+            state.by_id[p.item.owner].round if p.item.owner in state.by_id else None,
+            fresh=True,
+        )
+        for i, p in enumerate(fresh)
+    ]
+    verdicts = judge([*standing, *new], campaign.spec.conditions, expectations(state, campaign.spec.conditions))
+    numbers = {i: id(p) for i, p in enumerate(fresh)}
+    return Verdicts(
+        {numbers.get(k, k) if isinstance(k, int) else k: v for k, v in verdicts.doubts.items()},
+        {numbers.get(k, k) if isinstance(k, int) else k: v for k, v in verdicts.surprises.items()},
+        verdicts.cleared,
+    )
+
+
+def _judged(plan: _Plan, verdicts: Verdicts) -> _Plan:
+    """A plan with what is thought of its discharges among its rules."""
+    if not plan.new:
+        return plan
+    told = {(hit.id, hit.message) for hit in plan.outcome.rules}
+    hits = []
+    for p in plan.new:
+        rule, message = verdicts.doubts.get(id(p), ("", ""))
+        if not rule and (word := verdicts.surprises.get(id(p))):
+            rule, message = "W8", word
+        hit = RuleHit(rule, f"{p.item.where}: {message}", "warning" if rule == "W8" else "doubt")
+        if rule and (rule, message) not in told:
+            told.add((rule, message))
+            hits.append(hit)
+    outcome = replace(plan.outcome, rules=(*plan.outcome.rules, *hits))
+    if outcome.status == "recorded" and any(hit.severity == "doubt" for hit in outcome.rules):
+        outcome = replace(outcome, status="doubtful")
+    return replace(plan, outcome=outcome)
+
+
+def _record(entry: Entry, plan: _Plan, verdicts: Verdicts, lab: dict[str, str]) -> FileOutcome:
+    file, outcome = plan.file, plan.outcome
+    rules = [{"id": hit.id, "message": hit.message} for hit in outcome.rules]
+    entry.add_file(
+        file.sha256, file.path.name, file.format, "doubtful" if outcome.status == "doubtful" else file.status, rules
+    )
+    of_the_file = next(((hit.id, hit.message) for hit in file.rules if hit.severity == "doubt"), None)
+    ids = [_add(entry, p, file.sha256, verdicts, lab, of_the_file) for p in plan.new]
+    proposals = [lab.get(p.item.owner, p.item.owner) for p in plan.new]
+    doubtful = tuple(i for i, p in zip(ids, plan.new, strict=True) if of_the_file or id(p) in verdicts.doubts)
+    return replace(outcome, measurements=tuple(ids), proposals=tuple(dict.fromkeys(proposals)), doubtful=doubtful)
+
+
+def _add(
+    entry: Entry,
+    placed: _Placed,
+    sha256: str | None,
+    verdicts: Verdicts,
+    lab: dict[str, str],
+    doubt: tuple[str, str] | None = None,
+) -> str:
+    """Record a discharge with what is thought of it."""
+    item, new = placed.item, placed.item.new
+    proposal_id = item.proposal_id
+    if proposal_id is None:
+        if item.owner not in lab:
+            lab[item.owner] = entry.add_lab_composition(new.composition)
+        proposal_id = lab[item.owner]
+    if id(placed) in verdicts.surprises:
+        new = replace(new, flags=(*new.flags, "W8"))
+    return entry.add_measurement(proposal_id, placed.cell, new, sha256, doubt=doubt or verdicts.doubts.get(id(placed)))
+
+
+def _rejudge(entry: Entry, verdicts: Verdicts) -> None:
+    """Record what is thought now of measurements that were there before."""
+    for key, (rule, reason) in verdicts.doubts.items():
+        if isinstance(key, str):
+            entry.judge(key, DOUBTFUL, rule, reason)
+    for key, reason in verdicts.cleared.items():
+        if isinstance(key, str):
+            entry.judge(key, CLEARED, "", reason)
+
+
+def judge_again(campaign: Workspace, entry: Entry, gone: Sequence[str] = ()) -> None:
+    """Record what is thought of the measurements that are left once some are gone."""
+    _rejudge(entry, _judge(campaign, entry.before, [], gone=gone))
+
+
+def _summary(outcomes: Sequence[FileOutcome]) -> str:
+    recorded = [o for o in outcomes if o.status in RECORDED]
+    counts = [f"{sum(len(o.measurements) for o in recorded)} discharges of {len(recorded)} files"]
+    if doubtful := sum(len(o.doubtful) for o in recorded):
+        counts.append(f"{doubtful} doubtful")
+    for status in ("known", "refused", "left out"):
+        if number := sum(o.status == status for o in outcomes):
+            counts.append(f"{number} {status}")
+    return ", ".join(counts)
+
+
+# -- from Python -----------------------------------------------------------------------------------------
+
+_KEYS = {
+    "proposal_id",
+    "composition",
+    "current_ma_g",
+    "capacity_mah_g",
+    "v_low",
+    "v_high",
+    "cycle",
+    "cell",
+    "sigma_mah_g",
+    "voltage_v",
+    "profile_mah_g",
+}
+
+
+def record_paths(campaign: Workspace, paths: Sequence[Path]) -> tuple[str, ...]:
+    """Check and record files, all or none; those known already add nothing.
+
+    Raises:
+        MeasurementError: a file is refused; the message holds the rules it breaks.
+    """
+    done = ingest(campaign, check_files(campaign, paths), all_or_nothing=True)
+    if done.refused:
+        reasons = [str(rule) for file in done.refused for rule in file.rules]
+        raise MeasurementError(f"{len(done.refused)} of {len(done.files)} files are refused. {' '.join(reasons)}")
+    return done.measurements
+
+
+def record_rows(
+    campaign: Workspace, measurements: Iterable[Mapping[str, Any]] | Any, *, confirmed: bool = False
+) -> tuple[str, ...]:
+    """Record rows as :meth:`campaigns.Campaign.add_measurements` takes them, all or none.
+
+    Args:
+        campaign: to record them in.
+        measurements: the rows.
+        confirmed: whether whoever sends them vouches for them, so that none is doubted.
+
+    Returns:
+        Ids of what is new; what is known already adds nothing.
+
+    Raises:
+        MeasurementError: a row cannot be trusted.
+        UsageError: an unknown key or proposal.
+    """
+    rows = measurements.to_dict("records") if hasattr(measurements, "to_dict") else list(measurements)
+    if not rows:
+        raise UsageError("No measurement to add.")
+    with campaign.ledger.write("ingest") as entry:
+        state = entry.before
+        items = []
+        for number, row in enumerate(rows, start=1):
+            where = f"Measurement {number}"
+            proposal_id, new = _row(campaign, state, row, where)
+            label = str(row["cell"]) if _given(row, "cell") else None
+            items.append(_Item(proposal_id, proposal_id or new.composition, label, new, where))
+        cells = Cells(state, lambda listed: [m.profile for m in campaign.ledger.profiles(listed)])
+        placed = _placed_one_by_one(items, cells)
+        new_ones = [p for p in placed if p.known is None]
+        verdicts = _judge(campaign, state, new_ones)
+        lab: dict[str, str] = {}
+        if confirmed:
+            ids = [_add(entry, p, None, Verdicts(), lab) for p in new_ones]
+            for name, p in zip(ids, new_ones, strict=True):
+                if id(p) in verdicts.doubts:
+                    entry.judge(name, CONFIRMED, "", "vouched for by whoever sent it")
+        else:
+            ids = [_add(entry, p, None, verdicts, lab) for p in new_ones]
+            if ids:
+                _rejudge(entry, verdicts)
+        entry.summary = f"{len(ids)} discharges from Python"
+    if len(ids) < len(items):
+        _log.warning("%d of %d rows are known already; they add nothing.", len(items) - len(ids), len(items))
+    return tuple(ids)
+
+
+def _placed_one_by_one(items: Sequence[_Item], cells: Cells) -> list[_Placed]:
+    """Place rows; a row that says the same as one before it, or as the ledger does, is known."""
+    first: dict[int, int] = {}
+    """Row -> the first one that says the same."""
+    for i, item in enumerate(items):
+        first[i] = next((j for j in range(i) if first[j] == j and _says_the_same(items[j], item)), i)
+    placed: dict[int, _Placed] = {}
+    for with_label in (True, False):
+        group = [i for i, item in enumerate(items) if first[i] == i and (item.label is not None) is with_label]
+        found = _placed([items[i] for i in group], cells, "cell")
+        for p in found:
+            if p.known is None:
+                cells.claim(p.item.owner, p.cell, p.item.new, p.item.where)
+        placed |= dict(zip(group, found, strict=True))
+    for i, j in first.items():
+        if i != j:
+            known = placed[j].known or next(k for k in cells.equals(items[i].new, items[i].owner))
+            placed[i] = _Placed(items[i], placed[j].cell, known)
+    return [placed[i] for i in range(len(items))]
+
+
+def _says_the_same(one: _Item, other: _Item) -> bool:
+    """Whether two rows are one, sent twice."""
+    a, b = one.new, other.new
+    if (one.owner, one.label, a.conditions, a.capacity_mah_g) != (
+        other.owner,
+        other.label,
+        b.conditions,
+        b.capacity_mah_g,
+    ):
+        return False
+    if a.profile is None or b.profile is None:
+        return a.profile is b.profile
+    return bool(
+        (a.profile.capacity_mah_g.shape == b.profile.capacity_mah_g.shape)
+        and (a.profile.capacity_mah_g == b.profile.capacity_mah_g).all()
+    )
+
+
+def supersede(
+    campaign: Workspace,
+    measurement_ids: Sequence[str],
+    reason: str,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    scale: float = 1.0,
+) -> tuple[str, ...]:
+    """Record corrected measurements in place of others, all or none, and give back their ids.
+
+    Args:
+        campaign: that they belong to.
+        measurement_ids: of measurements that are valid or retracted.
+        reason: why.
+        changes: keys of :meth:`~campaigns.campaign.Campaign.add_measurements` that are different now.
+        scale: factor on all that is per gram, for an active mass that was wrong: recorded by true mass. The current
+            becomes the campaign's low or high rate where it comes within 5 % of it, as for cycler files.
+
+    Raises:
+        UsageError: unknown or superseded already, an unknown key, nothing to change, or no reason.
+        MeasurementError: the new values cannot be trusted.
+    """
+    changes = dict(changes or {})
+    if not changes and scale == 1.0:
+        raise UsageError("Say what is different now: nothing is.")
+    if not (math.isfinite(scale) and scale > 0):
+        raise UsageError(f"Capacities are scaled by a positive number. Got {scale:g}.")
+    names = list(dict.fromkeys(name.upper() for name in measurement_ids))
+    with campaign.ledger.write("supersede") as entry:
+        state = entry.before
+        correctable = {m.measurement_id: m for m in state.measurements if m.status != "superseded"}
+        for name in names:
+            if name not in correctable:
+                entry.withdraw(name, reason)  # says what is wrong with it
+        others = replace(state, measurements=tuple(m for m in state.measurements if m.measurement_id not in names))
+        cells = Cells(others, lambda listed: [m.profile for m in campaign.ledger.profiles(listed)])
+        placed = []
+        for stored in campaign.ledger.profiles([correctable[name] for name in names]):
+            old = stored.measurement
+            row = _corrected(old, stored.profile, changes, scale)
+            if scale != 1.0 and "current_ma_g" not in changes:
+                row["current_ma_g"] = _nominal(old.conditions.current_ma_g * scale, campaign.spec.conditions)
+            proposal_id, new = _row(campaign, state, row, old.measurement_id)
+            new = replace(
+                new,
+                provenance=old.provenance,
+                flags=tuple(flag for flag in old.flags if flag != "W8"),
+                charge_mah=old.charge_mah,
+                file_cycle=old.file_cycle,
+                elapsed_s=old.elapsed_s,
+                charge_top_v=old.charge_top_v,
+            )
+            cell = str(changes.get("cell", old.cell))
+            item = _Item(proposal_id, proposal_id or new.composition, cell, new, old.measurement_id)
+            if (conflict := _repeat(item, cell, cells)) is not None:
+                raise MeasurementError(conflict)
+            cells.claim(item.owner, cell, new, old.measurement_id)
+            placed.append(_Placed(item, cell))
+        verdicts = _judge(campaign, state, placed, gone=names)
+        verdicts.doubts.clear()  # what a person corrects is what the person says
+        successors, lab = [], dict[str, str]()
+        for name, p in zip(names, placed, strict=True):
+            old = correctable[name]
+            successor = _add(entry, p, old.sha256, verdicts, lab, _as_doubtful_as(old, p.item))
+            entry.withdraw(name, reason, superseded_by=successor)
+            successors.append(successor)
+        _rejudge(entry, verdicts)
+        pairs = ", ".join(f"{old} by {new}" for old, new in zip(names, successors, strict=True))
+        entry.summary = f"{pairs}: {reason}"
+    return tuple(successors)
+
+
+def _as_doubtful_as(old: Measurement, item: _Item) -> tuple[str, str] | None:
+    """Doubt that a correction leaves: where it changes nothing that the doubt could rest on."""
+    same = (
+        old.conditions == item.new.conditions
+        and math.isclose(old.capacity_mah_g, item.new.capacity_mah_g)
+        and old.proposal_id == item.proposal_id
+    )
+    return (old.verdict.rule, old.doubt) if same and old.doubt and old.verdict is not None else None
+
+
+def _repeat(item: _Item, cell: str, cells: Cells) -> str | None:
+    """What speaks against a correction: the cell has a discharge under these conditions already."""
+    at = item.new.conditions
+    for k in cells.of(item.owner, cell):
+        if k.counts and k.at == at:
+            return (
+                f"{item.where}: cell {cell} of {item.owner} has this discharge already ({at}): {k.by}. Retract that "
+                "one first, or give the cell another label."
+            )
+    return None
+
+
+def _corrected(
+    old: Measurement, profile: DischargeProfile | None, changes: Mapping[str, Any], scale: float
+) -> dict[str, Any]:
+    """Row of a measurement as it should have been; the profile follows the capacity."""
+    capacity = float(changes.get("capacity_mah_g", old.capacity_mah_g * scale))
+    factor = capacity / old.capacity_mah_g if old.capacity_mah_g else 1.0
+    row: dict[str, Any] = {
+        "proposal_id": old.proposal_id,
+        "current_ma_g": old.conditions.current_ma_g,
+        "v_low": old.conditions.v_low,
+        "v_high": old.conditions.v_high,
+        "cycle": old.conditions.cycle,
+        "sigma_mah_g": None if old.sigma_mah_g is None else old.sigma_mah_g * factor,
+    }
+    if profile is not None:
+        row |= {"voltage_v": profile.voltage_v, "profile_mah_g": profile.capacity_mah_g * factor}
+    if "composition" in changes:
+        del row["proposal_id"]
+    return {**row, **changes, "capacity_mah_g": capacity}
+
+
+def _nominal(current_ma_g: float, conditions: Rates) -> float:
+    """The campaign's rate that a measured current stands for (mA/g), or the current itself where it is neither."""
+    rates = (conditions.low_current_ma_g, conditions.high_current_ma_g)
+    nearest = min(rates, key=lambda rate: abs(current_ma_g / rate - 1))
+    return nearest if abs(current_ma_g / nearest - 1) <= SAME_CURRENT else current_ma_g
+
+
+def _row(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: str) -> tuple[str | None, NewMeasurement]:
+    unknown = sorted(set(row) - _KEYS)
+    if unknown:
+        raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(_KEYS))}.")
+    proposal_id: str | None
+    if _given(row, "proposal_id"):
+        proposal = state.proposal(str(row["proposal_id"]))
+        proposal_id, formula = proposal.proposal_id, proposal.composition
+    elif _given(row, "composition"):
+        proposal_id, formula = match_composition(state, _parsed(row["composition"], where))
+    else:
+        raise UsageError(f"{where}: give proposal_id or composition.")
+    window = campaign.spec.conditions
+    try:
+        conditions = CyclingConditions(
+            float(row["current_ma_g"]),
+            float(row["v_low"]) if _given(row, "v_low") else window.v_low,
+            float(row["v_high"]) if _given(row, "v_high") else window.v_high,
+            _whole(row["cycle"]) if _given(row, "cycle") else 1,
+        )
+        capacity = float(row["capacity_mah_g"])
+        profile = None
+        if _given(row, "voltage_v"):
+            profile = DischargeProfile(row["voltage_v"], row["profile_mah_g"])
+    except KeyError as error:
+        raise UsageError(f"{where}: {error} is missing.") from None
+    except (TypeError, ValueError) as error:
+        raise MeasurementError(f"{where} ({formula}): {error}") from None
+    if profile is not None and abs(profile.total_capacity_mah_g - capacity) > max(5.0, 0.05 * capacity):
+        raise MeasurementError(
+            f"{where} ({formula}): the profile ends at {profile.total_capacity_mah_g:.1f} mAh/g and the capacity is "
+            f"{capacity:.1f}. They must agree."
+        )
+    sigma = float(row["sigma_mah_g"]) if _given(row, "sigma_mah_g") else None
+    new = NewMeasurement(formula, conditions, capacity, profile, sigma, "python")
+    try:
+        check_physics(new)
+    except MeasurementError as error:
+        raise MeasurementError(f"{where} ({formula}): {str(error).removeprefix(f'{formula}: ')}") from None
+    return proposal_id, new
+
+
+def _whole(value: Any) -> int:
+    """A cycle number, which is whole.
+
+    Raises:
+        ValueError: it is not.
+    """
+    number = float(value)
+    if not number.is_integer():
+        raise ValueError(f"A cycle is a whole number. Got {value}.")
+    return int(number)
+
+
+def _given(row: Mapping[str, Any], key: str) -> bool:
+    value = row.get(key)
+    if isinstance(value, float):
+        return not math.isnan(value)
+    return value is not None and not (isinstance(value, str) and not value.strip())
+
+
+def _parsed(formula: Any, where: str) -> Composition:
+    try:
+        return Composition.parse(str(formula))
+    except CompositionError as error:
+        raise MeasurementError(f"{where}: {error}") from None
+
+
+def check_files(
+    campaign: Workspace,
+    paths: Sequence[Path],
+    *,
+    table: Path | None = None,
+    otherwise: SampleInfo | None = None,
+    options: ReadOptions | None = None,
+    progress: Progress = silent,
+) -> list[tuple[CheckedFile, SampleInfo]]:
+    """Read and check files against the validation rules.
+
+    Args:
+        campaign: whose proposals the samples may name.
+        paths: of files and of folders, whose files are taken in the order of their names.
+        table: sample table, what the lab says of single files.
+        otherwise: what it says of all that the table leaves open.
+        options: what the user settles where files are ambiguous.
+        progress: called after each file.
+
+    Raises:
+        UsageError: a path does not exist, or a sample names an unknown proposal.
+        ConfigurationError: the sample table is wrong.
+    """
+    from campaigns.intake.samples import read_samples
+    from campaigns.intake.validation import check_file, check_replicates
+
+    listed = [path for path in expanded(paths) if table is None or path.resolve() != table.resolve()]
+    said = read_samples(table) if table else None
+    stated, state = otherwise or SampleInfo(), campaign.state()
+    checked = []
+    for done, path in enumerate(listed, start=1):
+        sample = sample_for(state, said.for_file(path, stated) if said else stated)
+        checked.append((check_file(path, sample, options), sample))
+        progress(done, len(listed))
+    return list(check_replicates(checked))
+
+
+def expanded(paths: Sequence[Path]) -> list[Path]:
+    """Replace folders by the files in them; hidden ones are left out.
+
+    Raises:
+        UsageError: nothing there.
+    """
+    listed: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+            if not inside:
+                raise UsageError(f"{path}: the folder holds no file.")
+            listed += inside
+        elif path.is_file():
+            listed.append(path)
+        else:
+            raise UsageError(f"{path}: no such file.")
+    return list(dict.fromkeys(listed))
