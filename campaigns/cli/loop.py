@@ -145,9 +145,13 @@ def check(source: str, output: str) -> None:
       drx-screen check --campaign he-rate
     """
     from campaigns.loop.propose import estimate
+    from drxnet.prediction import beyond_data
 
     with _opened_or_begun_aside(source) as campaign:
         found = estimate(campaign)
+        conditions = campaign.spec.conditions
+    for text in dict.fromkeys([*beyond_data(conditions.low), *beyond_data(conditions.high)]):
+        say(f"Warning: {text}")
     emit(output, found, lambda: print_table([{"what": k.replace("_", " "), "found": v} for k, v in found.items()]))
 
 

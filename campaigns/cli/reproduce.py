@@ -24,7 +24,7 @@ _TRAINED = ("fig3", "s8")
     "--plot", type=click.Path(path_type=Path), help="Figure to write: .png, .svg, .pdf  [default: FIGURE.png]."
 )
 @click.option("--members", type=click.IntRange(2), default=3, show_default=True, help="Of what is trained (fig3, s8).")
-@click.option("--steps", type=click.IntRange(1), default=2500, show_default=True, help="Of every training (fig3, s8).")
+@click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Of every training (fig3, s8).")
 @click.option(
     "--compositions",
     type=click.IntRange(20),

@@ -498,3 +498,13 @@ def test_check_counts_and_estimates(real: Path, monkeypatch: pytest.MonkeyPatch)
     assert found["candidates"] > 100
     assert found["candidates_per_s_and_core"] > 0
     assert Path(found["folder"]).name == "live"
+
+
+def test_check_warns_of_conditions_that_the_data_do_not_hold(real: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(real)
+    yaml = (real / "live" / "campaign.yaml").read_text()
+    (real / "narrow.yaml").write_text(yaml + "\nconditions: {v_low: 3.0, v_high: 3.9}\nname: narrow\n")
+    said = " ".join(run("check", "--campaign", "narrow.yaml").stderr.split())
+    assert "Upper cut-off 3.9 V: below 4 V the model has hardly any data" in said
+    assert "Lower cut-off 3 V lies outside the 1-2.5 V of the training data" in said
+    assert "training data" not in run("check", "--campaign", "live").stderr
