@@ -37,7 +37,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, StaticPool
 
-from campaigns.ledger import tables
+from campaigns.ledger import chain, tables
 from campaigns.ledger.physics import check_physics
 from campaigns.ledger.records import (
     DOUBTFUL,
@@ -62,7 +62,15 @@ from campaigns.ledger.records import (
 )
 from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from drxnet.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerUnreadable, MissingExtra, UsageError
+from drxnet.errors import (
+    ConfigurationError,
+    DRXError,
+    LedgerError,
+    LedgerLocked,
+    LedgerUnreadable,
+    MissingExtra,
+    UsageError,
+)
 from drxnet.names import check_name
 from drxnet.text import storable
 
@@ -175,8 +183,11 @@ class Ledger:
 
     def first_model(self) -> ModelRecord:
         """Read the model that the campaign starts from, and nothing else."""
-        with self._errors(), self._reading() as connection:
-            return Snapshot(self.campaign, None, models=_models(connection)).first_model
+        with self._errors(), self._reading() as connection, _sound(self.where):
+            models = _models(connection)
+            if not models:
+                raise LedgerUnreadable(f"{self.where}: holds no model. {_RESTORE}")
+            return Snapshot(self.campaign, None, models=models).first_model
 
     def read(self, as_of: int | None = None) -> Snapshot:
         """Read everything but profiles.
@@ -188,14 +199,15 @@ class Ledger:
             UsageError: no such round.
         """
         with self._errors(), self._reading() as connection:
-            return _snapshot(connection, self.campaign, as_of)
+            return _snapshot(connection, self.campaign, as_of, self.where)
 
     def profiles(self, measurements: Iterable[Measurement]) -> tuple[MeasuredProfile, ...]:
         """Measurements with their profiles, in the order given."""
         wanted = tuple(measurements)
         numbers = [_measurement_number(m.measurement_id) for m in wanted]
         found: dict[int, DischargeProfile] = {}
-        with self._errors(), self._reading() as connection:
+        with self._errors(), self._reading() as connection, _sound(self.where):
+            self._check_arrays(connection, {m.event for m in wanted})
             for part in _parts(numbers):
                 rows = connection.execute(select(tables.profiles).where(tables.profiles.c.number.in_(part)))
                 found.update({r.number: DischargeProfile(_array(r.voltage_v), _array(r.capacity_mah_g)) for r in rows})
@@ -223,7 +235,7 @@ class Ledger:
 
     def models_without_files(self) -> tuple[ModelRecord, ...]:
         """Models that were used, but whose files the ledger does not hold, one record of each."""
-        with self._errors(), self._reading() as connection:
+        with self._errors(), self._reading() as connection, _sound(self.where):
             kept = set(connection.execute(select(tables.model_files.c.model_id)).scalars())
             found = {m.model_id: m for m in _models(connection) if m.accepted and m.model_id not in kept}
         return tuple(found.values())
@@ -232,7 +244,11 @@ class Ledger:
         """Profiles predicted when proposals were made, by proposal id."""
         wanted, found = list(proposal_ids), dict[str, list[PredictedProfile]]()
         p = tables.predicted_profiles
-        with self._errors(), self._reading() as connection:
+        with self._errors(), self._reading() as connection, _sound(self.where):
+            proposed = tables.proposals.c
+            for part in _parts(wanted):
+                made = select(proposed.event).where(proposed.proposal_id.in_(part)).distinct()
+                self._check_arrays(connection, set(connection.execute(made).scalars()))
             for part in _parts(wanted):
                 query = select(p).where(p.c.proposal_id.in_(part)).order_by(p.c.proposal_id, p.c.position)
                 for row in connection.execute(query):
@@ -246,7 +262,56 @@ class Ledger:
                     )
         return {name: tuple(found[name]) for name in wanted if name in found}
 
+    def _check_arrays(self, connection: Connection, events: set[int]) -> None:
+        """Refuse arrays that are not those that events wrote."""
+        told = {link.event: link.arrays for link in chain.links(connection)}
+        for part in _parts(sorted(events & told.keys())):
+            texts = chain.text_of_arrays(connection, part)
+            wrong = [event for event in part if chain.digest_of(texts.get(event, [])) != told[event]]
+            if wrong:
+                raise LedgerUnreadable(
+                    f"{self.where}: is not as it was written: a profile or the weights of event {wrong[0]} were "
+                    f"changed, added or taken away. {_RESTORE}"
+                )
+
+    def findings(self) -> tuple[chain.Finding, ...]:
+        """Look at every row, array and weight of the ledger, and say what is damaged and since when."""
+        with self._errors(), self._reading() as connection:
+            return chain.findings(connection)
+
     # -- writing -----------------------------------------------------------------------------------------
+
+    def accept(self, reason: str) -> tuple[int, ...]:
+        """Take the rows of events as they are that were changed behind the ledger's back, and record it.
+
+        Events, arrays and links that are gone cannot be taken so: only a backup has them.
+
+        Args:
+            reason: why.
+
+        Returns:
+            Numbers of the events.
+
+        Raises:
+            UsageError: nothing was changed.
+            LedgerUnreadable: more is damaged than rows.
+        """
+        with self._errors(), _writing(self._engine, self.campaign, self.timeout_s) as connection:
+            read = {t.name: connection.execute(select(t).order_by(*t.primary_key.columns)).all() for t in chain.ROWS}
+            texts, links = chain.text_of_rows(read), chain.links(connection)
+            events = [row.number for row in read["events"]]
+            wrong = chain.broken(links, texts, events, chain.accepted(read["events"]))
+            if not wrong:
+                raise UsageError(f"{self.where}: is as it was written; there is nothing to accept.")
+            digests = {str(event): chain.digest_of(texts.get(event, [])) for event in wrong}
+            beyond = chain.broken(links, texts, events, {int(event): digest for event, digest in digests.items()})
+            if beyond:
+                raise LedgerUnreadable(f"{self.where}: {_told(beyond, read['events'])} {_RESTORE}")
+            entry = Entry(connection, _values(read, self.campaign, None, None), max(events) + 1)
+            entry.details = {"accepted": digests}
+            entry.summary = f"events {', '.join(digests)} taken as they are: {reason}"
+            entry._close(chain.ACCEPT, self.who, self.command)
+        return tuple(sorted(wrong))
 
     @contextmanager
     def write(self, verb: str) -> Iterator[Entry]:
@@ -266,7 +331,7 @@ class Ledger:
             )
         with self._errors(), _writing(self._engine, self.campaign, self.timeout_s) as connection:
             last = connection.execute(select(func.max(tables.events.c.number))).scalar() or 0
-            entry = Entry(connection, _snapshot(connection, self.campaign, None), last + 1)
+            entry = Entry(connection, _snapshot(connection, self.campaign, None, self.where), last + 1)
             yield entry
             if entry.changed:
                 entry._close(verb, self.who, self.command)
@@ -650,6 +715,7 @@ class Entry:
         row = {"number": self.number, "at": _now(), "who": who, "command": command, "verb": verb}
         row |= {"summary": self.summary, "details": self.details, "versions": _versions()}
         self._connection.execute(insert(tables.events).values(**_storable(row)))
+        chain.add_link(self._connection, self.number)
 
 
 # -- connections -----------------------------------------------------------------------------------------
@@ -797,39 +863,81 @@ def _facts(connection: Connection) -> dict[str, str]:
 # -- rows to values --------------------------------------------------------------------------------------
 
 
-def _snapshot(connection: Connection, campaign: str, as_of: int | None) -> Snapshot:
-    last: int | None = None
-    if as_of is not None:
-        last = connection.execute(select(tables.rounds.c.event).where(tables.rounds.c.number == as_of)).scalar()
-        if last is None:
-            raise UsageError(f"Campaign {campaign} has no round R{as_of:02d}.")
+@contextmanager
+def _sound(where: str) -> Iterator[None]:
+    """Turn what a damaged row raises into an error that a user can act on."""
+    try:
+        yield
+    except DRXError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        raise LedgerUnreadable(
+            f"{where}: holds a damaged row ({type(error).__name__}: {str(error)[:200]}). {_RESTORE}"
+        ) from error
 
-    def rows(table: Any, *order: Any) -> Iterable[Any]:
-        query = select(table).order_by(*order)
-        event = table.c.number if table is tables.events else table.c.event
-        return connection.execute(query if last is None else query.where(event <= last))
 
-    state: dict[str, tuple[State, str]] = {}
-    states = tables.proposal_states
-    for row in rows(states, states.c.number):
-        state[row.proposal_id] = (State(row.state), row.reason)
-    cells = tuple(Cell(r.cell_id, r.proposal_id, r.label) for r in rows(tables.cells, tables.cells.c.cell_id))
+_RESTORE = "`drx-screen verify` says what else is damaged and since when; `drx-screen restore` brings a backup back."
+
+
+def _snapshot(connection: Connection, campaign: str, as_of: int | None, where: str) -> Snapshot:
+    """Read everything but arrays; content that the digests of the events do not vouch for is no content."""
+    with _sound(where):
+        last = _last_event(connection, campaign, as_of)
+        read: dict[str, list[Any]] = {}
+        for table in chain.ROWS:
+            made = table.c.number if table is tables.events else table.c.event
+            query = select(table).order_by(*table.primary_key.columns)
+            read[table.name] = list(connection.execute(query if last is None else query.where(made <= last)))
+        links = [link for link in chain.links(connection) if last is None or link.event <= last]
+        events = [row.number for row in read["events"]]
+        wrong = chain.broken(links, chain.text_of_rows(read, last), events, chain.accepted(read["events"]))
+        if wrong:
+            raise LedgerUnreadable(f"{where}: is not as it was written. {_told(wrong, read['events'])} {_RESTORE}")
+        if not read["models"]:
+            raise LedgerUnreadable(f"{where}: holds no model. {_RESTORE}")
+        return _values(read, campaign, as_of, last)
+
+
+def _told(wrong: Mapping[int, str], events: Sequence[Any]) -> str:
+    """Say of the first events that are not as they were written what is wrong."""
+    known = {row.number: f"{row.verb} of {row.at}" for row in events}
+    said = [f"Event {n} ({known.get(n, 'gone')}): {what}." for n, what in sorted(wrong.items())[:3]]
+    more = f" And {len(wrong) - 3} more events." if len(wrong) > 3 else ""
+    return " ".join(said) + more
+
+
+def _last_event(connection: Connection, campaign: str, as_of: int | None) -> int | None:
+    """Event up to which rows count; None for all."""
+    if as_of is None:
+        return None
+    last: int | None = connection.execute(select(tables.rounds.c.event).where(tables.rounds.c.number == as_of)).scalar()
+    if last is None:
+        raise UsageError(f"Campaign {campaign} has no round R{as_of:02d}.")
+    return last
+
+
+def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None, last: int | None) -> Snapshot:
+    """Rows as values.
+
+    Args:
+        read: rows of the tables of :data:`campaigns.ledger.chain.ROWS`, in the order of their keys.
+        campaign: its name.
+        as_of: round whose recording this is the state after.
+        last: event up to which rows count.
+    """
+    state = {row.proposal_id: (State(row.state), row.reason) for row in read["proposal_states"]}
+    cells = tuple(Cell(r.cell_id, r.proposal_id, r.label) for r in read["cells"])
     files = tuple(
         IngestedFile(r.sha256, r.name, r.format, r.status, tuple(r.rules), r.event)
-        for r in rows(tables.files, tables.files.c.event, tables.files.c.name)
+        for r in sorted(read["files"], key=lambda r: (r.event, r.name))
     )
     by_number = {c.cell_id: c for c in cells}
     names = {f.sha256: f.name for f in files}
-    measured = list(rows(tables.measurements, tables.measurements.c.number))
-    judged = {
-        r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event)
-        for r in rows(tables.verdicts, tables.verdicts.c.number)
-    }
-    proposals = tables.proposals.c
+    judged = {r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event) for r in read["verdicts"]}
     return Snapshot(
         campaign=campaign,
         as_of=as_of,
-        rounds=tuple(Round(**r._mapping) for r in rows(tables.rounds, tables.rounds.c.number)),
+        rounds=tuple(Round(**r._mapping) for r in read["rounds"]),
         proposals=tuple(
             Proposal(
                 r.proposal_id,
@@ -840,30 +948,29 @@ def _snapshot(connection: Connection, campaign: str, as_of: int | None) -> Snaps
                 Prediction(**r.prediction) if r.prediction else None,
                 r.event,
             )
-            for r in rows(tables.proposals, proposals.event, proposals.position)
+            for r in sorted(read["proposals"], key=lambda r: (r.event, r.position))
         ),
         cells=cells,
         measurements=tuple(
-            _measurement(r, by_number[r.cell_id], names, judged.get(r.number), last, latest=len(measured))
-            for r in measured
+            _measurement(r, by_number[r.cell_id], names, judged.get(r.number), last, latest=len(read["measurements"]))
+            for r in read["measurements"]
         ),
         files=files,
-        models=_models(connection, last),
+        models=_as_models(read["models"]),
         phase_outcomes=tuple(
-            PhaseOutcome(r.proposal_id, r.phases, r.single_phase, r.event)
-            for r in rows(tables.phase_outcomes, tables.phase_outcomes.c.number)
+            PhaseOutcome(r.proposal_id, r.phases, r.single_phase, r.event) for r in read["phase_outcomes"]
         ),
-        analyses=tuple(
-            Analysis(r.proposal_id, r.composition, r.event) for r in rows(tables.analyses, tables.analyses.c.number)
-        ),
-        events=tuple(Event(**r._mapping) for r in rows(tables.events, tables.events.c.number)),
+        analyses=tuple(Analysis(r.proposal_id, r.composition, r.event) for r in read["analyses"]),
+        events=tuple(Event(**r._mapping) for r in read["events"]),
     )
 
 
-def _models(connection: Connection, last: int | None = None) -> tuple[ModelRecord, ...]:
-    query = select(tables.models).order_by(tables.models.c.number)
-    found = connection.execute(query if last is None else query.where(tables.models.c.event <= last))
-    return tuple(ModelRecord(**{**r._mapping, "measurement_ids": tuple(r.measurement_ids)}) for r in found)
+def _models(connection: Connection) -> tuple[ModelRecord, ...]:
+    return _as_models(connection.execute(select(tables.models).order_by(tables.models.c.number)))
+
+
+def _as_models(rows: Iterable[Any]) -> tuple[ModelRecord, ...]:
+    return tuple(ModelRecord(**{**r._mapping, "measurement_ids": tuple(r.measurement_ids)}) for r in rows)
 
 
 def _measurement(

@@ -50,6 +50,17 @@ events = Table(
 )
 
 
+digests = Table(
+    "digests",
+    metadata,
+    Column("event", Integer, ForeignKey("events.number"), primary_key=True, autoincrement=False),
+    Column("rows", String(64), nullable=False),
+    Column("arrays", String(64), nullable=False),
+    Column("link", String(64), nullable=False),
+)
+"""What each event wrote, as digests; see :mod:`campaigns.ledger.chain`. Since schema 2."""
+
+
 def _event(name: str = "event", *, nullable: bool = False) -> Column[int]:
     """Event that made a row; checked at commit, because the event is written last, when it is known what happened."""
     made_by = ForeignKey("events.number", deferrable=True, initially="DEFERRED")
@@ -226,7 +237,7 @@ model_files = Table(
 Index("proposal_states_by_proposal", proposal_states.c.proposal_id, proposal_states.c.number)
 Index("proposals_by_composition", proposals.c.composition)
 
-_IMMUTABLE = {"events": ("UPDATE", "DELETE"), "measurements": ("DELETE",)}
+_IMMUTABLE = {"events": ("UPDATE", "DELETE"), "digests": ("UPDATE", "DELETE"), "measurements": ("DELETE",)}
 _IMMUTABLE |= dict.fromkeys(("profiles", "model_files"), ("UPDATE", "DELETE"))
 
 
@@ -249,10 +260,10 @@ for _name, _actions in _IMMUTABLE.items():
 
 
 def _to_schema_2(connection: Connection) -> None:
-    """Files of models; identity of discharges, verdicts on measurements, phases and analyses."""
+    """Digests of events; files of models; identity of discharges, verdicts on measurements, phases and analyses."""
     for name in ("charge_mah", "file_cycle", "elapsed_s", "charge_top_v"):
         _add_column(connection, measurements.c[name])
-    for table in (model_files, verdicts, phase_outcomes, analyses):
+    for table in (digests, model_files, verdicts, phase_outcomes, analyses):
         table.create(connection, checkfirst=True)
 
 
