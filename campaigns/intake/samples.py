@@ -1,7 +1,10 @@
-"""The sample table: what the lab says about each file of a folder.
+"""The sample table: what the lab says about each file of a folder, made for people.
 
-A csv with the columns ``file``, ``proposal`` or ``composition``, ``active_mass_mg``, ``current_ma_g``, ``window``
-(such as ``1.5-4.8``, or two columns ``v_low`` and ``v_high``) and ``cell``. Cells may be empty.
+A csv or xlsx with the columns ``file``, ``proposal`` or ``composition``, ``cell``, ``active_mass_mg`` (or
+``electrode_mass_mg`` and ``active_fraction``), ``current_ma_g``, ``window`` (such as ``1.5-4.8``, or two columns
+``v_low`` and ``v_high``), and for a file that is not a whole test ``first_cycle``, ``continues`` and ``formation``.
+Cells may be empty. ``propose`` writes one for each round, to be filled in; its columns and their other spellings are
+the table ``readers/vocabulary/makers/samples.csv``.
 """
 
 from __future__ import annotations
@@ -11,49 +14,85 @@ import difflib
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from campaigns.intake.measurement import SampleInfo
+from campaigns.intake.readers import units
+from campaigns.intake.readers.cells import tidy
+from campaigns.intake.readers.headers import known_stem
+from campaigns.intake.readers.summary import explain_c_rate, parse_c_rate
+from campaigns.intake.readers.words import maker
+from campaigns.intake.rules import BARE_C_RATE
 from drxnet.errors import ConfigurationError, ImpossibleValue, UsageError
+from drxnet.files import replace_file
+from drxnet.text import csv_table
 
-COLUMNS: Mapping[str, str] = {
-    "file": "file",
-    "filename": "file",
-    "path": "file",
-    "proposal": "proposal",
-    "proposalid": "proposal",
-    "composition": "composition",
-    "formula": "composition",
-    "activemassmg": "mass_mg",
-    "massmg": "mass_mg",
-    "activemass": "mass_mg",
-    "activemassg": "mass_g",
-    "massg": "mass_g",
-    "current": "current",
-    "currentmag": "current",
-    "rate": "current",
-    "ratemag": "current",
-    "window": "window",
-    "vlow": "v_low",
-    "vmin": "v_low",
-    "vhigh": "v_high",
-    "vmax": "v_high",
-    "cell": "cell",
-    "celllabel": "cell",
-    "label": "cell",
-}
-"""Header (letters and digits only) -> meaning. ``current`` is in mA/g."""
+COLUMNS = (
+    "file",
+    "proposal",
+    "composition",
+    "cell",
+    "active_mass_mg",
+    "current_ma_g",
+    "window",
+    "first_cycle",
+    "continues",
+    "formation",
+    "remark",
+)
+"""The columns of a table that is made to be filled in, in their order."""
 
-_WINDOW = re.compile(r"^\s*(\d[\d.,]*)\s*V?\s*(?:-|–|to|\.\.|/|\s)\s*(\d[\d.,]*)\s*V?\s*$", re.IGNORECASE)
+OTHER_COLUMNS = ("electrode_mass_mg", "active_fraction", "v_low", "v_high", "1C (mA/g)")
+"""Columns that are understood beside them."""
+
+KNOWN = ", ".join((*COLUMNS, *OTHER_COLUMNS))
+MAX_BYTES = 1 << 24
+MASS_UNITS: Mapping[str, float] = {"mg": 1.0, "g": 1e3, "ug": 1e-3, "µg": 1e-3, "kg": 1e6}
+"""Milligrams of one unit."""
+
+SAME_MASS = 0.01
+"""An active mass and an electrode mass times its fraction agree within this share."""
+
+_WINDOW = re.compile(r"^\s*(\d[\d.,]*)\s*V?\s*(?:-|–|−|to|bis|à|\.\.|…|~|/|\s)\s*(\d[\d.,]*)\s*V?\s*$", re.IGNORECASE)
+_PROPOSAL = re.compile(r"(?<![A-Za-z0-9])R(\d{2,})[-_ ]?(\d{2,})(?!\d)", re.IGNORECASE)
+_QUANTITY = re.compile(r"([+-]?[\d.,\s]+(?:[eE][+-]?\d+)?)\s*([^\d\s].*)?")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell that is to be made and cycled: a row of the table to fill in."""
+
+    proposal: str
+    composition: str
+    current_ma_g: float
+    window: tuple[float, float]
+
+    def row(self) -> dict[str, object]:
+        """What is known before anything is weighed; the rest is empty."""
+        known: dict[str, object] = {
+            "proposal": self.proposal,
+            "composition": self.composition,
+            "current_ma_g": self.current_ma_g,
+            "window": f"{self.window[0]:g}-{self.window[1]:g}",
+        }
+        return {column: known.get(column, "") for column in COLUMNS}
 
 
 class SampleTable(Mapping[Path, SampleInfo]):
-    """What the lab says, by file; a path is found as it stands or, failing that, by its name."""
+    """What the lab says, by file; a path is found as it stands or, failing that, by its name.
 
-    def __init__(self, samples: Mapping[Path, SampleInfo]) -> None:
+    Rows that name a proposal and no file are found by the proposal in the name of a file.
+    """
+
+    def __init__(
+        self, samples: Mapping[Path, SampleInfo], by_proposal: Mapping[str, Sequence[SampleInfo]] | None = None
+    ) -> None:
         self._samples = dict(samples)
+        self._by_proposal = {name: tuple(rows) for name, rows in (by_proposal or {}).items()}
         self._by_name: dict[str, list[Path]] = {}
         for path in self._samples:
             self._by_name.setdefault(path.name, []).append(path)
@@ -64,9 +103,12 @@ class SampleTable(Mapping[Path, SampleInfo]):
         if resolved in self._samples:
             return self._samples[resolved]
         named = self._by_name.get(resolved.name, [])
-        if len(named) != 1:
+        if len(named) == 1:
+            return self._samples[named[0]]
+        rows = self._by_proposal.get(proposal_in_name(resolved) or "", ())
+        if named or not rows:
             raise KeyError(path)
-        return self._samples[named[0]]
+        return _common(rows)
 
     def __iter__(self) -> Iterator[Path]:
         """Iterate over the files, in the order of the table."""
@@ -85,37 +127,100 @@ class SampleTable(Mapping[Path, SampleInfo]):
         return replace(said, **gaps)
 
 
+def _common(rows: Sequence[SampleInfo]) -> SampleInfo:
+    """What all rows of a proposal say alike."""
+    first = rows[0]
+    values = {f.name: getattr(first, f.name) for f in fields(first)}
+    return SampleInfo(
+        **{name: value for name, value in values.items() if all(getattr(row, name) == value for row in rows)}
+    )
+
+
+def proposal_in_name(path: str | Path) -> str | None:
+    """Proposal that the name of a file holds, such as ``R03-05`` of ``2026-05-05_r03_05_cellA.csv``."""
+    found = _PROPOSAL.search(Path(path).name)
+    return f"R{int(found[1]):02d}-{int(found[2]):02d}" if found else None
+
+
 def read_samples(path: str | Path) -> SampleTable:
     """Read a sample table.
 
     Args:
-        path: csv, separated by commas, semicolons or tabs. File names are relative to it.
+        path: xlsx, or csv separated by commas, semicolons or tabs in UTF-8, UTF-16 or cp1252, with a decimal point or
+            comma. File names are relative to it.
 
     Raises:
-        ConfigurationError: no column ``file``, a column that looks misspelt, a file named twice, or a value
-            that is no number; the message names the row.
+        ConfigurationError: no column ``file`` or ``proposal``, a column that is not known, a file named twice, or a
+            value that cannot be understood; the message names the row.
     """
     path = Path(path)
-    lines = list(csv.reader(io.StringIO(_text(path)), delimiter=_delimiter(_text(path))))
-    if not lines:
+    lines = _lines(path)
+    if not lines or not any(cell.strip() for cell in lines[0]):
         raise ConfigurationError(f"{path.name}: the sample table is empty.")
-    meanings = [_meaning(path.name, cell) for cell in lines[0]]
-    if "file" not in meanings:
-        raise ConfigurationError(f"{path.name}: a sample table needs a column 'file'. Got {', '.join(lines[0])}.")
+    if not any(_meaning(cell) in ("file", "proposal") for cell in lines[0]):
+        raise ConfigurationError(
+            f"{path.name}: a sample table needs a column 'file'. Got {', '.join(lines[0])}. Known: {KNOWN}."
+        )
+    columns = [_column(path.name, cell) for cell in lines[0]]
+    meanings = [column[0] if column else None for column in columns]
+    header_units = {column[0]: column[1] for column in columns if column}
     samples: dict[Path, SampleInfo] = {}
+    by_proposal: dict[str, list[SampleInfo]] = {}
+    filled = 0
     for number, cells in enumerate(lines[1:], start=2):
         values = {m: c.strip() for m, c in zip(meanings, cells, strict=False) if m and c.strip()}
         if not values:
             continue
+        filled += 1
+        sample = _sample(f"{path.name}, row {number}", values, header_units)
         if "file" not in values:
-            raise ConfigurationError(f"{path.name}, row {number}: names no file.")
+            if sample.proposal is None:
+                raise ConfigurationError(f"{path.name}, row {number}: names no file.")
+            if sample.active_mass_mg is not None or sample.cell is not None or "file" not in meanings:
+                by_proposal.setdefault(proposal_in_name(sample.proposal) or sample.proposal, []).append(sample)
+            continue
         file = (path.parent / values["file"]).resolve()
         if file in samples:
             raise ConfigurationError(f"{path.name}, row {number}: {values['file']} stands in the table twice.")
-        samples[file] = _sample(f"{path.name}, row {number}", values)
-    if not samples:
+        samples[file] = sample
+    if not filled:
         raise ConfigurationError(f"{path.name}: no rows below the header.")
-    return SampleTable(samples)
+    return SampleTable(samples, by_proposal)
+
+
+def write_samples(folder: Path, planned: Sequence[Planned]) -> tuple[Path, Path]:
+    """Write ``samples.csv`` and ``samples.xlsx``, to be filled in by those who make the cells.
+
+    Returns:
+        The two paths. A table that is there already is left as it is: it may be filled in.
+    """
+    rows = [cell.row() for cell in planned]
+    text, book = folder / "samples.csv", folder / "samples.xlsx"
+    if not text.exists():
+        replace_file(text, csv_table(rows, list(COLUMNS)).encode("utf-8-sig"))
+    if not book.exists():
+        replace_file(book, _workbook(rows))
+    return text, book
+
+
+def _workbook(rows: Sequence[Mapping[str, object]]) -> bytes:
+    from openpyxl import Workbook
+    from openpyxl.styles import Font
+
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.title = "samples"
+    sheet.append(list(COLUMNS))
+    for row in rows:
+        sheet.append([row[column] for column in COLUMNS])
+    for cell, width in zip(sheet[1], (32, 10, 34, 10, 15, 13, 10, 11, 10, 10, 24), strict=True):
+        cell.font = Font(bold=True)
+        sheet.column_dimensions[cell.column_letter].width = width
+    sheet.freeze_panes = "A2"
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
 
 
 def parse_window(text: str) -> tuple[float, float]:
@@ -133,27 +238,19 @@ def parse_window(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _sample(where: str, values: Mapping[str, str]) -> SampleInfo:
-    mass = _number(where, "active_mass_mg", values.get("mass_mg"))
-    grams = _number(where, "active_mass_g", values.get("mass_g"))
-    window = None
-    if "window" in values:
-        try:
-            window = parse_window(values["window"])
-        except ValueError as error:
-            raise ConfigurationError(f"{where}: {error}") from None
-    elif "v_low" in values or "v_high" in values:
-        low, high = (_number(where, key, values.get(key)) for key in ("v_low", "v_high"))
-        if low is None or high is None or low >= high:
-            raise ConfigurationError(f"{where}: v_low and v_high must both be given, the lower first.")
-        window = (low, high)
+def _sample(where: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> SampleInfo:
+    formation, formation_current = _formation(where, values.get("formation"))
     sample = SampleInfo(
-        active_mass_mg=mass if mass is not None else (None if grams is None else grams * 1e3),
+        active_mass_mg=_active_mass(where, values, header_units),
         composition=values.get("composition"),
-        current_ma_g=_number(where, "current", values.get("current")),
-        window=window,
+        current_ma_g=_current(where, values, header_units),
+        window=_window(where, values),
         cell=values.get("cell"),
         proposal=values.get("proposal"),
+        first_cycle=_count(where, "first_cycle", values.get("first_cycle")),
+        continues=values.get("continues"),
+        formation=formation,
+        formation_current_ma_g=formation_current,
     )
     try:
         sample.check_conditions()
@@ -162,11 +259,124 @@ def _sample(where: str, values: Mapping[str, str]) -> SampleInfo:
     return sample
 
 
+def _window(where: str, values: Mapping[str, str]) -> tuple[float, float] | None:
+    if "window" in values:
+        try:
+            return parse_window(values["window"])
+        except ValueError as error:
+            raise ConfigurationError(f"{where}: {error}") from None
+    if "v_low" not in values and "v_high" not in values:
+        return None
+    low, high = (_number(where, key, values.get(key)) for key in ("v_low", "v_high"))
+    if low is None or high is None or low >= high:
+        raise ConfigurationError(f"{where}: v_low and v_high must both be given, the lower first.")
+    return low, high
+
+
+def _active_mass(where: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> float | None:
+    """Mass of the oxide alone (mg): as it is given, or that of the electrode times its fraction."""
+    mass = _mass(where, "active_mass", values, header_units)
+    electrode = _mass(where, "electrode_mass", values, header_units)
+    if electrode is None:
+        return mass
+    text = values.get("active_fraction", "")
+    fraction = _number(where, "active_fraction", text.rstrip(" %") or None)
+    if fraction is not None and (fraction > 1 or "%" in text or "%" in header_units.get("active_fraction", "")):
+        fraction /= 100
+    if fraction is None:
+        if mass is not None:
+            return mass
+        raise ConfigurationError(
+            f"{where}: electrode_mass_mg alone says nothing about the oxide. Add active_fraction (such as 0.7), or "
+            "give active_mass_mg."
+        )
+    if not 0 < fraction <= 1:
+        raise ConfigurationError(f"{where}: active_fraction must lie between 0 and 1. Got {text}.")
+    if mass is not None and abs(electrode * fraction / mass - 1) > SAME_MASS:
+        raise ConfigurationError(
+            f"{where}: active_mass_mg {mass:g} is not electrode_mass_mg x active_fraction, {electrode * fraction:.4g}. "
+            "Correct one of them."
+        )
+    return mass if mass is not None else electrode * fraction
+
+
+def _mass(where: str, column: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> float | None:
+    text = values.get(column)
+    if text is None:
+        return None
+    found = _QUANTITY.fullmatch(text)
+    unit = (found[2] if found and found[2] else header_units.get(column)) or "mg"
+    value = _number(where, f"{column}_{unit}", found[1] if found else text)
+    scale = MASS_UNITS.get(unit.strip().lower())
+    if scale is None:
+        raise ConfigurationError(f"{where}: the unit {unit!r} of {column} is not known; give mg or g.")
+    return None if value is None else value * scale
+
+
+def _current(where: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> float | None:
+    """Current that was set (mA/g); a C-rate only where 1C is stated."""
+    text = values.get("current")
+    if text is None:
+        return None
+    c_rate, one_c = parse_c_rate(text)
+    one_c = one_c or _number(where, "1C", values.get("one_c"))
+    found = _QUANTITY.fullmatch(text)
+    unit = (found[2] if found and found[2] else "") or header_units.get("current", "")
+    if c_rate is None:
+        value = _number(where, "current", found[1] if found else text)
+        if value is None or not (0 < value < BARE_C_RATE and (not unit or units.normalised(unit) == "c")):
+            factor = units.factor("specific current", unit) if unit else 1.0
+            if factor is None:
+                raise ConfigurationError(f"{where}: the unit {unit!r} of the current is not known; give mA/g.")
+            return None if value is None else value * factor
+        c_rate = value
+    if one_c:
+        return c_rate * one_c
+    raise ConfigurationError(
+        f"{where}: the rate {text!r} reads as a C-rate, not as mA/g. {explain_c_rate(c_rate, _theory(values))}"
+    )
+
+
+def _theory(values: Mapping[str, str]) -> float | None:
+    from drxnet.composition import Composition
+    from drxnet.errors import CompositionError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Composition.parse(values.get("composition", "")).theoretical_capacity_mah_g
+    except CompositionError:
+        return None
+
+
+def _formation(where: str, text: str | None) -> tuple[int | None, float | None]:
+    """Cycles that form the cell, or the current (mA/g) at which it is formed: ``2`` or ``10 mA/g``."""
+    if text is None:
+        return None, None
+    found = _QUANTITY.fullmatch(text)
+    if found and found[2] and "cycle" not in found[2].lower():
+        factor = units.factor("specific current", found[2])
+        if factor is None:
+            raise ConfigurationError(f"{where}: formation must read like 2 (cycles) or 10 mA/g. Got {text!r}.")
+        value = _number(where, "formation", found[1])
+        return None, None if value is None else value * factor
+    return _count(where, "formation", found[1] if found else text), None
+
+
+def _count(where: str, column: str, text: str | None) -> int | None:
+    value = _number(where, column, text)
+    if value is None:
+        return None
+    if value != int(value) or not 1 <= value <= 100_000:
+        raise ConfigurationError(f"{where}: {column} must be a whole number from 1 on. Got {text!r}.")
+    return int(value)
+
+
 def _number(where: str, column: str, text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        value = float(text.replace(",", "."))
+        value = float(tidy(text.strip(), "," if "," in text and "." not in text else "."))
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -174,23 +384,80 @@ def _number(where: str, column: str, text: str | None) -> float | None:
     return value
 
 
-def _meaning(name: str, cell: str) -> str | None:
-    plain = re.sub(r"[^a-z0-9]", "", cell.lower())
-    if plain in COLUMNS:
-        return COLUMNS[plain]
-    close = difflib.get_close_matches(plain, list(COLUMNS), n=1, cutoff=0.85)
-    if close:
-        raise ConfigurationError(f"{name}: column {cell.strip()!r} is not known; did you mean {close[0]!r}?")
-    return None
+def _meaning(cell: str) -> str | None:
+    known = known_stem(cell, maker("samples"))
+    return maker("samples")[known[0]][0] if known else None
 
 
-def _delimiter(text: str) -> str:
-    header = text.split("\n", 1)[0]
-    return max(",;\t", key=header.count)
+def _column(name: str, cell: str) -> tuple[str, str] | None:
+    """What a column holds, and its unit; None for a column without a header."""
+    if not cell.strip():
+        return None
+    vocabulary = maker("samples")
+    known = known_stem(cell, vocabulary)
+    if known is None:
+        plain = re.sub(r"[^a-z0-9]", "", cell.lower())
+        close = difflib.get_close_matches(plain, list(vocabulary), n=1, cutoff=0.85)
+        meant = f"; did you mean {close[0]!r}?" if close else "."
+        raise ConfigurationError(
+            f"{name}: column {cell.strip()!r} is not known{meant} Known: {KNOWN}. "
+            "Put what is for people alone under 'remark'."
+        )
+    stem, unit = known
+    meaning, default = vocabulary[stem]
+    if meaning == "mass":
+        raise ConfigurationError(
+            f"{name}: column {cell.strip()!r}: of the oxide alone, or of the electrode with carbon and binder? Call it "
+            "active_mass_mg, or electrode_mass_mg and add active_fraction."
+        )
+    return None if meaning == "remark" else (meaning, unit or default)
 
 
-def _text(path: Path) -> str:
+def _lines(path: Path) -> list[list[str]]:
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigurationError(f"{path.name}: larger than {MAX_BYTES >> 20} MiB; that is no sample table.")
     content = path.read_bytes()
+    if content.startswith(b"PK\x03\x04"):
+        return _sheet_lines(path, content)
+    text = _decoded(content).removeprefix("\ufeff")
+    first, _, rest = text.partition("\n")
+    if first.lower().startswith("sep="):
+        text = rest
+    delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
+    try:
+        return [row for row in csv.reader(io.StringIO(text, newline=None), delimiter=delimiter) if any(row)]
+    except csv.Error as error:
+        raise ConfigurationError(f"{path.name}: cannot be read as a table ({error}).") from None
+
+
+def _sheet_lines(path: Path, content: bytes) -> list[list[str]]:
+    """Cells of the first sheet that has a header."""
+    from openpyxl import load_workbook
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > 16 * MAX_BYTES:
+                raise ConfigurationError(f"{path.name}: unpacks to too much for a sample table.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+        for sheet in book.worksheets:
+            rows = [["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+            rows = [row for row in rows if any(cell.strip() for cell in row)]
+            if rows:
+                return rows
+    except ConfigurationError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged file raises anything from a foreign parser
+        raise ConfigurationError(f"{path.name}: cannot be read as a workbook ({error!s:.80}).") from None
+    return []
+
+
+def _decoded(content: bytes) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors="replace")
+    if content[1:2] == b"\0" and content[3:4] == b"\0":
+        return content.decode("utf-16-le", errors="replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

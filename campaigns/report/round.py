@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from campaigns.intake.samples import Planned, write_samples
 from campaigns.ledger.records import Proposal
 from campaigns.report.write import write_report
 from campaigns.workspace import Workspace
@@ -32,7 +33,8 @@ def write_round_files(campaign: Workspace, number: int, *, progress: Progress = 
     """Write the table, the recipe sheets and the report of a round, and of any earlier one that lacks them.
 
     Returns:
-        Paths by what they are: ``table``, ``recipes``, ``report``.
+        Paths by what they are: ``table``, ``recipes``, ``report``, and ``samples``, the table to fill in (an xlsx
+        lies beside it).
     """
     for earlier in incomplete_rounds(campaign):
         if earlier != number:
@@ -45,10 +47,23 @@ def _write_round(campaign: Workspace, number: int, progress: Progress) -> dict[s
     proposals = campaign.state().proposals_of(number)
     sheets = _write_recipes(campaign, proposals, folder)
     report = write_report(campaign.ledger, campaign.spec.conditions, folder, as_of=number, progress=progress)
+    samples, _ = write_samples(folder, _cells_to_make(campaign, proposals))
     rows = [p.as_row() for p in proposals]
     table = folder / PROPOSALS_NAME  # last: where it is, the others are
     replace_file(table, csv_table(rows, list(rows[0])).encode())
-    return {"table": table, "recipes": sheets, "report": report.page}
+    return {"table": table, "recipes": sheets, "report": report.page, "samples": samples}
+
+
+def _cells_to_make(campaign: Workspace, proposals: Sequence[Proposal]) -> list[Planned]:
+    """Rows of the sample table of a round: the cells of each proposal at both rates."""
+    spec = campaign.spec
+    conditions = spec.conditions
+    return [
+        Planned(p.proposal_id, p.composition, rate.current_ma_g, (rate.v_low, rate.v_high))
+        for p in proposals
+        for rate in (conditions.low, conditions.high)
+        for _ in range(spec.cells_per_rate)
+    ]
 
 
 def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: Path) -> Path:

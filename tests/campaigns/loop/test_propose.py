@@ -146,7 +146,15 @@ def test_rounds_without_files_get_them_with_the_next(live: Campaign, few: Path):
         "table": "proposals.csv",
         "recipes": "recipes.txt",
         "report": "report.html",
+        "samples": "samples.csv",
     }
+    folder = live.folder / "rounds" / "R02"
+    lines = list(csv.DictReader((folder / "samples.csv").read_text(encoding="utf-8-sig").splitlines()))
+    assert {line["proposal"] for line in lines} == {"R02-01"}
+    assert [float(line["current_ma_g"]) for line in lines] == sorted(
+        [live.spec.conditions.low.current_ma_g, live.spec.conditions.high.current_ma_g] * live.spec.cells_per_rate
+    )
+    assert (folder / "samples.xlsx").is_file()
     weighed = list(csv.DictReader(io.StringIO((live.folder / "rounds" / "R01" / "recipes.csv").read_text())))
     assert {row["proposal_id"] for row in weighed} == {"R01-01"}
     assert sum(float(row["mass_g"]) for row in weighed) > 5.0
