@@ -135,6 +135,9 @@ class CampaignSpec(_Frozen):
     """What counts as a first cycle at a rate: the first cycle of a cell, or in a rate staircase also the first cycle
     at that rate, flagged; only for ranking and choosing, never for learning."""
 
+    composition: Literal["target", "measured"] = "target"
+    """What models are told was made: what was aimed at, or the composition as measured (ICP) where there is one."""
+
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that score the space; by default as many as there are cores, 0 for none beside this one."""

@@ -96,7 +96,11 @@ class Workspace:
 
     def state(self, as_of: int | None = None) -> Snapshot:
         """Everything the campaign knows, now or right after a round was recorded."""
-        return replace(self.ledger.read(as_of), staircase=self.spec.first_cycle == "staircase")
+        return replace(
+            self.ledger.read(as_of),
+            staircase=self.spec.first_cycle == "staircase",
+            as_analysed=self.spec.composition == "measured",
+        )
 
     def goals(self, state: Snapshot, as_of: int | None = None) -> Goals:
         """Conditions, objectives and constraints: today's, or those that a past round was chosen by."""

@@ -13,6 +13,7 @@ that their spread stays a spread.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -422,6 +423,8 @@ def _looked_at(points: int) -> slice:
 
 def _verdict(facts: Mapping[str, Any], options: FineTuningOptions) -> tuple[bool, str]:
     before, after, mean = (facts[f"error_{k}_mah_g"] for k in ("before", "after", "of_the_mean"))
+    if not (math.isfinite(before) and math.isfinite(after)):
+        return False, f"The parent stays: the held-out error is not finite ({before:g} -> {after:g} mAh/g)."
     errors = f"held-out error {before:.1f} -> {after:.1f} mAh/g over {facts['profiles_held_out']} profiles"
     if facts["steps"] == 0 or after > before * (1 - options.least_gain):
         return False, (

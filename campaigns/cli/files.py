@@ -216,13 +216,15 @@ def _plot(plot: Path, checked: list[CheckedFile], options: ReadOptions) -> None:
 
 
 def _explain(name: str, output: str) -> None:
+    from campaigns.intake.judgement import JUDGEMENTS
     from campaigns.intake.validation import RULES
     from drxnet.errors import UsageError
 
-    wanted = list(RULES) if name.lower() == "all" else [name.upper()]
-    if any(rule not in RULES for rule in wanted):
-        raise UsageError(f"No rule {name!r}. There are {', '.join(RULES)}.")
-    rows = [{"id": rule, "rule": RULES[rule].title, "why": RULES[rule].why} for rule in wanted]
+    known = {**RULES, **JUDGEMENTS}
+    wanted = list(known) if name.lower() == "all" else [name.upper()]
+    if any(rule not in known for rule in wanted):
+        raise UsageError(f"No rule {name!r}. There are {', '.join(known)}.")
+    rows = [{"id": rule, "rule": known[rule].title, "why": known[rule].why} for rule in wanted]
 
     def table() -> None:
         for row in rows:

@@ -36,40 +36,36 @@ class Judgement:
 
 JUDGEMENTS: Mapping[str, Judgement] = MappingProxyType(
     {
-        "D1": Judgement(
+        "J1": Judgement(
             "No more capacity at a higher rate than at a lower one (5 % are within the noise between two cells).",
             "Kinetics only cost. Where the fast cell gives more, the two rates, or two cells, were most likely "
             "exchanged. Where another cell of the same rate sides with one of the two, the other one is doubted.",
         ),
-        "D2": Judgement(
+        "J2": Judgement(
             "The current is one of the campaign's, or was stated.",
             "The current per gram is what the cycler held, divided by the mass. A current that is none of the "
             "campaign's while nobody stated it, or one that a factor of ten brings to one of them together with the "
             "capacity, says that the mass is off by that factor.",
         ),
-        "D3": Judgement(
+        "J3": Judgement(
             "Replicates differ as the lab's cells usually do.",
             "Equal cells differ by some percent; how much is learned from the campaign's own replicates. A difference "
             "beyond five standard deviations is rather a wrong mass or another composition. Dead cells are no case of "
             "it.",
         ),
-        "D4": Judgement(
+        "J4": Judgement(
             "No power of ten separates a capacity from what was predicted, or from a replicate.",
             "A capacity outside the 99 % interval that a factor of 10, 100 or 1000 brings to what was expected: a "
             "decimal sign in the mass, Ah taken for mAh, g for mg.",
         ),
-        "D5": Judgement(
+        "J5": Judgement(
             "Cells carry the labels of their own proposals.",
             "Two capacities that both lie outside their own 99 % interval and inside each other's: the labels of two "
             "proposals were most likely exchanged.",
         ),
-        "D6": Judgement(
+        "J6": Judgement(
             "The charge before a discharge reached the upper cut-off.",
             "A charge that was stopped below it leaves lithium in, and the discharge is none of the stated window.",
-        ),
-        "D7": Judgement(
-            "A discharge gives at least 5 mAh/g.",
-            "Less is a cell that never worked, or minutes under a header that says seconds.",
         ),
         "W8": Judgement(
             "A capacity lies within the 99 % interval of its prediction.",
@@ -79,7 +75,7 @@ JUDGEMENTS: Mapping[str, Judgement] = MappingProxyType(
 )
 """Every rule, by its id."""
 
-PAIRED = ("D1", "D3", "D5")
+PAIRED = ("J1", "J3", "J5")
 """Rules that rest on another cell: judged again whenever something about the cells changes."""
 
 MOST_RATIO = 1.05
@@ -104,10 +100,12 @@ FACTORS: Mapping[float, str] = MappingProxyType(
 NEAR_ENOUGH = 0.3
 """Relative distance from what was expected within which a factor explains: powers of ten are far apart."""
 
+FAR = 0.5
+"""Relative distance beyond which nothing is explained, however little is known."""
+
 DEAD_MAH_G = 50.0
 """A cell below it is rather dead than a replicate of another composition."""
 
-LEAST_MAH_G = 5.0
 TOP_TOLERANCE_V = 0.1
 UNLIKE_RATES = 1.2
 """Ratio of two currents from which on they are two rates."""
@@ -264,11 +262,11 @@ class _Court:
     def _alone(self, d: Weighed) -> tuple[str, str] | None:
         top = d.charge_top_v
         if top is not None and top < d.at.v_high - TOP_TOLERANCE_V:
-            return "D6", (
+            return "J6", (
                 f"the charge before ended at {top:.3g} V, not at {d.at.v_high:g} V, so that this is no discharge of "
                 f"{d.at.v_low:g}-{d.at.v_high:g} V"
             )
-        return self._current(d) or self._factor(d) or self._almost_nothing(d)
+        return self._current(d) or self._factor(d)
 
     def _current(self, d: Weighed) -> tuple[str, str] | None:
         """Doubt a current that is none of the campaign's while nobody stated it, or that a factor brings to one."""
@@ -279,7 +277,7 @@ class _Court:
         for factor, mistake in FACTORS.items():
             rate = next((r for r in self.rates if _near(current * factor, r)), None)
             if rate is not None and self._explains(d, factor, rate):
-                return "D2", (
+                return "J2", (
                     f"{current:.3g} mA/g is none of the campaign's rates ({rates} mA/g); {mistake}: that would be "
                     f"{current * factor:.3g} mA/g and {capacity * factor:.3g} mAh/g (factor {factor:g})"
                 )
@@ -287,7 +285,7 @@ class _Court:
             return None
         nearest = min(self.rates, key=lambda rate: abs(math.log(current / rate)))
         factor = nearest / current
-        return "D2", (
+        return "J2", (
             f"{current:.3g} mA/g is none of the campaign's rates ({rates} mA/g) and nobody stated it; with an active "
             f"mass {1 / factor:.3g} times as large as it is it would be {nearest:g} mA/g (factor {factor:.3g}). State "
             "the current where it is right"
@@ -319,17 +317,9 @@ class _Court:
         if not near:
             return None
         factor = min(near, key=lambda f: abs(math.log(d.capacity_mah_g * f / known.mean)))
-        return "D4", (
+        return "J4", (
             f"{d.capacity_mah_g:.3g} mAh/g at {d.at.current_ma_g:g} mA/g, where {known.mean:.0f} {beside}; "
             f"{FACTORS[factor]}: that would be {d.capacity_mah_g * factor:.3g} mAh/g (factor {factor:g})"
-        )
-
-    def _almost_nothing(self, d: Weighed) -> tuple[str, str] | None:
-        if not d.from_cycler or d.capacity_mah_g >= LEAST_MAH_G:
-            return None
-        return "D7", (
-            f"{d.capacity_mah_g:.3g} mAh/g: the cell never worked, or minutes stand under a header that says seconds "
-            f"(factor 60: {60 * d.capacity_mah_g:.3g} mAh/g)"
         )
 
     # -- beside what was predicted -----------------------------------------------------------------------------
@@ -364,7 +354,8 @@ class _Court:
         return abs(capacity - known.mean) <= Z_99 * self._std(known)
 
     def _near_enough(self, capacity: float, known: Expected) -> bool:
-        return abs(capacity - known.mean) <= max(Z_99 * self._std(known), NEAR_ENOUGH * known.mean)
+        wide = max(Z_99 * self._std(known), NEAR_ENOUGH * known.mean)
+        return abs(capacity - known.mean) <= min(wide, FAR * known.mean)
 
     def _surprise(self, d: Weighed) -> str:
         known = self._expectation(d)
@@ -440,7 +431,7 @@ class _Court:
             sides = [self._sided(x) for x in (d, o)]
             if sides[0] and not sides[1]:
                 continue
-            return "D1", (
+            return "J1", (
                 f"{fast.capacity_mah_g:.0f} mAh/g at {fast.at.current_ma_g:g} mA/g (cell {fast.cell}) but "
                 f"{slow.capacity_mah_g:.0f} at {slow.at.current_ma_g:g} mA/g (cell {slow.cell}): the two rates, or "
                 f"the two cells, may be swapped (factor {fast.capacity_mah_g / slow.capacity_mah_g:.3g})"
@@ -479,7 +470,7 @@ class _Court:
             return None
         if len(values) == 1 and not values[0].confirmed and self._is_nearer(d, values[0]):
             return None
-        return "D3", (
+        return "J3", (
             f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where "
             f"{'cell ' + values[0].cell + ' gives' if len(values) == 1 else 'its replicates give'} {median:.0f} "
             f"(factor {median / d.capacity_mah_g:.3g}); the lab's cells usually differ by "
@@ -542,7 +533,7 @@ class _Court:
         mine, its = self._expectation(d), self._expectation(o)
         assert mine is not None
         assert its is not None
-        return "D5", (
+        return "J5", (
             f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where {mine.mean:.0f} was predicted; "
             f"{o.owner} gives {o.capacity_mah_g:.0f}, where {its.mean:.0f} was: the labels of {d.owner} and {o.owner} "
             f"may be swapped (factor {mine.mean / d.capacity_mah_g:.3g})"

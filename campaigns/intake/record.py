@@ -397,7 +397,7 @@ def _first_number(file: CheckedFile, known: Sequence[Known], cells: Cells, *, st
     if first.file_cycle is not None:
         offsets = {k.at.cycle - k.file_cycle for k in known if k.file_cycle is not None}
         number = first.file_cycle + (offsets.pop() if len(offsets) == 1 else 0)
-        if number >= 1 and fits(number) and (number > 1 or not stated):
+        if number > 1 or (number == 1 and fits(number) and not stated):
             return number
     overlapping = [n for n in range(1, last + 1) if fits(n)]
     if len(overlapping) == 1:

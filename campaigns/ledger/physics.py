@@ -12,7 +12,7 @@ from drxnet.composition import Composition
 from drxnet.errors import CompositionError, MeasurementError
 
 if TYPE_CHECKING:
-    from campaigns.ledger.records import NewMeasurement
+    from campaigns.ledger.records import Measurement, NewMeasurement
     from drxnet.discharge import CyclingConditions, DischargeProfile
 
 CURRENT_BOUNDS_MA_G = (0.1, 5e4)
@@ -35,12 +35,16 @@ def check_physics(measurement: NewMeasurement) -> None:
         MeasurementError: the message names everything that is wrong with it.
     """
     faults = [
-        *_faults_of_conditions(measurement.conditions),
-        *_faults_of_capacity(measurement),
+        *faults_of_numbers(measurement),
         *_faults_of_profile(measurement.profile, measurement.conditions, measurement.capacity_mah_g),
     ]
     if faults:
         raise MeasurementError(f"{measurement.composition}: {' '.join(faults)}")
+
+
+def faults_of_numbers(measurement: NewMeasurement | Measurement) -> list[str]:
+    """What is wrong with the conditions and the capacity of a measurement; empty where nothing is."""
+    return [*_faults_of_conditions(measurement.conditions), *_faults_of_capacity(measurement)]
 
 
 def _faults_of_conditions(at: CyclingConditions) -> list[str]:
@@ -63,7 +67,7 @@ def _faults_of_conditions(at: CyclingConditions) -> list[str]:
     return faults
 
 
-def _faults_of_capacity(measurement: NewMeasurement) -> list[str]:
+def _faults_of_capacity(measurement: NewMeasurement | Measurement) -> list[str]:
     faults = []
     capacity, most = measurement.capacity_mah_g, _all_lithium(measurement.composition)
     if not (math.isfinite(capacity) and 0 < capacity <= most):

@@ -408,6 +408,9 @@ class Snapshot:
     staircase: bool = False
     """Whether the campaign lets the first discharge at a later rate of a staircase count as a first cycle."""
 
+    as_analysed: bool = False
+    """Whether the campaign tells its models the composition as measured, where there is one."""
+
     @property
     def round(self) -> int:
         """Number of the last round, 0 before the first."""
@@ -546,6 +549,11 @@ class Snapshot:
             if not any(_is_same_rate(m, known) for known in steps):
                 steps.append(m)
         return tuple(m for steps in cells.values() if len(steps) > 1 for m in steps)
+
+    def made(self, proposal_id: str) -> str:
+        """Composition that models are told was made of a proposal."""
+        target = self.by_id[proposal_id].composition
+        return self.analysed.get(proposal_id, target) if self.as_analysed else target
 
     @property
     def unlearned(self) -> tuple[Measurement, ...]:

@@ -7,12 +7,15 @@ forgotten, and errors do not build up from round to round. A gate decides whethe
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from campaigns.intake.judgement import MODEL_ERROR_MAH_G, Expected, judge, weighed
 from campaigns.ledger.ledger import Entry
-from campaigns.ledger.records import MeasuredProfile, Measurement, ModelRecord, NewModel, Snapshot
+from campaigns.ledger.physics import faults_of_numbers
+from campaigns.ledger.records import DOUBTFUL, MeasuredProfile, Measurement, ModelRecord, NewModel, Snapshot
 from campaigns.workspace import Workspace
 from drxnet.checkpoint import ModelCard, as_files, read_card
 from drxnet.composition import Composition
@@ -103,22 +106,25 @@ def _attempt(campaign: Workspace, device: str, progress: Progress) -> Learned | 
     settings = {"seed": seed, "options": asdict(options)}
     lost = None if campaign.models.has(state.current_model) else state.current_model
     first = campaign.ensemble(state.first_model, device=device)
-    known = campaign.ledger.profiles(_learnable(campaign, state, first.card))
+    state = _judged_first(campaign, state, first)
+    known, without = _of_finite_error(first, campaign.ledger.profiles(_learnable(campaign, state, first.card)))
     if not known:
         return _back_to_start(campaign)
     ids = tuple(m.measurement.measurement_id for m in known)
-    profiles = profile_set(known)
+    profiles = profile_set(known, state)
     if lost is None and (earlier := _tried_before(state, ids, profiles.fingerprint, settings)) is not None:
         return _as_before(state, earlier)
     name = f"{campaign.name}-{len(state.models) + 1}"
     child = fine_tune(first, profiles, seed=seed, options=options, name=name, progress=progress)
     current = first if lost else campaign.ensemble(state.current_model, device=device)
     files = as_files(child.ensemble.network.state_dict(), child.ensemble.card) if child.accepted else None
-    sentence = str(child.report["reason"])
+    sentence = " ".join(filter(None, (str(child.report["reason"]), _said_to_be_left_out(campaign, state, without))))
     with campaign.ledger.write("finetune") as entry:
         if entry.before.first_model != state.first_model:
             return None
-        if tuple(m.measurement_id for m in _learnable(campaign, entry.before, first.card)) != ids:
+        left = {m.measurement_id for m in without}
+        now = [m.measurement_id for m in _learnable(campaign, entry.before, first.card)]
+        if tuple(name for name in now if name not in left) != ids:
             return None
         if lost and entry.before.current_model != lost:
             return None
@@ -180,13 +186,92 @@ def _start_again(entry: Entry, lost: ModelRecord | None = None) -> str:
     return f"The model in use {why}; back to the starting model."
 
 
-def profile_set(known: Sequence[MeasuredProfile]) -> ProfileSet:
-    """Collect measurements as a training set; discharges of one cell belong together."""
+def _judged_first(campaign: Workspace, state: Snapshot, ensemble: Ensemble) -> Snapshot:
+    """Set what nobody proposed beside the model's own prediction before anything is learned from it."""
+    from drxnet.ensemble import mean_and_spread
+
+    tried = {i for m in state.models for i in m.measurement_ids}
+    rates = campaign.spec.conditions
+    known = set(ensemble.card.elements)
+    fresh = [
+        m
+        for m in _learnable(campaign, state, ensemble.card, say=False)
+        if state.by_id[m.proposal_id].prediction is None
+        and m.measurement_id not in tried
+        and known.issuperset(Composition.parse(m.composition).elements)
+    ]
+    if not fresh:
+        return state
+    owners = {m.proposal_id: m.composition for m in fresh}
+    expected: dict[str, dict[str, Expected]] = {name: {} for name in owners}
+    for rate, at in (("low", rates.low), ("high", rates.high)):
+        q = ensemble.predict(list(owners.values()), [at] * len(owners), [[at.v_low]] * len(owners))[..., 0]
+        for name, mean, std in zip(owners, *mean_and_spread(q), strict=True):
+            expected[name][rate] = Expected(float(mean), math.hypot(float(std), MODEL_ERROR_MAH_G))
+    names = {m.measurement_id for m in fresh}
+    discharges = [replace(d, fresh=True) if d.key in names else d for d in (weighed(state, m) for m in state.standing)]
+    found = judge(discharges, rates, expected)
+    doubts = {key: said for key, said in found.doubts.items() if key in names}
+    if not doubts:
+        return state
+    with campaign.ledger.write("judge") as entry:
+        standing = {m.measurement_id for m in entry.before.valid}
+        for key, (rule, reason) in doubts.items():
+            if key in standing:
+                entry.judge(str(key), DOUBTFUL, rule, reason)
+                _log.warning("%s is doubtful and not learned from: %s.", key, reason)
+        entry.summary = f"{', '.join(map(str, doubts))}: doubtful beside what the model predicts"
+    return campaign.state()
+
+
+def _of_finite_error(
+    ensemble: Ensemble, measured: Sequence[MeasuredProfile]
+) -> tuple[list[MeasuredProfile], list[Measurement]]:
+    """Measurements whose error is a number, and those of which no model can say how wrong it is."""
+    if not measured:
+        return [], []
+    conditions = [m.measurement.conditions for m in measured]
+    compositions = [m.measurement.composition for m in measured]
+    q = ensemble.predict(compositions, conditions, [[c.v_low] for c in conditions])[..., 0]
+    finite = q.isfinite().all(0).tolist()
+    kept = [m for m, good in zip(measured, finite, strict=True) if good]
+    return kept, [m.measurement for m, good in zip(measured, finite, strict=True) if not good]
+
+
+def _said_to_be_left_out(campaign: Workspace, state: Snapshot, without: Sequence[Measurement]) -> str:
+    """Name the measurements that the gate leaves out because no held-out error can be formed of them."""
+    named = [f"{m.measurement_id} ({m.conditions}: {m.capacity_mah_g:.4g} mAh/g)" for m in without]
+    named += [f"{m.measurement_id} ({fault})" for m, fault in _impossible(campaign, state)]
+    if not named:
+        return ""
+    return (
+        f"Left out, as no finite held-out error can be formed: {'; '.join(named)}. Correct or retract what is wrong: "
+        "drx-screen supersede, drx-screen retract."
+    )
+
+
+def _impossible(campaign: Workspace, state: Snapshot) -> list[tuple[Measurement, str]]:
+    """Valid measurements, recorded by an earlier version, that could not be recorded today, with what is wrong."""
+    only_first = campaign.spec.fine_tuning.first_cycle_only
+    found = []
+    for m in state.valid:
+        if (m.conditions.cycle == 1 or not only_first) and (faults := faults_of_numbers(m)):
+            found.append((m, faults[0]))
+    return found
+
+
+def profile_set(known: Sequence[MeasuredProfile], state: Snapshot | None = None) -> ProfileSet:
+    """Collect measurements as a training set; discharges of one cell belong together.
+
+    Args:
+        known: what to learn from.
+        state: of the ledger, where the composition as measured may count; by default what was aimed at does.
+    """
     from drxnet.dataset import ProfileSet, Record
 
     records = [
         Record(
-            Composition.parse(m.measurement.composition),
+            Composition.parse(m.measurement.composition if state is None else _made(state, m.measurement)),
             m.measurement.conditions,
             m.profile,
             m.measurement.capacity_mah_g,
@@ -201,7 +286,7 @@ def profile_set(known: Sequence[MeasuredProfile]) -> ProfileSet:
 def _learnable(campaign: Workspace, state: Snapshot, card: ModelCard | None, *, say: bool = True) -> list[Measurement]:
     """Valid measurements of elements that the model knows."""
     only_first = campaign.spec.fine_tuning.first_cycle_only
-    valid = [m for m in state.valid if m.conditions.cycle == 1 or not only_first]
+    valid = [m for m in state.valid if (m.conditions.cycle == 1 or not only_first) and not faults_of_numbers(m)]
     if card is None:
         return valid
     elements = set(card.elements)
@@ -209,6 +294,13 @@ def _learnable(campaign: Workspace, state: Snapshot, card: ModelCard | None, *, 
     if say and len(useful) < len(valid):
         _log.warning("%d discharges hold elements that the model has never seen; left out.", len(valid) - len(useful))
     return useful
+
+
+def _made(state: Snapshot, measurement: Measurement) -> str:
+    """Composition that the model is told was measured."""
+    if not state.as_analysed:
+        return measurement.composition
+    return state.analysed.get(measurement.proposal_id, measurement.composition)
 
 
 def waiting_to_be_learned(campaign: Workspace, state: Snapshot) -> tuple[Measurement, ...]:

@@ -58,14 +58,15 @@ def limits_of(spec: CampaignSpec) -> Limits:
 def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
     """What was found for each composition, means over its cells."""
     by_proposal: dict[str, list[Measurement]] = {}
-    for measurement in state.valid:
+    for measurement in state.counted:
         by_proposal.setdefault(measurement.proposal_id, []).append(measurement)
     found = []
     for outcome in outcomes_of(state, goals.rates):
         mine = by_proposal.get(outcome.proposal.proposal_id)
         if not mine:
             continue
-        cells = MeasuredCells(Composition.parse(outcome.proposal.composition), tuple(mine), goals.prices)
+        made = Composition.parse(state.made(outcome.proposal.proposal_id))
+        cells = MeasuredCells(made, tuple(mine), goals.prices)
         found.append(Measured.of_cells(cells, goals.quantities))
     return tuple(m for m in found if m.estimates)
 
