@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from drxnet.discharge import DEFAULT_WINDOW, CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import DataRefused, DatasetError, DRXWarning, UsageError
 from drxnet.evaluation import members_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 from drxnet.files import save_figure
 
 Bound = Literal["value", "derived", "at least", "at most"]
@@ -435,7 +439,7 @@ _LABORATORIES = {"training": ("#D55E00", "group of the training data"), "other":
 
 
 def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: IntervalMethod = of_residuals) -> None:
-    """Draw predicted against published capacity: both spreads, bounds as arrows, laboratory and processing marked.
+    """Draw published and predicted capacities: parity, and one bar per row; laboratory and processing marked.
 
     Args:
         evaluation: of :func:`evaluate_literature`.
@@ -443,24 +447,43 @@ def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: Interv
         method: of the calibrated interval.
     """
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
     lower, upper = leave_one_study_out(evaluation, method)
-    figure = Figure(figsize=(10.4, 6.6), layout="constrained")
-    axes, beside = figure.subplots(1, 2, width_ratios=[2.1, 1])
-    beside.axis("off")
+    figure = Figure(figsize=(16, 10.5), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.3])
+    parity, said = left.subplots(2, 1, height_ratios=[2.4, 1])
+    _draw_parity(parity, evaluation, lower, upper)
+    _draw_bars(right.subplots(), evaluation, lower, upper)
+    said.axis("off")
+    said.legend(handles=_legend(), loc="upper left", frameon=False, fontsize=8.5)
+    lines = [
+        f"{row['group']}: {row['rows']} rows of {row['studies']} studies,\nMAE {row['capacity_mae_mah_g']:.0f}, bias "
+        f"{row['capacity_bias_mah_g']:+.0f}, inside the interval {row['coverage']:.0%}\n"
+        f"(constant {row['constant_mae_mah_g']:.0f}, {LITHIUM_FRACTION:g} x Li capacity "
+        f"{row['lithium_fraction_mae_mah_g']:.0f})"
+        for row in summary(evaluation, method)
+    ]
+    lines.append("Not stated in a paper: taken as 20 mA/g, 1.5-4.8 V, cycle 1.")
+    said.text(0.52, 0.97, "\n\n".join(lines), fontsize=8.5, va="top", color="0.25")
+    save_figure(figure, path, dpi=130)
+
+
+def _style(row: PublishedCapacity) -> tuple[str, str, bool]:
+    """Colour by laboratory, marker by processing, and whether the capacity is per gram of oxide."""
+    return _LABORATORIES[row.laboratory][0], _MARKERS[row.route][0], row.mass_basis == "active"
+
+
+def _draw_parity(axes: Axes, evaluation: LiteratureEvaluation, lower: np.ndarray, upper: np.ndarray) -> None:
     top = 40 + max(float(evaluation.capacity_mah_g.max()), float(evaluation.mean_mah_g.max()))
     axes.plot([0, top], [0, top], color="0.75", zorder=0)
-    for i, p in enumerate(evaluation.published):
-        x, y = p.capacity_mah_g, float(evaluation.mean_mah_g[i])
-        colour, marker = _LABORATORIES[p.laboratory][0], _MARKERS[p.route][0]
-        axes.plot([x, x], [max(0.0, lower[i]), upper[i]], color=colour, alpha=0.22, linewidth=1, zorder=1)
-        spread = float(evaluation.spread_mah_g[i])
+    for i, row in enumerate(evaluation.published):
+        x, y, spread = row.capacity_mah_g, float(evaluation.mean_mah_g[i]), float(evaluation.spread_mah_g[i])
+        colour, marker, whole = _style(row)
+        axes.plot([x, x], [lower[i], upper[i]], color=colour, alpha=0.22, linewidth=1, zorder=1)
         axes.plot([x, x], [max(0.0, y - spread), y + spread], color=colour, alpha=0.7, linewidth=3.5, zorder=2)
-        whole = p.mass_basis == "active"
         axes.plot(x, y, marker, color=colour, markerfacecolor=colour if whole else "white", markersize=6, zorder=3)
-        if p.bound in ("at least", "at most"):
-            ahead = 16 if p.bound == "at least" else -16
+        if row.bound in ("at least", "at most"):
+            ahead = 16 if row.bound == "at least" else -16
             axes.annotate(
                 "", (x + ahead, y), (x, y), arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.2}, zorder=4
             )
@@ -470,24 +493,51 @@ def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: Interv
     )
     axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
     axes.set(xlabel="published discharge capacity (mAh/g)", ylabel="predicted discharge capacity (mAh/g)")
-    all_of_it = summary(evaluation, method)
-    lines = [
-        f"{row['group']}:\n{row['rows']} rows of {row['studies']} studies, MAE {row['capacity_mae_mah_g']:.0f}, bias "
-        f"{row['capacity_bias_mah_g']:+.0f},\ninside the interval {row['coverage']:.0%}\n"
-        f"(constant {row['constant_mae_mah_g']:.0f}, {LITHIUM_FRACTION:g} x Li capacity "
-        f"{row['lithium_fraction_mae_mah_g']:.0f})"
-        for row in all_of_it
-    ]
     axes.set_title(f"{evaluation.model} beside published cells", fontsize=11)
-    handles = [Line2D([], [], color=c, linewidth=3.5, label=label) for c, label in _LABORATORIES.values()]
-    handles += [Line2D([], [], marker=m, color="0.3", linestyle="", label=label) for m, label in _MARKERS.values()]
-    handles += [
-        Line2D([], [], marker="o", color="0.3", markerfacecolor="white", linestyle="", label="per gram of electrode"),
-        Line2D([], [], color="0.3", linewidth=3.5, alpha=0.7, label="± 1 s.d. over members (ddof 0)"),
-        Line2D([], [], color="0.3", linewidth=1, alpha=0.4, label=f"{LEVEL:.0%} interval from the other studies"),
-        Line2D([], [], marker=r"$\rightarrow$", markersize=12, color="0.3", linestyle="", label="published as a bound"),
+
+
+def _draw_bars(axes: Axes, evaluation: LiteratureEvaluation, lower: np.ndarray, upper: np.ndarray) -> None:
+    """One row per published capacity: the bar is measured, the mark with both spreads predicted."""
+    order = sorted(range(len(evaluation)), key=lambda i: (evaluation.published[i].group, -evaluation.capacity_mah_g[i]))
+    labels = []
+    for place, i in enumerate(order):
+        row = evaluation.published[i]
+        colour, marker, whole = _style(row)
+        axes.barh(
+            place,
+            row.capacity_mah_g,
+            height=0.72,
+            color=colour,
+            alpha=0.3 if whole else 0.12,
+            edgecolor=colour,
+            linewidth=0.4,
+        )
+        sign = {"at least": "≥ ", "at most": "≤ "}.get(row.bound, "")
+        mean, spread = float(evaluation.mean_mah_g[i]), float(evaluation.spread_mah_g[i])
+        axes.plot([lower[i], upper[i]], [place, place], color="0.25", alpha=0.45, linewidth=1)
+        axes.plot([max(0.0, mean - spread), mean + spread], [place, place], color="0.1", linewidth=3, alpha=0.6)
+        axes.plot(mean, place, marker, color="0.1", markerfacecolor="0.1" if whole else "white", markersize=5)
+        conditions = row.conditions
+        labels.append(
+            f"{row.composition}, {conditions.current_ma_g:g} mA/g, cycle {conditions.cycle} [{row.study}]: "
+            f"{sign}{row.capacity_mah_g:.0f}"
+        )
+    axes.set_yticks(range(len(order)), labels, fontsize=6.5, parse_math=False)
+    axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(0, None), xlabel="discharge capacity (mAh/g)")
+    axes.set_title("bars: published; marks: predicted, with both spreads", fontsize=10)
+
+
+def _legend() -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
+    def entry(**style: Any) -> Line2D:
+        return Line2D([], [], **style)
+
+    return [
+        *(entry(color=c, linewidth=3.5, label=label) for c, label in _LABORATORIES.values()),
+        *(entry(marker=m, color="0.3", linestyle="", label=label) for m, label in _MARKERS.values()),
+        entry(marker="o", color="0.3", markerfacecolor="white", linestyle="", label="per gram of electrode"),
+        entry(color="0.3", linewidth=3.5, alpha=0.7, label="± 1 s.d. over members (ddof 0)"),
+        entry(color="0.3", linewidth=1, alpha=0.4, label=f"{LEVEL:.0%} interval from the other studies"),
+        entry(marker=r"$\rightarrow$", markersize=12, color="0.3", linestyle="", label="published as a bound"),
     ]
-    beside.legend(handles=handles, loc="upper left", frameon=False, fontsize=8.5)
-    lines.append("Not stated in a paper: taken as 20 mA/g,\n1.5-4.8 V, cycle 1.")
-    beside.text(0.03, 0.0, "\n\n".join(lines), transform=beside.transAxes, fontsize=8, va="bottom", color="0.25")
-    save_figure(figure, path, dpi=150)
