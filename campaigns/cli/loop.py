@@ -116,7 +116,13 @@ def _round(as_of: str | None) -> int | None:
 
 @click.command()
 @click.argument("name")
-@click.option("--from", "template", required=True, metavar="CAMPAIGN", help="Shipped campaign, YAML or folder to copy.")
+@click.option(
+    "--from",
+    "template",
+    required=True,
+    metavar="CAMPAIGN|FILE.json",
+    help="Shipped campaign, YAML or folder to copy; or an export as JSON, which is rebuilt with all its history.",
+)
 def init(name: str, template: str) -> None:
     """Start a campaign in the new folder NAME, with a YAML to edit.
 
@@ -127,6 +133,11 @@ def init(name: str, template: str) -> None:
     from campaigns.campaign import Campaign
     from campaigns.spec import FILE_NAME
 
+    if Path(template).suffix.lower() == ".json" and Path(template).is_file():
+        from campaigns.backup import rebuild
+
+        say(f"Rebuilt in {shown(rebuild(Path(template), Path(name)))}/, with every event of {template}.")
+        return
     campaign = Campaign.start(name, template, command=command_line())
     say(f"Started campaign {campaign.name} in {shown(campaign.folder)}/.")
     say(f"Edit {shown(campaign.folder / FILE_NAME)}, then: drx-screen check --campaign {name}")

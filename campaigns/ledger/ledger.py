@@ -37,7 +37,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, StaticPool
 
-from campaigns.ledger import chain, tables
+from campaigns.ledger import chain, dump, tables
 from campaigns.ledger.physics import check_physics
 from campaigns.ledger.records import (
     DOUBTFUL,
@@ -279,7 +279,53 @@ class Ledger:
         with self._errors(), self._reading() as connection:
             return chain.findings(connection)
 
+    def dump(self) -> dict[str, Any]:
+        """Every row as plain values; see :meth:`rebuild`."""
+        with self._errors(), self._reading() as connection:
+            return dump.dump(connection)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy a ledger in SQLite to another file, as it is at one instant, while others write."""
+        with self._errors(), contextlib.closing(_read_only_connection(self.url, self.timeout_s)) as original:
+            with contextlib.closing(sqlite3.connect(path)) as copy:
+                original.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")
+
     # -- writing -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def rebuild(cls, url: str | URL, campaign: str, content: Mapping[str, Any]) -> Ledger:
+        """Make a ledger from what :meth:`dump` gave: the same events, digests and arrays, under another name or place.
+
+        Raises:
+            DataRefused: it is not that.
+            LedgerError: it cannot be made.
+        """
+        check_name(campaign, "A campaign")
+        checked = _checked_url(url)
+        engine = _engine(checked, campaign, TIMEOUT_S)
+        try:
+            with _translated(checked):
+                if engine.dialect.name == "sqlite":
+                    _use_write_ahead_log(engine, TIMEOUT_S)
+                with _writing(engine, campaign, TIMEOUT_S) as connection:
+                    _make_tables(connection, campaign)
+                    dump.load(connection, content)
+        finally:
+            engine.dispose()
+        return cls(url, campaign)
+
+    def drop(self) -> None:
+        """Remove the ledger altogether: for one that has just been made and is not wanted."""
+        self.close()
+        if self.url.get_backend_name() == "sqlite":
+            for ending in ("", "-wal", "-shm"):
+                Path(f"{self.url.database}{ending}").unlink(missing_ok=True)
+            return
+        engine = _engine(self.url, self.campaign, self.timeout_s)
+        with engine.begin() as connection:
+            connection.execute(text(f'DROP SCHEMA "{self.campaign}" CASCADE'))
+        engine.dispose()
 
     def accept(self, reason: str) -> tuple[int, ...]:
         """Take the rows of events as they are that were changed behind the ledger's back, and record it.
@@ -844,13 +890,17 @@ def _make(engine: Engine, campaign: str, model: NewModel, command: str, timeout_
     with _writing(engine, campaign, timeout_s) as connection:
         if _facts(connection):
             return
-        tables.metadata.create_all(connection)
-        facts = {"schema_version": str(tables.schema_version()), "campaign": campaign}
-        connection.execute(insert(tables.meta), [{"key": k, "value": v} for k, v in facts.items()])
+        _make_tables(connection, campaign)
         entry = Entry(connection, Snapshot(campaign, None), 1)
         entry.add_model(model)
         entry.summary = f"started with model {model.model_id}"
         entry._close("init", _who(), command)
+
+
+def _make_tables(connection: Connection, campaign: str) -> None:
+    tables.metadata.create_all(connection)
+    facts = {"schema_version": str(tables.schema_version()), "campaign": campaign}
+    connection.execute(insert(tables.meta), [{"key": k, "value": v} for k, v in facts.items()])
 
 
 def _facts(connection: Connection) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from campaigns.backup import everything as rebuildable
 from campaigns.ledger.records import MeasuredProfile, Measurement
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
@@ -54,7 +55,7 @@ def export_campaign(
         raise UsageError(f"{target.name}: cannot tell the form from the name. Give --form {', '.join(FORMS)}.")
     state = campaign.state(as_of)
     listed = state.measurements if withdrawn and form != "drx-td" else state.valid
-    if not listed:
+    if not listed and form != "json":
         raise UsageError(f"Campaign {campaign.name} has no measurement to export.")
     if form == "csv":
         rows = [_row(m) for m in listed]
@@ -62,6 +63,8 @@ def export_campaign(
     elif form == "json":
         everything = {"campaign": campaign.name, **state.content()}
         everything["measurements"] = [_full(m) for m in campaign.ledger.profiles(listed)]
+        if as_of is None:
+            everything["rebuild"] = rebuildable(campaign)
         content = json.dumps(everything, indent=1, ensure_ascii=False, default=str)
     else:
         return _write_drxtd(campaign.ledger.profiles(listed), target)
