@@ -71,6 +71,7 @@ from drxnet.errors import (
     MissingExtra,
     UsageError,
 )
+from drxnet.files import replace_file
 from drxnet.names import check_name
 from drxnet.text import storable
 
@@ -120,6 +121,9 @@ class Ledger:
                 with self._engine.connect() as connection:
                     known = _facts(connection)
                 self._check(known)
+                if self.url.get_backend_name() == "sqlite":
+                    with self._engine.connect() as connection:
+                        self._refuse_lack(connection)
                 version = int(known["schema_version"])
                 if version < tables.schema_version() and read_only:
                     self._read_as_migrated(version)
@@ -319,7 +323,7 @@ class Ledger:
         """Remove the ledger altogether: for one that has just been made and is not wanted."""
         self.close()
         if self.url.get_backend_name() == "sqlite":
-            for ending in ("", "-wal", "-shm"):
+            for ending in ("", "-wal", "-shm", ".last"):
                 Path(f"{self.url.database}{ending}").unlink(missing_ok=True)
             return
         engine = _engine(self.url, self.campaign, self.timeout_s)
@@ -381,12 +385,39 @@ class Ledger:
             yield entry
             if entry.changed:
                 entry._close(verb, self.who, self.command)
+        if entry.changed:
+            self._note_last(entry.number)
 
     def close(self) -> None:
         """Give back the connections."""
         self._engine.dispose()
 
     # -- how ---------------------------------------------------------------------------------------------
+
+    def _note_last(self, event: int) -> None:
+        """Say beside the file which event was the last, so that a copy without its write-ahead file is noticed."""
+        if self.url.get_backend_name() != "sqlite":
+            return
+        with contextlib.suppress(OSError, DBAPIError), self._engine.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            raw.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")  # a file that is copied alone is nearly always whole
+            replace_file(_note_of(self.url), f"{event}\n".encode())
+
+    def _refuse_lack(self, connection: Connection) -> None:
+        """Notice a ledger that lacks events which were recorded."""
+        try:
+            noted = int(_note_of(self.url).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return
+        last = connection.execute(select(func.max(tables.events.c.number))).scalar() or 0
+        if noted > last:
+            note = _note_of(self.url).name
+            raise LedgerUnreadable(
+                f"{self.where}: holds {last} events, and {noted} were recorded. It was copied without its "
+                f"{Path(self.where).name}-wal while a program had it open, or it is an older copy. Copy the whole "
+                f"folder again, or `drx-screen restore` a backup; to go on without the rest, delete {note}."
+            )
 
     def _check(self, known: Mapping[str, str]) -> None:
         if not known:
@@ -782,6 +813,10 @@ def _checked_url(url: str | URL) -> URL:
     if checked.drivername == "postgresql":
         checked = checked.set(drivername="postgresql+psycopg")
     return checked
+
+
+def _note_of(url: URL) -> Path:
+    return Path(f"{url.database}.last")
 
 
 def _read_only_connection(url: URL, timeout_s: float) -> sqlite3.Connection:

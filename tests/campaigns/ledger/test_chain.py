@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from ledgers import FIRST, LOW, SECOND, START, THIRD, prediction, straight_profile
 from sqlalchemy import text
 
-from campaigns.ledger.ledger import Ledger, NewMeasurement, NewModel, _engine
+from campaigns.ledger.ledger import Ledger, NewMeasurement, NewModel, _engine, sqlite_url
 from campaigns.ledger.records import PredictedProfile, State
 from drxnet.errors import LedgerUnreadable, UsageError
 
@@ -178,3 +180,36 @@ def test_rows_that_were_changed_on_purpose_can_be_accepted_with_a_reason(filled:
     behind_its_back(filled, "DELETE FROM digests WHERE event = 4")
     with pytest.raises(LedgerUnreadable, match="digest was taken away"):
         filled.accept("no")
+
+
+def test_a_copy_without_its_write_ahead_file_is_noticed(tmp_path: Path) -> None:
+    home = tmp_path / "original"
+    home.mkdir()
+    ledger = Ledger.create(sqlite_url(home / "ledger.sqlite"), "demo", START)
+    with closing(sqlite3.connect(home / "ledger.sqlite")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM events").fetchall()  # as an open notebook does
+        fill(ledger)
+        (tmp_path / "copy").mkdir()
+        for path in home.iterdir():
+            if not path.name.endswith(("-wal", "-shm")):
+                shutil.copy(path, tmp_path / "copy" / path.name)
+    copied = sqlite_url(tmp_path / "copy" / "ledger.sqlite")
+    with pytest.raises(LedgerUnreadable, match=r"holds 1 events, and 7 were recorded. It was copied without"):
+        Ledger(copied, "demo")
+    with pytest.raises(LedgerUnreadable, match="delete ledger.sqlite.last"):
+        Ledger(copied, "demo", read_only=True)
+    (tmp_path / "copy" / "ledger.sqlite.last").unlink()
+    with closing(Ledger(copied, "demo")) as rest:
+        assert len(rest.read().events) == 1
+    ledger.close()
+
+
+def test_a_file_that_is_copied_alone_between_commands_is_whole(tmp_path: Path) -> None:
+    ledger = Ledger.create(sqlite_url(tmp_path / "ledger.sqlite"), "demo", START)
+    fill(ledger)  # and the connection stays open, as in a notebook
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "ledger.sqlite", tmp_path / "copy" / "ledger.sqlite")
+    with closing(Ledger(sqlite_url(tmp_path / "copy" / "ledger.sqlite"), "demo")) as copy:
+        assert copy.read() == ledger.read()
+    ledger.close()
