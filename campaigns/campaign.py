@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from campaigns.report.rows import Batch, Rows
     from campaigns.report.write import Report
     from campaigns.spec import Method
-    from screening.strategy import Strategy
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Campaign(Workspace):
         batch_size: int | None = None,
         *,
         candidates: Path | None = None,
-        strategy: Strategy | None = None,
+        strategy: str | None = None,
         seed: int | None = None,
         workers: int | None = None,
         ray_address: str | None = None,

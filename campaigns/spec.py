@@ -27,7 +27,7 @@ from drxnet.errors import ConfigurationError
 from drxnet.yaml_files import read_yaml
 from screening.goals import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec, Rates
 from screening.space import CandidateSpace, load_space, parse_space, validated
-from screening.strategy import Strategy
+from screening.strategies import StrategyName
 
 if TYPE_CHECKING:
     from screening.candidates import Candidates
@@ -113,8 +113,8 @@ class CampaignSpec(_Frozen):
     conditions: Rates = Rates()
     objectives: tuple[ObjectiveSpec, ...] = (RATE_RETENTION,)
     constraints: tuple[ConstraintSpec, ...] = ()
-    strategy: Strategy = "logei"
-    first_strategy: Strategy | None = None
+    strategy: StrategyName = "logei"
+    first_strategy: StrategyName | None = None
     """Strategy while nothing is measured or pending, so that nothing tells yet whether the model is right in this
     space; by default `strategy`."""
 

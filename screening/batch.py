@@ -1,18 +1,18 @@
 """Which compositions to make next: every pick counts on those before it and on what is pending.
 
 The candidates are few (a shortlist, some thousands), and the batch grows greedily by the best score that the
-laboratory's limits allow. `logei` and `ucb` condition the model on what is pending and picked, as if it had come out as
-predicted: in closed form. `qlognei`, `qlognehvi` and `thompson` draw from the joint posterior over all candidates and
-everything known, which is formed once; on these samples the joint gain of adding a candidate, which every proposal
-shows, is exact.
+laboratory's limits allow, whatever the strategy. What strategies ask a batch for is worked out when it is first asked:
+what is left to learn once all that is pending or picked has come out as predicted, in closed form; and draws from the
+joint posterior over all candidates and everything known. On these the joint gain of adding a candidate, which every
+proposal shows, is exact (BoTorch draws anew for every candidate, and scores one batch at a time).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -22,26 +22,16 @@ from botorch.utils.safe_math import log_fatmoid, log_fatplus, logmeanexp
 from torch import Tensor
 
 from drxnet.composition import Composition
-from drxnet.ensemble import Amounts, Ensemble
+from drxnet.ensemble import Amounts
 from drxnet.errors import NothingToPropose, UsageError
 from drxnet.progress import Progress, silent
-from screening.acquisition import (
-    UCB_WIDTH,
-    Improvement,
-    Limits,
-    Measured,
-    boxes_not_dominated,
-    gaussian_model,
-    incumbents_of,
-    log_domain_weight,
-    log_feasibility,
-    objective_units,
-    objectives_of,
-)
-from screening.domain import Domain, Label
-from screening.encoding import Encoding
+from screening.domain import LABELS, Label
 from screening.goals import Goals
-from screening.strategy import STRATEGIES, Strategy
+from screening.improvement import Improvement, boxes_not_dominated, objectives_of
+from screening.measured import Measured
+from screening.outlook import Outlook
+from screening.quantities import cost_usd_kg
+from screening.strategies import STRATEGIES, Strategy
 from screening.surrogate import Belief, DRXNetGaussianModel
 
 log = logging.getLogger(__name__)
@@ -58,9 +48,6 @@ _TAU_FEASIBLE = 1e-3
 SHORTLIST = 2000
 """Candidates among which a batch is chosen jointly; the cost grows with the third power."""
 
-_SOME_CHANCE = 0.1
-"""Probability that all constraints hold, below which `space-filling` takes a candidate only when no other is left."""
-
 _NEIGHBOURHOOD = 0.1
 """Edge of the cells (amount per formula unit) that a diverse shortlist draws from in turn."""
 
@@ -70,13 +57,67 @@ _ROUNDING = 1e-6
 _SMALLEST_NUGGET, _LARGEST_NUGGET = 1e-8, 1e-3
 
 
+DOMAIN_WEIGHT: Mapping[Label, float] = {"inside": 1.0, "edge": 1.0, "outside": 0.5}
+"""Factor on the score of a candidate by its label; 0 would refuse it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a laboratory can and wants to make."""
+
+    banned: tuple[str, ...] = ()
+    """Elements that are out of stock or not wanted."""
+
+    max_precursors: int | None = None
+    """Most distinct precursors that one batch may need together; one is counted for every cation element and for F."""
+
+    min_distance: float = 0.05
+    """Least difference in some element, per formula unit, between two compositions of a batch or a pending one."""
+
+    references: tuple[str, ...] = ()
+    """Compositions to make again in every batch; they take places of it."""
+
+    replicates: int = 0
+    """Places of the batch for repeating the best measured compositions."""
+
+    budget_usd_kg: float | None = None
+    """Highest price of the elements in a kilogram of product."""
+
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Prices of elements, where they differ from the shipped ones (USD per kg of contained element)."""
+
+    domain_weight: Mapping[Label, float] = field(default_factory=lambda: DOMAIN_WEIGHT)
+    """Factor on the score by domain label."""
+
+    def admits(self, amounts: Amounts) -> np.ndarray:
+        """Which candidates hold no banned element and stay within the budget, ``n``."""
+        admitted = np.ones(len(amounts), bool)
+        for symbol in self.banned:
+            if symbol in amounts.symbols:
+                admitted &= (amounts.cations[:, amounts.symbols.index(symbol)] <= 0).numpy()
+        if "F" in self.banned:
+            admitted &= (amounts.fluorine <= 0).numpy()
+        if self.budget_usd_kg is not None:
+            cost = cost_usd_kg(amounts.symbols, amounts.cations.double().T, amounts.fluorine.double(), self.prices)
+            admitted &= (cost <= self.budget_usd_kg).numpy()
+        return admitted
+
+    def log_domain_weight(self, labels: Tensor) -> Tensor:
+        """Log of the factor that the domain label puts on each candidate, ``n``; labels are indices of LABELS."""
+        factors = torch.tensor([self.domain_weight.get(name, 1.0) for name in LABELS], dtype=torch.float64)
+        return factors.log()[labels]
+
+
+Kind = Literal["candidate", "reference", "replicate"]
+
+
 @dataclass(frozen=True)
 class Choice:
     """One pick, with what a proposal row shows and why it was picked."""
 
     composition: Composition
-    kind: Literal["candidate", "reference", "replicate"]
-    strategy: Strategy
+    kind: Kind
+    strategy: str
     score: float
     """What the strategy maximised when it was picked; comparable within a batch of one strategy."""
 
@@ -114,41 +155,16 @@ class Choice:
     joint_gain: float
     """Expected improvement that this pick adds to those before it, in units of the objectives; over joint samples."""
 
-    @property
-    def why(self) -> str:
-        """One sentence for a table."""
-        if self.kind == "reference":
-            return "reference, made again in every round"
-        if self.kind == "replicate":
-            return "one of the best measured, made again"
-        if self.strategy == "space-filling":
-            return (
-                f"to learn, apart from the others ({self.learned_distance:.2f} from the nearest known); {self.promise}"
-            )
-        if self.strategy == "random":
-            return f"drawn at random; {self.promise}"
-        near = f"; nearest measured {self.nearest_measured[0][0]}" if self.nearest_measured else ""
-        return (
-            f"{self.promise}; of {self.candidates:,} the {ordinal(self.mean_rank)} by mean, "
-            f"the {ordinal(self.spread_rank)} by spread{near}"
-        )
-
-
-def ordinal(number: int) -> str:
-    """Write 1st, 2nd, 3rd, 4th, 11th."""
-    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number:,}{ending}"
+    why: str = ""
+    """One sentence for a table."""
 
 
 def choose_batch(
     candidates: Sequence[Composition | str],
-    ensemble: Ensemble,
-    goals: Goals | None = None,
+    outlook: Outlook,
     *,
     n: int,
-    strategy: Strategy = "logei",
-    measured: Sequence[Measured] = (),
-    pending: Sequence[Composition] = (),
+    strategy: str = "logei",
     limits: Limits | None = None,
     seed: int = 0,
     shortlist: int = SHORTLIST,
@@ -159,42 +175,40 @@ def choose_batch(
     Args:
         candidates: the best of the stream, the best first; what is measured, pending or against the limits is
             passed over.
-        ensemble: the current model.
-        goals: objectives and constraints.
+        outlook: of the round.
         n: how many; fewer come back, with a warning in the log, when the limits allow no more.
-        strategy: by name, one of :data:`~screening.strategy.STRATEGIES`.
-        measured: what came back.
-        pending: proposed and not yet measured, or half measured; a composition may also be in `measured`.
+        strategy: by name, one of :data:`~screening.strategies.STRATEGIES`.
         limits: of the laboratory.
         seed: of the posterior samples and the random strategies.
         shortlist: of more candidates than this, so many are kept by :func:`diverse`.
         progress: told of picks.
 
     Raises:
-        UsageError: no such strategy, or n below 1.
+        ConfigurationError: no such strategy.
+        UsageError: n below 1.
         NothingToPropose: no candidate is left.
     """
-    if strategy not in STRATEGIES:
-        raise UsageError(f"No strategy {strategy!r}. Choose one of {', '.join(STRATEGIES)}.")
+    chosen_by = STRATEGIES.named(strategy)(seed)
     if n < 1:
         raise UsageError(f"A batch holds at least one composition. Got {n}.")
-    limits, goals = limits or Limits(), goals or Goals()
-    repeated = _repeated(goals, measured, limits, n)
-    left = diverse(_left(candidates, measured, pending, limits), shortlist) if len(repeated) < n else []
+    limits = limits or Limits()
+    repeated = _repeated(outlook.goals, outlook.measured, limits, n)
+    left = diverse(_left(candidates, outlook, limits), shortlist) if len(repeated) < n else []
     if not left and not repeated:
         raise NothingToPropose(
             f"Of {len(candidates)} candidates none is left: all are measured, pending, or against the limits of the "
             "laboratory. Widen the space, lift a limit, or enter what is pending."
         )
-    batch = _Batch(left, ensemble, goals, measured, pending, [c for c, _ in repeated], limits, strategy, seed)
+    batch = Batch(left, outlook, [c for c, _ in repeated], limits, seed)
     with torch.no_grad():
-        picks = [batch.add(batch.index(c), kind, math.inf) for c, kind in repeated]
+        picks = [replace(batch.add(batch.index(c)), kind=kind, why=_WHY[kind]) for c, kind in repeated]
         while len(picks) < n:
-            scores = batch.scores()
+            scores = batch.allowed(chosen_by)
             best = int(scores.argmax()) if len(scores) else 0
             if len(scores) == 0 or scores[best] == -torch.inf:
                 break
-            picks.append(batch.add(best, "candidate", float(scores[best])))
+            pick = replace(batch.add(best), score=float(scores[best]))
+            picks.append(replace(pick, why=chosen_by.why(pick)))
             progress(len(picks), n)
     if len(picks) < n:
         if not picks:
@@ -203,7 +217,7 @@ def choose_batch(
                 "precursors). Lift one of them."
             )
         log.warning("The limits of the laboratory left %d of %d places of the batch empty.", n - len(picks), n)
-    return picks
+    return [replace(pick, strategy=strategy) for pick in picks]
 
 
 def diverse(candidates: Sequence[Composition], keep: int) -> list[Composition]:
@@ -226,9 +240,7 @@ def diverse(candidates: Sequence[Composition], keep: int) -> list[Composition]:
     return [candidates[i] for i in kept]
 
 
-def _repeated(
-    goals: Goals, measured: Sequence[Measured], limits: Limits, n: int
-) -> list[tuple[Composition, Literal["reference", "replicate"]]]:
+def _repeated(goals: Goals, measured: Sequence[Measured], limits: Limits, n: int) -> list[tuple[Composition, Kind]]:
     """References, then the best measured compositions; at most n."""
     references = [Composition.parse(formula) for formula in limits.references]
     values = [(m, m.values(goals)) for m in measured]
@@ -243,13 +255,14 @@ def _repeated(
     return chosen[:n]  # type: ignore[return-value]  # mypy widens the literals
 
 
-def _left(
-    candidates: Sequence[Composition | str],
-    measured: Sequence[Measured],
-    pending: Sequence[Composition],
-    limits: Limits,
-) -> list[Composition]:
-    taken = {m.composition for m in measured} | set(pending)
+_WHY: Mapping[Kind, str] = {
+    "reference": "reference, made again in every round",
+    "replicate": "one of the best measured, made again",
+}
+
+
+def _left(candidates: Sequence[Composition | str], outlook: Outlook, limits: Limits) -> list[Composition]:
+    taken = {*outlook.known, *outlook.pending}
     distinct = [c for c in dict.fromkeys(map(Composition.parse, candidates)) if c not in taken]
     if not distinct:
         return []
@@ -257,197 +270,161 @@ def _left(
     return [c for c, good in zip(distinct, admitted, strict=True) if good]
 
 
-class _Batch:
-    """Candidates, what is known, and the batch as it grows."""
+class Batch:
+    """Candidates, what is known, and the batch as it grows; one row for each.
+
+    Rows are the candidates, then what is made again, then what is measured or pending. What a strategy asks for has a
+    row for each of them, whether it may be picked or not.
+    """
 
     def __init__(
         self,
         candidates: Sequence[Composition],
-        ensemble: Ensemble,
-        goals: Goals,
-        measured: Sequence[Measured],
-        pending: Sequence[Composition],
+        outlook: Outlook,
         repeated: Sequence[Composition],
         limits: Limits,
-        strategy: Strategy,
         seed: int,
     ) -> None:
-        self.goals, self.limits, self.strategy, self.seed = goals, limits, strategy, seed
-        self.candidates = list(candidates)
-        self.repeated = list(dict.fromkeys(repeated))
-        self.measured = [m.composition for m in measured]
-        self.known = list(dict.fromkeys([*self.measured, *pending]))
-        everything = [*self.candidates, *self.repeated, *self.known]
-        encoding = Encoding.of(everything)
-        self.model = gaussian_model(ensemble, encoding, goals, measured)
-        self.domain = Domain(ensemble, self.measured)
-        with torch.no_grad():
-            self.points = self.model.reader.read(Amounts.of(everything))
-            self._beliefs = self._remaining = self.model.at(self.points)
-            self.mean, self.std = torch.stack([b.mean for b in self._beliefs], -1), self._remaining_std()
-            self.incumbents = incumbents_of(self.model, self.measured, [c for c in pending if c not in self.measured])
-        self.improvement = Improvement(goals, objective_units(self.model), self.incumbents)
+        self.outlook, self.limits, self.seed = outlook, limits, seed
+        self.candidates, self.repeated = list(candidates), list(dict.fromkeys(repeated))
+        known = list(dict.fromkeys((*outlook.known, *outlook.pending)))
+        everything = [*self.candidates, *self.repeated, *known]
+        self.known = range(len(everything) - len(known), len(everything))
+        """Rows of what is measured or pending."""
         self.picked: list[int] = []
+        """Rows in the order they were picked."""
+        self.points = outlook.read(everything)
+        with torch.no_grad():
+            self._beliefs = self._remaining = outlook.surrogate.at(self.points)
+            self.mean = torch.stack([belief.mean for belief in self._beliefs], -1)
+            """Posterior mean of every quantity, ``rows x m``."""
+            self.std = self.remaining_std
+            """Its standard deviation, before anything pending has come out."""
+            for composition in outlook.pending:
+                if composition not in outlook.known:
+                    self._await(everything.index(composition))
         self._gain: Tensor | None = None
-        self._rows = _table(everything)
-        self._elements = self._rows > 0
+        self._table = _table(everything)
+        self._elements = self._table > 0
         self._open = torch.zeros(len(everything), dtype=torch.bool)
         self._open[: len(self.candidates)] = True
-        self._close([everything.index(c) for c in pending])
-        with torch.no_grad():
-            for composition in dict.fromkeys(pending):
-                if composition not in self.measured:
-                    self._await(everything.index(composition))
-        self._weight = log_domain_weight(limits, self.domain, self.points.features)
+        self._close([everything.index(c) for c in outlook.pending])
 
-    def index(self, composition: Composition) -> int:
-        """Row of a composition that is repeated."""
-        return len(self.candidates) + self.repeated.index(composition)
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._table)
 
-    # -- the strategies ----------------------------------------------------------------------------------
-
-    def scores(self) -> Tensor:
-        """What each candidate would be worth as the next pick, -inf where it cannot be."""
-        allowed = self._allowed()[: len(self.candidates)]
-        if not allowed.any():
-            return torch.full((len(self.candidates),), -torch.inf)
-        value = getattr(self, f"_{self.strategy.replace('-', '_')}")()[: len(self.candidates)]
-        return torch.where(allowed, value, -torch.inf)
-
-    def _logei(self) -> Tensor:
-        """Closed-form improvement with the variance left after the picks, their means counted as found.
-
-        D. Ginsbourger et al., Kriging is well-suited to parallelize optimization, 2010: the "Kriging believer".
-        """
-        std = self._remaining_std()
-        good = [row for row in self.picked if self._log_feasible[row] >= math.log(0.5)]
-        found = torch.cat([self.incumbents, self._signed_mean[good]])
-        improvement = Improvement(self.goals, self.improvement.unit, found)
-        spread = std[:, list(self.goals.objective_columns)]
-        value = improvement.log_expected(self._signed_mean, spread)
-        return value + log_feasibility(self.goals, self.mean, std) + self._weight
-
-    def _qlognei(self) -> Tensor:
-        return self._log_gain() + self._weight
-
-    def _qlognehvi(self) -> Tensor:
-        return self._qlognei()
-
-    def _ucb(self) -> Tensor:
-        """Upper bound with the variance that is left after the picks (Desautels et al., JMLR 15, 4053 (2014))."""
-        std = self._remaining_std()
-        optimistic = self._signed_mean + UCB_WIDTH * std[:, list(self.goals.objective_columns)]
-        return self.improvement.log_utility(optimistic) + log_feasibility(self.goals, self.mean, std) + self._weight
-
-    def _thompson(self) -> Tensor:
-        sample = len(self.picked) % len(self._samples.objectives)
-        utility = self.improvement.log_utility(self._samples.objectives[sample])
-        return utility + self._samples.log_feasible[sample] + self._weight
-
-    def _greedy(self) -> Tensor:
-        return self.improvement.log_utility(self._signed_mean) + self._log_feasible + self._weight
-
-    def _random(self) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed)
-        return torch.rand(len(self._rows), generator=generator, dtype=torch.float64)
-
-    def _space_filling(self) -> Tensor:
-        start = len(self.candidates) + len(self.repeated)
-        anchors = [*range(start, len(self._rows)), *self.picked]
-        features = self.points.features
-        apart = torch.cdist(features, features[anchors]) if anchors else self.domain.distances(features)
-        return torch.where(self._log_feasible >= math.log(_SOME_CHANCE), apart.amin(1), -1.0)
-
-    # -- what they share ---------------------------------------------------------------------------------
+    # -- what strategies ask for -------------------------------------------------------------------------
 
     @cached_property
-    def _signed_mean(self) -> Tensor:
-        return objectives_of(self.goals, self.mean)
+    def signed_mean(self) -> Tensor:
+        """Posterior mean of the objectives, larger is better, ``rows x k``."""
+        return self.outlook.signed(self.mean)
 
     @cached_property
-    def _log_feasible(self) -> Tensor:
-        return log_feasibility(self.goals, self.mean, self.std)
+    def log_feasible(self) -> Tensor:
+        """Log of the probability that all constraints hold, before the batch, ``rows``."""
+        return self.outlook.log_feasible(self.mean, self.std)
 
     @cached_property
-    def _samples(self) -> _JointSamples:
-        return _JointSamples.of(self.model, self._beliefs, self.seed)
+    def log_weight(self) -> Tensor:
+        """Log of the factor of the domain label, ``rows``."""
+        return self.limits.log_domain_weight(self.outlook.domain.labels(self.points.features))
 
-    def _log_gain(self) -> Tensor:
-        """Log of the joint gain of each row, given what is known and picked."""
-        if self._gain is None:
-            known = [*range(len(self.candidates) + len(self.repeated), len(self._rows)), *self.picked]
-            self._gain = self._samples.log_gain(known, self.improvement)
-        return self._gain
-
-    def _remaining_std(self) -> Tensor:
+    @property
+    def remaining_std(self) -> Tensor:
         """Spread once what is pending or picked has come out as predicted, ``rows x m``."""
         return torch.stack([belief.std for belief in self._remaining], -1)
 
-    def _await(self, row: int) -> None:
-        """Count on a row to come out as predicted."""
-        self._remaining = [belief.believe(row) for belief in self._remaining]
+    @cached_property
+    def samples(self) -> JointSamples:
+        """Draws of the joint posterior over all rows."""
+        return JointSamples.of(self.outlook.surrogate, self._beliefs, self.seed)
 
-    def _allowed(self) -> Tensor:
+    @property
+    def log_gain(self) -> Tensor:
+        """Log of what each row adds to the joint improvement, given what is known and picked, ``rows``."""
+        if self._gain is None:
+            self._gain = self.samples.log_gain([*self.known, *self.picked], self.outlook.improvement)
+        return self._gain
+
+    @property
+    def apart(self) -> Tensor:
+        """Learned distance to what is measured, pending or picked, without any to what is reported, ``rows``."""
+        features, anchors = self.points.features, [*self.known, *self.picked]
+        distances = torch.cdist(features, features[anchors]) if anchors else self.outlook.domain.distances(features)
+        return distances.amin(1)
+
+    # -- how it grows ------------------------------------------------------------------------------------
+
+    def index(self, composition: Composition) -> int:
+        """Row of a composition that is made again."""
+        return len(self.candidates) + self.repeated.index(composition)
+
+    def allowed(self, strategy: Strategy) -> Tensor:
+        """What each candidate would be worth as the next pick, -inf where it cannot be, ``candidates``."""
         allowed = self._open.clone()
         if self.limits.max_precursors is not None:
             used = self._elements[self.picked].any(0) if self.picked else torch.zeros_like(self._elements[0])
             allowed &= (self._elements | used).sum(1) <= self.limits.max_precursors
-        return allowed
+        allowed = allowed[: len(self.candidates)]
+        if not allowed.any():
+            return torch.full((len(self.candidates),), -torch.inf)
+        return torch.where(allowed, strategy.next(self)[: len(self.candidates)], -torch.inf)
 
-    def _close(self, rows: Sequence[int]) -> None:
-        """Rule out whatever is too near to these rows."""
-        for row in rows:
-            apart = (self._rows - self._rows[row]).abs().amax(1)
-            self._open &= apart >= max(self.limits.min_distance, 1e-6) - 1e-9
-
-    def add(self, row: int, kind: Literal["candidate", "reference", "replicate"], score: float) -> Choice:
+    def add(self, row: int) -> Choice:
         """Take a row into the batch."""
-        gain = float(self._log_gain()[row].exp())
-        choice = self._describe(row, kind, score, gain)
+        choice = self._describe(row)
         self.picked.append(row)
         self._await(row)
         self._gain = None
         self._close([row])
         return choice
 
-    def _describe(
-        self, row: int, kind: Literal["candidate", "reference", "replicate"], score: float, gain: float
-    ) -> Choice:
-        mean, std = self.mean[row : row + 1], self.std[row : row + 1]
-        columns = self.goals.columns(mean.numpy(), std.numpy())
+    def _await(self, row: int) -> None:
+        """Count on a row to come out as predicted."""
+        self._remaining = [belief.believe(row) for belief in self._remaining]
+
+    def _close(self, rows: Sequence[int]) -> None:
+        """Rule out whatever is too near to these rows."""
+        for row in rows:
+            apart = (self._table - self._table[row]).abs().amax(1)
+            self._open &= apart >= max(self.limits.min_distance, 1e-6) - 1e-9
+
+    def _describe(self, row: int) -> Choice:
+        outlook, here = self.outlook, slice(row, row + 1)
+        mean, std = self.mean[here], self.std[here]
+        columns = outlook.goals.columns(mean.numpy(), std.numpy())
         composition = [*self.candidates, *self.repeated][row]
-        nearest = self.domain.nearest(Amounts.of([composition]), self.points.features[row : row + 1])
-        by_distance = sorted(((c, c.distance(composition)) for c in self.measured), key=lambda pair: pair[1])
-        spread = std[:, list(self.goals.objective_columns)]
-        feasible = float(self._log_feasible[row].exp())
-        certain = self.improvement.log_expected(self._signed_mean[row : row + 1], torch.zeros_like(spread))
-        uncertain = self.improvement.log_expected(self._signed_mean[row : row + 1], spread)
+        nearest = outlook.domain.nearest(Amounts.of([composition]), self.points.features[here])
+        by_distance = sorted(((c, c.distance(composition)) for c in outlook.known), key=lambda pair: pair[1])
+        spread, feasible = outlook.spread(std), float(self.log_feasible[row].exp())
+        certain = outlook.improvement.log_expected(self.signed_mean[here], torch.zeros_like(spread))
+        uncertain = outlook.improvement.log_expected(self.signed_mean[here], spread)
         exploitation = float(certain.exp()) * feasible
-        rivals, first = slice(0, len(self.candidates)), self.goals.objective_columns[0]
-        better = self._signed_mean[rivals, 0] > self._signed_mean[row, 0]
-        wider = self.std[rivals, first] > self.std[row, first]
+        rivals, first = slice(0, len(self.candidates)), outlook.goals.objective_columns[0]
         return Choice(
             composition=composition,
-            kind=kind,
-            strategy=self.strategy,
-            score=score if math.isfinite(score) else 0.0,
+            kind="candidate",
+            strategy="",
+            score=0.0,
             columns={name: float(values[0]) for name, values in columns.items()},
-            promise=self.goals.in_words(mean[0].numpy(), std[0].numpy()),
+            promise=outlook.goals.in_words(mean[0].numpy(), std[0].numpy()),
             domain=nearest.labels[0],
             learned_distance=float(nearest.learned[0]),
             nearest_known=nearest.neighbours[0],
             nearest_measured=tuple(by_distance[:3]),
             exploitation=exploitation,
             exploration=max(0.0, float(uncertain.exp()) * feasible - exploitation),
-            mean_rank=1 + int(better.sum()),
-            spread_rank=1 + int(wider.sum()),
+            mean_rank=1 + int((self.signed_mean[rivals, 0] > self.signed_mean[row, 0]).sum()),
+            spread_rank=1 + int((self.std[rivals, first] > self.std[row, first]).sum()),
             candidates=len(self.candidates),
-            joint_gain=gain,
+            joint_gain=float(self.log_gain[row].exp()),
         )
 
 
 @dataclass(frozen=True)
-class _JointSamples:
+class JointSamples:
     """Draws of the joint posterior over all rows."""
 
     goals: Goals
@@ -458,7 +435,7 @@ class _JointSamples:
     """Log of the smoothed indicator that all constraints are met, ``S x rows``."""
 
     @classmethod
-    def of(cls, model: DRXNetGaussianModel, beliefs: Sequence[Belief], seed: int) -> _JointSamples:
+    def of(cls, model: DRXNetGaussianModel, beliefs: Sequence[Belief], seed: int) -> JointSamples:
         """Draw, as antithetic pairs."""
         goals = model.goals
         used = sorted({*goals.objective_columns, *goals.constraint_columns})

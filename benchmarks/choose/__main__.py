@@ -32,7 +32,7 @@ from benchmarks.choose.campaigns import (
 )
 from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble
 from drxnet.ensemble import Ensemble
-from screening.acquisition import Limits
+from screening.batch import Limits
 
 ROUNDS, BATCH, TOP = 8, 8, 0.01
 RESAMPLES = 10_000

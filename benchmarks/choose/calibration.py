@@ -12,15 +12,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
 
 from benchmarks.choose.campaigns import Laboratory
 from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble, pool_asked_for
 from drxnet.ensemble import Amounts
-from screening.acquisition import gaussian_model
-from screening.domain import LABELS, Domain
-from screening.encoding import Encoding
+from screening.domain import LABELS
+from screening.outlook import Outlook
 
 FIRST = 100
 """Candidates at the top of the ranking by the lower bound that are looked at by themselves."""
@@ -33,7 +31,7 @@ def main() -> None:
     """Print one table for each number of rounds."""
     pool, options = pool_asked_for(__doc__)
     candidates = pool.compositions[: pool.candidates]
-    amounts, encoding = Amounts.of(candidates), Encoding.of(pool.compositions)
+    amounts = Amounts.of(candidates)
     columns = ("measured", "where", "share", "retention", "Q(low)", "Q(high)", "error of retention", "its spread")
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for rounds in ROUNDS:
@@ -45,7 +43,7 @@ def main() -> None:
             cells = Laboratory(pool.capacity[laboratory, : pool.candidates].astype(float), seed)
             measured = [m for number, rows in enumerate(history) for m in cells.measure(pool, rows, number)]
             count = len(measured)
-            tables.append(_calibration(pool, laboratory, amounts, encoding, measured))
+            tables.append(_calibration(pool, laboratory, amounts, measured))
         for name, row in zip((*LABELS, f"first {FIRST}"), np.mean(tables, 0), strict=True):
             print(f"| {count} | {name} | {row[0]:.0%} | " + " | ".join(f"{x:.2f}" for x in row[1:]) + " |")
 
@@ -66,15 +64,14 @@ def _agreement(pool: Pool, laboratory: int, amounts: Amounts) -> tuple[float, in
     return spearmanr(mean[:, 0], truth[:, 0])[0], len(set(best[0][:64]) & set(best[1][:TOP]))
 
 
-def _calibration(pool: Pool, laboratory: int, amounts: Amounts, encoding: Encoding, measured: list) -> np.ndarray:  # type: ignore[type-arg]
+def _calibration(pool: Pool, laboratory: int, amounts: Amounts, measured: list) -> np.ndarray:  # type: ignore[type-arg]
     """Share, root mean squares, error and mean spread of the retention by label and for the first; ``4 x 6``."""
     ensemble = PooledEnsemble(pool, [i for i in range(len(pool.capacity)) if i != laboratory])
     truth = GOALS.evaluate(PooledEnsemble(pool, [laboratory]), amounts)[0].numpy()  # type: ignore[arg-type]
-    with torch.no_grad():
-        model = gaussian_model(ensemble, encoding, GOALS, measured)  # type: ignore[arg-type]
-        points = model.reader.read(amounts)
-        mean, spread = (x.numpy() for x in model.marginals(points))
-        labels = Domain(ensemble, [m.composition for m in measured]).labels(points.features).numpy()  # type: ignore[arg-type]
+    outlook = Outlook.of(ensemble, GOALS, measured=measured)  # type: ignore[arg-type]
+    points = outlook.read(amounts)
+    mean, spread = (x.numpy() for x in outlook.surrogate.marginals(points))
+    labels = outlook.domain.labels(points.features).numpy()
     first = np.argsort(-GOALS.columns(mean, spread)["rate_retention_lower"], kind="stable")[:FIRST]
     groups = [*(labels == i for i in range(len(LABELS))), np.isin(np.arange(len(labels)), first)]
     rows = []

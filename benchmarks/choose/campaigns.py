@@ -13,20 +13,12 @@ from benchmarks.choose.pool import CONDITIONS, GOALS, Pool, PooledEnsemble
 from drxnet.ensemble import Amounts, Ensemble
 from drxnet.finetuning import fine_tune
 from drxnet.simulation import simulate
-from screening.acquisition import (
-    Improvement,
-    Limits,
-    gaussian_model,
-    incumbents_of,
-    log_domain_weight,
-    objective_units,
-    single_scores,
-)
-from screening.batch import choose_batch
-from screening.domain import Domain
+from screening.batch import Limits, choose_batch
 from screening.encoding import Encoding
 from screening.measured import Measured
-from screening.strategy import Strategy
+from screening.outlook import Outlook
+from screening.scoring import Rows
+from screening.strategies import STRATEGIES
 
 NOISE = 0.03
 SHORTLIST, LISTED = 1000, 3000
@@ -63,11 +55,11 @@ Recommend = Callable[[list[Measured], list[int], int], list[int]]
 def ours(
     pool: Pool,
     ensemble: PooledEnsemble,
-    strategy: Strategy,
+    strategy: str,
     batch: int,
     seed: int,
     *,
-    first: Strategy = "space-filling",
+    first: str = "space-filling",
     joint: bool = True,
     limits: Limits,
 ) -> Recommend:
@@ -76,21 +68,17 @@ def ours(
     ``first`` chooses the first batch, as in the shipped high-entropy campaigns.
     """
     amounts = Amounts.of(pool.compositions[: pool.candidates])
-    encoding = Encoding.of(pool.compositions)
-    model_like: Ensemble = ensemble  # type: ignore[assignment]  # the same interface, from tables
+    rows = pool.table[: pool.candidates]
 
     def recommend(measured: list[Measured], taken: list[int], round_number: int) -> list[int]:
-        known = [m.composition for m in measured]
         how = strategy if measured else first
-        with torch.no_grad():
-            if how == "space-filling":
-                scores = torch.from_numpy(np.random.default_rng([seed, round_number]).random(len(amounts)))
-            else:
-                model = gaussian_model(model_like, encoding, GOALS, measured)
-                points = model.reader.read(amounts)
-                improvement = Improvement(GOALS, objective_units(model), incumbents_of(model, known))
-                scores = single_scores(how, improvement, model, points, seed + round_number)
-                scores = scores + log_domain_weight(limits, Domain(model_like, known), points.features)
+        outlook = Outlook.of(ensemble, GOALS, measured=measured)  # type: ignore[arg-type]  # the same interface
+        if how == "space-filling":
+            scores = torch.from_numpy(np.random.default_rng([seed, round_number]).random(len(amounts)))
+        else:
+            chosen_by = STRATEGIES[how](seed + round_number)
+            with torch.no_grad():
+                scores = chosen_by.score(outlook, Rows(outlook, limits, amounts, rows))
         scores[taken] = -torch.inf
         order = scores.argsort(descending=True)
         if not joint and measured:
@@ -98,11 +86,9 @@ def ours(
         best = order[:LISTED].tolist()
         picks = choose_batch(
             [pool.compositions[i] for i in best],
-            model_like,
-            GOALS,
+            outlook,
             n=batch,
             strategy=how,
-            measured=measured,
             limits=limits,
             seed=seed + round_number,
             shortlist=SHORTLIST,
@@ -118,7 +104,7 @@ def fine_tuned(
     published: Ensemble,
     members: Sequence[int],
     laboratory: int,
-    strategy: Strategy,
+    strategy: str,
     batch: int,
     seed: int,
     *,

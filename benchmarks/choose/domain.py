@@ -9,13 +9,11 @@ distance. Then the first 20 of the pool by the lower bound of the retention, wit
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from benchmarks.choose.pool import GOALS, PooledEnsemble, pool_asked_for
 from drxnet.ensemble import Amounts
-from screening.acquisition import gaussian_model
 from screening.domain import LABELS, Domain
-from screening.encoding import Encoding
+from screening.outlook import Outlook
 
 
 def main() -> None:
@@ -43,9 +41,8 @@ def main() -> None:
         ranks = [np.argsort(np.argsort(x)) for x in (distance, errors[:, 1])]
         print(f"rank correlation of the error of Q(low) with the distance in {name}: {np.corrcoef(*ranks)[0, 1]:.2f}")
 
-    with torch.no_grad():
-        model = gaussian_model(ensemble, Encoding.of(candidates), GOALS)  # type: ignore[arg-type]
-        mean, std = model.marginals(model.reader.read(amounts))
+    outlook = Outlook.of(ensemble, GOALS)  # type: ignore[arg-type]
+    mean, std = outlook.surrogate.marginals(outlook.read(amounts))
     columns = GOALS.columns(mean.numpy(), std.numpy())
     first = np.argsort(-columns["rate_retention_lower"], kind="stable")[:20]
     member_spread = values[:, first, 1].std(0)

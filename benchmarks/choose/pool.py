@@ -66,6 +66,11 @@ class Pool:
         return Amounts.of(self.compositions)
 
     @cached_property
+    def table(self) -> np.ndarray:
+        """Amounts of all compositions in thousandths, ``n x metals and F``."""
+        return _table(self.amounts)
+
+    @cached_property
     def row(self) -> dict[bytes, int]:
         """Row of each composition, by its amounts."""
         return {key: i for i, key in enumerate(_keys(self.amounts))}
@@ -102,6 +107,7 @@ class PooledEnsemble:
         self.capacities = torch.from_numpy(pool.capacity[self._members])
         self.vectors = torch.from_numpy(pool.features[self._members])
         self.card = ModelCard(name="pooled", members=len(self._members))
+        self.device, self.path = "cpu", None
 
     @property
     def members(self) -> int:
@@ -131,10 +137,14 @@ class PooledVectors(Encoded):
     rows: Tensor
 
 
-def _keys(amounts: Amounts) -> list[bytes]:
+def _table(amounts: Amounts) -> np.ndarray:
     table = np.zeros((len(amounts), len(MODEL_METALS) + 1), np.int32)
     for i, symbol in enumerate(amounts.symbols):
         table[:, MODEL_METALS.index(symbol)] = np.rint(amounts.cations[:, i].numpy() * 1e3)
     table[:, 0] = 0  # lithium is what the metals leave
     table[:, -1] = np.rint(amounts.fluorine.numpy() * 1e3)
-    return [row.tobytes() for row in table]
+    return table
+
+
+def _keys(amounts: Amounts) -> list[bytes]:
+    return [row.tobytes() for row in _table(amounts)]

@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 import torch
 
-from drxnet.checkpoint import find_model
 from drxnet.ensemble import Amounts, Ensemble
-from screening.acquisition import StreamScorer
 from screening.batch import choose_batch
 from screening.goals import Goals
 from screening.lattice import Lattice
 from screening.measured import Measured
+from screening.outlook import Outlook
+from screening.scoring import StreamScorer
 from screening.space import load_space
 from screening.surrogate import RELATIVE_NOISE
 
@@ -48,7 +48,8 @@ def main() -> None:
         Measured.at_two_rates(c, goals.rates, *map(float, row)) for c, row in zip(compositions, noisy, strict=False)
     ]
 
-    scorer = StreamScorer.of(find_model(options.model), lattice.columns, lattice.denominator, goals, measured=measured)
+    outlook = Outlook.of(ensemble, goals, measured=measured)
+    scorer = StreamScorer(outlook, lattice.columns, lattice.denominator)
     scorer.prepare()
     amounts = Amounts.of(compositions[:SCORED])
     scorer.score(units[:64])
@@ -58,11 +59,13 @@ def main() -> None:
 
     shortlist = compositions[MEASURED : MEASURED + SHORTLISTED]
     model = ensemble.subset(range(1, ensemble.members))  # the first member is the laboratory
-    picks = []
-    chosen = cpu_seconds(lambda: picks.extend(choose_batch(shortlist, model, goals, n=8, measured=measured)))
+    fitted = []
+    spent = cpu_seconds(lambda: fitted.append(Outlook.of(model, goals, measured=measured)))
+    print(f"fitted to {MEASURED} measured: {spent:.1f} s")
+    chosen = cpu_seconds(lambda: choose_batch(shortlist, fitted[0], n=8))
     print(f"8 of {SHORTLISTED:,} with {MEASURED} measured: {chosen:.1f} s", flush=True)
 
-    picks = choose_batch(shortlist, model, goals, n=24, measured=measured)
+    picks = choose_batch(shortlist, fitted[0], n=24)
     gains, scores = [pick.joint_gain for pick in picks], {pick.score for pick in picks}
     print(f"24 of {SHORTLISTED:,}: {len({p.composition for p in picks})} distinct, {len(scores)} different scores")
     print(f"joint gain of the first pick {gains[0]:.2g}, smallest of picks 6-24 {min(gains[5:]):.2g}")

@@ -17,7 +17,7 @@ from campaigns.cli.console import emit, format_option, print_table, progress, sa
 from campaigns.cli.files import part_options, read_options, reading_options
 from drxnet.engines import ENGINES
 from drxnet.errors import DataRefused, NotBegun, UsageError
-from screening.strategy import STRATEGIES
+from screening.strategies import STRATEGIES, today
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from campaigns.loop.rank import Order, Within
     from campaigns.report.export import Form
     from campaigns.spec import Method
-    from screening.strategy import Strategy
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +69,13 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     old = click.option("--compile", "compiled", is_flag=True, help="The same as --engine compiled.")
     return name(old(with_engine))
+
+
+def known_strategy(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Refuse a strategy that there is not; give back today's name of one that there is."""
+    if name is not None:
+        STRATEGIES.named(today(name))
+    return name and today(name)
 
 
 def open_campaign(source: str, *, read_only: bool = False) -> Campaign:
@@ -197,7 +203,10 @@ def _opened_or_begun_aside(source: str) -> Iterator[Campaign]:
     help="Choose from the column `composition` of this CSV instead of the space.",
 )
 @click.option(
-    "--strategy", type=click.Choice(tuple(STRATEGIES)), help="How to choose; by default as the campaign says."
+    "--strategy",
+    metavar="|".join(STRATEGIES.builtin),
+    callback=known_strategy,
+    help="How to choose, or a strategy of an installed package; by default as the campaign says.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="By default as the campaign says.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that score; 0 for none beside this one.")
@@ -217,7 +226,7 @@ def propose(
     source: str,
     batch_size: int | None,
     candidates: Path | None,
-    strategy: Strategy | None,
+    strategy: str | None,
     seed: int | None,
     workers: int | None,
     ray_address: str | None,

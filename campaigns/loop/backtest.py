@@ -31,7 +31,7 @@ from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, NothingToPropose
 from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
-from screening.strategy import STRATEGIES
+from screening.strategies import STRATEGIES, today
 
 if TYPE_CHECKING:
     from screening.goals import Goals
@@ -206,10 +206,9 @@ def backtest(
         )
     if folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder}: holds files already. Give a new folder (--output), or empty this one.")
-    names = tuple(dict.fromkeys(strategies or (spec.strategy, *BASELINES)))
-    unknown = [name for name in names if name not in STRATEGIES]
-    if unknown:
-        raise ConfigurationError(f"No strategy {unknown[0]!r}. Known: {', '.join(STRATEGIES)}.")
+    names = tuple(dict.fromkeys(map(today, strategies or (spec.strategy, *BASELINES))))
+    for name in names:
+        STRATEGIES.named(name)
     own = Ensemble.load((spec.folder or Path()) / spec.model if _is_beside(spec) else spec.model)
     notes = list(_related(own, laboratory))
     runs: list[RoundRow] = []

@@ -16,25 +16,24 @@ import numpy as np
 import torch
 
 from campaigns.ledger.records import Measurement, PredictedProfile, Snapshot
-from campaigns.loop.outcomes import outcomes_of
+from campaigns.loop.outcomes import outcomes_of, pending_of
 from campaigns.loop.rank import Order, value_names
 from campaigns.spec import CampaignSpec
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS
-from drxnet.ensemble import Amounts, Ensemble
+from drxnet.ensemble import Amounts
 from drxnet.progress import Progress, silent
-from screening.acquisition import Limits, StreamScorer, gaussian_model
+from screening.batch import Limits
 from screening.candidates import Candidates
-from screening.domain import Domain
-from screening.encoding import Encoding
 from screening.enumerator import Scorer, Shortlist, speed, stream
 from screening.goals import Goals, ObjectiveSpec
 from screening.lattice import Lattice
 from screening.measured import Measured
+from screening.outlook import Outlook
 from screening.quantities import MeasuredCells, Quantity
+from screening.scoring import StreamScorer
 from screening.search import shortlist as find_shortlist
-from screening.surrogate import DRXNetGaussianModel
 
 NO_LIMIT_S = 1e9
 AUTO_BUDGET_S = 600.0
@@ -71,29 +70,25 @@ def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
     return tuple(m for m in found if m.estimates)
 
 
+def outlook_of(campaign: Workspace, state: Snapshot, goals: Goals, *, device: str = "cpu") -> Outlook:
+    """What the current model makes of everything that the ledger holds."""
+    return Outlook.of(
+        campaign.ensemble(state.current_model, device=device),
+        goals,
+        measured=measured_of(state, goals),
+        pending=pending_of(state, goals.rates),
+    )
+
+
 class Forecast:
-    """Predictions of one ensemble, calibrated on and conditioned by what was measured."""
+    """What an outlook says of some compositions."""
 
-    def __init__(
-        self, ensemble: Ensemble, goals: Goals, measured: Sequence[Measured], compositions: Sequence[Composition]
-    ) -> None:
-        """Build the model for compositions.
-
-        Args:
-            ensemble: current model of the campaign.
-            goals: quantities to predict.
-            measured: what came back.
-            compositions: n to predict.
-        """
-        self.ensemble, self.goals, self.compositions = ensemble, goals, tuple(compositions)
-        known = [m.composition for m in measured]
-        encoding = Encoding.of([*self.compositions, *known])
-        self._gaussian: DRXNetGaussianModel = gaussian_model(ensemble, encoding, goals, measured)
-        amounts = Amounts.of(self.compositions)
-        mean, std = self._gaussian.marginals(self._gaussian.reader.read(amounts))
-        with torch.no_grad():
-            self.nearest = Domain(ensemble, known).nearest(amounts)
+    def __init__(self, outlook: Outlook, compositions: Sequence[Composition]) -> None:
+        self.outlook, self.goals, self.compositions = outlook, outlook.goals, tuple(compositions)
+        points = outlook.read(self.compositions)
+        mean, std = outlook.surrogate.marginals(points)
         self.mean, self.std = mean.numpy(), std.numpy()
+        self.nearest = outlook.domain.nearest(Amounts.of(self.compositions), points.features)
 
     @cached_property
     def columns(self) -> Mapping[str, np.ndarray]:
@@ -111,7 +106,9 @@ class Forecast:
         c = self.goals.rates
         grid = c.low.grid(GRID_POINTS)
         with torch.no_grad():
-            members = self.ensemble.profiles(self.compositions, [c.low, c.high], grid).double().numpy(force=True)
+            members = (
+                self.outlook.ensemble.profiles(self.compositions, [c.low, c.high], grid).double().numpy(force=True)
+            )
         mean, std = members.mean(0), members.std(0)  # n x 2 x voltages
         return [
             (PredictedProfile(c.low, grid, m[0], s[0]), PredictedProfile(c.high, grid, m[1], s[1]))
@@ -232,27 +229,18 @@ def predicted_rows(
         progress: of the stream.
     """
     goals = _with(goals, quantities)
-    model = state.current_model
-    ensemble = campaign.ensemble(model, device=device)
-    measured = measured_of(state, goals)
+    outlook = outlook_of(campaign, state, goals, device=device)
     proposals = {p.composition: p for p in state.proposals}
     listed = [c for c in proposals if c not in leave_out]
     if space:
         candidates = campaign.spec.candidates()
-        scorer = StreamScorer.of(
-            campaign.model_path(model),
+        scorer = StreamScorer(
+            outlook.for_stream(engine, looked_at(candidates, campaign.spec.method, campaign.spec.evaluations)),
             candidates.columns,
             candidates.denominator,
-            goals,
-            measured=measured,
-            strategy="qlognehvi",
             limits=limits_of(campaign.spec),
             rank_by=quantities[0].resolved(goals.rates) if len(quantities) == 1 else None,
             least_capacity_mah_g=min_capacity_mah_g,
-            device=device,
-            engine=ensemble.with_engine(engine).engine_for(
-                looked_at(candidates, campaign.spec.method, campaign.spec.evaluations)
-            ),
         )
         best = run_stream(
             candidates,
@@ -271,7 +259,7 @@ def predicted_rows(
         listed = list(dict.fromkeys(listed))
     if not listed:
         return []
-    forecast = Forecast(ensemble, goals, measured, [Composition.parse(c) for c in listed])
+    forecast = Forecast(outlook, [Composition.parse(c) for c in listed])
     bounds = {(q := each.resolved(goals.rates)): forecast.quantity(q) for each in quantities}
     rows = []
     for i, composition in enumerate(listed):

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from campaigns.ledger.records import Measurement, Proposal, Snapshot, State
+from campaigns.ledger.records import PENDING, Measurement, Proposal, Snapshot, State
 from drxnet.composition import Composition
 from screening.estimates import LOWER_Z, Estimate, same_conditions, standard_error
 from screening.goals import Rates
@@ -89,6 +89,13 @@ class Outcome:
             return 0.0
         error = ratio.mean * math.hypot(standard_error(low) / low.mean, standard_error(high) / high.mean)
         return float(np.clip(ratio.mean - LOWER_Z * error, *RETENTION_LIMITS))
+
+
+def pending_of(state: Snapshot, rates: Rates) -> list[Composition]:
+    """Compositions that wait for cells: proposed or accepted, or measured at one rate only."""
+    half = {o.proposal.composition for o in outcomes_of(state, rates) if o.half_measured}
+    waiting = [p.composition for p in state.proposals if p.state in PENDING or p.composition in half]
+    return [Composition.parse(c) for c in dict.fromkeys(waiting)]
 
 
 def outcomes_of(snapshot: Snapshot, conditions: Rates) -> tuple[Outcome, ...]:

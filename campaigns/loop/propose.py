@@ -17,20 +17,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from campaigns.ledger.records import PENDING, PredictedProfile, Prediction, Proposal, Snapshot, State
-from campaigns.loop.outcomes import outcomes_of
+from campaigns.ledger.records import PredictedProfile, Prediction, Proposal, Snapshot, State
+from campaigns.loop.outcomes import pending_of
 from campaigns.workspace import Workspace
-from drxnet.composition import Composition
 from drxnet.errors import ConfigurationError, LedgerLocked, NothingToPropose, UsageError
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
     from campaigns.spec import CampaignSpec, Method
-    from screening.acquisition import StreamScorer
     from screening.batch import Choice
     from screening.candidates import Candidates
     from screening.enumerator import Shortlist
-    from screening.strategy import Strategy
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ def propose(
     *,
     batch_size: int | None = None,
     candidates: Path | None = None,
-    strategy: Strategy | None = None,
+    strategy: str | None = None,
     seed: int | None = None,
     workers: int | None = None,
     ray_address: str | None = None,
@@ -93,15 +90,18 @@ def propose(
         NothingToPropose: every candidate is measured, pending or excluded.
         UsageError: workers for a search, which runs in this process.
     """
-    from campaigns.loop.forecast import SEARCHES, Forecast, limits_of, looked_at, measured_of, run_stream
+    from campaigns.loop.forecast import SEARCHES, Forecast, limits_of, looked_at, measured_of, outlook_of, run_stream
     from screening.batch import choose_batch
     from screening.candidates import CandidateList, cautions
+    from screening.scoring import StreamScorer
+    from screening.strategies import STRATEGIES, today
 
     spec, state = campaign.spec, campaign.state()
     n = batch_size or spec.batch_size
+    strategy = today(strategy) if strategy else None
     how = strategy or strategy_of(spec, state)
+    STRATEGIES.named(how)
     model = state.current_model
-    ensemble = campaign.ensemble(model, device=device)
     source: Candidates = CandidateList.read(candidates) if candidates else spec.candidates()
     look = "walk" if candidates else method or spec.method
     if look in SEARCHES and (workers or ray_address):
@@ -110,17 +110,9 @@ def propose(
             "take --method walk (a time limit may end it early)."
         )
     round_seed = seed_of_round(spec.seed if seed is None else seed, state.round + 1)
-    goals, limits = spec.goals, limits_of(spec)
-    scorer = scorer_of(
-        campaign,
-        spec,
-        state,
-        source,
-        strategy=how,
-        seed=round_seed,
-        device=device,
-        engine=ensemble.with_engine(engine).engine_for(looked_at(source, look, evaluations or spec.evaluations)),
-    )
+    outlook, limits = outlook_of(campaign, state, spec.goals, device=device), limits_of(spec)
+    streamed = outlook.for_stream(engine, looked_at(source, look, evaluations or spec.evaluations))
+    scorer = StreamScorer(streamed, source.columns, source.denominator, how, limits, round_seed)
     keep = LISTED * spec.shortlist + len(state.excluded)
     with _scan_folder(campaign, f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}") as folder:
         shortlist = run_stream(
@@ -147,7 +139,7 @@ def propose(
         "refused": dict(done.refused),
     }
     if shortlist.proof:
-        statistics["walk"] = {**shortlist.proof.summary(), "engine": scorer.engine, "known_rounds": state.round}
+        statistics["walk"] = {**shortlist.proof.summary(), "engine": streamed.engine, "known_rounds": state.round}
     listed = source.compositions(shortlist.units)
     notes = _notes(shortlist)
     if how != (strategy or spec.strategy):
@@ -157,23 +149,13 @@ def propose(
             f"The next ones go by {spec.strategy} (at once: --strategy {spec.strategy}).",
         )
     for _ in range(MOST_ATTEMPTS):
-        measured, pending = measured_of(state, goals), pending_of(state, spec.conditions)
         open_ones = [c for c in listed if c.formula not in state.excluded]
         if not open_ones:
             raise NothingToPropose(_nothing_left(state, shortlist))
         picks = choose_batch(
-            open_ones,
-            ensemble,
-            goals,
-            n=n,
-            strategy=how,
-            measured=measured,
-            pending=pending,
-            limits=limits,
-            seed=round_seed,
-            shortlist=spec.shortlist,
+            open_ones, outlook, n=n, strategy=how, limits=limits, seed=round_seed, shortlist=spec.shortlist
         )
-        forecast = Forecast(ensemble, goals, measured, [p.composition for p in picks])
+        forecast = Forecast(outlook, [p.composition for p in picks])
         rows = [
             (pick.composition.formula, prediction(pick, spec.conditions, cautions(source, pick.composition)), profiles)
             for pick, profiles in zip(picks, forecast.profiles(), strict=True)
@@ -197,39 +179,10 @@ def propose(
                 shortlist.proof.write(proof_path(campaign, number))
             return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes)
         state = campaign.state()
+        outlook = outlook.updated(measured_of(state, spec.goals), pending_of(state, spec.conditions))
         _log.info("another process proposed the same compositions in the meantime; choosing again")
     raise LedgerLocked(
         f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
-    )
-
-
-def scorer_of(
-    campaign: Workspace,
-    spec: CampaignSpec,
-    state: Snapshot,
-    source: Candidates,
-    *,
-    strategy: Strategy,
-    seed: int,
-    device: str = "cpu",
-    engine: str = "eager",
-) -> StreamScorer:
-    """Build what scores the candidates of a round from what the campaign knew when it was chosen."""
-    from campaigns.loop.forecast import limits_of, measured_of
-    from screening.acquisition import StreamScorer
-
-    return StreamScorer.of(
-        campaign.model_path(state.current_model),
-        source.columns,
-        source.denominator,
-        spec.goals,
-        measured=measured_of(state, spec.goals),
-        pending=pending_of(state, spec.conditions),
-        strategy=strategy,
-        limits=limits_of(spec),
-        seed=seed,
-        device=device,
-        engine=engine,
     )
 
 
@@ -296,14 +249,7 @@ def prediction(pick: Choice, conditions: Any, mind: Sequence[str] = ()) -> Predi
     )
 
 
-def pending_of(state: Snapshot, conditions: Any) -> list[Composition]:
-    """Compositions that wait for cells: proposed or accepted, or measured at one rate only."""
-    half = {o.proposal.composition for o in outcomes_of(state, conditions) if o.half_measured}
-    waiting = [p.composition for p in state.proposals if p.state in PENDING or p.composition in half]
-    return [Composition.parse(c) for c in dict.fromkeys(waiting)]
-
-
-def strategy_of(spec: CampaignSpec, state: Snapshot) -> Strategy:
+def strategy_of(spec: CampaignSpec, state: Snapshot) -> str:
     """How the next batch is chosen: the first may be chosen in another way than all that follow."""
     nothing_yet = not state.valid and not pending_of(state, spec.conditions)
     return (spec.first_strategy or spec.strategy) if nothing_yet else spec.strategy
@@ -366,9 +312,9 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         ConfigurationError: the space is empty, or nothing of it passes the filters.
         CheckpointError: the model cannot be read.
     """
-    from campaigns.loop.forecast import SEARCHES, limits_of, measured_of, one_thread
-    from screening.acquisition import StreamScorer
+    from campaigns.loop.forecast import SEARCHES, limits_of, one_thread, outlook_of
     from screening.enumerator import speed
+    from screening.scoring import StreamScorer
 
     spec, state = campaign.spec, campaign.state()
     how = strategy_of(spec, state)
@@ -385,15 +331,8 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
             f"most are refused by {worst}. Loosen it in the space."
         )
     model = state.current_model
-    scorer = StreamScorer.of(
-        campaign.model_path(model),
-        source.columns,
-        source.denominator,
-        spec.goals,
-        measured=measured_of(state, spec.goals),
-        strategy=how,
-        limits=limits_of(spec),
-    )
+    outlook = outlook_of(campaign, state, spec.goals)
+    scorer = StreamScorer(outlook, source.columns, source.denominator, how, limits_of(spec))
     with one_thread():
         rate = speed(source, scorer, seconds=1.0)
     return {

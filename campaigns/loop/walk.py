@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from campaigns.loop.forecast import one_thread
-from campaigns.loop.propose import proof_path, scorer_of
+from campaigns.loop.forecast import limits_of, one_thread, outlook_of
+from campaigns.loop.propose import proof_path
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
 from screening.candidates import CandidateList, Candidates
 from screening.enumerator import Job
 from screening.proof import Verification, WalkProof, verify
+from screening.scoring import StreamScorer
 
 if TYPE_CHECKING:
     from campaigns.ledger.records import Round, Snapshot
     from campaigns.spec import CampaignSpec
-    from screening.strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,9 @@ def _verify(
     today = campaign.spec
     spec = type(today).model_validate({**today.model_dump(mode="json"), **one.spec, "folder": today.folder})
     source = _source(one, spec)
-    scorer = scorer_of(
-        campaign,
-        spec,
-        state,
-        source,
-        strategy=cast("Strategy", one.strategy),
-        seed=one.seed,
-        device=device,
-        engine=told["engine"],
-    )
+    outlook = outlook_of(campaign, state, spec.goals, device=device).for_stream(told["engine"], source.count)
+    strategy = today(one.strategy)
+    scorer = StreamScorer(outlook, source.columns, source.denominator, strategy, limits_of(spec), one.seed)
     job = Job(source, scorer, int(told["keep"]), int(proof.job["batch"]))
     with one_thread():
         found = verify(proof, job, wrong=wrong, root=told["root"], sample=sample, seed=seed, progress=progress)

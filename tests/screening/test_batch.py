@@ -9,14 +9,16 @@ import torch
 from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
-from drxnet.errors import NothingToPropose, UsageError
-from screening.acquisition import Limits
-from screening.batch import choose_batch, diverse, ordinal
+from drxnet.errors import ConfigurationError, NothingToPropose, UsageError
+from screening.batch import Choice, Limits, choose_batch, diverse
+from screening.encoding import Encoding
 from screening.estimates import Estimate
 from screening.goals import ConstraintSpec, Goals, ObjectiveSpec
 from screening.measured import Measured
+from screening.outlook import Outlook
 from screening.quantities import Capacity, cost_usd_kg
-from screening.strategy import STRATEGIES
+from screening.strategies import STRATEGIES
+from screening.surrogate import DRXNetGaussianModel
 
 METALS = ("Mg", "Ti", "V", "Cr", "Mn", "Nb")
 ENSEMBLE = FakeEnsemble(5)
@@ -46,12 +48,28 @@ def measure(compositions: list[Composition]) -> list[Measured]:
     ]
 
 
+def choose(candidates, ensemble, goals=None, *, measured=(), pending=(), **options) -> list[Choice]:
+    return choose_batch(candidates, Outlook.of(ensemble, goals, measured=measured, pending=pending), **options)
+
+
+def gaussian(known: list[Measured], compositions: list[Composition]) -> tuple[DRXNetGaussianModel, Encoding, float]:
+    """The fitted model on rows that hold these compositions, and how much the objective differs."""
+    outlook, encoding = Outlook.of(ENSEMBLE, GOALS, measured=known), Encoding.of(compositions)
+    values = (
+        torch.from_numpy(np.stack(v)) for v in zip(*((m.values(GOALS), m.variances(GOALS)) for m in known), strict=True)
+    )
+    x = encoding.encode([m.composition for m in known])
+    model = DRXNetGaussianModel(ENSEMBLE, encoding, GOALS, x, *values)
+    unit = float(outlook.improvement.unit)
+    return model.with_hyperparameters(dict(outlook.hyperparameters)), encoding, unit
+
+
 POOL = draw(150)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_fills_a_batch_with_distinct_new_compositions(strategy) -> None:
-    picks = choose_batch(
+    picks = choose(
         POOL, ENSEMBLE, GOALS, n=8, strategy=strategy, measured=measure(POOL[:6]), pending=POOL[6:10], seed=1
     )
     chosen = [p.composition for p in picks]
@@ -67,7 +85,7 @@ def test_every_strategy_fills_a_batch_with_distinct_new_compositions(strategy) -
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (10.0, 5.0), (200.0, 0.0)], ids=lambda q: f"{q:g}")
 def test_the_same_dead_composition_twice_does_not_block_a_batch(low: float, high: float) -> None:
     dead = Measured.at_two_rates(POOL[0], GOALS.rates, *(Estimate.over([q] * 99, least=50) for q in (low, high)))
-    picks = choose_batch(POOL, ENSEMBLE, GOALS, n=3, measured=[dead, dead, *measure(POOL[1:4])])
+    picks = choose(POOL, ENSEMBLE, GOALS, n=3, measured=[dead, dead, *measure(POOL[1:4])])
     assert len({p.composition for p in picks} - {POOL[0]}) == 3
     assert np.isfinite([p.score for p in picks]).all()
 
@@ -75,21 +93,20 @@ def test_the_same_dead_composition_twice_does_not_block_a_batch(low: float, high
 @pytest.mark.parametrize("strategy", ["logei", "qlognei", "thompson", "random"])
 def test_the_seed_decides_the_batch(strategy) -> None:
     def batch(seed: int) -> list[Composition]:
-        return [p.composition for p in choose_batch(POOL, ENSEMBLE, GOALS, n=6, strategy=strategy, seed=seed)]
+        return [p.composition for p in choose(POOL, ENSEMBLE, GOALS, n=6, strategy=strategy, seed=seed)]
 
     assert batch(1) == batch(1)
     assert strategy in ("logei", "qlognei") or batch(1) != batch(2)
 
 
 def test_twenty_four_picks_are_distinct_not_tied_and_all_gain() -> None:
-    picks = choose_batch(draw(400), ENSEMBLE, GOALS, n=24, measured=measure(POOL[:4]))
+    picks = choose(draw(400), ENSEMBLE, GOALS, n=24, measured=measure(POOL[:4]))
     assert len({p.composition for p in picks}) == 24
     assert len({p.score for p in picks}) == 24
     assert all(p.joint_gain > 0 for p in picks[5:])
 
 
 def test_the_ensemble_alone_could_not_have_filled_it() -> None:
-    from screening.encoding import Encoding
     from screening.surrogate import DRXNetEnsembleModel
 
     pool = draw(400)
@@ -108,12 +125,8 @@ def test_scores_are_botorchs_noisy_expected_improvement() -> None:
     from botorch.acquisition.objective import GenericMCObjective
     from botorch.sampling.normal import SobolQMCNormalSampler
 
-    from screening.acquisition import gaussian_model, objective_units
-    from screening.encoding import Encoding
-
     known, candidates = measure(POOL[:5]), POOL[5:60]
-    encoding = Encoding.of(POOL)
-    model = gaussian_model(ENSEMBLE, encoding, GOALS, known)
+    model, encoding, unit = gaussian(known, POOL)
     acquisition = qLogNoisyExpectedImprovement(
         model,
         X_baseline=encoding.encode(POOL[:5]),
@@ -124,52 +137,42 @@ def test_scores_are_botorchs_noisy_expected_improvement() -> None:
         cache_root=False,
     )
     limits = Limits(min_distance=0, domain_weight={})
-    picks = choose_batch(candidates, ENSEMBLE, GOALS, n=3, strategy="qlognei", measured=known, limits=limits)
-    unit = objective_units(model).log().item()
+    picks = choose(candidates, ENSEMBLE, GOALS, n=3, strategy="qlognei", measured=known, limits=limits)
     chosen = encoding.encode([p.composition for p in picks])
     for i in range(3):
         with torch.no_grad():
-            theirs = acquisition(chosen[: i + 1].unsqueeze(0)).item() - unit
+            theirs = acquisition(chosen[: i + 1].unsqueeze(0)).item() - np.log(unit)
         assert np.log(sum(p.joint_gain for p in picks[: i + 1])) == pytest.approx(theirs, abs=0.1)
 
 
 def test_logei_counts_picks_as_found_where_they_were_predicted() -> None:
     from botorch.models import ModelListGP
 
-    from screening.acquisition import Improvement, gaussian_model, incumbents_of, log_feasibility, objective_units
-    from screening.encoding import Encoding
-
     known, candidates = measure(POOL[:5]), POOL[5:60]
-    encoding = Encoding.of(POOL)
     limits = Limits(min_distance=0, domain_weight={})
-    picks = choose_batch(candidates, ENSEMBLE, GOALS, n=4, strategy="logei", measured=known, limits=limits)
-    gaussian = gaussian_model(ENSEMBLE, encoding, GOALS, known)
-    model, made = gaussian, POOL[:5]
-    for pick in picks:
+    outlook = Outlook.of(ENSEMBLE, GOALS, measured=known)
+    picks = choose_batch(candidates, outlook, n=4, strategy="logei", limits=limits)
+    fitted, encoding, _ = gaussian(known, POOL)
+    model = ModelListGP(*fitted.models)
+    for i, pick in enumerate(picks):
         x = encoding.encode([pick.composition])
+        found = outlook.awaiting([p.composition for p in picks[:i]])
         with torch.no_grad():
-            mean, std = (moment[:, :3] for moment in (model.posterior(x).mean, model.posterior(x).variance.sqrt()))
-            found = incumbents_of(gaussian, made)
-            expected = Improvement(GOALS, objective_units(gaussian), found).log_expected(mean[:, :1], std[:, :1])
-            assert pick.score == pytest.approx((expected + log_feasibility(GOALS, mean, std)).item(), abs=1e-3)
-            if isinstance(model, type(gaussian)):
-                model = model.condition_on_observations(x, mean)
-            else:
-                model = ModelListGP(
-                    *(gp.condition_on_observations(x, mean[:, [j]]) for j, gp in enumerate(model.models))
-                )
-            made = [*made, pick.composition]
+            mean, std = model.posterior(x).mean, model.posterior(x).variance.sqrt()
+            expected = found.improvement.log_expected(found.signed(mean), found.spread(std))
+            assert pick.score == pytest.approx((expected + found.log_feasible(mean, std)).item(), abs=1e-3)
+            model = ModelListGP(*(gp.condition_on_observations(x, mean[:, [j]]) for j, gp in enumerate(model.models)))
 
 
 @pytest.mark.parametrize("strategy", ["logei", "ucb", "qlognei"])
 def test_near_what_is_pending_there_is_less_to_learn(strategy) -> None:
     measured = measure(POOL[:5])
-    alone = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy=strategy, measured=measured)[0]
+    alone = choose(POOL, ENSEMBLE, GOALS, n=1, strategy=strategy, measured=measured)[0]
     beside = min((c for c in POOL[5:] if c != alone.composition), key=alone.composition.distance)
     limits = Limits(min_distance=0)
 
     def score(pending: list[Composition]) -> float:
-        (pick,) = choose_batch(
+        (pick,) = choose(
             [alone.composition],
             ENSEMBLE,
             GOALS,
@@ -185,9 +188,9 @@ def test_near_what_is_pending_there_is_less_to_learn(strategy) -> None:
 
 
 def test_what_is_pending_counts_as_made() -> None:
-    first = choose_batch(POOL, ENSEMBLE, GOALS, n=4)
-    second = choose_batch(POOL, ENSEMBLE, GOALS, n=4, pending=[p.composition for p in first])
-    together = choose_batch(POOL, ENSEMBLE, GOALS, n=8)
+    first = choose(POOL, ENSEMBLE, GOALS, n=4)
+    second = choose(POOL, ENSEMBLE, GOALS, n=4, pending=[p.composition for p in first])
+    together = choose(POOL, ENSEMBLE, GOALS, n=8)
     assert not {p.composition for p in first} & {p.composition for p in second}
     assert sum(p.joint_gain for p in second) < sum(p.joint_gain for p in first)
     assert [p.composition for p in together[:4]] == [p.composition for p in first]
@@ -198,7 +201,7 @@ def test_several_objectives_are_chosen_by_hypervolume() -> None:
         objectives=(ObjectiveSpec(quantity="rate-retention"), ObjectiveSpec(quantity="capacity", reference=200)),
         constraints=(),
     )
-    picks = choose_batch(POOL, ENSEMBLE, goals, n=5, strategy="qlognehvi", measured=measure(POOL[:6]))
+    picks = choose(POOL, ENSEMBLE, goals, n=5, strategy="qlognei", measured=measure(POOL[:6]))
     assert len({p.composition for p in picks}) == 5
     assert all(p.joint_gain > 0 for p in picks)
 
@@ -216,7 +219,7 @@ def test_a_diverse_shortlist_keeps_the_best_and_every_region() -> None:
 
 
 def test_only_so_many_candidates_are_looked_at_as_the_shortlist_holds() -> None:
-    picks = choose_batch(POOL, ENSEMBLE, GOALS, n=4, shortlist=10)
+    picks = choose(POOL, ENSEMBLE, GOALS, n=4, shortlist=10)
     assert {p.composition for p in picks} <= set(diverse(POOL, 10))
 
 
@@ -224,14 +227,14 @@ def test_only_so_many_candidates_are_looked_at_as_the_shortlist_holds() -> None:
 
 
 def test_banned_elements_are_not_chosen() -> None:
-    picks = choose_batch(POOL, ENSEMBLE, GOALS, n=5, limits=Limits(banned=("V", "F")))
+    picks = choose(POOL, ENSEMBLE, GOALS, n=5, limits=Limits(banned=("V", "F")))
     assert all("V" not in p.composition.elements and p.composition.fluorine == 0 for p in picks)
 
 
 def test_a_batch_needs_no_more_precursors_than_allowed() -> None:
     pool = draw(300, seed=2)
-    free = choose_batch(pool, ENSEMBLE, GOALS, n=6)
-    bound = choose_batch(pool, ENSEMBLE, GOALS, n=6, limits=Limits(max_precursors=6))
+    free = choose(pool, ENSEMBLE, GOALS, n=6)
+    bound = choose(pool, ENSEMBLE, GOALS, n=6, limits=Limits(max_precursors=6))
 
     def needed(picks: list) -> set[str]:
         return {s for p in picks for s in p.composition.amounts()} - {"O"}
@@ -243,7 +246,7 @@ def test_a_batch_needs_no_more_precursors_than_allowed() -> None:
 
 def test_distance_between_picks_is_kept_and_too_much_of_it_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        picks = choose_batch(POOL, ENSEMBLE, GOALS, n=60, limits=Limits(min_distance=0.4))
+        picks = choose(POOL, ENSEMBLE, GOALS, n=60, limits=Limits(min_distance=0.4))
     assert 1 < len(picks) < 60
     assert all(a.composition.distance(b.composition) >= 0.4 - 1e-9 for i, a in enumerate(picks) for b in picks[:i])
     assert "places of the batch empty" in caplog.text
@@ -252,9 +255,7 @@ def test_distance_between_picks_is_kept_and_too_much_of_it_said(caplog: pytest.L
 def test_references_and_replicates_take_their_places_first() -> None:
     known = measure(POOL[:20])
     reference = "Li1.2Mn0.4Ti0.4O2"
-    picks = choose_batch(
-        POOL, ENSEMBLE, GOALS, n=5, measured=known, limits=Limits(references=(reference,), replicates=1)
-    )
+    picks = choose(POOL, ENSEMBLE, GOALS, n=5, measured=known, limits=Limits(references=(reference,), replicates=1))
     assert [p.kind for p in picks] == ["reference", "replicate", "candidate", "candidate", "candidate"]
     assert picks[0].composition == Composition.parse(reference)
     values = [(m, m.values(GOALS)) for m in known]
@@ -269,7 +270,7 @@ def test_dear_compositions_are_left_out() -> None:
         return cost_usd_kg(*zip(*composition.cations, strict=True), composition.fluorine)
 
     limit = float(np.median([price(c) for c in POOL]))
-    picks = choose_batch(POOL, ENSEMBLE, GOALS, n=5, limits=Limits(budget_usd_kg=limit))
+    picks = choose(POOL, ENSEMBLE, GOALS, n=5, limits=Limits(budget_usd_kg=limit))
     assert all(price(p.composition) <= limit for p in picks)
 
 
@@ -280,26 +281,26 @@ def test_dear_compositions_are_left_out() -> None:
         (POOL[:3], {"pending": POOL[:3]}, NothingToPropose, "measured, pending, or against the limits"),
         (POOL, {"limits": Limits(banned=METALS)}, NothingToPropose, "none is left"),
         (POOL, {"limits": Limits(max_precursors=1)}, NothingToPropose, "fits the limits"),
-        (POOL, {"strategy": "best"}, UsageError, "No strategy 'best'"),
+        (POOL, {"strategy": "best"}, ConfigurationError, "No strategy 'best'"),
         (POOL, {"n": 0}, UsageError, "at least one"),
     ],
     ids=["empty", "pending", "banned", "precursors", "strategy", "none"],
 )
 def test_what_cannot_be_chosen_is_refused(candidates, options, error, message) -> None:
     with pytest.raises(error, match=message):
-        choose_batch(candidates, ENSEMBLE, GOALS, **{"n": 3, **options})
+        choose(candidates, ENSEMBLE, GOALS, **{"n": 3, **options})
 
 
 def test_why_names_the_numbers_and_the_nearest_measured() -> None:
-    pick = choose_batch(POOL, ENSEMBLE, GOALS, n=1, measured=measure(POOL[:5]))[0]
+    pick = choose(POOL, ENSEMBLE, GOALS, n=1, measured=measure(POOL[:5]))[0]
     assert f"retention {pick.columns['rate_retention_mean']:.2f}" in pick.why
     assert str(pick.nearest_measured[0][0]) in pick.why
 
 
 def test_space_filling_leaves_out_what_cannot_be_feasible() -> None:
     goals = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=240),))
-    picks = choose_batch(POOL, ENSEMBLE, goals, n=8, strategy="space-filling")
-    anything = choose_batch(POOL, ENSEMBLE, Goals(constraints=()), n=8, strategy="space-filling")
+    picks = choose(POOL, ENSEMBLE, goals, n=8, strategy="space-filling")
+    anything = choose(POOL, ENSEMBLE, Goals(constraints=()), n=8, strategy="space-filling")
     assert min(p.learned_distance for p in anything[:1]) >= max(p.learned_distance for p in picks[:1])
     capacity = [p.columns["capacity_low_mah_g_mean"] for p in picks]
     assert min(capacity) > min(p.columns["capacity_low_mah_g_mean"] for p in anything)
@@ -307,29 +308,22 @@ def test_space_filling_leaves_out_what_cannot_be_feasible() -> None:
 
 
 def test_why_says_when_a_pick_is_there_to_learn_from() -> None:
-    (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="space-filling")
+    (pick,) = choose(POOL, ENSEMBLE, GOALS, n=1, strategy="space-filling")
     where = f"{pick.learned_distance:.2f} from the nearest known"
     assert pick.why.startswith(f"to learn, apart from the others ({where}); retention")
-    (pick,) = choose_batch(POOL, ENSEMBLE, GOALS, n=1, strategy="random")
+    (pick,) = choose(POOL, ENSEMBLE, GOALS, n=1, strategy="random")
     assert pick.why.startswith("drawn at random; retention")
 
 
 def test_why_places_a_pick_by_mean_and_by_spread() -> None:
-    pick = choose_batch(POOL, ENSEMBLE, Goals(constraints=()), n=1, strategy="greedy")[0]
+    pick = choose(POOL, ENSEMBLE, Goals(constraints=()), n=1, strategy="greedy")[0]
     assert pick.mean_rank == 1
     assert 1 <= pick.spread_rank <= pick.candidates == len(POOL)
     assert f"of {len(POOL)} the 1st by mean" in pick.why
 
 
-@pytest.mark.parametrize(
-    ("number", "written"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (11, "11th"), (112, "112th"), (1203, "1,203rd")]
-)
-def test_ordinals(number, written) -> None:
-    assert ordinal(number) == written
-
-
 def test_expected_improvement_is_exploitation_and_exploration() -> None:
-    for pick in choose_batch(POOL, ENSEMBLE, GOALS, n=6, measured=measure(POOL[:5])):
+    for pick in choose(POOL, ENSEMBLE, GOALS, n=6, measured=measure(POOL[:5])):
         assert pick.exploitation >= 0
         assert pick.exploration >= 0
         assert pick.exploitation + pick.exploration > 0
@@ -341,7 +335,7 @@ def test_data_that_one_member_explains_exactly_still_give_a_batch() -> None:
     exact = [
         Measured.at_two_rates(c, GOALS.rates, float(low), float(high)) for c, (low, high) in zip(known, q, strict=True)
     ]
-    picks = choose_batch(POOL, ENSEMBLE, GOALS, n=6, measured=exact)
+    picks = choose(POOL, ENSEMBLE, GOALS, n=6, measured=exact)
     assert len({p.composition for p in picks}) == 6
 
 
@@ -349,6 +343,6 @@ def test_data_that_one_member_explains_exactly_still_give_a_batch() -> None:
 def test_choosing_eight_of_two_thousand_takes_seconds(published_ensemble) -> None:
     pool, known = draw(2050, seed=4), measure(draw(24, seed=5))
     start = time.process_time()
-    picks = choose_batch(pool, published_ensemble, Goals(), n=8, measured=known)
+    picks = choose(pool, published_ensemble, Goals(), n=8, measured=known)
     assert len(picks) == 8
     assert time.process_time() - start < 40  # processor seconds: 20 s on two cores

@@ -35,3 +35,37 @@ def test_a_variance_is_given_where_cells_were_compared():
     alone = Measured(LMTO, {ENERGY: Estimate.over([440.0])})
     assert compared.variances(GOALS)[0] == pytest.approx(compared.estimates[ENERGY].error ** 2)
     assert np.isnan(alone.variances(GOALS)).all()
+
+
+ONE = Goals()
+TWO = Goals(objectives=(ObjectiveSpec(quantity="rate-retention"), ObjectiveSpec(quantity="specific-energy")))
+
+
+def test_variances_follow_from_the_errors_of_both_rates() -> None:
+    low, high = Estimate(250.0, 7.0, 2, 5.0), Estimate(150.0, 8.0, 2, 6.0)
+    variances = Measured.at_two_rates(LMTO, ONE.rates, low, high).variances(ONE)
+    rng = np.random.default_rng(0)
+    draws = rng.normal(150, 6, 100_000) / rng.normal(250, 5, 100_000)
+    assert variances[0] == pytest.approx(draws.var(), rel=0.05)
+    np.testing.assert_allclose(variances[1:], [25.0, 36.0])
+    assert np.isnan(Measured.at_two_rates(LMTO, ONE.rates, 250.0, 150.0).variances(ONE)).all()
+    agreeing = Measured.at_two_rates(LMTO, ONE.rates, Estimate.over([250.0] * 100))
+    assert agreeing.variances(ONE)[1] == pytest.approx(2.5**2)  # never 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 0.0), (10.0, 5.0), (200.0, 0.0), (49.0, 60.0)], ids=lambda capacity: f"{capacity:g}"
+)
+def test_a_dead_composition_is_not_known_exactly(low: float, high: float) -> None:
+    cells = [Estimate.over([q] * 999, least=50.0) for q in (low, high)]
+    dead = Measured.at_two_rates(LMTO, ONE.rates, *cells)
+    retention, *capacities = np.sqrt(dead.variances(ONE))
+    assert capacities[:2] == pytest.approx([0.01 * max(low, 50.0), 0.01 * max(high, 50.0)])
+    assert 0.002 < retention < 0.02
+
+
+def test_other_quantities_are_matched_to_the_goals() -> None:
+    energy = SpecificEnergy(ONE.rates.low)
+    found = Measured(LMTO, {energy: Estimate(700.0, None)})
+    assert found.values(TWO)[TWO.objective_columns[1]] == 700.0
+    assert np.isnan(found.values(ONE)).all()

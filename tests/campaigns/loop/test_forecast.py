@@ -9,6 +9,7 @@ from campaigns.campaign import Campaign
 from campaigns.loop.forecast import Forecast, limits_of, measured_of
 from drxnet.composition import Composition
 from screening.estimates import Estimate, standard_error
+from screening.outlook import Outlook
 from screening.quantities import Capacity, RateRetention
 
 
@@ -39,7 +40,7 @@ def test_limits_of_the_lab_reach_the_choice(campaign: Campaign):
 def test_forecast_without_data_is_the_mean_of_the_members(campaign: Campaign):
     ensemble, goals = FakeEnsemble(3), campaign.spec.goals
     compositions = [Composition.parse(c) for c in (FIRST, SECOND)]
-    forecast = Forecast(ensemble, goals, (), compositions)
+    forecast = Forecast(Outlook.of(ensemble, goals), compositions)
     expected = goals.evaluate(ensemble, compositions).mean(0).numpy()
     np.testing.assert_allclose(forecast.mean, expected, rtol=1e-6)
     assert set(forecast.columns["domain"]) <= {"inside", "edge", "outside"}

@@ -15,7 +15,9 @@ from campaigns.ledger.records import State
 from campaigns.loop.propose import propose, seed_of_round
 from campaigns.report.round import incomplete_rounds, write_round_files
 from drxnet.composition import Composition
-from drxnet.errors import NothingToPropose, UsageError
+from drxnet.ensemble import Ensemble
+from drxnet.errors import ConfigurationError, NothingToPropose, UsageError
+from screening.surrogate import DRXNetGaussianModel
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +186,23 @@ def test_a_proposal_says_that_a_metal_may_form(live: Campaign, tmp_path: Path):
     metal = "may turn to metal in argon: 2 FeO + NiO -> Fe2O3 + Ni (-28 kJ/mol of Ni, 298 K)"
     assert said["Li1.2Ti0.2Fe0.2Ni0.2Nb0.2O1.8F0.2"].endswith(metal)
     assert "metal in argon" not in said["Li1.2Ti0.4Mn0.4O2"]
+
+
+def test_one_round_loads_its_ensemble_once_and_fits_once(live: Campaign, monkeypatch: pytest.MonkeyPatch):
+    record_round(live, FIRST, SECOND)
+    rows = [(FIRST, 20, 240.0), (FIRST, 1000, 150.0), (SECOND, 20, 200.0)]
+    live.add_measurements(
+        [{"composition": c, "current_ma_g": i, "capacity_mah_g": q} for c, i, q in rows], fine_tune=False
+    )
+    done = []
+    load, fit = Ensemble.load.__func__, DRXNetGaussianModel.fit
+    monkeypatch.setattr(Ensemble, "load", classmethod(lambda *a, **b: done.append("load") or load(*a, **b)))
+    monkeypatch.setattr(DRXNetGaussianModel, "fit", lambda self: done.append("fit") or fit(self))
+    assert live.recommend(workers=0)
+    assert done == ["load", "fit"]
+
+
+def test_an_unknown_strategy_is_refused_before_anything_is_loaded(live: Campaign, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Ensemble, "load", classmethod(lambda *a, **b: pytest.fail("loaded")))
+    with pytest.raises(ConfigurationError, match="No strategy 'loge'. Did you mean logei"):
+        live.recommend(strategy="loge")

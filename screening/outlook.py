@@ -1,0 +1,187 @@
+"""What one round knows, worked out once and handed to whatever scores, chooses, ranks or shows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drxnet.composition import MODEL_METALS, Composition
+from drxnet.ensemble import Amounts, Ensemble
+from screening.domain import Domain
+from screening.encoding import Encoding
+from screening.goals import Goals
+from screening.improvement import Improvement, log_feasibility, objectives_of
+from screening.measured import Measured
+from screening.surrogate import DRXNetGaussianModel, Points
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Ensemble, goals, what is measured and pending, and the surrogate fitted to it.
+
+    It travels as the values below: the ensemble is loaded where it arrives, and the surrogate conditioned with the
+    hyperparameters that were fitted once, by :meth:`of`.
+    """
+
+    goals: Goals
+    measured: tuple[Measured, ...]
+    pending: tuple[Composition, ...]
+    """Proposed and not yet measured, or half measured."""
+
+    model: str
+    """Folder of the ensemble."""
+
+    model_id: str
+    device: str
+    hyperparameters: tuple[tuple[str, tuple[float, ...]], ...]
+    incumbents: tuple[tuple[float, ...], ...] = ()
+    """Signed objectives of what is known and probably feasible, by their posterior means."""
+
+    engine: str = "auto"
+    """What encodes compositions, of :data:`drxnet.engines.ENGINES`: they differ in speed and in the sixth digit."""
+
+    @classmethod
+    def of(
+        cls,
+        ensemble: Ensemble,
+        goals: Goals | None = None,
+        *,
+        measured: Iterable[Measured] = (),
+        pending: Iterable[Composition] = (),
+    ) -> Self:
+        """Fit the surrogate to what was measured.
+
+        Args:
+            ensemble: the current model.
+            goals: objectives and constraints.
+            measured: what came back; without any quantity of the goals it teaches nothing.
+            pending: what is being made; a composition may also be in `measured`.
+        """
+        goals, measured = goals or Goals(), tuple(measured)
+        surrogate = _conditioned(ensemble, goals, measured).fit()
+        outlook = cls(
+            goals=goals,
+            measured=measured,
+            pending=(),
+            model=str(ensemble.path),
+            model_id=ensemble.card.model_id,
+            device=str(ensemble.device),
+            hyperparameters=tuple((k, tuple(v)) for k, v in surrogate.hyperparameters().items()),
+        )
+        return outlook._with(ensemble, surrogate).awaiting(pending)
+
+    def awaiting(self, pending: Iterable[Composition]) -> Self:
+        """Look at the same measurements with something else pending."""
+        pending = tuple(dict.fromkeys(pending))
+        known = tuple(dict.fromkeys((*self.known, *pending)))
+        incumbents: tuple[tuple[float, ...], ...] = ()
+        if known:
+            mean, std = self.surrogate.marginals(self.read(known))
+            good = self.log_feasible(mean, std) >= math.log(0.5)
+            incumbents = tuple(map(tuple, self.signed(mean[good]).tolist()))
+        return replace(self, pending=pending, incumbents=incumbents)._with(self.ensemble, self.surrogate)
+
+    def updated(self, measured: Iterable[Measured], pending: Iterable[Composition]) -> Self:
+        """What is known now; fitted again only where something was measured in the meantime."""
+        measured = tuple(measured)
+        if measured == self.measured:
+            return self.awaiting(pending)
+        return type(self).of(self.ensemble, self.goals, measured=measured, pending=pending)
+
+    def for_stream(self, engine: str, compositions: int) -> Self:
+        """The same by the engine that is best for so many compositions, wherever it travels."""
+        ensemble = self.ensemble.with_engine(engine)
+        ensemble = ensemble.with_engine(ensemble.engine_for(compositions))
+        twin = replace(self, engine=ensemble.engine)
+        return twin._with(ensemble, twin._condition(ensemble))
+
+    # -- what it knows -----------------------------------------------------------------------------------
+
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The members; loaded where the outlook has travelled to."""
+        return Ensemble.load(self.model, device=self.device, engine=self.engine)
+
+    @cached_property
+    def surrogate(self) -> DRXNetGaussianModel:
+        """The Gaussian model, conditioned and fitted."""
+        return self._condition(self.ensemble)
+
+    @cached_property
+    def domain(self) -> Domain:
+        """What the model knows, from reported and measured compositions."""
+        with torch.no_grad():
+            return Domain(self.ensemble, self.known, self.surrogate.reader.scale)
+
+    @cached_property
+    def improvement(self) -> Improvement:
+        """On what is known and probably feasible."""
+        unit = self.surrogate.reader.unit[list(self.goals.objective_columns)]
+        incumbents = torch.tensor(self.incumbents, dtype=torch.float64).reshape(-1, len(self.goals.objectives))
+        return Improvement(self.goals, unit, incumbents)
+
+    @cached_property
+    def known(self) -> tuple[Composition, ...]:
+        """What is measured."""
+        return tuple(m.composition for m in self.measured)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with everything that scores depend on."""
+        state = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("model", "device")]
+        return hashlib.sha256(repr(state).encode()).hexdigest()
+
+    # -- what it says ------------------------------------------------------------------------------------
+
+    def read(self, compositions: Amounts | Sequence[Composition | str]) -> Points:
+        """Ask the ensemble about n compositions."""
+        amounts = compositions if isinstance(compositions, Amounts) else Amounts.of(compositions)
+        with torch.no_grad():
+            return self.surrogate.reader.read(amounts)
+
+    def signed(self, values: Tensor) -> Tensor:
+        """Objectives of quantities, larger is better, ``... x m -> ... x k``."""
+        return objectives_of(self.goals, values)
+
+    def spread(self, std: Tensor) -> Tensor:
+        """Standard deviations of the objectives, ``n x m -> n x k``."""
+        return std[:, list(self.goals.objective_columns)]
+
+    def log_feasible(self, mean: Tensor, std: Tensor) -> Tensor:
+        """Log of the probability that all constraints are met, ``n x m -> n``."""
+        return log_feasibility(self.goals, mean, std)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the ensemble."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def _with(self, ensemble: Ensemble, surrogate: DRXNetGaussianModel) -> Self:
+        self.__dict__.update(ensemble=ensemble, surrogate=surrogate)
+        return self
+
+    def _condition(self, ensemble: Ensemble) -> DRXNetGaussianModel:
+        return _conditioned(ensemble, self.goals, self.measured).with_hyperparameters(dict(self.hyperparameters))
+
+
+def _conditioned(ensemble: Ensemble, goals: Goals, measured: Sequence[Measured]) -> DRXNetGaussianModel:
+    """Build the surrogate on everything measured, hyperparameters as they are without data."""
+    useful = [m for m in measured if np.isfinite(m.values(goals)).any()]
+    metals = {s for m in useful for s in m.composition.metals} or set(MODEL_METALS)
+    encoding = Encoding(tuple(metals - {"Li"}))
+    if not useful:
+        return DRXNetGaussianModel(ensemble, encoding, goals)
+    values, variances = (
+        torch.from_numpy(np.stack(rows))
+        for rows in zip(*((m.values(goals), m.variances(goals)) for m in useful), strict=True)
+    )
+    return DRXNetGaussianModel(
+        ensemble, encoding, goals, encoding.encode([m.composition for m in useful]), values, variances
+    )
