@@ -88,8 +88,8 @@ def _verify(
         return VerifiedWalk(one.number, None, (f"{path} is gone; without it no shard can be checked",))
     proof, wrong = WalkProof.read(path)
     state = _as_it_was(campaign.state(as_of=one.number), told["known_rounds"])
-    today = campaign.spec
-    spec = type(today).model_validate({**today.model_dump(mode="json"), **one.spec, "folder": today.folder})
+    current = campaign.spec
+    spec = type(current).model_validate({**current.model_dump(mode="json"), **one.spec, "folder": current.folder})
     source = _source(one, spec)
     outlook = outlook_of(campaign, state, spec.goals, device=device).for_stream(told["engine"], source.count)
     strategy = today(one.strategy)
