@@ -120,7 +120,7 @@ class Workspace:
         """
         from drxnet.ensemble import Ensemble
 
-        return Ensemble.load(self.models.path(model or self.state().current_model), device=device)
+        return Ensemble.load(self.model_path(model or self.state().current_model), device=device)
 
     def close(self) -> None:
         """Give back the connections to the ledger."""

@@ -16,6 +16,7 @@ from screening.candidates import CandidateList, Candidates
 from screening.enumerator import Job
 from screening.proof import Verification, WalkProof, verify
 from screening.scoring import StreamScorer
+from screening.strategies import today
 
 if TYPE_CHECKING:
     from campaigns.ledger.records import Round, Snapshot
