@@ -450,7 +450,8 @@ def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: Interv
 
     lower, upper = leave_one_study_out(evaluation, method)
     figure = Figure(figsize=(16, 10.5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.3])
+    halves: Any = figure.subfigures(1, 2, width_ratios=[1, 1.3])
+    left, right = halves
     parity, said = left.subplots(2, 1, height_ratios=[2.4, 1])
     _draw_parity(parity, evaluation, lower, upper)
     _draw_bars(right.subplots(), evaluation, lower, upper)
