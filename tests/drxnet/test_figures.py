@@ -73,3 +73,11 @@ def test_a_map_point_is_the_prediction_of_its_composition(ensemble):
 def test_impossible_maps_say_why(ensemble, options, says):
     with pytest.raises(UsageError, match=says):
         capacity_map(ensemble, CONDITIONS, points=3, **options)
+
+
+def test_a_map_leaves_out_traces_of_a_metal(ensemble):
+    result = capacity_map(ensemble, CONDITIONS, x="Ti", x_range=(0.0, 0.04), y_range=(0.0, 0.2), points=5)
+    held = np.isfinite(result.capacity_mah_g[0]).any(0)
+    assert dict(zip(result.x.round(3).tolist(), held.tolist(), strict=True)) == {
+        0.0: True, 0.01: False, 0.02: True, 0.03: True, 0.04: True,
+    }  # fmt: skip
