@@ -62,7 +62,7 @@ class Known:
 
     file: str | None = None
     mass_mg: float | None = None
-    """Active mass that it is counted by now."""
+    """Active mass that it is counted by now; None where it is not counted."""
 
 
 @dataclass
@@ -191,7 +191,7 @@ class Cells:
             says=says,
             profile=lambda: self._curve(m),
             file=m.file,
-            mass_mg=now.mass_mg,
+            mass_mg=now.mass_mg if now.withdrawn_event is None else None,
         )
 
     def _curve(self, m: Measurement) -> DischargeProfile | None:

@@ -578,6 +578,8 @@ def _since_step(interval: np.ndarray, step_time: np.ndarray | None) -> np.ndarra
         return interval
     in_pace = np.abs(np.diff(step_time) - interval[1:]) < 0.01 * interval[1:] + 1.0
     begun = (step_time > 0) & (step_time < interval) & (in_pace.mean() > 0.5)
+    if len(interval) > 1 and in_pace[0] and 0 < step_time[0] < GAP_FACTOR * interval[1]:
+        begun[0] = interval[0] == 0  # the file begins where a step does, one interval before its first row
     return np.where(begun, step_time, interval)
 
 

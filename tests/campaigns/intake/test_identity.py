@@ -1,0 +1,210 @@
+"""A cell stays one cell, however often and in whatever form its test comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ledgers import FIRST, SECOND, record_round
+from running_cells import MASS_MG, hand_in, held, running_test, write_cycles
+from synthetic_cycler import WINDOW
+
+from campaigns.campaign import Campaign
+from campaigns.intake.identity import Lane, lane_of
+from campaigns.intake.measurement import SampleInfo
+from campaigns.intake.record import check_files, ingest, supersede
+from drxnet.discharge import CyclingConditions
+
+TEST = running_test([240.0, 237.0, 235.0, 232.0, 230.0])
+
+
+@pytest.fixture
+def proposed(campaign: Campaign) -> Campaign:
+    record_round(campaign, FIRST, SECOND)
+    return campaign
+
+
+@pytest.mark.parametrize("labels", [(None, None, None), ("A", "A", "A"), (None, "A", None)], ids=str)
+def test_growing_exports_stay_one_cell(proposed: Campaign, tmp_path: Path, labels):
+    for week, (last, label) in enumerate(zip((1, 3, 5), labels, strict=True), start=1):
+        done = hand_in(
+            proposed, write_cycles(tmp_path / f"week{week}.csv", TEST, last=last), composition=FIRST, cell=label
+        )
+        assert done.status == "recorded", done.rules
+    cell = labels[0] or "week1"
+    assert held(proposed) == [("R01-01", cell, n, q) for n, q in enumerate((240.0, 237.0, 235.0, 232.0, 230.0), 1)]
+    assert [c.label for c in proposed.state().cells] == [cell]
+    assert f"extends cell {cell} of R01-01: cycles 1-3 known already, cycles 4-5 added" in done.notes
+    assert (done.known, done.discharges) == (3, 2)
+
+
+def test_dry_run_speaks_in_the_conditional(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=1), composition=FIRST)
+    path, sample = write_cycles(tmp_path / "b.csv", TEST, last=2), SampleInfo(MASS_MG, FIRST, 20.0, WINDOW)
+    checked = check_files(proposed, [path], otherwise=sample)
+    (said,) = ingest(proposed, checked, dry_run=True).files
+    assert "extends cell a of R01-01: cycle 1 known already, cycle 2 would be added" in said.notes
+    assert len(proposed.state().standing) == 1
+
+
+@pytest.mark.parametrize("change", ["crlf", "fewer digits", "another name"])
+def test_the_same_discharge_in_other_bytes_changes_nothing(proposed: Campaign, tmp_path: Path, change: str):
+    path = write_cycles(tmp_path / "a.csv", TEST, last=2)
+    hand_in(proposed, path, composition=FIRST)
+    before = proposed.state()
+    again = write_cycles(tmp_path / "b.csv", TEST, last=2, crlf=change == "crlf")
+    if change == "fewer digits":
+        header, *rows = path.read_text().strip().split("\n")
+        cells = [[f"{float(c):.5g}" for c in row.split(",")] for row in rows]
+        again.write_text("\n".join([header, *(",".join(row) for row in cells)]) + "\n")
+    if change == "another name":
+        again.write_bytes(path.read_bytes() + b"\n")
+    done = hand_in(proposed, again, composition=FIRST)
+    assert (done.status, done.discharges, done.known) == ("known", 0, 2), done
+    assert proposed.state() == before
+
+
+def test_what_was_exported_is_known_when_it_comes_back(proposed: Campaign, tmp_path: Path):
+    from campaigns.report.export import export_campaign
+
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=3), composition=FIRST)
+    before = proposed.state()
+    for form, name in (("drx-td", "all.drxtd.csv"), ("csv", "all.csv")):
+        export_campaign(proposed, tmp_path / name, form=form)
+        (done,) = ingest(proposed, check_files(proposed, [tmp_path / name])).files
+        assert (done.status, done.known) == ("known", 3), done
+    assert proposed.state() == before
+
+
+def test_rows_sent_twice_from_python_count_once(proposed: Campaign):
+    rows = [{"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": q} for q in (240.0, 236.0)]
+    assert len(proposed.add_measurements([*rows, rows[0]], fine_tune=False)) == 2
+    assert proposed.add_measurements(rows, fine_tune=False) == ()
+    labelled = [{**rows[0], "cell": "B"}]
+    assert len(proposed.add_measurements(labelled, fine_tune=False)) == 1
+    assert proposed.add_measurements(labelled, fine_tune=False) == ()
+    assert [m.capacity_mah_g for m in proposed.state().standing] == [240.0, 236.0, 240.0]
+
+
+def test_replicates_that_differ_a_little_are_two_cells(proposed: Campaign, tmp_path: Path):
+    for name, q in (("a", 240.0), ("b", 239.4)):
+        hand_in(proposed, write_cycles(tmp_path / f"{name}.csv", running_test([q])), composition=FIRST)
+    assert held(proposed) == [("R01-01", "a", 1, 240.0), ("R01-01", "b", 1, 239.4)]
+
+
+def test_label_that_has_another_discharge_is_refused_with_the_ways_out(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=1), composition=FIRST, cell="A")
+    done = hand_in(
+        proposed, write_cycles(tmp_path / "b.csv", running_test([225.0, 224.0])), composition=FIRST, cell="A"
+    )
+    assert done.status == "refused"
+    message = done.rules[-1].message
+    assert "cell A of R01-01 has this discharge already" in message
+    assert "M0001 gives 240 mAh/g, this one 225" in message
+    assert "another label" in message
+    assert len(proposed.state().standing) == 1
+
+
+def test_part_of_a_test_is_no_first_cycle_until_it_is_stated(proposed: Campaign, tmp_path: Path):
+    part = write_cycles(tmp_path / "part2.csv", TEST, first=3)
+    done = hand_in(proposed, part, composition=FIRST)
+    assert done.status == "refused"
+    assert any("--first-cycle 3" in r.message and "--continues CELL" in r.message for r in done.rules)
+    assert held(proposed) == []
+    assert hand_in(proposed, part, composition=FIRST, first_cycle=3).status == "recorded"
+    assert [n for _, _, n, _ in held(proposed)] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("named", ["A", "part1.csv", "part1"])
+def test_part_that_continues_a_cell_joins_it(proposed: Campaign, tmp_path: Path, named: str):
+    label = None if named.startswith("part1") else "A"
+    hand_in(proposed, write_cycles(tmp_path / "part1.csv", TEST, last=2), composition=FIRST, cell=label)
+    done = hand_in(proposed, write_cycles(tmp_path / "part2.csv", TEST, first=3), continues=named)
+    assert done.status == "recorded", done.rules
+    assert [(c, n) for _, c, n, _ in held(proposed)] == [(label or "part1", n) for n in range(1, 6)]
+    assert any("goes on with cell" in note for note in done.notes)
+
+
+def test_parts_come_in_any_order_in_one_go(proposed: Campaign, tmp_path: Path):
+    samples = {
+        write_cycles(tmp_path / "a3.csv", TEST, first=5): SampleInfo(MASS_MG, None, 20.0, WINDOW, continues="a1.csv"),
+        write_cycles(tmp_path / "a2.csv", TEST, 3, 4): SampleInfo(MASS_MG, None, 20.0, WINDOW, continues="a1.csv"),
+        write_cycles(tmp_path / "a1.csv", TEST, last=2): SampleInfo(MASS_MG, FIRST, 20.0, WINDOW),
+    }
+    checked = [pair for path, s in samples.items() for pair in check_files(proposed, [path], otherwise=s)]
+    assert [f.status for f in ingest(proposed, checked).files] == ["recorded"] * 3
+    assert sorted((c, n) for _, c, n, _ in held(proposed)) == [("a1", n) for n in range(1, 6)]
+
+
+def test_charge_in_one_file_and_discharge_in_the_next_are_joined(proposed: Campaign, tmp_path: Path):
+    from synthetic_cycler import arbin_csv
+
+    cut = int(TEST[(TEST.cycle == 2) & (TEST.state == "C")].index.max()) + 1
+    (tmp_path / "one.csv").write_text(arbin_csv(TEST.iloc[:cut]))
+    (tmp_path / "two.csv").write_text(arbin_csv(TEST.iloc[cut:]))
+    assert hand_in(proposed, tmp_path / "one.csv", composition=FIRST).status == "recorded"
+    done = hand_in(proposed, tmp_path / "two.csv", continues="one")
+    assert done.status == "recorded", done.rules
+    assert held(proposed) == [("R01-01", "one", n, q) for n, q in enumerate((240.0, 237.0, 235.0, 232.0, 230.0), 1)]
+
+
+def test_part_whose_own_numbers_begin_again_goes_on_after_the_last(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "one.csv", running_test([240.0, 238.0])), composition=FIRST)
+    done = hand_in(proposed, write_cycles(tmp_path / "two.csv", running_test([236.0, 234.0])), continues="one")
+    assert done.status == "recorded", done.rules
+    assert [(n, q) for _, _, n, q in held(proposed)] == [(1, 240.0), (2, 238.0), (3, 236.0), (4, 234.0)]
+
+
+def test_late_part_of_a_labelled_or_overlapping_test_finds_its_place(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "one.csv", TEST, last=3), composition=FIRST, cell="A")
+    overlapping = hand_in(proposed, write_cycles(tmp_path / "two.csv", TEST, 3, 4), composition=FIRST)
+    assert (overlapping.status, overlapping.known, overlapping.discharges) == ("recorded", 1, 1), overlapping.rules
+    labelled = hand_in(proposed, write_cycles(tmp_path / "three.csv", TEST, 5, 5), composition=FIRST, cell="A")
+    assert labelled.status == "recorded", labelled.rules
+    assert [(c, n) for _, c, n, _ in held(proposed)] == [("A", n) for n in range(1, 6)]
+
+
+def test_part_that_continues_nothing_known_is_refused(proposed: Campaign, tmp_path: Path):
+    done = hand_in(proposed, write_cycles(tmp_path / "p.csv", TEST, first=3), composition=FIRST, continues="nobody")
+    assert done.status == "refused"
+    assert "no cell of this label and no recorded file of this name" in done.rules[-1].message
+
+
+def test_growing_export_of_a_retracted_and_a_corrected_discharge(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=2), composition=FIRST)
+    proposed.retract_measurement("M0002", "temperature fell")
+    done = hand_in(proposed, write_cycles(tmp_path / "b.csv", TEST, last=3), composition=FIRST)
+    assert any("M0002 of it is withdrawn: temperature fell" in note for note in done.notes)
+    assert [n for _, _, n, _ in held(proposed)] == [1, 3]
+    supersede(proposed, ["M0001", "M0003"], "re-weighed", scale=MASS_MG / 1.7)
+    old_mass = hand_in(proposed, write_cycles(tmp_path / "c.csv", TEST, last=4), composition=FIRST)
+    assert old_mass.status == "refused"
+    assert "counts by 1.7 mg of active mass; 1.8 mg is given now" in old_mass.rules[-1].message
+    new_mass = hand_in(
+        proposed,
+        write_cycles(tmp_path / "c.csv", TEST, last=4),
+        composition=FIRST,
+        active_mass_mg=1.7,
+        current_ma_g=None,
+    )
+    assert (new_mass.status, new_mass.discharges) == ("recorded", 1), new_mass.rules
+    assert [n for _, _, n, _ in held(proposed)] == [1, 3, 4]
+
+
+def test_discharge_of_another_proposal_is_refused_with_the_way_to_move_it(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=1), proposal="R01-01")
+    done = hand_in(proposed, write_cycles(tmp_path / "b.csv", TEST, last=2), proposal="R01-02")
+    assert done.status == "refused"
+    assert "drx-screen supersede M0001 --proposal R01-02" in done.rules[-1].message
+    supersede(proposed, ["M0001"], "labels swapped", {"proposal_id": "R01-02"})
+    done = hand_in(proposed, write_cycles(tmp_path / "b.csv", TEST, last=2), proposal="R01-02")
+    assert done.status == "recorded", done.rules
+    assert [(p, n) for p, _, n, _ in held(proposed)] == [("R01-02", 1), ("R01-02", 2)]
+
+
+def test_lane_takes_one_rate_or_a_staircase():
+    lanes: list[Lane] = []
+    names = iter("abc")
+    for current, cycle in ((20, 1), (20, 2), (1000, 1), (20, 1), (100, 3)):
+        lane_of(lanes, CyclingConditions(float(current), cycle=cycle), lambda: next(names))
+    assert [(lane.label, sorted(lane.cycles)) for lane in lanes] == [("a", [1, 2, 3]), ("b", [1]), ("c", [1])]
