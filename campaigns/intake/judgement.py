@@ -84,6 +84,9 @@ MOST_RATIO = 1.05
 Z_99 = 2.5758293035489004
 """Standard normal quantile of 0.995."""
 
+MEDIAN_Z = 0.6744897501960817
+"""Standard normal quantile of 0.75: the median of absolute standardised errors."""
+
 Z_REPLICATES = 5.0
 FACTORS: Mapping[float, str] = MappingProxyType(
     {
@@ -340,15 +343,16 @@ class _Court:
     def _scale(self) -> float:
         """How much wider than stated the predictions of this campaign turned out to be, at least as wide as stated.
 
-        The mean square of standardised errors, with the weight of :data:`CELLS_EXPECTED` for what is stated.
+        By the median of the standardised errors, which a few wrong ones do not move, with the weight of
+        :data:`CELLS_EXPECTED` for what is stated.
         """
         errors = [
-            (d.capacity_mah_g - known.mean) / math.hypot(known.std, CELL_TO_CELL * known.mean)
+            abs(d.capacity_mah_g - known.mean) / math.hypot(known.std, CELL_TO_CELL * known.mean)
             for d in self.all
             if not d.fresh and not d.doubt and d.capacity_mah_g >= DEAD_MAH_G and d.at.cycle == 1
             if (known := self._expectation(d)) is not None
         ]
-        return math.sqrt(max(1.0, (CELLS_EXPECTED + sum(z * z for z in errors)) / (CELLS_EXPECTED + len(errors))))
+        return max(1.0, float(np.median([*errors, *[MEDIAN_Z] * CELLS_EXPECTED])) / MEDIAN_Z)
 
     def _inside(self, capacity: float, known: Expected) -> bool:
         return abs(capacity - known.mean) <= Z_99 * self._std(known)
@@ -465,11 +469,12 @@ class _Court:
         values = [o for o in others if same_conditions(o.at, d.at) and o.capacity_mah_g >= DEAD_MAH_G]
         if not values:
             return None
+        agreeing = [o for o in values if abs(math.log(d.capacity_mah_g / o.capacity_mah_g)) <= self._usual]
+        if 2 * len(agreeing) >= len(values):
+            return None
+        if len(values) == 1 and not d.doubt and not values[0].confirmed and self._is_nearer(d, values[0]):
+            return None
         median = float(np.median([o.capacity_mah_g for o in values]))
-        if abs(math.log(d.capacity_mah_g / median)) <= self._usual:
-            return None
-        if len(values) == 1 and not values[0].confirmed and self._is_nearer(d, values[0]):
-            return None
         return "J3", (
             f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where "
             f"{'cell ' + values[0].cell + ' gives' if len(values) == 1 else 'its replicates give'} {median:.0f} "
