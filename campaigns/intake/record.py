@@ -1180,10 +1180,33 @@ def check_files(
     stated, state = otherwise or SampleInfo(), campaign.state()
     checked = []
     for done, path in enumerate(listed, start=1):
-        sample = sample_for(state, said.for_file(path, stated) if said else stated)
-        checked.append((check_file(path, sample, options), sample))
+        sample, hit = _named(path, said.for_file(path, stated) if said else stated, state)
+        sample = sample_for(state, sample)
+        file = check_file(path, sample, options)
+        checked.append((_with_hit(file, hit), sample))
         progress(done, len(listed))
     return list(check_replicates(checked))
+
+
+def _named(path: Path, sample: SampleInfo, state: Snapshot) -> tuple[SampleInfo, RuleHit | str | None]:
+    """The sample with the proposal that the name of its file holds, and what is to be said about it."""
+    from campaigns.intake.samples import proposal_in_name
+
+    name = proposal_in_name(path)
+    if name is None or name not in state.by_id:
+        return sample, None
+    if sample.proposal is None and sample.composition is None:
+        return replace(sample, proposal=name), f"proposal {name}, as the name of the file says"
+    if sample.proposal is not None and sample.proposal.upper() != name:
+        message = f"{path.name}: the name of the file says {name}; table says {sample.proposal}. The table is used."
+        return sample, RuleHit("W7", message, "warning")
+    return sample, None
+
+
+def _with_hit(file: CheckedFile, hit: RuleHit | str | None) -> CheckedFile:
+    if isinstance(hit, RuleHit):
+        return replace(file, rules=(*file.rules, hit))
+    return replace(file, notes=(*file.notes, hit)) if hit else file
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:

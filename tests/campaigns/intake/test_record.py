@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import synthetic_cycler as cycler
 from ledgers import FIRST, HIGH, LOW, SECOND, THIRD, record_round, straight_profile, write_discharge
 
 from campaigns.campaign import Campaign
@@ -345,3 +346,30 @@ def test_conditions_that_are_not_the_campaigns_are_no_comparison(campaign: Campa
     done = hand_in(campaign, write_discharge(tmp_path / "a.json", FIRST, 200.0, other))
     assert done.comparisons == ()
     assert campaign.state().valid[0].conditions.window == (2.0, 4.4)
+
+
+def test_proposal_in_the_name_of_a_file_is_found_and_said(campaign: Campaign, tmp_path: Path):
+    record_round(campaign, FIRST, SECOND)
+    export = cycler.write(tmp_path / "2026-05_r01_02_cellA.csv", cycler.arbin_csv(cycler.cell_test()))
+    told = SampleInfo(cycler.MASS_MG, current_ma_g=20.0, window=cycler.WINDOW)
+    done = hand_in(campaign, export, sample=told)
+    assert (done.files[0].status, done.files[0].proposals) == ("recorded", ("R01-02",))
+    assert "proposal R01-02, as the name of the file says" in done.files[0].notes
+    other = cycler.write(tmp_path / "R01-02_b.csv", cycler.arbin_csv(cycler.cell_test(capacity_mah=0.43)))
+    done = hand_in(campaign, other, sample=SampleInfo(cycler.MASS_MG, None, 20.0, cycler.WINDOW, proposal="R01-01"))
+    assert done.files[0].proposals == ("R01-01",)
+    assert any("the name of the file says R01-02; table says R01-01" in str(rule) for rule in done.files[0].rules)
+
+
+def test_table_of_capacities_may_name_proposals(campaign: Campaign, tmp_path: Path):
+    record_round(campaign, FIRST, SECOND)
+    table = tmp_path / "capacities.csv"
+    table.write_text(
+        "Proposal;cell;current (mA/g);window;discharge capacity (mAh/g)\nR01-02;A;20;1,5-4,8;231,5\n"
+        "R01-01;B;1000;1,5-4,8;150\n"
+    )
+    done = hand_in(campaign, table)
+    assert (done.files[0].status, done.files[0].proposals) == ("recorded", ("R01-02", "R01-01"))
+    assert {(m.proposal_id, m.cell, m.capacity_mah_g) for m in campaign.state().valid} == {
+        ("R01-02", "A", 231.5), ("R01-01", "B", 150.0),
+    }  # fmt: skip
