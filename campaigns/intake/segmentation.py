@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from campaigns.intake.measurement import FileSpan, RuleBroken
-from campaigns.intake.readers.recording import CyclerRows
+from campaigns.intake.readers.recording import CyclerRows, is_another_cell
 from campaigns.intake.readers.sheets import monotone_parts
 from campaigns.intake.readers.words import CHARGE, DISCHARGE, REST, UNKNOWN
 
@@ -44,17 +44,13 @@ PAUSE_SHARE, MOST_PAUSES = 0.1, 3
 share of it; more are the pulses of a titration."""
 
 PAUSE_LEAST_V = 0.05
-"""After a pause the voltage falls at least this much below where it stood before (V); else the discharge was over."""
+"""A discharge that came this close (V) to the lowest voltage was over before the rest."""
 
 PULSE_SHARE, PULSE_CHARGE, PULSE_S, PULSE_V = 0.1, 0.02, 600.0, 0.2
 """A discharge is a pulse when it gives less than this share of the largest one and ends this far (V) above where those
 end, and is as short as this (s) or gives less than the smaller share."""
 
 DAY_S = 86400.0
-CELL_JUMP_V, SAME_START_V = 0.5, 0.3
-"""Where the time begins again, a voltage that jumps up by the first and comes within the second of that of the first
-row of the file is that of another cell (V)."""
-
 LEAST_REPEATED = 3
 """Fewer rows that stand in a file twice are chance."""
 
@@ -338,9 +334,7 @@ def _check_one_test(recording: CyclerRows) -> None:
     if not len(rows) and "time" in fell and fell["time"].sum() <= MOST_PAUSES:
         voltage = recording.voltage_v
         rows = np.flatnonzero(fell["time"]) + 1
-        rows = rows[
-            (voltage[rows] - voltage[rows - 1] > CELL_JUMP_V) & (np.abs(voltage[rows] - voltage[0]) < SAME_START_V)
-        ]
+        rows = np.array([row for row in rows if is_another_cell(voltage[0], voltage[row - 1], voltage[row])], int)
     if 0 < len(rows) <= max(MOST_PAUSES, n // 1000):
         what = " and ".join(name for name, at in fell.items() if at[rows[0] - 1])
         raise RuleBroken(
@@ -435,6 +429,7 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         added = np.diff(moved[whole], prepend=moved[whole][0]) * np.sign(np.mean(sign))
     else:
         in_step = None if recording.step_time_s is None else recording.step_time_s[order][whole]
+        interval = _with_first_interval(interval, in_step)
         counted = _counted(_since_step(interval, in_step), voltage, signed, direction, column)
         paused, added = counted < interval, signed * counted / 3600.0
     return OrderedRows(
@@ -568,6 +563,16 @@ def _check_some_current(current: np.ndarray, voltage: np.ndarray) -> None:
         )
 
 
+def _with_first_interval(interval: np.ndarray, step_time: np.ndarray | None) -> np.ndarray:
+    """Intervals with the one before the first row of the file, where its step has just begun."""
+    positive = interval[interval > 0]
+    if step_time is None or interval[0] > 0 or not len(positive):
+        return interval
+    if not 0 < step_time[0] <= GAP_FACTOR * float(np.median(positive)):
+        return interval
+    return np.append(step_time[0], interval[1:])
+
+
 def _since_step(interval: np.ndarray, step_time: np.ndarray | None) -> np.ndarray:
     """Seconds that each row's step lasted since the row before: less than the interval where a step begins.
 
@@ -667,7 +672,7 @@ def _directions(
     signed = bool((current[active] > 0).any() and (current[active] < 0).any())
     if told:
         assert state is not None
-        return _by_state(current, voltage, interval, state, active, signed)
+        return _by_state(current, voltage, interval, state, step, active, signed)
     if signed:
         sign = _sign_by_voltage(current, voltage, interval, active)
         direction = np.where(active, np.where(current * sign > 0, CHARGE, DISCHARGE), REST)
@@ -710,6 +715,7 @@ def _by_state(
     voltage: np.ndarray,
     interval: np.ndarray,
     state: np.ndarray,
+    step: np.ndarray | None,
     active: np.ndarray,
     signed: bool,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -721,7 +727,10 @@ def _by_state(
         by_current = np.where(current * sign > 0, CHARGE, DISCHARGE)
         direction = np.where(coded, state, np.where(active & (state == UNKNOWN), by_current, REST))
     else:
+        unknown = active & (state == UNKNOWN)
         direction = np.where(coded, state, REST)
+        if unknown.any():
+            direction = np.where(unknown, _by_turns(current, voltage, active, step), direction)
         sign = np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(current[active].mean())
     return sign, direction, _voltage_rises(current, voltage, interval, direction)
 
@@ -740,15 +749,17 @@ def _sign_by_voltage(current: np.ndarray, voltage: np.ndarray, interval: np.ndar
 def _by_turns(current: np.ndarray, voltage: np.ndarray, active: np.ndarray, step: np.ndarray | None) -> np.ndarray:
     """Directions of a current without sign or state: each run between rests and steps rises or falls.
 
-    Within a run the voltage may turn; a turn is a reversal by a fifth of the whole range. A step without a rest before
-    it in which the voltage falls by less goes on in the direction of the step before: a smaller current on charge
-    lets it fall too.
+    Within a run the voltage may turn; a turn is a reversal by a fifth of the whole range. A stretch that falls and
+    stays in the upper half of the range is no discharge: on charge a smaller current lets the voltage fall, too.
     """
     blocks = np.cumsum(np.diff(active.astype(int), prepend=int(active[0])) != 0)
     if step is not None and np.isfinite(step).all() and not _counts_points(step):
         blocks = blocks + np.cumsum(np.diff(step, prepend=step[0]) != 0)
     direction = np.zeros(len(current), int)
-    threshold = 0.2 * float(np.ptp(voltage[active])) if active.any() else 0.0
+    if not active.any():
+        return direction
+    low, high = float(voltage[active].min()), float(voltage[active].max())
+    threshold, middle = 0.2 * (high - low), 0.5 * (low + high)
     for _, start, stop in _runs(blocks + 1):
         if not active[start]:
             continue
@@ -761,7 +772,8 @@ def _by_turns(current: np.ndarray, voltage: np.ndarray, active: np.ndarray, step
                 if before != REST and abs(change) < threshold:
                     direction[begin:end] = before
                     continue
-            direction[begin:end] = CHARGE if change > 0 else DISCHARGE
+            falls = change < 0 and voltage[begin:end].min() < middle
+            direction[begin:end] = DISCHARGE if falls else CHARGE
     return direction
 
 
@@ -882,12 +894,14 @@ def _first_step(rows: OrderedRows, half: HalfCycle) -> np.ndarray:
     reference = float(np.median(np.abs(rows.current_ma[start:stop])))
     duration = rows.time_s[half.stop - 1] - rows.time_s[half.start]
     few = len(half.runs) - 1 <= MOST_PAUSES
+    lowest = min(float(rows.voltage_v[a:b].min()) for a, b in half.runs)
     pauses = 0.0
     for start, stop in half.runs[1:]:
+        if rows.voltage_v[step].min() <= lowest + PAUSE_LEAST_V:
+            break  # it was at its end: what follows a rest is another discharge
         pauses += rows.time_s[start] - rows.time_s[step[-1]]
         current = float(np.median(np.abs(rows.current_ma[start:stop])))
-        goes_lower = rows.voltage_v[start:stop].min() < rows.voltage_v[step].min() - PAUSE_LEAST_V
-        is_pause = pauses <= PAUSE_SHARE * duration or (few and goes_lower)
+        is_pause = few or pauses <= PAUSE_SHARE * duration
         if abs(current - reference) > CONSTANT_CURRENT_BAND * reference or not is_pause:
             break
         step = np.concatenate([step, np.arange(start, stop)])

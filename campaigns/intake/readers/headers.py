@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from campaigns.intake.readers import units
-from campaigns.intake.readers.words import IGNORED, Vocabulary, in_english, stem
+from campaigns.intake.readers.words import IGNORED, Vocabulary, every_maker, in_english, stem
 
 DIMENSIONS: Mapping[str, str] = {
     "time": "time",
@@ -25,8 +25,8 @@ DIMENSIONS: Mapping[str, str] = {
 }
 """Quantities that have a unit, and its dimension."""
 
-USUAL_LINES, MOST_CANDIDATES = 400, 2000
-"""A header further down is looked for where none stands above; so many lines at most are tried."""
+USUAL_LINES, LEAST_KNOWN = 400, 3
+"""Further down only lines in which so many words are known may be a header: protocols are long."""
 
 MOST_DIGITS = 0.25
 """Share of digits above which a line is no header."""
@@ -135,15 +135,18 @@ def candidates(lines: Sequence[str]) -> tuple[Candidate, ...]:
     """Lines that may be the header of a table, split in every way; the first of equal ones stand for all."""
     found: list[Candidate] = []
     seen: set[str] = set()
+    vocabulary = every_maker()
     for number, line in enumerate(lines):
-        if len(seen) >= MOST_CANDIDATES:
-            break
         if not 5 <= len(line) <= 20_000 or line in seen or sum(map(line.count, "0123456789")) > MOST_DIGITS * len(line):
             continue
         seen.add(line)
         for separator in SEPARATORS:
-            if separator in line or (separator == r"\s{2,}" and "  " in line):
-                found.append(Candidate(number, separator, tuple(split_line(line, separator))))
+            if separator not in line and not (separator == r"\s{2,}" and "  " in line):
+                continue
+            cells = tuple(split_line(line, separator))
+            if number >= USUAL_LINES and sum(known_stem(c, vocabulary) is not None for c in cells) < LEAST_KNOWN:
+                continue
+            found.append(Candidate(number, separator, cells))
     return tuple(found)
 
 

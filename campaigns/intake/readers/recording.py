@@ -12,6 +12,9 @@ from drxnet.drxtd import CyclingTest
 from drxnet.errors import ImpossibleValue
 from drxnet.progress import Progress
 
+CELL_JUMP_V, SAME_START_V = 0.5, 0.3
+"""A voltage that jumps up by the first and comes within the second of that of the first row is another cell's (V)."""
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -185,3 +188,14 @@ class Reader:
     read: Callable[[Head, ReadOptions, Progress], Recording]
     suffixes: tuple[str, ...] = ()
     """Usual endings, for messages; the content decides."""
+
+
+def is_another_cell(first_v: float, last_v: float, next_v: float) -> bool:
+    """Whether the voltage jumps, where rows begin anew, from the end of a discharge to that of the first row.
+
+    Args:
+        first_v: of the first row of all (V).
+        last_v: of the row before (V).
+        next_v: of the row that begins anew (V).
+    """
+    return bool(next_v - last_v > CELL_JUMP_V and abs(next_v - first_v) < SAME_START_V)

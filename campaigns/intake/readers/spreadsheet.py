@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from campaigns.intake.readers import cells, sheets, summary
 from campaigns.intake.readers.formats import TextFormat, format_of
 from campaigns.intake.readers.grids import Grid
 from campaigns.intake.readers.headers import NamedColumn, assumed_units, with_units
-from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions, Recording
+from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions, Recording, is_another_cell
 from campaigns.intake.readers.table import Table, rows_from_columns
 from campaigns.intake.readers.unpacking import Head, open_bytes, zip_members
 from drxnet.progress import Progress
@@ -171,9 +172,11 @@ def _check_one_test(name: str, tables: Mapping[str, pd.DataFrame]) -> None:
     another cell.
     """
     ended = dict.fromkeys(("time", "clock", "record", "cycle"), -np.inf)
-    before = ""
-    for title, table in tables.items():
-        again = False
+    before, ends = "", [cells.numbers(table["voltage"])[[0, -1]] for table in tables.values() if len(table)]
+    if not ends:
+        return
+    jumps = [False, *(is_another_cell(ends[0][0], a[1], b[0]) for a, b in itertools.pairwise(ends))]
+    for (title, table), again in zip(((t, d) for t, d in tables.items() if len(d)), jumps, strict=True):
         for quantity in ended.keys() & set(table):
             values = _begin_and_end(table[quantity], quantity)
             if values is None:

@@ -55,6 +55,14 @@ def maker(*names: str) -> Vocabulary:
 
 
 @cache
+def every_maker() -> Vocabulary:
+    """What the headers of any maker mean."""
+    folder = resources.files(__package__).joinpath("vocabulary", "makers")
+    names = sorted(entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv"))
+    return maker(*names)
+
+
+@cache
 def _languages() -> tuple[Mapping[str, str], Mapping[str, int], Mapping[str, int]]:
     headers: dict[str, str] = {}
     parts: dict[str, int] = {}
@@ -81,9 +89,9 @@ def state_code(word: str) -> int:
     """CHARGE, REST, DISCHARGE or UNKNOWN: by the longest known word in the text, or a rest that it begins with."""
     _, parts, codes = _languages()
     text = word.strip().casefold()
-    if text in codes:
-        return codes[text]
     plain = stem(text)
+    if text in codes or plain in codes:
+        return codes.get(text, codes.get(plain, UNKNOWN))
     known = [part for part in parts if part in plain]
     if any(parts[part] == REST and plain.startswith(part) for part in known):
         return REST
