@@ -18,10 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from campaigns.ledger import tables
-from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.ledger import Entry, Ledger, sqlite_url
 from campaigns.ledger.records import NewMeasurement, NewModel, PredictedProfile, Prediction, State, round_number
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from drxnet.errors import ConfigurationError, LedgerLocked, LedgerUnreadable, MeasurementError, UsageError
+from drxnet.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerUnreadable, MeasurementError, UsageError
 
 LOW, HIGH = CyclingConditions(20.0), CyclingConditions(1000.0)
 PREDICTION = Prediction(0.7, 0.05, 0.62, 20.0, 1000.0, 275.0, 8.0, 196.0, 12.0, 0.98, 1.5, "inside", "high retention")
@@ -341,6 +341,29 @@ def test_killed_writer_leaves_no_half_round(ledger_url: str):
     with ledger.write("ingest") as entry:  # the lock died with its holder
         entry.add_lab_composition(FIRST)
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda entry: entry.set_state("R99-01", State.ACCEPTED, ""),
+        lambda entry: entry.add_measurement(
+            "R99-01", "A", NewMeasurement(FIRST, CyclingConditions(20.0), 240.0, None, None, "python"), None
+        ),
+        lambda entry: entry.add_measurement(
+            entry.add_lab_composition(FIRST),
+            "A",
+            NewMeasurement(FIRST, CyclingConditions(20.0), 240.0, None, None, "cycler"),
+            "f" * 64,
+        ),
+    ],
+    ids=["proposal", "cell", "file"],
+)
+def test_rows_that_refer_to_nothing_are_refused_by_the_database(ledger: Ledger, write: Callable[[Entry], object]):
+    before = ledger.read()
+    with pytest.raises(LedgerError, match="(?i)foreign key"), ledger.write("ingest") as entry:
+        write(entry)
+    assert ledger.read() == before
 
 
 def test_newer_schema_is_refused(ledger: Ledger, ledger_url: str, monkeypatch: pytest.MonkeyPatch):

@@ -14,6 +14,7 @@ from small_model import write_small_model
 from sqlalchemy import text
 
 from campaigns.campaign import Campaign
+from campaigns.ledger.records import NewModel
 from campaigns.loop.finetune import REFUSED, fine_tune_campaign, profile_set
 from campaigns.spec import FineTuning
 from drxnet.dataset import ProfileSet
@@ -144,6 +145,22 @@ def test_starting_model_is_used_again_once_everything_is_withdrawn(measured: Cam
     with pytest.raises(UsageError, match="no first discharge"):
         fine_tune_campaign(measured)
     assert measured.state() == state
+
+
+def test_withdrawn_data_are_forgotten_although_their_remainder_was_tried_before(measured: Campaign, teacher: Teacher):
+    """As a ledger has it whose refused child did not yet lead back to the starting model."""
+    fine_tune_campaign(measured)
+    measured.retract_measurement("M0001", "wrong mass")
+    known = measured.ledger.profiles(measured.state().valid)
+    first = measured.state().models[1]
+    with measured.ledger.write("finetune") as entry:
+        ids = tuple(m.measurement.measurement_id for m in known)
+        refused = NewModel(REFUSED, "", first.parent, profile_set(known).fingerprint, ids, False, first.metrics)
+        entry.add_model(refused)
+    assert measured.state().current_model == first
+    teacher.accepts = False
+    assert "back to the starting model" in fine_tune_campaign(measured).sentence
+    assert measured.state().current_model.model_id == measured.state().first_model.model_id
 
 
 def lose(campaign: Campaign, model_id: str) -> None:

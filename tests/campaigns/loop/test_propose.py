@@ -69,6 +69,13 @@ def test_second_round_stays_away_from_the_pending_first(live: Campaign, few: Pat
         propose(live, candidates=few)
 
 
+def test_what_is_taken_takes_no_place_of_the_list_that_is_chosen_from(live: Campaign, few: Path):
+    """A list of one: the taken ones come on top of what a stream keeps, or they would crowd out all that is left."""
+    live.spec = live.spec.model_copy(update={"shortlist": 1})
+    taken = [propose(live, candidates=few, batch_size=1, strategy="greedy").proposals[0].composition for _ in range(5)]
+    assert len(set(taken)) == 5
+
+
 def test_failed_may_come_back_and_abandoned_not(live: Campaign, few: Path):
     propose(live, candidates=few, batch_size=5)
     with live.ledger.write("mark") as entry:
