@@ -20,6 +20,7 @@ from screening.encoding import Encoding
 from screening.goals import Goals
 from screening.improvement import Improvement, log_feasibility, objectives_of
 from screening.measured import Measured
+from screening.streaming import StreamMarginals
 from screening.surrogate import DRXNetGaussianModel, Points
 
 
@@ -114,6 +115,11 @@ class Outlook:
     def surrogate(self) -> DRXNetGaussianModel:
         """The Gaussian model, conditioned and fitted."""
         return self._condition(self.ensemble)
+
+    @cached_property
+    def marginals(self) -> StreamMarginals:
+        """What the surrogate says of many points, one by one."""
+        return StreamMarginals(self.surrogate)
 
     @cached_property
     def domain(self) -> Domain:

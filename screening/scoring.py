@@ -45,7 +45,7 @@ class Rows:
     @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation of every quantity, ``n x m`` each."""
-        return self.outlook.surrogate.marginals(self.points)
+        return self.outlook.marginals(self.points)
 
     @cached_property
     def log_weight(self) -> Tensor:
@@ -103,7 +103,7 @@ class StreamScorer:
         """Load the ensemble and condition the model, once per process."""
         torch.set_num_threads(1)
         if self.rank_by is not None or not self._how.blind:
-            _ = self.outlook.domain, self.outlook.improvement
+            _ = self.outlook.domain, self.outlook.improvement, self.outlook.marginals
 
     def score(self, units: np.ndarray) -> np.ndarray:
         """Scores of lattice rows, ``n``; higher is better, -inf where the limits forbid it."""

@@ -478,14 +478,18 @@ class QuantityGP(SingleTaskGP):
     def at(self, columns: Tensor) -> Belief:
         """What the data say of many points, ``q x columns``."""
         (train,) = self.train_inputs
+        factor, white = self.whitened(train)
+        explained = torch.linalg.solve_triangular(factor, self.covar_module(train, columns).to_dense(), upper=False)
+        mean = self.mean_module(columns) + (explained * white).sum(0)
+        return Belief(self, columns, mean, self.covar_module(columns, diag=True), explained)
+
+    def whitened(self, train: Tensor) -> tuple[Tensor, Tensor]:
+        """Cholesky factor of the covariance of the observations, ``n x n``, and its inverse times their residuals."""
         if self._factor is None:
             factor = psd_safe_cholesky(self.likelihood(self.forward(train)).covariance_matrix)
             residual = (self.train_targets - self.mean_module(train))[:, None]
             self._factor = factor, torch.linalg.solve_triangular(factor, residual, upper=False)
-        factor, white = self._factor
-        explained = torch.linalg.solve_triangular(factor, self.covar_module(train, columns).to_dense(), upper=False)
-        mean = self.mean_module(columns) + (explained * white).sum(0)
-        return Belief(self, columns, mean, self.covar_module(columns, diag=True), explained)
+        return self._factor
 
     def fit(self) -> None:
         """Move the hyperparameters to the most probable ones, then widen them where that claims too much.

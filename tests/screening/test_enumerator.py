@@ -375,9 +375,7 @@ def test_the_cluster_script_runs_a_command_over_two_nodes(tmp_path: Path) -> Non
         )
         + "import ray\nray.init(log_to_driver=False)\nprint(len(ray.nodes()), 'nodes')\n"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = next(port for port in np.random.default_rng().integers(20_000, 30_000, 99).tolist() if not taken(port))
     path = os.pathsep.join([str(Path(sys.executable).parent), str(Path(ray_command()).parent), os.environ["PATH"]])
     usual = {**os.environ, "PATH": path, "HEAD_NODE": "127.0.0.1", "RAY_PORT": str(port), "SLURM_NNODES": "2"}
     usual |= {"SLURM_CPUS_PER_TASK": "1", "RAY_PATIENCE_S": "120"}
@@ -396,6 +394,12 @@ def test_the_cluster_script_runs_a_command_over_two_nodes(tmp_path: Path) -> Non
         for node in nodes:
             node.terminate()
             node.wait(timeout=90)
+
+
+def taken(port: int) -> bool:
+    """Whether something listens on a port; those that Ray gives itself lie above 32,768."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def ray_command() -> str:

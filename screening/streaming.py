@@ -1,0 +1,131 @@
+"""The marginals of the Gaussian model over millions of points, in closed form.
+
+:class:`screening.surrogate.QuantityGP` says what the model is and stays the oracle of the tests; a stream needs nothing
+but the mean and the standard deviation at each point, of the quantities that enter the score. So what depends on the
+data alone is worked out once, distances are taken once for all outputs, the diagonal of the prior is a sum of squares,
+and rows are taken in blocks whose arrays stay in cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from screening.surrogate import DRXNetGaussianModel, Points, QuantityGP
+
+_BLOCK = 1 << 18
+"""Points times observations that are worked on together."""
+
+_LEAST_ROWS = 128
+
+
+@dataclass(frozen=True)
+class _Output:
+    """One output: its hyperparameters, and what its observations say."""
+
+    scale: float
+    shift: float
+    slope: float
+    trend: float
+    weight: float
+    length: float
+    amount_weight: float
+    amount_length: float
+    tilt: Tensor
+    """Of the observations, ``n``."""
+
+    deviations: Tensor
+    """``n x s``"""
+
+    amounts: Tensor
+    """``n x elements``"""
+
+    features: Tensor
+    """``n x f``"""
+
+    alpha: Tensor
+    """Inverse covariance of the observations times what the ensemble misses of them, ``n``."""
+
+    whitening: Tensor
+    """Inverse of the Cholesky factor, transposed, ``n x n``."""
+
+    @classmethod
+    def of(cls, gp: QuantityGP, members: int) -> _Output:
+        """Take apart what GPyTorch put together."""
+        kernels: Any = gp.covar_module.kernels
+        scale, shift, slope, trend, learned, smooth = kernels
+        (train,) = gp.train_inputs
+        factor, white = gp.whitened(train)
+        inverse = torch.linalg.solve_triangular(factor, torch.eye(len(train), dtype=train.dtype), upper=False)
+        elements = train.shape[1] - 2 - members - members * 32
+        _, tilt, deviations, amounts, features = train.split((1, 1, members, elements, members * 32), 1)
+        return cls(
+            *(float(v) for v in (scale.variance, shift.constant, slope.variance, trend.variance)),
+            *(float(v) for v in (learned.outputscale, learned.base_kernel.lengthscale)),
+            *(float(v) for v in (smooth.outputscale, smooth.base_kernel.lengthscale)),
+            tilt[:, 0],
+            deviations,
+            amounts,
+            features,
+            (inverse.mT @ white)[:, 0],
+            inverse.mT.contiguous(),
+        )
+
+    def same_observations(self, other: _Output) -> bool:
+        """Whether distances to its observations are those to another's."""
+        return torch.equal(self.features, other.features) and torch.equal(self.amounts, other.amounts)
+
+
+class StreamMarginals:
+    """Posterior mean and standard deviation of some outputs of a model at many points."""
+
+    def __init__(self, model: DRXNetGaussianModel, outputs: Sequence[int] | None = None) -> None:
+        """Work out what does not depend on the points.
+
+        Args:
+            model: conditioned on its data.
+            outputs: that are wanted; by default all of them.
+        """
+        self._count = model.num_outputs
+        wanted = range(self._count) if outputs is None else sorted(set(outputs))
+        with torch.no_grad():
+            self._outputs = {j: _Output.of(model.models[j], model.reader.ensemble.members) for j in wanted}
+
+    def __call__(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, ``n x m`` each; NaN for outputs that are not wanted."""
+        n = points.features.shape[0]
+        mean, std = (torch.full((n, self._count), torch.nan, dtype=torch.float64) for _ in range(2))
+        observed = max((len(output.tilt) for output in self._outputs.values()), default=0)
+        rows = max(_LEAST_ROWS, _BLOCK // max(1, observed))
+        with torch.no_grad():
+            for start in range(0, n, rows):
+                part = slice(start, min(start + rows, n))
+                self._block(points, part, mean, std)
+        return mean, std
+
+    def _block(self, points: Points, part: slice, mean: Tensor, std: Tensor) -> None:
+        features, amounts = points.features[part], points.amounts[part]
+        squared = amounts.square().sum(1)
+        near: tuple[_Output, Tensor, Tensor] | None = None
+        for j, o in self._outputs.items():
+            tilt, deviations = points.tilt[j, part], points.deviations[j, part]
+            prior = o.scale * deviations.square().sum(1) + o.slope * tilt.square() + o.trend * squared
+            prior += o.shift + o.weight + o.amount_weight
+            mean[part, j] = points.mean[j, part]
+            if len(o.tilt):
+                if near is None or not near[0].same_observations(o):
+                    near = o, torch.cdist(features, o.features), torch.cdist(amounts, o.amounts)
+                k = torch.exp(near[1] * (-1 / o.length)).mul_(o.weight)
+                apart = near[2] * (math.sqrt(5) / o.amount_length)
+                k.addcmul_(torch.exp(-apart).mul_(o.amount_weight), (apart / 3).add_(1).mul_(apart).add_(1))
+                one = torch.cat([deviations * o.scale, amounts * o.trend, (tilt * o.slope)[:, None]], 1)
+                other = torch.cat([o.deviations, o.amounts, o.tilt[:, None]], 1)
+                k.add_(torch.addmm(torch.full((1, 1), o.shift, dtype=k.dtype), one, other.mT))
+                mean[part, j] += k @ o.alpha
+                prior -= (k @ o.whitening).square_().sum(1)
+            std[part, j] = prior.clamp_min_(1e-12).sqrt_()
