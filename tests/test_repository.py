@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,28 @@ def test_imports_go_downwards_only():
         pytest.skip("import-linter is not installed (pip install '.[test]')")
     run = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout
+
+
+def test_the_picture_of_the_rooms_holds_every_module_and_no_arrow_upwards():
+    pytest.importorskip("grimp", reason="import-linter is not installed (pip install '.[test]')")
+    script = importlib.util.spec_from_file_location("draw_architecture", ROOT / "scripts" / "draw_architecture.py")
+    assert script is not None
+    assert script.loader is not None
+    picture = importlib.util.module_from_spec(script)
+    script.loader.exec_module(picture)
+    places = picture.rooms()
+    assert [pair for pair in picture.imports() if places[pair[0]][1] <= places[pair[1]][1]] == []
+    homeless = [
+        module
+        for path in (ROOT / "campaigns").rglob("*.py")
+        if (module := ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")) != "campaigns"
+        and picture.room_of(module) is None
+    ]
+    assert homeless == []
+    assert all(
+        f"`{room.removeprefix('campaigns.')}" in (ROOT / "docs" / "architecture.md").read_text()
+        for room in ("campaigns.cli", "campaigns.report", "campaigns.loop", "campaigns.intake", "campaigns.ledger")
+    )
 
 
 @pytest.mark.parametrize("package", ["drxnet", "screening", "campaigns"])
