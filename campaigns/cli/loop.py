@@ -619,8 +619,8 @@ def status(source: str, proposals: bool, as_of: str | None, output: str) -> None
       drx-screen status --campaign he-rate --as-of R03 --format json
     """
     with open_campaign(source, read_only=True) as campaign:
-        found = campaign.summarize(_round(as_of))
-        listed = campaign.state(_round(as_of)).proposals if proposals else ()
+        found, state = campaign.summarize(_round(as_of)), campaign.state(_round(as_of))
+        listed = state.proposals if proposals else ()
     rows = [
         {
             "proposal_id": p.proposal_id,
@@ -628,6 +628,8 @@ def status(source: str, proposals: bool, as_of: str | None, output: str) -> None
             "state": str(p.state),
             "origin": p.origin,
             "reason": p.reason or "-",
+            "phases": str(state.phases[p.proposal_id]) if p.proposal_id in state.phases else "-",
+            "measured_composition": state.analysed.get(p.proposal_id, "-"),
         }
         for p in listed
     ]

@@ -248,7 +248,7 @@ def _plans(
     for i in order:
         file, sample = files[i]
         if file.sha256 in recorded:
-            found[i] = _Plan(file, _known(file, recorded[file.sha256], state))
+            found[i] = _Plan(file, _known(file, recorded[file.sha256], state, sample))
             continue
         found[i] = plan = _planned(file, sample, state, cells, dry_run)
         if plan.new:
@@ -271,7 +271,7 @@ def _comes_after(handed_in: tuple[CheckedFile, SampleInfo]) -> int:
     return 2 + (start or 0)
 
 
-def _known(file: CheckedFile, name: str, state: Snapshot) -> FileOutcome:
+def _known(file: CheckedFile, name: str, state: Snapshot, sample: SampleInfo) -> FileOutcome:
     earlier = [m for m in state.measurements if m.sha256 == file.sha256]
     latest = [m for m in earlier if m.status != "superseded"]
     gone = [m for m in latest if m.status == "retracted"]
@@ -283,7 +283,12 @@ def _known(file: CheckedFile, name: str, state: Snapshot) -> FileOutcome:
             f". Where they can be corrected, do so: drx-screen supersede {shlex.quote(name)} --active-mass RECORDED "
             "TRUE --reason TEXT (or --current, --capacity, --proposal)"
         )
-    proposals = tuple(dict.fromkeys(m.proposal_id for m in earlier))
+    proposals = tuple(dict.fromkeys(m.proposal_id for m in latest))
+    if sample.proposal is not None and proposals and sample.proposal not in proposals:
+        note += (
+            f". It is recorded for {', '.join(proposals)}, not for {sample.proposal}; if that is wrong: drx-screen "
+            f"supersede {shlex.quote(name)} --proposal {sample.proposal} --reason TEXT"
+        )
     return FileOutcome(str(file.path), file.sha256, file.format, "known", notes=(note,), proposals=proposals)
 
 

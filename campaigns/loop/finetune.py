@@ -307,7 +307,7 @@ def waiting_to_be_learned(campaign: Workspace, state: Snapshot) -> tuple[Measure
     """Measurements that the model could learn from and that no fine-tuning has tried."""
     try:
         card = read_card(campaign.model_path(state.first_model))
-    except DRXError:
+    except (DRXError, OSError):
         card = None  # it is gone; that is said where it is needed
     useful = {m.measurement_id for m in _learnable(campaign, state, card, say=False)}
     return tuple(m for m in state.unlearned if m.measurement_id in useful)

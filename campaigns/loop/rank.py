@@ -196,10 +196,18 @@ def _measured_rows(
                 half.append(f"{outcome.proposal.proposal_id} (no cell at {outcome.missing[0]})")
             continue
         rows.append(_measured_row(outcome, values, goals))
+    notes: tuple[str, ...] = ()
+    if state.doubtful:
+        named = ", ".join(m.measurement_id for m in state.doubtful[:6])
+        more = f" and {len(state.doubtful) - 6} more" if len(state.doubtful) > 6 else ""
+        notes = (f"Doubtful, not counted as measured: {named}{more}; `drx-screen status` says why.",)
     if not half:
-        return rows, ()
+        return rows, notes
     more = f" and {len(half) - 6} more" if len(half) > 6 else ""
-    return rows, (f"Half-measured, not counted as measured: {', '.join(half[:6])}{more}.",)
+    return rows, (
+        *notes,
+        f"Half-measured, not counted as measured: {', '.join(half[:6])}{more}.",
+    )
 
 
 def _measured_row(outcome: Outcome, values: Mapping[ObjectiveSpec, Any], goals: Goals) -> dict[str, Any]:

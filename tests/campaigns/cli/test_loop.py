@@ -508,3 +508,70 @@ def test_check_warns_of_conditions_that_the_data_do_not_hold(real: Path, monkeyp
     assert "Upper cut-off 3.9 V: below 4 V the model has hardly any data" in said
     assert "Lower cut-off 3 V lies outside the 1-2.5 V of the training data" in said
     assert "training data" not in run("check", "--campaign", "live").stderr
+
+
+# -- doubts, findings, identity ----------------------------------------------------------------------------
+
+
+def test_doubtful_measurements_are_listed_until_confirmed(home: Path):
+    propose_by_hand(FIRST)
+    for name, conditions, capacity in (("slow", LOW, 152.0), ("fast", HIGH, 201.0)):
+        write_discharge(home / f"{name}.json", FIRST, capacity, conditions)
+    done = run_json("ingest", "--campaign", "demo", "slow.json", "fast.json", "--no-finetune")
+    assert [f["status"] for f in done["files"]] == ["doubtful", "doubtful"]
+    assert [f["rules"][-1]["id"] for f in done["files"]] == ["J1", "J1"]
+    found = run_json("status", "--campaign", "demo")
+    assert (found["doubtful"], found["measurements"], found["not_learned_from"]) == (2, 0, 0)
+    said = run("status", "--campaign", "demo")
+    assert "M0001 of R01-01 (J1)" in said.stdout
+    assert "drx-screen confirm --campaign demo M0001" in " ".join(said.stderr.split())
+    assert run_json("rank", "--campaign", "demo", "--within", "measured")["rows"] == []
+    assert "Doubtful, not counted" in run("rank", "--campaign", "demo", "--within", "measured").stderr
+    assert "Confirmed M0001, M0002" in run("confirm", "--campaign", "demo", "R01-01", "--reason", "odd but so").stderr
+    assert run_json("status", "--campaign", "demo")["doubtful"] == 0
+    assert len(run_json("rank", "--campaign", "demo", "--within", "measured")["rows"]) == 1
+    assert "is doubted" in run("confirm", "--campaign", "demo", "R01-01", code=2).stderr
+    assert "No measurement" in run("confirm", "--campaign", "demo", "M0099", code=2).stderr
+    assert (
+        "swapped" in run("validate", "--explain", "J1").stdout
+        or "exchanged" in run("validate", "--explain", "J1").stdout
+    )
+
+
+def test_what_was_found_is_marked_and_shown(home: Path):
+    propose_by_hand(FIRST, SECOND)
+    why = ("--reason", "two phases", "--phases", "rocksalt 80, Li3NbO4 20")
+    run("mark", "--campaign", "demo", "R01-01", "failed", *why)
+    run("mark", "--campaign", "demo", "R01-02", "--single-phase", "yes", "--icp", "Li1.17Mn0.62Nb0.21O2")
+    rows = {r["proposal_id"]: r for r in run_json("status", "--campaign", "demo", "--proposals")["rows"]}
+    assert (rows["R01-01"]["state"], rows["R01-01"]["phases"]) == ("failed", "rocksalt 80, Li3NbO4 20")
+    assert rows["R01-02"]["phases"] == "single-phase"
+    assert rows["R01-02"]["measured_composition"] == "Li1.17Mn0.62Nb0.21O2"
+    (home / "xrd.csv").write_text("proposal,phases\nR01-02,spinel\n")
+    run("mark", "--campaign", "demo", "--table", "xrd.csv")
+    rows = {r["proposal_id"]: r for r in run_json("status", "--campaign", "demo", "--proposals")["rows"]}
+    assert rows["R01-02"]["phases"] == "spinel"
+    assert "not both" in run("mark", "--campaign", "demo", "R01-01", "--table", "xrd.csv", code=2).stderr
+    assert "Got ''" in run("mark", "--campaign", "demo", code=2).stderr
+
+
+def test_dry_run_speaks_in_the_conditional_throughout(home: Path):
+    write_discharge(home / "a.json", FIRST, 240.0)
+    write_discharge(home / "b.json", FIRST, 900.0)
+    said = run("ingest", "--campaign", "demo", "a.json", "b.json", "--dry-run", code=3).stderr
+    assert "a.json: would be recorded" in said
+    assert "b.json: would be refused" in said
+    assert "would be attached as made by the lab" in " ".join(said.split())
+
+
+def test_ledger_of_the_first_version_is_read_and_written(home: Path):
+    from ledgers import make_first_version
+
+    propose_by_hand(FIRST)
+    run("ingest", "--campaign", "demo", write_discharge(home / "a.json", FIRST, 240.0), "--no-finetune")
+    with Campaign.open("demo") as campaign:
+        make_first_version(campaign.ledger)
+    found = run_json("status", "--campaign", "demo")
+    assert (found["measurements"], found["doubtful"]) == (1, 0)
+    run("ingest", "--campaign", "demo", write_discharge(home / "b.json", FIRST, 238.0), "--no-finetune")
+    assert run_json("status", "--campaign", "demo")["measurements"] == 2

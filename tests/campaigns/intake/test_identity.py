@@ -202,6 +202,17 @@ def test_discharge_of_another_proposal_is_refused_with_the_way_to_move_it(propos
     assert [(p, n) for p, _, n, _ in held(proposed)] == [("R01-02", 1), ("R01-02", 2)]
 
 
+def test_same_file_for_another_proposal_says_where_it_is_recorded(proposed: Campaign, tmp_path: Path):
+    path = write_cycles(tmp_path / "a.csv", TEST, last=1)
+    hand_in(proposed, path, proposal="R01-01")
+    done = hand_in(proposed, path, proposal="R01-02")
+    assert done.status == "known"
+    assert (
+        "recorded for R01-01, not for R01-02; if that is wrong: drx-screen supersede a.csv --proposal R01-02"
+        in (done.notes[0])
+    )
+
+
 def test_lane_takes_one_rate_or_a_staircase():
     lanes: list[Lane] = []
     names = iter("abc")

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ledgers import FIRST, HIGH, LOW, SECOND, straight_profile, write_campaign
 from small_model import write_small_model
 from sqlalchemy import text
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.records import NewModel
+from campaigns.ledger.records import NewMeasurement, NewModel
 from campaigns.loop.finetune import REFUSED, fine_tune_campaign, profile_set
 from campaigns.spec import FineTuning
 from drxnet.dataset import ProfileSet
+from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import CheckpointError, ConfigurationError, LedgerLocked, UsageError
 from drxnet.finetuning import FineTuned
@@ -305,3 +307,64 @@ def test_unknown_option_is_refused(tmp_path: Path, small_model: Path):
         )
         with pytest.raises(ConfigurationError, match="unknown key step"):
             fine_tune_campaign(campaign)
+
+
+def test_row_of_an_earlier_version_that_is_impossible_is_named_and_left_out(
+    measured: Campaign, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("campaigns.ledger.ledger.check_physics", lambda measurement: None)  # as it was then
+    wild = NewMeasurement(FIRST, CyclingConditions(1e300), 240.0, None, None, "python")
+    with measured.ledger.write("ingest") as entry:
+        entry.add_measurement("LAB-01", "wild", wild, None)
+    assert fine_tune_campaign(measured).measurements == 4
+    (model,) = (m for m in measured.state().models if m.parent)
+    assert "M0005" not in model.measurement_ids
+    event = next(e for e in measured.state().events if e.verb == "finetune")
+    assert "Left out, as no finite held-out error can be formed: M0005" in event.summary
+    assert "Got 1e+300" in event.summary
+    assert measured.summarize()["not_learned_from"] == 0
+
+
+def test_measurement_that_no_model_can_judge_is_named_and_left_out(
+    measured: Campaign, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+):
+    predict = Ensemble.predict
+
+    def broken(self: Ensemble, compositions, conditions, voltages):
+        found = predict(self, compositions, conditions, voltages)
+        if len(conditions) == 4:  # the four measurements
+            found[:, 1] = float("nan")
+        return found
+
+    monkeypatch.setattr(Ensemble, "predict", broken)
+    learned = fine_tune_campaign(measured)
+    assert learned.measurements == 3
+    assert "M0002 (1000 mA/g, 1.5-4.8 V, cycle 1: 240 mAh/g)" in learned.sentence
+
+
+def test_what_nobody_proposed_is_set_beside_the_model_before_it_is_learned_from(
+    measured: Campaign, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+):
+    def say_two_hundred(self: Ensemble, compositions, conditions, voltages):
+        return torch.full((self.members, len(compositions), 1), 200.0)
+
+    monkeypatch.setattr(Ensemble, "predict", say_two_hundred)
+    tenth = {"composition": "Li1.2Mn0.5Ti0.3O2", "current_ma_g": 20, "capacity_mah_g": 20.0}
+    dead = {"composition": "Li1.25Mn0.45Ti0.3O2", "current_ma_g": 20, "capacity_mah_g": 6.0}
+    measured.add_measurements([tenth, dead], fine_tune=False)
+    assert measured.state().doubtful == ()
+    assert fine_tune_campaign(measured).measurements == 5
+    (doubted,) = measured.state().doubtful
+    assert (doubted.measurement_id, doubted.verdict and doubted.verdict.rule) == ("M0005", "J4")
+    measured.confirm_measurement("M0005")
+    assert fine_tune_campaign(measured).measurements == 6
+
+
+def test_only_what_can_be_learned_from_waits_to_be(measured: Campaign):
+    rows = [
+        {"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 230.0, "cycle": 2, "cell": "B"},
+        {"composition": "Li1.2Mn0.4Sn0.4O2", "current_ma_g": 20, "capacity_mah_g": 150.0},
+    ]
+    measured.add_measurements(rows, fine_tune=False)
+    assert len(measured.state().unlearned) == 6
+    assert measured.summarize()["not_learned_from"] == 4

@@ -171,3 +171,32 @@ def test_summary_counts_what_is_there(measured: Campaign):
     assert found["model"]["model_id"] == STUB_ID
     assert found["not_learned_from"] == 7
     assert measured.summarize(as_of=1)["measurements"] == 0
+
+
+def staircase(campaign: Campaign) -> None:
+    steps = [(20.0, n, 240.0 - n) for n in range(1, 16)] + [(1000.0, n, 160.0 - n) for n in range(16, 19)]
+    cells = (("A", CyclingConditions(c, cycle=n), q) for c, n, q in steps)
+    measure(campaign, "R01-01", *cells)
+
+
+def test_staircase_is_no_first_cycle_and_status_says_why(campaign: Campaign):
+    record_round(campaign, FIRST)
+    staircase(campaign)
+    (found,) = campaign.summarize()["staircases"]
+    assert (found["current_ma_g"], found["cycles"], found["counts"]) == (1000.0, [16, 17, 18], False)
+    assert rank(campaign, within="measured").rows == []
+    assert campaign.summarize()["half_measured"][0]["missing"] == ["1000 mA/g"]
+
+
+def test_staircase_counts_flagged_where_the_campaign_says_so(campaign: Campaign):
+    record_round(campaign, FIRST)
+    staircase(campaign)
+    path = campaign.folder / FILE_NAME
+    path.write_text(path.read_text() + "first_cycle: staircase\n")
+    with Campaign.open(campaign.folder) as again:
+        (row,) = rank(again, within="measured").rows
+        assert row["rate_retention_mean"] == pytest.approx(144.0 / 239.0)
+        counted = {m.measurement_id: m for m in again.state().counted}
+        assert (counted["M0016"].conditions.cycle, counted["M0016"].flags) == (1, ("staircase",))
+        assert again.state().valid[15].conditions.cycle == 16
+        assert again.summarize()["staircases"][0]["counts"] is True
