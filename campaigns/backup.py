@@ -20,10 +20,11 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from campaigns.errors import LedgerUnreadable
 from campaigns.ledger.ledger import Ledger, sqlite_url
 from campaigns.spec import FILE_NAME, LEDGER_NAME, CampaignSpec, read_spec
 from campaigns.workspace import Workspace
-from drxnet.errors import ConfigurationError, DataRefused, LedgerUnreadable, UsageError
+from drxnet.errors import ConfigurationError, DataRefused, UsageError
 from drxnet.files import NEW, new_file, new_folder, replace_file, sync_folder
 from drxnet.names import check_name
 

@@ -23,10 +23,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from campaigns.errors import RecipeError
 from campaigns.firing import Firing, Route, suggest, usual_route
 from drxnet.composition import Composition
 from drxnet.elements import ATOMIC_MASS
-from drxnet.errors import RecipeError, UsageError
+from drxnet.errors import UsageError
 
 Atmosphere = Literal["closed", "open"]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from campaigns.errors import LedgerError
 from campaigns.ledger.chain import Finding
 from campaigns.ledger.ledger import Ledger
 from campaigns.spec import find_spec, read_spec
 from drxnet.checkpoint import check_model
-from drxnet.errors import CheckpointError, DRXError, LedgerError, UsageError
+from drxnet.errors import CheckpointError, DRXError, UsageError
 
 
 def verify_campaign(source: str | Path, *, accept: str | None = None, command: str = "python") -> tuple[Finding, ...]:

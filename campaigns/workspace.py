@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from campaigns.errors import NotBegun
 from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.models import ModelStore
 from campaigns.ledger.records import ModelRecord, NewModel, Snapshot
 from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
 from drxnet.checkpoint import check_model, find_model, read_card, read_files
-from drxnet.errors import ConfigurationError, ModelNotFound, NotBegun
+from drxnet.errors import ConfigurationError, ModelNotFound
 from drxnet.files import replace_file, sweep
 from drxnet.names import check_name
 

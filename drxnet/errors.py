@@ -1,28 +1,23 @@
-"""Every exception that the three packages raise on purpose.
+"""Every exception that this package raises on purpose; :mod:`campaigns.errors` shows the whole tree.
 
 ::
 
     DRXError
     ├── UsageError                 exit 2   a command, option or configuration is wrong
     │   ├── ConfigurationError              a YAML or a value in it
-    │   │   └── NotBegun                    a campaign is to be read that has not begun
     │   ├── ModelNotFound                   no ensemble of that name or folder
     │   ├── MissingExtra                    an optional dependency is not installed
     │   └── ImpossibleValue                 a value that nothing can have; a ValueError, too
-    ├── DataRefused                exit 3   what was handed in cannot be trusted; nothing was changed
-    │   ├── CompositionError                not a disordered-rocksalt composition
-    │   ├── CheckpointError                 a model file is damaged, of a wrong kind or not what it claims
-    │   ├── DatasetError                    a training set that cannot be learned from
-    │   ├── MeasurementError                a cycler file or table that breaks a validation rule
-    │   └── RecipeError                     no set of precursors gives the composition
-    ├── NothingToPropose           exit 4   every candidate is measured, pending or excluded
-    └── LedgerError                exit 5
-        ├── LedgerLocked                    another process is writing and did not finish in time
-        └── LedgerUnreadable                not a ledger, damaged, or of a newer schema
+    └── DataRefused                exit 3   what was handed in cannot be trusted; nothing was changed
+        ├── CompositionError                not a disordered-rocksalt composition
+        ├── CheckpointError                 a model file is damaged, of a wrong kind or not what it claims
+        ├── DatasetError                    a training set that cannot be learned from
+        └── MeasurementError                a discharge that cannot be one, a file that breaks a validation rule
 
-The command line turns each into one line on stderr and the exit code beside it. A message says what
-must hold, what came, and the way out.
+A message says what must hold, what came, and the way out.
 """
+
+from typing import TYPE_CHECKING, Any
 
 
 class DRXError(Exception):
@@ -39,10 +34,6 @@ class UsageError(DRXError):
 
 class ConfigurationError(UsageError):
     """A configuration file, or a value in it, cannot be used."""
-
-
-class NotBegun(ConfigurationError):
-    """A campaign is to be read that has not begun."""
 
 
 class ModelNotFound(UsageError):
@@ -79,29 +70,20 @@ class MeasurementError(DataRefused):
     """A cycler file or table that breaks a validation rule."""
 
 
-class RecipeError(DataRefused):
-    """No set of precursors gives the composition."""
-
-
-class NothingToPropose(DRXError):
-    """Every candidate is measured, pending or excluded."""
-
-    exit_code = 4
-
-
-class LedgerError(DRXError):
-    """The ledger cannot be used."""
-
-    exit_code = 5
-
-
-class LedgerLocked(LedgerError):
-    """Another process is writing and did not finish in time."""
-
-
-class LedgerUnreadable(LedgerError):
-    """Not a ledger, damaged, or written by a newer version."""
-
-
 class DRXWarning(UserWarning):
     """Something a chemist should know, and that stops nothing."""
+
+
+if not TYPE_CHECKING:
+    _MOVED = dict.fromkeys(
+        ("LedgerError", "LedgerLocked", "LedgerUnreadable", "NotBegun", "RecipeError"), "campaigns.errors"
+    )
+    _MOVED |= {"NothingToPropose": "screening.errors"}
+
+    def __getattr__(name: str) -> Any:
+        """Find what version 0.1.0 declared here, for programs that import it from here."""
+        if name not in _MOVED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(_MOVED[name]), name)

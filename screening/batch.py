@@ -23,9 +23,10 @@ from torch import Tensor
 
 from drxnet.composition import Composition
 from drxnet.ensemble import Amounts
-from drxnet.errors import NothingToPropose, UsageError
+from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
 from screening.domain import LABELS, Label
+from screening.errors import NothingToPropose
 from screening.goals import Goals
 from screening.improvement import Improvement, boxes_not_dominated, objectives_of
 from screening.measured import Measured

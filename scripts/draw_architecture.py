@@ -34,7 +34,11 @@ FLOORS = (
 )
 """From the top floor down: rooms and what is in them; nobody imports upwards."""
 
-SAME_ROOM = {"campaigns.firing": "campaigns.recipe", "campaigns.verification": "campaigns.backup"}
+SAME_ROOM = {
+    "campaigns.errors": "campaigns.ledger",
+    "campaigns.firing": "campaigns.recipe",
+    "campaigns.verification": "campaigns.backup",
+}
 COLOURS = {"campaigns": "#dbe9f6", "screening": "#e3f1de", "drxnet": "#fbe8d3", "configs": "#eeeeee"}
 WIDTH, HEIGHT, STEP = 3.6, 0.62, 1.05
 

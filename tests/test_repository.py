@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,15 +53,28 @@ def test_every_module_has_a_test_beside_it(package):
 
 
 def test_errors_stand_in_one_tree_on_one_page():
-    from drxnet import errors
+    import campaigns.errors
+    import drxnet.errors
+    import screening.errors
 
-    said = errors.__doc__ or ""
-    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.DRXError)]
-    for one in classes:
-        line = next(line for line in said.splitlines() if f" {one.__name__} " in f"{line} ")
-        exit_code = line.partition("exit ")[2][:1]
-        assert not exit_code or int(exit_code) == one.exit_code, line
-        assert one.exit_code == max(b.exit_code for b in one.__mro__ if issubclass(b, errors.DRXError)) or exit_code
+    base, tree = drxnet.errors.DRXError, campaigns.errors.__doc__ or ""
+    layers = (drxnet.errors, screening.errors, campaigns.errors)
+    declared = {c for layer in layers for c in vars(layer).values() if isinstance(c, type) and issubclass(c, base)}
+    assert {c.__module__ for c in declared} == {layer.__name__ for layer in layers}
+    names = re.findall(r"^[ │├└─]*([A-Z]\w+)(?:$|  .*$)", tree, flags=re.MULTILINE)
+    assert sorted(names) == sorted(c.__name__ for c in declared)
+    exits = {name: int(code) for name, code in re.findall(r"(\w+) +exit (\d)", tree)}
+    for one in declared - {base}:
+        assert one.exit_code == next(exits[b.__name__] for b in one.__mro__ if b.__name__ in exits)
+
+
+@pytest.mark.parametrize("name", ["LedgerError", "LedgerLocked", "LedgerUnreadable", "RecipeError", "NothingToPropose"])
+def test_errors_are_found_where_the_first_version_had_them(name: str):
+    import drxnet.errors
+
+    assert getattr(drxnet.errors, name).__module__ in ("campaigns.errors", "screening.errors")
+    with pytest.raises(AttributeError, match="no attribute 'LedgerEror'"):
+        _ = drxnet.errors.LedgerEror
 
 
 def test_types_are_shipped_with_every_package():

@@ -15,8 +15,9 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 from campaigns.cli.files import part_options, read_options, reading_options
+from campaigns.errors import NotBegun
 from drxnet.engines import ENGINES
-from drxnet.errors import DataRefused, NotBegun, UsageError
+from drxnet.errors import DataRefused, UsageError
 from screening.strategies import STRATEGIES, today
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 from campaigns.cli.loop import campaign_option, command_line, open_campaign
-from drxnet.errors import DataRefused, LedgerError, UsageError
+from campaigns.errors import LedgerError
+from drxnet.errors import DataRefused, UsageError
 
 _USUAL_SHARE = 0.01
 

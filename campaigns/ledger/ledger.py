@@ -6,7 +6,7 @@ transaction that either takes effect as a whole or leaves no trace::
     with ledger.write("mark") as entry:
         entry.set_state("R01-03", State.FAILED, "crucible broke")
 
-Writers wait for one another (30 s, then :class:`~drxnet.errors.LedgerLocked`); readers never wait. SQLite keeps the
+Writers wait for one another (30 s, then :class:`~campaigns.errors.LedgerLocked`); readers never wait. SQLite keeps the
 ledger in one file of the campaign's folder; a PostgreSQL URL keeps every campaign in a schema of its own.
 """
 
@@ -37,6 +37,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, StaticPool
 
+from campaigns.errors import LedgerError, LedgerLocked, LedgerUnreadable
 from campaigns.ledger import chain, dump, tables
 from campaigns.ledger.physics import check_physics
 from campaigns.ledger.records import (
@@ -62,15 +63,7 @@ from campaigns.ledger.records import (
 )
 from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from drxnet.errors import (
-    ConfigurationError,
-    DRXError,
-    LedgerError,
-    LedgerLocked,
-    LedgerUnreadable,
-    MissingExtra,
-    UsageError,
-)
+from drxnet.errors import ConfigurationError, DRXError, MissingExtra, UsageError
 from drxnet.files import replace_file
 from drxnet.names import check_name
 from drxnet.text import storable

@@ -10,10 +10,11 @@ import logging
 import tempfile
 from pathlib import Path
 
+from campaigns.errors import LedgerError, LedgerUnreadable
 from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import ModelRecord
 from drxnet.checkpoint import ModelFiles, check_model, find_model, read_files, write_files
-from drxnet.errors import CheckpointError, LedgerError, LedgerUnreadable, ModelNotFound, UsageError
+from drxnet.errors import CheckpointError, ModelNotFound, UsageError
 from drxnet.names import check_name
 
 _log = logging.getLogger(__name__)

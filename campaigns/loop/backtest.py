@@ -28,9 +28,10 @@ from campaigns.workspace import Workspace
 from drxnet import checkpoint
 from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
-from drxnet.errors import ConfigurationError, NothingToPropose
+from drxnet.errors import ConfigurationError
 from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
+from screening.errors import NothingToPropose
 from screening.strategies import STRATEGIES, today
 
 if TYPE_CHECKING:

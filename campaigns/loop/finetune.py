@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from campaigns.errors import LedgerLocked
 from campaigns.intake.judgement import MODEL_ERROR_MAH_G, Expected, judge, weighed
 from campaigns.ledger.ledger import Entry
 from campaigns.ledger.physics import faults_of_numbers
@@ -19,7 +20,7 @@ from campaigns.ledger.records import DOUBTFUL, MeasuredProfile, Measurement, Mod
 from campaigns.workspace import Workspace
 from drxnet.checkpoint import ModelCard, as_files, read_card
 from drxnet.composition import Composition
-from drxnet.errors import ConfigurationError, DRXError, LedgerLocked, UsageError
+from drxnet.errors import ConfigurationError, DRXError, UsageError
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:

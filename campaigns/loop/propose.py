@@ -17,11 +17,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import PredictedProfile, Prediction, Proposal, Snapshot, State
 from campaigns.loop.outcomes import pending_of
 from campaigns.workspace import Workspace
-from drxnet.errors import ConfigurationError, LedgerLocked, NothingToPropose, UsageError
+from drxnet.errors import ConfigurationError, UsageError
 from drxnet.progress import Progress, silent
+from screening.errors import NothingToPropose
 
 if TYPE_CHECKING:
     from campaigns.spec import CampaignSpec, Method

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from campaigns.errors import RecipeError
 from campaigns.intake.samples import Planned, write_samples
 from campaigns.ledger.records import Proposal
 from campaigns.report.write import write_report
 from campaigns.workspace import Workspace
-from drxnet.errors import RecipeError
 from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 from drxnet.text import csv_table

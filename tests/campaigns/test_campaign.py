@@ -28,11 +28,7 @@ from campaigns.loop.rank import Order, Within, rank
 from campaigns.report.export import export_campaign
 from campaigns.report.rows import Batch, Rows
 from campaigns.spec import Method
-from drxnet.errors import (
-    DRXWarning,
-    MeasurementError,
-    UsageError,
-)
+from drxnet.errors import DRXWarning, MeasurementError, UsageError
 
 
 def test_package_offers_the_class_lazily():

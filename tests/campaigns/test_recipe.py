@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from campaigns.errors import RecipeError
 from campaigns.firing import shipped_firings
 from campaigns.recipe import (
     cost_usd_per_kg,
@@ -20,7 +21,7 @@ from campaigns.recipe import (
 )
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.elements import ATOMIC_MASS
-from drxnet.errors import RecipeError, UsageError
+from drxnet.errors import UsageError
 
 weigh = partial(make_recipe, li_excess=0.0, route="solid-state")
 """What the powders come to by hand: nothing on top, whatever the fluorine."""

@@ -18,13 +18,9 @@ from ledgers import (
 )
 
 from campaigns import Campaign
+from campaigns.errors import LedgerUnreadable
 from campaigns.ledger.records import NewModel
-from drxnet.errors import (
-    CheckpointError,
-    ConfigurationError,
-    LedgerUnreadable,
-    ModelNotFound,
-)
+from drxnet.errors import CheckpointError, ConfigurationError, ModelNotFound
 
 
 def test_class_opens_what_it_is_given(campaign: Campaign):

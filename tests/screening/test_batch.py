@@ -9,9 +9,10 @@ import torch
 from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
-from drxnet.errors import ConfigurationError, NothingToPropose, UsageError
+from drxnet.errors import ConfigurationError, UsageError
 from screening.batch import Choice, Limits, choose_batch, diverse
 from screening.encoding import Encoding
+from screening.errors import NothingToPropose
 from screening.estimates import Estimate
 from screening.goals import ConstraintSpec, Goals, ObjectiveSpec
 from screening.measured import Measured

@@ -15,7 +15,7 @@ from ledgers import write_campaign, write_stub_model
 
 from campaigns.campaign import Campaign
 from campaigns.cli import main
-from drxnet.errors import LedgerError, NotBegun
+from campaigns.errors import LedgerError, NotBegun
 
 READING = {
     "status": ["status"],

@@ -11,9 +11,10 @@ import pytest
 from ledgers import FIRST, LOW, SECOND, START, THIRD, prediction, straight_profile
 from sqlalchemy import text
 
+from campaigns.errors import LedgerUnreadable
 from campaigns.ledger.ledger import Ledger, NewMeasurement, NewModel, _engine, sqlite_url
 from campaigns.ledger.records import PredictedProfile, State
-from drxnet.errors import LedgerUnreadable, UsageError
+from drxnet.errors import UsageError
 
 
 def fill(ledger: Ledger) -> None:

@@ -17,11 +17,12 @@ from ledgers import START, make_first_version
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from campaigns.errors import LedgerError, LedgerLocked, LedgerUnreadable
 from campaigns.ledger import tables
 from campaigns.ledger.ledger import Entry, Ledger, sqlite_url
 from campaigns.ledger.records import NewMeasurement, NewModel, PredictedProfile, Prediction, State, round_number
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from drxnet.errors import ConfigurationError, LedgerError, LedgerLocked, LedgerUnreadable, MeasurementError, UsageError
+from drxnet.errors import ConfigurationError, MeasurementError, UsageError
 
 LOW, HIGH = CyclingConditions(20.0), CyclingConditions(1000.0)
 PREDICTION = Prediction(0.7, 0.05, 0.62, 20.0, 1000.0, 275.0, 8.0, 196.0, 12.0, 0.98, 1.5, "inside", "high retention")

@@ -13,11 +13,12 @@ import pytest
 from ledgers import FIRST, make_first_version, record_round, stub_weights, write_campaign, write_stub_model
 from sqlalchemy import text
 
+from campaigns.errors import LedgerUnreadable
 from campaigns.ledger import ledger as ledger_module
 from campaigns.ledger.records import ModelRecord, NewModel
 from campaigns.workspace import Workspace
 from drxnet.checkpoint import CARD, WEIGHTS, ModelCard, ModelFiles, write_files
-from drxnet.errors import CheckpointError, ConfigurationError, LedgerUnreadable, ModelNotFound
+from drxnet.errors import CheckpointError, ConfigurationError, ModelNotFound
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ from small_model import write_small_model
 from sqlalchemy import text
 
 from campaigns.campaign import Campaign
+from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import NewMeasurement, NewModel
 from campaigns.loop.finetune import REFUSED, fine_tune_campaign, profile_set
 from campaigns.spec import FineTuning
 from drxnet.dataset import ProfileSet
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
-from drxnet.errors import CheckpointError, ConfigurationError, LedgerLocked, UsageError
+from drxnet.errors import CheckpointError, ConfigurationError, UsageError
 from drxnet.finetuning import FineTuned
 from drxnet.network import DRXNet
 

@@ -16,7 +16,8 @@ from campaigns.loop.propose import propose, seed_of_round
 from campaigns.report.round import incomplete_rounds, write_round_files
 from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
-from drxnet.errors import ConfigurationError, NothingToPropose, UsageError
+from drxnet.errors import ConfigurationError, UsageError
+from screening.errors import NothingToPropose
 from screening.surrogate import DRXNetGaussianModel
 
 
