@@ -51,6 +51,9 @@ PULSE_SHARE, PULSE_CHARGE, PULSE_S, PULSE_V = 0.1, 0.02, 600.0, 0.2
 end, and is as short as this (s) or gives less than the smaller share."""
 
 DAY_S = 86400.0
+RISE_V, FALL_V = 0.3, 1.0
+"""Where two counts begin again together and the voltage jumps up or down by these (V), another test begins."""
+
 LEAST_REPEATED = 3
 """Fewer rows that stand in a file twice are chance."""
 
@@ -329,10 +332,12 @@ def _check_one_test(recording: CyclerRows) -> None:
     time = None if recording.time_of_step else recording.time_s
     if time is not None and np.isfinite(time).all():
         fell["time"] = (np.diff(time) < 0) & (time[1:] <= time[0] + 1e-9)
+    voltage, never = recording.voltage_v, np.zeros(n - 1, bool)
     together = sum((at.astype(int) for at in fell.values()), np.zeros(n - 1, int))
-    rows = np.flatnonzero(together >= 2) + 1
+    jump = np.diff(voltage)
+    anew = (jump > RISE_V) | (jump < -FALL_V)
+    rows = np.flatnonzero((together >= 2) & (anew | fell.get("cycle", never))) + 1
     if not len(rows) and "time" in fell and fell["time"].sum() <= MOST_PAUSES:
-        voltage = recording.voltage_v
         rows = np.flatnonzero(fell["time"]) + 1
         rows = np.array([row for row in rows if is_another_cell(voltage[0], voltage[row - 1], voltage[row])], int)
     if 0 < len(rows) <= max(MOST_PAUSES, n // 1000):
