@@ -30,8 +30,10 @@ import json
 import logging
 import os
 import platform
+import secrets
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -69,6 +71,9 @@ NODES_SECONDS = 5.0
 
 ANSWER_SECONDS = 10.0
 """How long to wait for the head of a Ray cluster to take a connection."""
+
+JOIN_SECONDS = 20.0
+"""How long joining a Ray cluster may take in all."""
 
 SMALLEST_SHARDS = 4
 """Shards per worker, at least, so that all workers end together."""
@@ -566,27 +571,64 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        _own_token()
     import ray
 
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS")
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
         _require_answer(address)
         settings["address"] = address
     else:
         settings |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    where = f"at {address}" if address else "on this machine"
     try:
-        ray.init(**settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"at {address}" if address else "on this machine"
+        if address:
+            _within(JOIN_SECONDS - ANSWER_SECONDS, ray.init, settings)
+        else:
+            ray.init(**settings)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise UsageError(f"No Ray cluster {where} ({error}). Give another address, or run with workers=0.") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _own_token() -> None:
+    """Let only this process use the cluster that it starts, since Ray listens on every interface of the machine.
+
+    Ray reads its mode when it is imported; where it is already, or a mode is set, that is left as it is.
+    """
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _within(seconds: float, call: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    """Call something that may never come back.
+
+    Raises:
+        TimeoutError: it did not within the time; it goes on in a thread that ends with the process.
+    """
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call(**settings)
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"something listens there, and did not answer as Ray does within {seconds:g} s")
+    if raised:
+        raise raised[0]
 
 
 def _require_answer(address: str) -> None:

@@ -91,8 +91,16 @@ def text_of_rows(read: Mapping[str, Sequence[Any]], last: int | None = None) -> 
     return texts
 
 
-def text_of_arrays(connection: Connection, events: Iterable[int] | None = None) -> dict[int, list[str]]:
-    """Texts of profiles, predicted profiles and weights by the event that wrote them; of all events, or of some."""
+def text_of_arrays(
+    connection: Connection, events: Iterable[int] | None = None, rows: dict[str, list[Any]] | None = None
+) -> dict[int, list[str]]:
+    """Texts of profiles, predicted profiles and weights by the event that wrote them.
+
+    Args:
+        connection: read only.
+        events: of these; None for all.
+        rows: filled with the rows as they were read, by the table's name.
+    """
     measured, proposed, profiles = tables.measurements, tables.proposals, tables.predicted_profiles
     sources = (
         (
@@ -110,6 +118,8 @@ def text_of_arrays(connection: Connection, events: Iterable[int] | None = None) 
         query = select(*columns, event.label("made_by")).select_from(joined).order_by(*table.primary_key.columns)
         for row in connection.execute(query if wanted is None else query.where(event.in_(wanted))):
             texts[row.made_by].append(f"{table.name} {_text(row, columns)}")
+            if rows is not None:
+                rows.setdefault(table.name, []).append(row)
     return texts
 
 

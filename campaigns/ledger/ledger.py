@@ -110,7 +110,7 @@ class Ledger:
         self._older_by: Sequence[Callable[[Connection], None]] = ()
         self._engine = _engine(self.url, campaign, self.timeout_s, read_only=read_only)
         try:
-            with self._errors():
+            with self._errors(), _sound(self.where):
                 with self._engine.connect() as connection:
                     known = _facts(connection)
                 self._check(known)
@@ -166,7 +166,7 @@ class Ledger:
             return False
         engine = _engine(checked, campaign, TIMEOUT_S, read_only=read_only)
         try:
-            with _translated(checked):
+            with _translated(checked), _sound(checked.database or ""):
                 return _is_there(engine)
         finally:
             engine.dispose()
@@ -204,10 +204,10 @@ class Ledger:
         numbers = [_measurement_number(m.measurement_id) for m in wanted]
         found: dict[int, DischargeProfile] = {}
         with self._errors(), self._reading() as connection, _sound(self.where):
-            self._check_arrays(connection, {m.event for m in wanted})
-            for part in _parts(numbers):
-                rows = connection.execute(select(tables.profiles).where(tables.profiles.c.number.in_(part)))
-                found.update({r.number: DischargeProfile(_array(r.voltage_v), _array(r.capacity_mah_g)) for r in rows})
+            asked = set(numbers)
+            for r in self._arrays(connection, tables.profiles, {m.event for m in wanted}):
+                if r.number in asked:
+                    found[r.number] = DischargeProfile(_array(r.voltage_v), _array(r.capacity_mah_g))
         return tuple(MeasuredProfile(m, found.get(n)) for m, n in zip(wanted, numbers, strict=True))
 
     def model_files(self, model_id: str) -> ModelFiles | None:
@@ -218,7 +218,7 @@ class Ledger:
         """
         table = tables.model_files
         sizes = select(func.length(table.c.card), func.length(table.c.weights)).where(table.c.model_id == model_id)
-        with self._errors(), self._reading() as connection:
+        with self._errors(), self._reading() as connection, _sound(self.where):
             size = connection.execute(sizes).one_or_none()
             if size is None:
                 return None
@@ -228,7 +228,7 @@ class Ledger:
                     f"at most {MODEL_BYTES:,}. The ledger was changed by other hands."
                 )
             row = connection.execute(select(table.c.card, table.c.weights).where(table.c.model_id == model_id)).one()
-        return ModelFiles(bytes(row.card), bytes(row.weights))
+            return ModelFiles(bytes(row.card), bytes(row.weights))
 
     def models_without_files(self) -> tuple[ModelRecord, ...]:
         """Models that were used, but whose files the ledger does not hold, one record of each."""
@@ -242,13 +242,10 @@ class Ledger:
         wanted, found = list(proposal_ids), dict[str, list[PredictedProfile]]()
         p = tables.predicted_profiles
         with self._errors(), self._reading() as connection, _sound(self.where):
-            proposed = tables.proposals.c
-            for part in _parts(wanted):
-                made = select(proposed.event).where(proposed.proposal_id.in_(part)).distinct()
-                self._check_arrays(connection, set(connection.execute(made).scalars()))
-            for part in _parts(wanted):
-                query = select(p).where(p.c.proposal_id.in_(part)).order_by(p.c.proposal_id, p.c.position)
-                for row in connection.execute(query):
+            asked, proposed = set(wanted), tables.proposals.c
+            made = connection.execute(select(proposed.proposal_id, proposed.event))
+            for row in self._arrays(connection, p, {event for name, event in made if name in asked}):
+                if row.proposal_id in asked:
                     found.setdefault(row.proposal_id, []).append(
                         PredictedProfile(
                             _conditions(row),
@@ -259,17 +256,19 @@ class Ledger:
                     )
         return {name: tuple(found[name]) for name in wanted if name in found}
 
-    def _check_arrays(self, connection: Connection, events: set[int]) -> None:
-        """Refuse arrays that are not those that events wrote."""
+    def _arrays(self, connection: Connection, table: Any, events: set[int]) -> Iterator[Any]:
+        """Rows of arrays that events wrote, once they are known to be those."""
         told = {link.event: link.arrays for link in chain.links(connection)}
-        for part in _parts(sorted(events & told.keys())):
-            texts = chain.text_of_arrays(connection, part)
-            wrong = [event for event in part if chain.digest_of(texts.get(event, [])) != told[event]]
+        for part in _parts(sorted(events)):
+            rows: dict[str, list[Any]] = {}
+            texts = chain.text_of_arrays(connection, part, rows)
+            wrong = [e for e in part if e in told and chain.digest_of(texts.get(e, [])) != told[e]]
             if wrong:
                 raise LedgerUnreadable(
                     f"{self.where}: is not as it was written: a profile or the weights of event {wrong[0]} were "
                     f"changed, added or taken away. {_RESTORE}"
                 )
+            yield from rows.get(table.name, ())
 
     def findings(self) -> tuple[chain.Finding, ...]:
         """Look at every row, array and weight of the ledger, and say what is damaged and since when."""

@@ -1,0 +1,53 @@
+"""A PostgreSQL server for tests, where Debian's packages are installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def postgresql_server() -> Iterator[str]:
+    """URL of a PostgreSQL server of this test run alone, reached through a socket."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.environ["PATH"].split(os.pathsep))]
+    needed = ("initdb", "postgres", "pg_isready")
+    programs = next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    home = Path(tempfile.mkdtemp(prefix="drx-pg-", dir="/tmp"))
+    account = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
+    if account:
+        shutil.chown(home, account["user"], account["group"])
+    home.chmod(0o700)
+    cluster = home / "data"
+    initdb = [programs / "initdb", "-D", cluster, "-A", "trust", "-U", "drx", "--no-sync", "-E", "UTF8", "--locale=C"]
+    made = subprocess.run(initdb, cwd="/", capture_output=True, text=True, **account)
+    if made.returncode:
+        pytest.skip(f"initdb does not work here: {made.stderr.strip()[-200:]}")
+    options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40", "-k", str(home)]
+    log = (home.parent / f"{home.name}.log").open("w")
+    server = subprocess.Popen(
+        [programs / "postgres", "-D", cluster, *options], cwd="/", stdout=log, stderr=log, **account
+    )
+    try:
+        give_up = time.monotonic() + 30
+        while subprocess.run([programs / "pg_isready", "-h", home], capture_output=True).returncode:
+            assert server.poll() is None, Path(log.name).read_text()
+            assert time.monotonic() < give_up, "PostgreSQL did not start within 30 s"
+            time.sleep(0.1)
+        yield f"postgresql://drx@/postgres?host={home}"
+    finally:
+        server.send_signal(2)
+        server.wait(timeout=30)
+        log.close()
+        Path(log.name).unlink()
+        shutil.rmtree(home, ignore_errors=True)
