@@ -22,7 +22,10 @@ from campaigns.backup import MANIFEST, backup, everything, rebuild, restore
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.ledger.ledger import Ledger
+from campaigns.ledger.records import State
 from drxnet.errors import DataRefused, UsageError
+
+CANDIDATES = [f"Li1.2Mn{0.8 - x:.2f}Ti{x:.2f}O2" for x in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.45, 0.5)]
 
 
 def run(*arguments: str, code: int = 0) -> Result:
@@ -256,3 +259,64 @@ def test_a_campaign_moves_between_databases(
         url = again.ledger.url
         assert Ledger.is_there(url, name)
         again.ledger.drop()
+
+
+@pytest.mark.slow
+def test_a_campaign_of_fifty_rounds_proposes_the_same_next_batch_when_restored(tmp_path: Path) -> None:
+    """Backed up while two processes mark proposals back and forth, which changes no choice, and restored elsewhere."""
+    from small_model import write_small_model
+
+    template = write_campaign(tmp_path / "t.yaml", write_small_model(tmp_path / "small"), first_strategy="greedy")
+    with Campaign.start(tmp_path / "demo", template) as campaign:
+        record_round(campaign, "Li1.1Mn0.9O1.9F0.1", "Li1.2Mn0.6Nb0.2O2")
+        rows = [
+            {"proposal_id": f"R01-0{place}", "current_ma_g": current, "capacity_mah_g": capacity}
+            for place in (1, 2)
+            for current, capacity in ((20, 220.0 + place), (1000, 150.0 + place))
+        ]
+        campaign.add_measurements(rows, fine_tune=False)
+        for _ in range(49):
+            number = record_round(campaign, FIRST, SECOND)
+            with campaign.ledger.write("mark") as entry:
+                entry.set_state(f"R{number:02d}-01", State.FAILED, "crucible broke")
+                entry.set_state(f"R{number:02d}-02", State.FAILED, "crucible broke")
+        waiting = record_round(campaign, "Li1.25Mn0.75O2", "Li1.15Mn0.85O1.9F0.1")
+        assert campaign.state().round == 51
+    program = (
+        "import sys\nfrom campaigns.campaign import Campaign\n"
+        "from campaigns.ledger.records import State\n"
+        "with Campaign.open(sys.argv[1]) as campaign:\n"
+        "    for n in range(40):\n"
+        "        with campaign.ledger.write('mark') as entry:\n"
+        "            entry.set_state(sys.argv[2], (State.ACCEPTED, State.PROPOSED)[n % 2], f'told {n}')\n"
+        "            entry.set_state(sys.argv[2], (State.ACCEPTED, State.PROPOSED)[n % 2], f'told {n} again')\n"
+        "        print(n, flush=True)\n"
+    )
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "demo"), f"R{waiting:02d}-0{place}"],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+        )
+        for place in (1, 2)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline()
+    with Campaign.open(tmp_path / "demo", read_only=True) as campaign:
+        backup(campaign, tmp_path / "demo.zip")
+    assert all(writer.poll() is None for writer in writers)  # they were writing all the while
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    restored = restore(tmp_path / "demo.zip", tmp_path / "elsewhere")
+    (tmp_path / "mine.csv").write_text("composition\n" + "\n".join(CANDIDATES) + "\n")
+    batches = []
+    for folder in (tmp_path / "demo", restored):
+        said = run(
+            "propose", "-C", str(folder), "-n", "4", "--candidates", str(tmp_path / "mine.csv"), "--workers", "0",
+            "--dry-run", "--format", "json",
+        )  # fmt: skip
+        batches.append(json.loads(said.stdout))
+    assert batches[0] == batches[1]
+    assert len(batches[0]["proposals"]) == 4
