@@ -155,18 +155,53 @@ def _enumerate_members(posterior: MemberPosterior, sample_shape: torch.Size, *, 
     return MemberSampler(torch.Size([posterior.ensemble_size]), seed=seed)
 
 
+def check_rows(X: Tensor, encoding: Encoding) -> None:
+    """Refuse rows that are no compositions.
+
+    Raises:
+        UsageError: too few columns, a number that is none, or amounts outside the site balance.
+    """
+    names = ", ".join(encoding.columns)
+    if X.shape[-1] != encoding.d:
+        raise UsageError(f"X has {encoding.d} columns: {names}. Got {X.shape[-1]}.")
+    rows = X.detach().reshape(-1, X.shape[-1])
+    metals, fluorine = rows[:, :-1].sum(-1), rows[:, -1]
+    inside = (rows > -_SLACK).all(-1) & (metals < CATION_SITES + _SLACK) & (fluorine < 2 + _SLACK)
+    if not inside.all():  # NaN is not inside
+        row = int(inside.logical_not().nonzero()[0, 0])
+        values = ", ".join(f"{v:.4g}" for v in rows[row].tolist())
+        raise UsageError(
+            "A row of X holds amounts per formula unit: none below 0, metals that add up to at most 2 (lithium is "
+            f"what they leave) and at most 2 F. Row {row} has {names} = {values}."
+        )
+
+
 class DRXNetEnsembleModel(EnsembleModel):
     """The members' own quantities, each member one function."""
 
     def __init__(self, ensemble: Ensemble, encoding: Encoding, goals: Goals | None = None) -> None:
         super().__init__()
         self.ensemble, self.encoding, self.goals = ensemble, encoding, goals or Goals()
-        self._num_outputs = len(self.goals.quantities)
+        self._outputs = list(range(len(self.goals.quantities)))
+        self._num_outputs = len(self._outputs)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Empty: there is one ensemble."""
+        return torch.Size()
+
+    def subset_output(self, idcs: list[int]) -> DRXNetEnsembleModel:
+        """Build the model of some of the outputs, in the given order."""
+        twin = DRXNetEnsembleModel(self.ensemble, self.encoding, self.goals)
+        twin._outputs = [self._outputs[i] for i in idcs]
+        twin._num_outputs = len(idcs)
+        return twin
 
     def forward(self, X: Tensor) -> Tensor:
         """Quantities of every member, ``b x n x d -> b x s x n x m``; float64, differentiable."""
+        check_rows(X, self.encoding)
         values = self.goals.evaluate(self.ensemble, self.encoding.amounts(X))  # s, b * n, m
-        return values.unflatten(1, X.shape[:-1]).movedim(0, -3)
+        return values[..., self._outputs].unflatten(1, X.shape[:-1]).movedim(0, -3)
 
     def posterior(  # type: ignore[override]  # a transformed posterior need not be an ensemble's
         self,
@@ -216,7 +251,7 @@ class EnsembleReader:
         """
         if self._last is not None and self._last[0] is X and self._last[1] == X._version:
             return self._last[2]
-        self._check(X)
+        check_rows(X, self.encoding)
         points = self.read(self.encoding.amounts(X), X.shape[:-1])
         if self._once or not (X.requires_grad and torch.is_grad_enabled()):
             self._last = X, X._version, points
@@ -240,21 +275,6 @@ class EnsembleReader:
             self.scale.scaled(encoded.features).unflatten(0, shape),
             ((_by_element(amounts) - self._amount_center) / self._amount_width).unflatten(0, shape),
         )
-
-    def _check(self, X: Tensor) -> None:
-        names = ", ".join(self.encoding.columns)
-        if X.shape[-1] != self.encoding.d:
-            raise UsageError(f"X has {self.encoding.d} columns: {names}. Got {X.shape[-1]}.")
-        rows = X.detach().reshape(-1, X.shape[-1])
-        metals, fluorine = rows[:, :-1].sum(-1), rows[:, -1]
-        inside = (rows > -_SLACK).all(-1) & (metals < CATION_SITES + _SLACK) & (fluorine < 2 + _SLACK)
-        if not inside.all():  # NaN is not inside
-            row = int(inside.logical_not().nonzero()[0, 0])
-            values = ", ".join(f"{v:.4g}" for v in rows[row].tolist())
-            raise UsageError(
-                "A row of X holds amounts per formula unit: none below 0, metals that add up to at most 2 (lithium is "
-                f"what they leave) and at most 2 F. Row {row} has {names} = {values}."
-            )
 
 
 @dataclass(frozen=True)

@@ -235,3 +235,13 @@ def test_a_space_beyond_sixty_four_bits_is_refused() -> None:
     values = {"step": "1/500", "lithium": [1, 1.1], "fluorine": [0, 0.2], "species": species, "filters": "none"}
     with pytest.raises(ConfigurationError, match="2\\^62.*coarser step"):
         Lattice(parse_space({**values, "k_elements": 12}))
+
+
+def test_a_row_of_too_many_metals_is_not_in_the_space() -> None:
+    values = {"species": ["Mn3+", "Cr3+", "Ti4+", "Nb5+"], "step": "1/20", "lithium": [1, 1.35], "fluorine": [0, 0.7]}
+    wide = Lattice(parse_space({**values, "filters": "none", "k_elements": [1, None]}))
+    narrow = Lattice(parse_space({**values, "filters": "none", "k_elements": [1, 2]}))
+    rows = wide.unrank(wide.sample_ranks(400, 0))
+    few = (rows[:, 2:] > 0).sum(1) <= 2
+    assert 0 < few.sum() < len(rows)
+    assert np.array_equal(narrow.contains(rows), few)

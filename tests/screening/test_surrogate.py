@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from fakes import FakeEnsemble
 
 from drxnet.ensemble import Ensemble
 from drxnet.errors import UsageError
+from screening import surrogate
 from screening.encoding import Encoding
 from screening.goals import ConstraintSpec, Goals, ObjectiveSpec
 from screening.surrogate import PRIORS, DRXNetEnsembleModel, DRXNetGaussianModel, MemberPosterior
@@ -283,3 +285,101 @@ def test_likelihood_is_that_of_the_joint_normal() -> None:
 def test_data_of_the_wrong_width_are_refused() -> None:
     with pytest.raises(UsageError, match="n x m = 4 x 3"):
         DRXNetGaussianModel(FakeEnsemble(2), ENCODING, train_X=draw(4), train_Y=torch.zeros(4, 2))
+
+
+def test_the_fit_widens_by_what_leave_one_out_errors_exceed_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the compositions are dead, which the fit is told not to mind: the spread must not claim to know them."""
+    x = draw(16, seed=1)
+    y = truth(x)
+    y[::2] = 0.0
+    fitted = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=y).fit()
+    with monkeypatch.context() as patch:
+        patch.setattr(surrogate, "_PSEUDO", 1e15)  # nothing is ever widened
+        plain = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=y).fit()
+    before, after = plain.hyperparameters(), fitted.hyperparameters()
+    for j, output in enumerate(plain.models):
+        noise, carried = before["noise"][j] ** 2, output.likelihood.noise_covar.carried
+        ratios = []
+        for i in range(16):
+            others = torch.arange(16) != i
+            held_out = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x[others], train_Y=y[others])
+            gp = held_out.with_hyperparameters(before).models[j]
+            gp.likelihood.noise_covar.carried.copy_(carried[others])  # levels are those of all data
+            gp._clear_cache()
+            at = gp.at(held_out.reader.read_rows(x[i : i + 1]).columns(j))
+            ratios.append(((y[i, j] - at.mean) ** 2 / (at.std**2 + noise)).item())
+        wider = max(1.0, (sum(ratios) + 4) / 20)
+        for name in PRIORS:
+            expected = 1.0 if "length" in name else math.sqrt(wider)
+            assert after[name][j] / before[name][j] == pytest.approx(expected, rel=1e-4), name
+    assert after["weight"][1] > 1.2 * before["weight"][1]
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ([[0.1] * 5], "X has 6 columns: Mg, Ti, Cr, Mn, Nb, F. Got 5."),
+        ([[0.1] * 6, [0.1, math.nan, 0.1, 0.1, 0.1, 0.0]], "Row 1 has .* = 0.1, nan, 0.1"),
+        ([[0.5, 0.5, 0.5, 0.5, 0.5, 0.0]], "add up to at most 2 .lithium is what they leave"),
+        ([[-0.1, 0.3, 0.3, 0.2, 0.1, 0.0]], "none below 0"),
+        ([[0.1, 0.3, 0.2, 0.1, 0.1, 2.5]], "at most 2 F"),
+    ],
+    ids=["width", "nan", "metals", "negative", "fluorine"],
+)
+@pytest.mark.parametrize("kind", [DRXNetEnsembleModel, DRXNetGaussianModel], ids=["members", "gaussian"])
+def test_rows_that_are_no_compositions_are_refused(kind, x: list, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        kind(FakeEnsemble(2), ENCODING).posterior(torch.tensor(x, dtype=torch.float64))
+
+
+def test_it_behaves_as_botorch_documents() -> None:
+    from botorch.sampling.normal import SobolQMCNormalSampler
+
+    x, at = draw(6, seed=1), draw(3, seed=2)
+    y = truth(x)
+    y[2, 0] = torch.nan
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=y)
+    assert model.num_outputs == 3
+    assert model.batch_shape == torch.Size()
+    assert [len(targets) for targets in model.train_targets] == [5, 6, 6]
+    both = model.subset_output([0, 2])
+    assert both.num_outputs == 2
+    torch.testing.assert_close(both.posterior(at).mean, model.posterior(at).mean[:, [0, 2]])
+    assert model.subset_output([1]).num_outputs == 1
+    noisy, plain = model.posterior(at, observation_noise=True), model.posterior(at)
+    cell = torch.tensor(model.hyperparameters()["noise"]).double() ** 2
+    torch.testing.assert_close(noisy.variance - plain.variance, cell.expand(3, 3), rtol=1e-4, atol=1e-8)
+    stated = torch.full((3, 3), 2.0, dtype=torch.float64)
+    torch.testing.assert_close(
+        model.posterior(at, observation_noise=stated).variance - plain.variance, stated, rtol=1e-4, atol=1e-6
+    )
+    later = model.condition_on_observations(at, truth(at), noise=torch.full((3, 3), 1e-6, dtype=torch.float64))
+    assert (later.posterior(at).variance < 0.5 * plain.variance).all()
+    fantasy = model.fantasize(draw(2, seed=3), SobolQMCNormalSampler(torch.Size([4]), seed=0))
+    assert fantasy.batch_shape == torch.Size([4])
+    assert fantasy.num_outputs == 3
+
+
+def test_the_members_behave_as_botorch_documents() -> None:
+    model, at = DRXNetEnsembleModel(FakeEnsemble(3), ENCODING), draw(4)
+    assert model.batch_shape == torch.Size()
+    both = model.subset_output([2, 0])
+    assert both.num_outputs == 2
+    torch.testing.assert_close(both.posterior(at).mean, model.posterior(at).mean[:, [2, 0]])
+
+
+def test_copies_of_a_model_share_the_ensemble() -> None:
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING)
+    assert deepcopy(model).reader is model.reader
+
+
+def test_the_ensemble_is_asked_once_for_all_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    model, at = DRXNetGaussianModel(FakeEnsemble(3), ENCODING), draw(4)
+    encode = FakeEnsemble.encode
+    monkeypatch.setattr(FakeEnsemble, "encode", lambda self, c: asked.append(len(c)) or encode(self, c))
+    model.posterior(at)
+    tracked = at.clone().requires_grad_()
+    for _ in range(2):  # and a second look at the same rows has a graph of its own
+        model.posterior(tracked).mean.sum().backward()
+    assert asked == [4, 4, 4]
