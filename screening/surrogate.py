@@ -20,19 +20,21 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from botorch.acquisition.objective import PosteriorTransform
 from botorch.cross_validation import efficient_loo_cv
 from botorch.fit import fit_gpytorch_mll
-from botorch.models import ModelListGP, SingleTaskGP
 from botorch.models.ensemble import EnsembleModel
+from botorch.models.gp_regression import SingleTaskGP
 from botorch.models.model import Model
+from botorch.models.model_list_gp_regression import ModelListGP
 from botorch.models.transforms.input import InputTransform
-from botorch.posteriors import Posterior
 from botorch.posteriors.ensemble import EnsemblePosterior
+from botorch.posteriors.gpytorch import GPyTorchPosterior
+from botorch.posteriors.posterior import Posterior
 from botorch.sampling.base import MCSampler
 from botorch.sampling.get_sampler import GetSampler
 from botorch.sampling.pathwise import draw_kernel_feature_paths, draw_matheron_paths
@@ -457,7 +459,7 @@ class QuantityGP(SingleTaskGP):
         self._factor: tuple[Tensor, Tensor] | None = None
         self.eval()
 
-    def posterior(
+    def posterior(  # type: ignore[override]  # BoTorch's base classes disagree with each other
         self,
         X: Tensor,
         output_indices: list[int] | None = None,
@@ -482,7 +484,8 @@ class QuantityGP(SingleTaskGP):
             self.posterior(X)  # GPyTorch adds to what a prediction has left behind
         variance = self.likelihood.noise.expand(Y.shape) if noise is None else noise.expand(Y.shape)
         every_draw = X.expand(*Y.shape[:-1], X.shape[-1])  # each fantasy has a noise of its own
-        return super().condition_on_observations(every_draw, Y, noise=variance + indifference(self.levels, Y), **kwargs)
+        variance = variance + indifference(self.levels, Y)
+        return cast("QuantityGP", super().condition_on_observations(every_draw, Y, noise=variance, **kwargs))
 
     def __call__(self, *inputs: Tensor, **kwargs: Any) -> MultivariateNormal:
         """Add as little to the diagonal of a posterior as its Cholesky factor needs, whatever the unit."""
@@ -528,8 +531,9 @@ class QuantityGP(SingleTaskGP):
         noise = self.likelihood.noise_covar
         with torch.no_grad():
             left_out = efficient_loo_cv(self)
-            errors = (left_out.observed_Y - left_out.posterior.mean).flatten().square()
-            variances = (left_out.posterior.variance.flatten() - noise.carried).maximum(noise.known)
+            predicted = cast("GPyTorchPosterior", left_out.posterior)
+            errors = (left_out.observed_Y - predicted.mean).flatten().square()
+            variances = (predicted.variance.flatten() - noise.carried).maximum(noise.known)
             wider = max(1.0, (float((errors / variances).sum()) + _PSEUDO) / (n + _PSEUDO))
         self.set({name: h.value * (1.0 if "length" in name else math.sqrt(wider)) for name, h in self.of.items()})
 
@@ -659,7 +663,12 @@ class DRXNetGaussianModel(ModelListGP):
             for output, default in zip(outputs, values.tolist(), strict=True):
                 output.of[name].set_prior(default, *PRIORS[name])
 
-    def posterior(
+    @property
+    def outputs(self) -> list[QuantityGP]:
+        """One model for each quantity, ``m``."""
+        return [cast("QuantityGP", output) for output in self.models]
+
+    def posterior(  # type: ignore[override]  # BoTorch's base classes disagree with each other
         self,
         X: Tensor,
         output_indices: list[int] | None = None,
@@ -689,32 +698,34 @@ class DRXNetGaussianModel(ModelListGP):
         return ModelListGP(
             *(
                 output.condition_on_observations(x, Y[..., [j]], variance, **kwargs)
-                for j, (output, x, variance) in enumerate(zip(self.models, each, variances, strict=True))
+                for j, (output, x, variance) in enumerate(zip(self.outputs, each, variances, strict=True))
             )
         )
 
     def subset_output(self, idcs: list[int]) -> Model:
         """As BoTorch documents; what comes back is a plain list of outputs."""
-        return ModelListGP(*self.models).subset_output(idcs)
+        return ModelListGP(*self.outputs).subset_output(idcs)
 
-    def fantasize(self, X: Tensor, sampler: MCSampler, **kwargs: Any) -> Model:
+    def fantasize(  # type: ignore[override]  # BoTorch's base classes disagree with each other
+        self, X: Tensor, sampler: MCSampler, **kwargs: Any
+    ) -> Model:
         """As BoTorch documents; what comes back is a plain list of outputs."""
-        return ModelListGP(*self.models).fantasize(X, sampler, **kwargs)
+        return ModelListGP(*self.outputs).fantasize(X, sampler, **kwargs)
 
     def fit(self) -> Self:
         """Move the hyperparameters to the data; returns this model."""
         self.requires_grad_(requires_grad=True)
-        for output in self.models:
+        for output in self.outputs:
             output.fit()
         return self.requires_grad_(requires_grad=False)
 
     def hyperparameters(self) -> dict[str, list[float]]:
         """Every hyperparameter of every output, in the units of the outputs."""
-        return {name: [output.of[name].value for output in self.models] for name in PRIORS}
+        return {name: [output.of[name].value for output in self.outputs] for name in PRIORS}
 
     def with_hyperparameters(self, values: Mapping[str, Sequence[float]]) -> Self:
         """Set what :meth:`hyperparameters` of a fitted model gave; returns this model."""
-        for j, output in enumerate(self.models):
+        for j, output in enumerate(self.outputs):
             output.set({name: value[j] for name, value in values.items()})
         return self.requires_grad_(requires_grad=False)
 
@@ -726,7 +737,7 @@ class DRXNetGaussianModel(ModelListGP):
 
     def at(self, points: Points) -> list[Belief]:
         """What the data say of every quantity, ``m``."""
-        return [output.at(points.columns(j)) for j, output in enumerate(self.models)]
+        return [output.at(points.columns(j)) for j, output in enumerate(self.outputs)]
 
     def sample_paths(self, count: int, seed: int) -> Callable[[Points], Tensor]:
         """Draw functions from the posterior; ``count x n x m`` of points, always the same at the same point.
@@ -734,7 +745,7 @@ class DRXNetGaussianModel(ModelListGP):
         J. Wilson et al., Efficiently sampling functions from Gaussian process posteriors, ICML 2020.
         """
         with torch.no_grad(), manual_seed(seed):
-            drawn = [output.paths(count) for output in self.models]
+            drawn = [output.paths(count) for output in self.outputs]
 
         def paths(points: Points) -> Tensor:
             with torch.no_grad():

@@ -55,11 +55,10 @@ def today(name: str) -> str:
 
 
 def _known(name: str) -> str:
-    if name not in STRATEGIES:
-        try:
-            return STRATEGIES[name] and name
-        except KeyError as error:
-            raise ValueError(error.args[0]) from None
+    try:
+        STRATEGIES[name]
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
     return name
 
 
