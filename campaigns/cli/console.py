@@ -199,14 +199,17 @@ def _plain(value: Any) -> Any:
 
 def _as_csv(content: Any) -> str:
     """Rows of a list, or of what the JSON contract puts under ``rows`` or ``proposals``; else one row of numbers."""
-    if isinstance(content, list):
-        rows = content
-    else:
-        listed = [content[key] for key in ("rows", "proposals") if isinstance(content.get(key), list)]
-        rows = listed[0] if listed else [_flattened(content)]
+    rows = content if isinstance(content, list) else _listed(content)
     nested = {key for row in rows for key, value in row.items() if isinstance(value, list | dict)}
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in nested]
     return csv_table(rows, columns) if columns else ""
+
+
+def _listed(content: Mapping[str, Any]) -> list[Any]:
+    for key in ("rows", "proposals"):
+        if isinstance(content.get(key), list):
+            return list(content[key])
+    return [_flattened(content)]
 
 
 def _flattened(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

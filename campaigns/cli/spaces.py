@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from screening.candidates import Candidates, Explanation
 
+    Piece = tuple[int, np.ndarray, np.ndarray]
+    """How far one is, and ranks and rows of candidates."""
+
 _SHOWN_AT_MOST = 100_000
 """Rows that are printed; more go to a file."""
 
@@ -61,32 +64,31 @@ def enumerate_(
     asked = [name for name, given in _modes(count, sample, shard, everything).items() if given]
     if len(asked) > 1:
         raise UsageError(f"Give one of --count, --sample, --shard and --all. Got {' and '.join(asked)}.")
-    if out is not None and (not asked or count):
+    counts = not asked or count
+    if out is not None and counts:
         raise UsageError("--out takes rows; give --sample, --shard or --all with it.")
     begun = time.perf_counter()
     candidates = open_candidates(space)
-    if not asked or count:
+    if counts:
         _show_count(candidates, space, time.perf_counter() - begun, output)
         return
     if sample is not None:
-        start, stop, pieces = 0, sample, _sampled(candidates, sample, seed)
+        number, pieces = sample, _sampled(candidates, sample, seed)
     else:
         start, stop = (0, candidates.count) if shard is None else _part(candidates, shard)
-        pieces = ((first + _places(units), units) for first, units in candidates.walk(start, stop))
-    if out is None and stop - start > _SHOWN_AT_MOST:
-        raise UsageError(f"{stop - start:,} rows are too many for the screen; add --out FILE.csv or FILE.parquet.")
-    if accepted:
-        pieces = _accepted(candidates, pieces)
+        number, pieces = stop - start, _walked(candidates, start, stop)
+    if out is None and number > _SHOWN_AT_MOST:
+        raise UsageError(f"{number:,} rows are too many for the screen; add --out FILE.csv or FILE.parquet.")
+    kept = _accepted(candidates, pieces) if accepted else pieces
     if out is None:
-        emit(output, [row for ranks, units in pieces for row in _rows(candidates, ranks, units)])
+        emit(output, [row for _, ranks, units in kept for row in _rows(candidates, ranks, units)])
         return
-    written = done = 0
+    written = 0
     with progress("writing") as report, _writer(out, candidates) as write:
-        for ranks, units in pieces:
+        for done, ranks, units in kept:
             write(ranks, units)
             written += len(ranks)
-            done = int(ranks[-1]) + 1 - start if sample is None and len(ranks) else written
-            report(done, stop - start)
+            report(done, number)
     say(f"{written:,} compositions in {out}.")
 
 
@@ -127,26 +129,26 @@ def _part(candidates: Candidates, shard: str) -> tuple[int, int]:
     return candidates.shard(int(place) - 1, int(parts))
 
 
-def _places(units: np.ndarray) -> np.ndarray:
+def _walked(candidates: Candidates, start: int, stop: int) -> Iterator[Piece]:
     import numpy as np
 
-    return np.arange(len(units))
+    for first, units in candidates.walk(start, stop):
+        yield first + len(units) - start, first + np.arange(len(units)), units
 
 
-def _sampled(candidates: Candidates, n: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _sampled(candidates: Candidates, n: int, seed: int) -> Iterator[Piece]:
     import numpy as np
 
-    ranks = candidates.sample_ranks(n, seed)
+    done, ranks = 0, candidates.sample_ranks(n, seed)
     for part in np.array_split(ranks, -(-n // _SHOWN_AT_MOST)):
-        yield part, candidates.unrank(part)
+        done += len(part)
+        yield done, part, candidates.unrank(part)
 
 
-def _accepted(
-    candidates: Candidates, pieces: Iterator[tuple[np.ndarray, np.ndarray]]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for ranks, units in pieces:
+def _accepted(candidates: Candidates, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    for done, ranks, units in pieces:
         kept = candidates.keeps(units)
-        yield ranks[kept], units[kept]
+        yield done, ranks[kept], units[kept]
 
 
 def _rows(candidates: Candidates, ranks: np.ndarray, units: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -445,18 +445,13 @@ class Snapshot:
             UsageError: nothing of that name.
         """
         retracted = [m for m in self.measurements if m.status == "retracted"] if else_retracted else []
-        known, ids = {m.measurement_id for m in self.measurements}, list[str]()
-        for name in names:
-            key = name.upper()
-            valid, withdrawn = (
-                [m.measurement_id for m in group if key in (m.measurement_id, m.proposal_id) or name == m.file]
-                for group in (self.standing, retracted)
-            )
-            found = valid or withdrawn or ([key] if key in known else [])
-            if not found:
-                raise UsageError(f"No measurement, measured proposal or recorded file {name!r} in this campaign.")
-            ids += found
+        ids = [i for name in names for i in _named(name, self.standing) or _named(name, retracted) or self._known(name)]
         return tuple(dict.fromkeys(ids))
+
+    def _known(self, name: str) -> list[str]:
+        if not any(m.measurement_id == name.upper() for m in self.measurements):
+            raise UsageError(f"No measurement, measured proposal or recorded file {name!r} in this campaign.")
+        return [name.upper()]
 
     @cached_property
     def valid(self) -> tuple[Measurement, ...]:
@@ -600,6 +595,13 @@ class MeasuredProfile:
 
     measurement: Measurement
     profile: DischargeProfile | None
+
+
+def _named(name: str, measurements: Iterable[Measurement]) -> list[str]:
+    """Ids of those that are named by their id, their proposal or their file."""
+    return [
+        m.measurement_id for m in measurements if name.upper() in (m.measurement_id, m.proposal_id) or name == m.file
+    ]
 
 
 def fingerprint(content: Any) -> str:

@@ -26,6 +26,7 @@ from drxnet.progress import Progress, silent
 if TYPE_CHECKING:
     from drxnet.dataset import ProfileSet
     from drxnet.ensemble import Ensemble
+    from drxnet.finetuning import FineTuned
 
 _log = logging.getLogger(__name__)
 
@@ -98,60 +99,72 @@ def fine_tune_campaign(campaign: Workspace, *, device: str = "cpu", progress: Pr
     )
 
 
+@dataclass(frozen=True)
+class _Lesson:
+    """What one attempt learns from, and how."""
+
+    first: ModelRecord
+    """The starting model."""
+
+    lost: ModelRecord | None
+    """The model in use, where its weights are lost."""
+
+    known: Sequence[MeasuredProfile]
+    without: Sequence[Measurement]
+    """Measurements that are left out, as no error can be formed of them."""
+
+    profiles: ProfileSet
+    settings: Mapping[str, Any]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the measurements learned from."""
+        return tuple(m.measurement.measurement_id for m in self.known)
+
+    def stands(self, campaign: Workspace, state: Snapshot, card: ModelCard) -> bool:
+        """Whether this is still what there is to learn from."""
+        left = {m.measurement_id for m in self.without}
+        now = tuple(m.measurement_id for m in _learnable(campaign, state, card) if m.measurement_id not in left)
+        same_model = self.lost is None or state.current_model == self.lost
+        return now == self.ids and state.first_model == self.first and same_model
+
+    def tried_before(self, state: Snapshot) -> ModelRecord | None:
+        """The last attempt, when it was this one, nothing withdrawn is in use and nothing is lost."""
+        last = next((m for m in reversed(state.models) if m.data_fingerprint is not None), None)
+        if last is None or self.lost is not None or _learned_from_withdrawn(state):
+            return None
+        same_settings = all(last.metrics.get(key) == value for key, value in self.settings.items())
+        same_data = (last.measurement_ids, last.data_fingerprint) == (self.ids, self.profiles.fingerprint)
+        return last if same_settings and same_data else None
+
+
 def _attempt(campaign: Workspace, device: str, progress: Progress) -> Learned | None:
     """Learn from what is valid now; None when that is not what is valid once it is learned."""
     from drxnet.finetuning import FineTuningOptions, fine_tune
 
     state, seed = campaign.state(), campaign.spec.seed
     options = _options(FineTuningOptions, campaign.spec.fine_tuning.options)
-    settings = {"seed": seed, "options": asdict(options)}
     lost = None if campaign.models.has(state.current_model) else state.current_model
     first = campaign.ensemble(state.first_model, device=device)
     state = _judged_first(campaign, state, first)
     known, without = _of_finite_error(first, campaign.ledger.profiles(_learnable(campaign, state, first.card)))
     if not known:
         return _back_to_start(campaign)
-    ids = tuple(m.measurement.measurement_id for m in known)
-    profiles = profile_set(known, state)
-    if lost is None and (earlier := _tried_before(state, ids, profiles.fingerprint, settings)) is not None:
+    settings = {"seed": seed, "options": asdict(options)}
+    lesson = _Lesson(state.first_model, lost, known, without, profile_set(known, state), settings)
+    if (earlier := lesson.tried_before(state)) is not None:
         return _as_before(state, earlier)
     name = f"{campaign.name}-{len(state.models) + 1}"
-    child = fine_tune(first, profiles, seed=seed, options=options, name=name, progress=progress)
+    child = fine_tune(first, lesson.profiles, seed=seed, options=options, name=name, progress=progress)
     current = first if lost else campaign.ensemble(state.current_model, device=device)
-    files = as_files(child.ensemble.network.state_dict(), child.ensemble.card) if child.accepted else None
-    sentence = " ".join(filter(None, (str(child.report["reason"]), _said_to_be_left_out(campaign, state, without))))
+    left_out = _said_to_be_left_out(campaign, state, without)
     with campaign.ledger.write("finetune") as entry:
-        if entry.before.first_model != state.first_model:
+        if not lesson.stands(campaign, entry.before, first.card):
             return None
-        left = {m.measurement_id for m in without}
-        now = [m.measurement_id for m in _learnable(campaign, entry.before, first.card)]
-        if tuple(name for name in now if name not in left) != ids:
-            return None
-        if lost and entry.before.current_model != lost:
-            return None
-        if not lost and (earlier := _tried_before(entry.before, ids, profiles.fingerprint, settings)) is not None:
+        if (earlier := lesson.tried_before(entry.before)) is not None:
             return _as_before(entry.before, earlier)
-        model_id = files.sha256[:12] if files else REFUSED
-        if lost and files and model_id == lost.model_id:
-            entry.keep_files(files)
-            sentence = f"The weights of {lost.name} were gone and are learned again: the same, {model_id}."
-        else:
-            entry.add_model(
-                NewModel(
-                    model_id,
-                    f"models/{model_id}" if files else "",
-                    parent=first.model_id,
-                    data_fingerprint=profiles.fingerprint,
-                    measurement_ids=ids,
-                    accepted=child.accepted,
-                    metrics={**child.report, **settings, "name": child.ensemble.card.name},
-                    files=files,
-                )
-            )
-        if not child.accepted and (lost or _learned_from_withdrawn(entry.before)):
-            sentence += f" {_start_again(entry, lost)}"
-        entry.summary = sentence
-    after, in_use = child.ensemble if child.accepted else current, campaign.state().current_model
+        entry.summary = sentence = " ".join(filter(None, (_record(entry, child, lesson), left_out)))
+    in_use = campaign.state().current_model
     campaign.model_path(in_use)  # so that the folder has it, too
     return Learned(
         child.accepted,
@@ -160,8 +173,34 @@ def _attempt(campaign: Workspace, device: str, progress: Progress) -> Learned | 
         child.report.get("error_before_mah_g"),
         child.report.get("error_after_mah_g"),
         sentence,
-        _compared(known, current, after),
+        _compared(known, current, child.ensemble if child.accepted else current),
     )
+
+
+def _record(entry: Entry, child: FineTuned, lesson: _Lesson) -> str:
+    """Record what came of a fine-tuning, and say it."""
+    card, lost = child.ensemble.card, lesson.lost
+    files = as_files(child.ensemble.network.state_dict(), card) if child.accepted else None
+    model_id = files.sha256[:12] if files else REFUSED
+    if lost and files and model_id == lost.model_id:
+        entry.keep_files(files)
+        return f"The weights of {lost.name} were gone and are learned again: the same, {model_id}."
+    entry.add_model(
+        NewModel(
+            model_id,
+            f"models/{model_id}" if files else "",
+            parent=lesson.first.model_id,
+            data_fingerprint=lesson.profiles.fingerprint,
+            measurement_ids=lesson.ids,
+            accepted=child.accepted,
+            metrics={**child.report, **lesson.settings, "name": card.name},
+            files=files,
+        )
+    )
+    sentence = str(child.report["reason"])
+    if not child.accepted and (lost or _learned_from_withdrawn(entry.before)):
+        sentence += f" {_start_again(entry, lost)}"
+    return sentence
 
 
 def _back_to_start(campaign: Workspace) -> Learned | None:
@@ -312,17 +351,6 @@ def waiting_to_be_learned(campaign: Workspace, state: Snapshot) -> tuple[Measure
         card = None  # it is gone; that is said where it is needed
     useful = {m.measurement_id for m in _learnable(campaign, state, card, say=False)}
     return tuple(m for m in state.unlearned if m.measurement_id in useful)
-
-
-def _tried_before(
-    state: Snapshot, ids: tuple[str, ...], fingerprint: str, settings: Mapping[str, Any]
-) -> ModelRecord | None:
-    """The last attempt, when it was on the same data with the same settings and nothing withdrawn is in use."""
-    last = next((m for m in reversed(state.models) if m.data_fingerprint is not None), None)
-    if last is None or _learned_from_withdrawn(state):
-        return None
-    same_settings = all(last.metrics.get(key) == value for key, value in settings.items())
-    return last if same_settings and (last.measurement_ids, last.data_fingerprint) == (ids, fingerprint) else None
 
 
 def _as_before(state: Snapshot, earlier: ModelRecord) -> Learned:
