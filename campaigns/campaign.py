@@ -278,7 +278,7 @@ class Campaign(Workspace):
 
     def rank(
         self,
-        by: str = "rate-retention",
+        by: str | None = None,
         *,
         within: Within = "proposed",
         top: int | None = 50,
@@ -296,7 +296,7 @@ class Campaign(Workspace):
         """Rank measured and predicted compositions together.
 
         Args:
-            by: a quantity, or ``pareto``.
+            by: a quantity, or ``pareto``; by default the first objective.
             within: ``measured``: only what is measured; ``proposed``: every proposal too; ``space``: every candidate.
             top: rows to give back; all when null (of a space, 50).
             min_capacity_mah_g: leave out what delivers less at the low rate.
@@ -317,9 +317,10 @@ class Campaign(Workspace):
             UsageError: an unknown quantity, or one that the campaign's conditions do not give.
         """
         from campaigns.loop.rank import rank
+        from campaigns.report import views
         from campaigns.report.rows import Rows
 
-        ranking = rank(
+        found = rank(
             self,
             by,
             within=within,
@@ -335,13 +336,13 @@ class Campaign(Workspace):
             ray_address=ray_address,
             progress=progress,
         )
-        return Rows(ranking.rows)
+        return Rows(views.ranking(found)["rows"])
 
     def summarize(self, as_of: int | None = None) -> dict[str, Any]:
         """Say where the campaign stands, with the keys of ``drx-screen status --format json``."""
-        from campaigns.loop.rank import summarize
+        from campaigns.report.views import status
 
-        return summarize(self, as_of)
+        return status(self, as_of)
 
     def report(
         self,
@@ -364,9 +365,9 @@ class Campaign(Workspace):
         """
         from campaigns.report.write import write_report
 
-        rates = self.goals(self.state(as_of), as_of).rates
+        goals = self.goals(self.state(as_of), as_of)
         target = self.folder / "report" if folder is None else Path(folder)
-        return write_report(self.ledger, rates, target, as_of=as_of, proposals=proposals, progress=progress)
+        return write_report(self.ledger, goals, target, as_of=as_of, proposals=proposals, progress=progress)
 
     def export(
         self,

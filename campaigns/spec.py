@@ -165,7 +165,7 @@ class CampaignSpec(_Frozen):
 
     def as_recorded(self, recorded: Mapping[str, Any]) -> CampaignSpec:
         """This specification with the conditions, objectives and constraints that a round recorded."""
-        past = {k: recorded[k] for k in ("conditions", "objectives", "constraints") if k in recorded}
+        past = {k: recorded[k] for k in ("conditions", "objectives", "constraints", "prices") if k in recorded}
         return type(self).model_validate({**self.model_dump(mode="json"), **past})
 
     @cached_property

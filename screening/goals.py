@@ -175,6 +175,9 @@ class Goals:
     prices: Mapping[str, float] = field(default_factory=dict)
     """Prices of elements, where they differ from the shipped ones (USD per kg of contained element)."""
 
+    also: tuple[Quantity, ...] = ()
+    """Quantities to evaluate beside what is wanted, such as one to rank by."""
+
     def __post_init__(self) -> None:
         """Refuse goals without an objective or with the same one twice."""
         if not self.objectives:
@@ -192,7 +195,7 @@ class Goals:
     def quantities(self) -> tuple[Quantity, ...]:
         """The m distinct quantities that are evaluated: what is wanted, then what every table of a campaign shows."""
         shown = (RateRetention.of(self.rates), Capacity(self.rates.low), Capacity(self.rates.high))
-        return tuple(dict.fromkeys((*self.wanted, *shown)))
+        return tuple(dict.fromkeys((*self.wanted, *shown, *self.also)))
 
     @cached_property
     def first(self) -> Quantity:
@@ -203,6 +206,12 @@ class Goals:
     def conditions(self) -> tuple[CyclingConditions, ...]:
         """What cells have to be discharged under, so that everything wanted is measured."""
         return tuple(dict.fromkeys(c for q in self.wanted for c in q.conditions))
+
+    @cached_property
+    def shown(self) -> tuple[Quantity, ...]:
+        """What tables for people show: what is wanted, and both capacities behind a rate retention."""
+        behind = [Capacity(c) for q in self.wanted if isinstance(q, RateRetention) for c in q.conditions]
+        return tuple(dict.fromkeys((*self.wanted, *behind)))
 
     def column(self, quantity: Quantity | QuantitySpec) -> int:
         """Column of a quantity.
@@ -328,11 +337,16 @@ class Goals:
         return tuple("lower" if sign > 0 else "upper" for sign in self.signs)
 
 
-def fronts(values: np.ndarray) -> np.ndarray:
-    """Number of the Pareto front that each row is on, from 1; larger is better, ``n x k -> n``."""
+def fronts(values: np.ndarray, at_most: int | None = None) -> np.ndarray:
+    """Number of the Pareto front that each row is on, from 1; larger is better, ``n x k -> n``.
+
+    Args:
+        values: of each row, ``n x k``.
+        at_most: fronts to look for; rows behind them get 0.
+    """
     numbers = np.zeros(len(values), int)
     number = 0
-    while (numbers == 0).any():
+    while (numbers == 0).any() and number != at_most:
         number += 1
         left = np.flatnonzero(numbers == 0)
         remaining = values[left]

@@ -441,8 +441,9 @@ class CapacityRetention(Quantity):
     def of_cells(self, cells: MeasuredCells) -> Estimate | None:
         """Mean over the cells that have both cycles, each with its own first one."""
         begun = {d.cell: d.capacity_mah_g for d in cells.under(self.first)}
-        pairs = np.array([(d.capacity_mah_g, begun[d.cell]) for d in cells.under(self.later) if d.cell in begun])
-        return Estimate.over(retention(*pairs.reshape(-1, 2).T, self.floor_mah_g).tolist())
+        kept = [d for d in cells.under(self.later) if d.cell in begun]
+        later, first = np.array([d.capacity_mah_g for d in kept]), np.array([begun[d.cell] for d in kept])
+        return Estimate.over(retention(later, first, self.floor_mah_g).tolist())
 
     @property
     def heading(self) -> str:

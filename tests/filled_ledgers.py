@@ -9,11 +9,13 @@ import numpy as np
 
 from campaigns.ledger.ledger import Entry, Ledger, sqlite_url
 from campaigns.ledger.records import NewMeasurement, NewModel, PredictedProfile, Prediction, State
+from campaigns.loop.outcomes import stated
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from screening.goals import Rates
+from screening.goals import Goals
 
-CONDITIONS = Rates()
+GOALS = Goals()
+CONDITIONS = GOALS.rates
 _VOLTAGE = np.linspace(CONDITIONS.v_low, CONDITIONS.v_high, 100)
 _SHAPE = 1 - ((_VOLTAGE - CONDITIONS.v_low) / (CONDITIONS.v_high - CONDITIONS.v_low)) ** 1.6
 _METALS = {"Mg": 2, "Mn": 2, "Cr": 3, "Ti": 4, "Nb": 5}
@@ -46,16 +48,12 @@ def prediction(formula: str, rng: np.random.Generator, error: float) -> tuple[Pr
     std = abs(error) * (0.6 + 0.8 * rng.random())
     low *= 1 + error * rng.standard_normal()
     retention = float(np.clip(retention * (1 + error * rng.standard_normal()), 0.05, 1))
+    means = np.array([[retention, low, low * retention]])
+    columns = {k: float(v[0]) for k, v in GOALS.columns(means, std * means).items()}
     said = Prediction(
-        rate_retention_mean=retention,
-        rate_retention_std=std * retention,
-        rate_retention_lower=retention * (1 - 1.28 * std),
+        values=stated(GOALS, columns),
         low_current_ma_g=CONDITIONS.low_current_ma_g,
         high_current_ma_g=CONDITIONS.high_current_ma_g,
-        capacity_low_mah_g_mean=low,
-        capacity_low_mah_g_std=std * low,
-        capacity_high_mah_g_mean=low * retention,
-        capacity_high_mah_g_std=std * low * retention,
         feasibility=0.9,
         score=retention,
         domain="inside",

@@ -13,10 +13,12 @@ from sqlalchemy import text
 from campaigns.campaign import Campaign
 from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import NewModel, PredictedProfile, Prediction
+from campaigns.loop.outcomes import stated
 from drxnet.checkpoint import CARD, WEIGHTS, ModelCard
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.drxtd import Curve, CyclingTest, write_json
+from screening.goals import Goals
 
 START = NewModel(model_id="a1b2c3d4e5f6", path="models/N01")
 """The ensemble that a ledger of the tests starts with; there are no files behind it."""
@@ -62,16 +64,13 @@ def write_campaign(path: Path, model: Path, **changes: object) -> Path:
 
 def prediction(retention: float = 0.7, low: float = 275.0, **changes: object) -> Prediction:
     """A prediction with its capacities in keeping."""
+    goals = Goals()
+    mean, std = np.array([[retention, low, low * retention]]), np.array([[0.05, 8.0, 12.0]])
+    columns = {k: float(v[0]) for k, v in goals.columns(mean, std).items()}
     values: dict[str, object] = {
-        "rate_retention_mean": retention,
-        "rate_retention_std": 0.05,
-        "rate_retention_lower": retention - 0.064,
+        "values": stated(goals, columns),
         "low_current_ma_g": 20.0,
         "high_current_ma_g": 1000.0,
-        "capacity_low_mah_g_mean": low,
-        "capacity_low_mah_g_std": 8.0,
-        "capacity_high_mah_g_mean": low * retention,
-        "capacity_high_mah_g_std": 12.0,
         "feasibility": 0.98,
         "score": 1.5,
         "domain": "inside",

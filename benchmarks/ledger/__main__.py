@@ -24,7 +24,9 @@ import numpy as np
 from campaigns.campaign import Campaign
 from campaigns.ledger.ledger import Entry
 from campaigns.ledger.records import NewMeasurement, PredictedProfile, Prediction
+from campaigns.loop.outcomes import stated
 from drxnet.discharge import CyclingConditions, DischargeProfile
+from screening.goals import Goals
 
 BATCH = 8
 LOW, HIGH = CyclingConditions(20.0), CyclingConditions(1000.0)
@@ -90,10 +92,10 @@ def _formula(number: int) -> str:
 
 
 def _prediction(capacity: float, retention: float) -> Prediction:
-    low, high = capacity, capacity * retention
-    return Prediction(
-        retention, 0.05, retention - 0.06, 20, 1000, low, 9, high, 9, 0.9, 1, "inside", "for the benchmark"
-    )
+    goals = Goals()
+    means, spreads = np.array([[retention, capacity, capacity * retention]]), np.array([[0.05, 9.0, 9.0]])
+    columns = {k: float(v[0]) for k, v in goals.columns(means, spreads).items()}
+    return Prediction(stated(goals, columns), 20, 1000, 0.9, 1, "inside", "for the benchmark")
 
 
 def _predicted(conditions: CyclingConditions, grid: np.ndarray, capacity: np.ndarray) -> PredictedProfile:

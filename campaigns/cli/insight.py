@@ -170,7 +170,7 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
     with progress("figures") as watch:
         written = write_report(
             opened.ledger,
-            opened.goals(opened.state(past), past).rates,
+            opened.goals(opened.state(past), past),
             output or opened.folder / "report",
             as_of=past,
             proposals=proposals,

@@ -22,15 +22,14 @@ from screening.strategies import STRATEGIES, today
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
-    from campaigns.intake.record import FileOutcome, Ingested
+    from campaigns.intake.record import Ingested
     from campaigns.ledger.records import Snapshot
-    from campaigns.loop.rank import Order, Within
+    from campaigns.loop.rank import Order, Ranking, Within
     from campaigns.report.export import Form
     from campaigns.spec import Method
+    from screening.goals import Goals
 
 _log = logging.getLogger(__name__)
-
-RANKINGS = ("rate-retention", "capacity", "energy", "average-voltage", "capacity-retention", "cost", "pareto")
 
 
 def campaign_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -250,6 +249,7 @@ def propose(
       drx-screen propose --campaign he-rate -n 4 --strategy greedy --dry-run
     """
     from campaigns.loop.propose import propose as choose
+    from campaigns.report import views
     from campaigns.report.round import write_round_files
 
     with open_campaign(source) as campaign:
@@ -270,11 +270,10 @@ def propose(
                 dry_run=dry_run,
                 progress=bar,
             )
-        rows = [p.as_row() for p in chosen.proposals]
-        content = {"round": chosen.round, "model": chosen.model_id, "proposals": rows}
+        content = views.batch(chosen)
         for note in chosen.notes:
             say(note)
-        emit(output, content, lambda: _show_proposals(rows))
+        emit(output, content, lambda: _show_proposals(content["proposals"], campaign.spec.goals))
         if dry_run:
             say("Dry run: nothing was recorded.")
             return
@@ -284,25 +283,24 @@ def propose(
             say(f"{name.capitalize():<9} {shown(path)}")
 
 
-def _show_proposals(rows: Sequence[Mapping[str, Any]]) -> None:
+def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
     """Print proposals as two tables that fit a terminal: the numbers, then the reasons."""
-    numbers = []
-    for row in rows:
-        low, high = f"{row['low_current_ma_g']:g}", f"{row['high_current_ma_g']:g}"
-        numbers.append(
+    from campaigns.report.views import cells_of
+
+    print_table(
+        [
             {
                 "id": row["proposal_id"],
                 "composition": row["composition"],
-                "retention": f"{row['rate_retention_mean']:.2f} ± {row['rate_retention_std']:.2f}",
-                "lower": f"{row['rate_retention_lower']:.2f}",
-                f"Q({low} mA/g)": f"{row['capacity_low_mah_g_mean']:.0f} ± {row['capacity_low_mah_g_std']:.0f}",
-                f"Q({high})": f"{row['capacity_high_mah_g_mean']:.0f} ± {row['capacity_high_mah_g_std']:.0f}",
+                **cells_of(row, goals.shown, goals),
                 "feasible": f"{row['feasibility']:.0%}",
                 "domain": row["domain"],
             }
-        )
-    print_table(numbers)
-    tell("\nQ in mAh/g; retention = Q(high rate) / Q(low rate) at cycle 1; lower = its 10 % quantile.\n\nWhy")
+            for row in rows
+        ]
+    )
+    named = "; ".join(dict.fromkeys(f"{q.heading}: {q.label}" for q in goals.shown))
+    tell(f"\n{named}.\n{goals.sides[0].capitalize()}: the bound that the first holds with 90 %.\n\nWhy")
     for row in rows:
         tell(f"  {row['proposal_id']}  {row['why']}")
 
@@ -367,6 +365,7 @@ def ingest(
     from campaigns.intake.record import check_files
     from campaigns.intake.record import ingest as record
     from campaigns.loop.finetune import waiting_to_be_learned
+    from campaigns.report import views
 
     stated = SampleInfo(
         active_mass_mg,
@@ -385,11 +384,7 @@ def ingest(
         with progress("reading files") as bar:
             checked = check_files(campaign, files, table=samples, otherwise=stated, options=options, progress=bar)
         done = record(campaign, checked, all_or_nothing=all_or_nothing, dry_run=dry_run)
-        content: dict[str, Any] = {
-            "files": [_file_row(f) for f in done.files],
-            "comparisons": [vars(c) for c in done.comparisons],
-            "fine_tuning": None,
-        }
+        content = views.ingested(done)
         _say_outcome(done, dry_run)
         if done.measurements and not no_finetune:
             content["fine_tuning"] = _fine_tune(campaign, source)
@@ -398,21 +393,6 @@ def ingest(
         emit(output, content if output == "json" else content["files"], lambda: _show_ingested(content))
     if done.refused:
         raise click.exceptions.Exit(DataRefused.exit_code)
-
-
-def _file_row(outcome: FileOutcome) -> dict[str, Any]:
-    return {
-        "file": outcome.name,
-        "status": outcome.status,
-        "format": outcome.format,
-        "discharges": outcome.discharges,
-        "known_discharges": outcome.known,
-        "proposals": list(outcome.proposals),
-        "measurements": list(outcome.measurements),
-        "doubtful": list(outcome.doubtful),
-        "rules": [{"id": r.id, "message": r.message} for r in outcome.rules],
-        "notes": list(outcome.notes),
-    }
 
 
 _OUTCOMES = {"doubtful": "recorded as doubtful"}
@@ -501,7 +481,12 @@ def finetune(source: str, device: str, output: str) -> None:
 
 @click.command()
 @campaign_option
-@click.option("--by", type=click.Choice(RANKINGS), default="rate-retention", show_default=True, help="What to rank by.")
+@click.option(
+    "--by",
+    metavar="QUANTITY|pareto",
+    help="rate-retention, capacity, energy, average-voltage, capacity-retention, cost, pareto, or a quantity that a "
+    "plug-in adds [default: the campaign's first objective].",
+)
 @click.option(
     "--within",
     type=click.Choice(["measured", "proposed", "space"]),
@@ -528,7 +513,7 @@ def finetune(source: str, device: str, output: str) -> None:
 @format_option
 def rank(
     source: str,
-    by: str,
+    by: str | None,
     within: Within,
     top: int,
     min_capacity: float | None,
@@ -553,6 +538,7 @@ def rank(
       drx-screen rank --campaign he-rate --by rate-retention --within space --min-capacity 220 --top 20
     """
     from campaigns.loop.rank import rank as order_by
+    from campaigns.report import views
 
     with open_campaign(source, read_only=True) as campaign, progress("scoring candidates") as bar:
         ranking = order_by(
@@ -573,37 +559,41 @@ def rank(
         )
     for note in ranking.notes:
         say(note)
-    content = {"by": by, "rows": ranking.rows}
-    emit(output, content, lambda: _show_ranking(ranking.rows))
-    if not ranking.rows:
+    emit(output, views.ranking(ranking), lambda: _show_ranking(ranking))
+    if not ranking.places:
         say("Nothing to rank yet.")
 
 
-def _show_ranking(rows: Sequence[Mapping[str, Any]]) -> None:
+def _show_ranking(ranking: Ranking) -> None:
+    from campaigns.report.views import cells_of
+    from campaigns.report.views import ranking as view
+
+    quantities = tuple(dict.fromkeys((*ranking.asked, *ranking.goals.shown)))
     shown_rows = []
-    fixed = {"rate_retention", "capacity_low_mah_g", "capacity_high_mah_g"}
-    for row in rows:
-        line: dict[str, Any] = {"": row["rank"], "id": row["proposal_id"] or "-", "composition": row["composition"]}
-        line["source"] = row["source"]
-        line["retention"] = _plus_minus(row, "rate_retention", 2)
-        line["lower"] = "-" if row["rate_retention_lower"] is None else f"{row['rate_retention_lower']:.2f}"
-        line[f"Q({row['low_current_ma_g']:g} mA/g)"] = _plus_minus(row, "capacity_low_mah_g", 0)
-        line[f"Q({row['high_current_ma_g']:g})"] = _plus_minus(row, "capacity_high_mah_g", 0)
-        for key in row:
-            name = key.removesuffix("_mean")
-            if key.endswith("_mean") and name not in fixed:
-                line[name.replace("_", " ")] = _plus_minus(row, name, 2)
+    for row in view(ranking)["rows"]:
+        line: dict[str, Any] = {"": row["rank"]}
+        line |= {"front": row["pareto_front"]} if "pareto_front" in row else {}
+        line |= {"id": row["proposal_id"] or "-", "composition": row["composition"], "source": _source(row)}
+        line |= cells_of(row, quantities, ranking.goals)
         line["feasible"] = "-" if row["feasibility"] is None else f"{row['feasibility']:.0%}"
         line["domain"] = row["domain"] or "-"
+        line |= {"predicted": _beside(ranking, row)} if any(p.beside for p in ranking.places) else {}
         shown_rows.append(line)
     print_table(shown_rows)
 
 
-def _plus_minus(row: Mapping[str, Any], name: str, digits: int) -> str:
-    mean, std = row[f"{name}_mean"], row[f"{name}_std"]
-    if mean is None:
-        return "-"
-    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
+def _source(row: Mapping[str, Any]) -> str:
+    """Measured or predicted; what failed or was abandoned says so."""
+    return f"{row['source']}, {row['state']}" if row["state"] in ("failed", "abandoned") else row["source"]
+
+
+def _beside(ranking: Ranking, row: Mapping[str, Any]) -> str:
+    """What was predicted of a measured composition, of the first quantity it is ranked by."""
+    from campaigns.report.views import plus_minus
+
+    first = ranking.asked[0]
+    key = f"predicted_{first.key(ranking.goals.rates)}"
+    return plus_minus(first, row.get(f"{key}_mean"), row.get(f"{key}_std"))
 
 
 @click.command()
@@ -619,21 +609,11 @@ def status(source: str, proposals: bool, as_of: str | None, output: str) -> None
       drx-screen status --campaign he-rate
       drx-screen status --campaign he-rate --as-of R03 --format json
     """
+    from campaigns.report import views
+
     with open_campaign(source, read_only=True) as campaign:
         found, state = campaign.summarize(_round(as_of)), campaign.state(_round(as_of))
-        listed = state.proposals if proposals else ()
-    rows = [
-        {
-            "proposal_id": p.proposal_id,
-            "composition": p.composition,
-            "state": str(p.state),
-            "origin": p.origin,
-            "reason": p.reason or "-",
-            "phases": str(state.phases[p.proposal_id]) if p.proposal_id in state.phases else "-",
-            "measured_composition": state.analysed.get(p.proposal_id, "-"),
-        }
-        for p in listed
-    ]
+    rows = views.proposal_states(state) if proposals else []
     if proposals:
         emit(output, {**found, "rows": rows} if output == "json" else rows)
     else:
@@ -651,9 +631,9 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
         f"{found['profiles']} with profiles" + (f"; {found['doubtful']} doubtful" if found["doubtful"] else ""),
         "withdrawn": f"{found['withdrawn']} discharges; {found['refused_files']} files refused",
         "model": f"{model['name']} ({model['model_id']}), learned from {model['learned_from']} discharges",
-        "best": "nothing measured at both rates yet"
+        "best": "nothing that it is judged by is measured yet"
         if best is None
-        else f"{best['composition']} ({best['proposal_id']}): retention {best['rate_retention']:.2f}",
+        else f"{best['composition']} ({best['proposal_id']}): {best['quantity']} {best['value']:.3g} {best['unit']}",
     }
     half = [f"{h['proposal_id']} (no cell at {', '.join(h['missing'])})" for h in found["half_measured"]]
     if half:

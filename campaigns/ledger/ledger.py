@@ -60,6 +60,7 @@ from campaigns.ledger.records import (
     Snapshot,
     State,
     Verdict,
+    prediction_of_first_version,
 )
 from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import CyclingConditions, DischargeProfile
@@ -1011,10 +1012,12 @@ def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None,
     by_number = {c.cell_id: c for c in cells}
     names = {f.sha256: f.name for f in files}
     judged = {r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event) for r in read["verdicts"]}
+    rounds = tuple(Round(**r._mapping) for r in read["rounds"])
+    specs = {r.number: r.spec for r in rounds}
     return Snapshot(
         campaign=campaign,
         as_of=as_of,
-        rounds=tuple(Round(**r._mapping) for r in read["rounds"]),
+        rounds=rounds,
         proposals=tuple(
             Proposal(
                 r.proposal_id,
@@ -1022,7 +1025,7 @@ def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None,
                 r.composition,
                 r.origin,
                 *state[r.proposal_id],
-                Prediction(**r.prediction) if r.prediction else None,
+                _prediction(r.prediction, specs.get(r.round, {})),
                 r.event,
             )
             for r in sorted(read["proposals"], key=lambda r: (r.event, r.position))
@@ -1040,6 +1043,13 @@ def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None,
         analyses=tuple(Analysis(r.proposal_id, r.composition, r.event) for r in read["analyses"]),
         events=tuple(Event(**r._mapping) for r in read["events"]),
     )
+
+
+def _prediction(stored: Mapping[str, Any] | None, spec: Mapping[str, Any]) -> Prediction | None:
+    """Prediction of a proposal; one that the lab brought has none."""
+    if not stored:
+        return None
+    return Prediction.of(stored if "values" in stored else prediction_of_first_version(stored, spec))
 
 
 def _models(connection: Connection) -> tuple[ModelRecord, ...]:

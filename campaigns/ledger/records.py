@@ -20,6 +20,7 @@ import numpy as np
 from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import UsageError
+from screening.estimates import pessimistic
 
 
 class State(StrEnum):
@@ -53,20 +54,39 @@ NEXT_STATES: Mapping[State, tuple[State, ...]] = {
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What the model said of a composition when it was proposed or ranked; the keys of the JSON contract."""
+class QuantityValue:
+    """What is known of one quantity: predicted, or measured over cells."""
 
-    rate_retention_mean: float
-    rate_retention_std: float
-    rate_retention_lower: float
-    """The 10 % quantile of the calibrated posterior."""
+    quantity: str
+    """Which, with its conditions: :attr:`screening.quantities.Quantity.identity`."""
+
+    key: str
+    """Public name with the unit, before ``_mean``: ``specific_energy_wh_kg``."""
+
+    mean: float
+    std: float
+    """How uncertain the mean is, as one standard deviation."""
+
+    bound: float
+    """The pessimistic 10 % quantile."""
+
+    side: str = "lower"
+    """``lower``, or ``upper`` where small is good."""
+
+    def row(self) -> dict[str, float]:
+        """Return the three numbers under their public names."""
+        return {f"{self.key}_mean": self.mean, f"{self.key}_std": self.std, f"{self.key}_{self.side}": self.bound}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model said of a composition when it was proposed, of every goal of the campaign at the time."""
+
+    values: tuple[QuantityValue, ...]
+    """Objectives and constraints, the first objective first, then what every table shows."""
 
     low_current_ma_g: float
     high_current_ma_g: float
-    capacity_low_mah_g_mean: float
-    capacity_low_mah_g_std: float
-    capacity_high_mah_g_mean: float
-    capacity_high_mah_g_std: float
     feasibility: float
     """Probability that every constraint of the campaign holds."""
 
@@ -75,6 +95,42 @@ class Prediction:
     """``inside``, ``edge`` or ``outside`` of what the model has learned from."""
 
     why: str
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Prediction:
+        """Read what a ledger of this version stores."""
+        return cls(**{**stored, "values": tuple(QuantityValue(**v) for v in stored["values"])})
+
+    def value(self, quantity: str) -> QuantityValue | None:
+        """What was said of a quantity, by its identity."""
+        return next((v for v in self.values if v.quantity == quantity), None)
+
+
+FIRST_VERSION = ("rate_retention", "capacity_low_mah_g", "capacity_high_mah_g")
+"""What the first version predicted of every composition, whatever a campaign wanted."""
+
+
+def prediction_of_first_version(stored: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a prediction that a ledger of schema 1 holds into what this version stores.
+
+    Args:
+        stored: three quantities under their public names.
+        spec: of the round, whose window they are for.
+    """
+    from screening.goals import Rates
+    from screening.quantities import Capacity, RateRetention
+
+    currents = {name: stored[name] for name in ("low_current_ma_g", "high_current_ma_g")}
+    rates = Rates.model_validate({**spec.get("conditions", {}), **currents})
+    values = []
+    for key, quantity in zip(
+        FIRST_VERSION, (RateRetention.of(rates), Capacity(rates.low), Capacity(rates.high)), strict=True
+    ):
+        mean, std = stored[f"{key}_mean"], stored[f"{key}_std"]
+        bound = stored.get(f"{key}_lower", float(pessimistic(mean, std, quantity.sign, quantity.limits)))
+        values.append(asdict(QuantityValue(quantity.identity, key, mean, std, bound)))
+    kept = {k: v for k, v in stored.items() if not k.startswith(FIRST_VERSION)}
+    return {"values": values, **kept}
 
 
 @dataclass(frozen=True)
@@ -107,11 +163,6 @@ class Proposal:
 
     prediction: Prediction | None
     event: int
-
-    def as_row(self) -> dict[str, Any]:
-        """Return the proposal with the keys of the JSON contract."""
-        row: dict[str, Any] = {"proposal_id": self.proposal_id, "composition": self.composition}
-        return {**row, **(asdict(self.prediction) if self.prediction else {})}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,11 @@ from sqlalchemy import (
     UniqueConstraint,
     event,
     inspect,
+    select,
+    update,
 )
+
+from campaigns.ledger.records import prediction_of_first_version
 
 metadata = MetaData()
 
@@ -260,11 +264,18 @@ for _name, _actions in _IMMUTABLE.items():
 
 
 def _to_schema_2(connection: Connection) -> None:
-    """Digests of events; files of models; identity of discharges, verdicts on measurements, phases and analyses."""
+    """Digests of events; files of models; verdicts on discharges, phases, analyses; a prediction of every goal."""
     for name in ("charge_mah", "file_cycle", "elapsed_s", "charge_top_v"):
         _add_column(connection, measurements.c[name])
     for table in (digests, model_files, verdicts, phase_outcomes, analyses):
         table.create(connection, checkfirst=True)
+    specs = {r.number: r.spec for r in connection.execute(select(rounds.c.number, rounds.c.spec))}
+    for row in connection.execute(select(proposals).where(proposals.c.prediction.is_not(None))).all():
+        if row.prediction and "values" not in row.prediction:
+            stored = prediction_of_first_version(row.prediction, specs.get(row.round, {}))
+            connection.execute(
+                update(proposals).where(proposals.c.proposal_id == row.proposal_id).values(prediction=stored)
+            )
 
 
 def _add_column(connection: Connection, column: Column[Any]) -> None:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from campaigns.ledger.records import Measurement, PredictedProfile, Snapshot
-from campaigns.loop.outcomes import outcomes_of, pending_of
-from campaigns.loop.rank import Order, value_names
+from campaigns.ledger.records import PredictedProfile, Snapshot
+from campaigns.loop.outcomes import outcomes_of, pending_of, stated
+from campaigns.loop.rank import Order, Place, labels_of, with_state
 from campaigns.spec import CampaignSpec
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
@@ -27,11 +25,11 @@ from drxnet.progress import Progress, silent
 from screening.batch import Limits
 from screening.candidates import Candidates
 from screening.enumerator import Scorer, Shortlist, speed, stream
-from screening.goals import Goals, ObjectiveSpec
+from screening.goals import Goals
 from screening.lattice import Lattice
 from screening.measured import Measured
 from screening.outlook import Outlook
-from screening.quantities import MeasuredCells, Quantity
+from screening.quantities import Quantity
 from screening.scoring import StreamScorer
 from screening.search import shortlist as find_shortlist
 
@@ -56,17 +54,8 @@ def limits_of(spec: CampaignSpec) -> Limits:
 
 def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
     """What was found for each composition, means over its cells."""
-    by_proposal: dict[str, list[Measurement]] = {}
-    for measurement in state.counted:
-        by_proposal.setdefault(measurement.proposal_id, []).append(measurement)
-    found = []
-    for outcome in outcomes_of(state, goals.rates):
-        mine = by_proposal.get(outcome.proposal.proposal_id)
-        if not mine:
-            continue
-        made = Composition.parse(state.made(outcome.proposal.proposal_id))
-        cells = MeasuredCells(made, tuple(mine), goals.prices)
-        found.append(Measured.of_cells(cells, goals.quantities))
+    outcomes = [o for o in outcomes_of(state, goals) if o.measurements]
+    found = [Measured.of_cells(o.cells, goals.quantities) for o in outcomes]
     return tuple(m for m in found if m.estimates)
 
 
@@ -76,7 +65,7 @@ def outlook_of(campaign: Workspace, state: Snapshot, goals: Goals, *, device: st
         campaign.ensemble(state.current_model, device=device),
         goals,
         measured=measured_of(state, goals),
-        pending=pending_of(state, goals.rates),
+        pending=pending_of(state, goals),
     )
 
 
@@ -94,12 +83,6 @@ class Forecast:
     def columns(self) -> Mapping[str, np.ndarray]:
         """Arrays of length n under their public names, with the label of the domain."""
         return {**self.goals.columns(self.mean, self.std), "domain": np.array(self.nearest.labels)}
-
-    def quantity(self, quantity: Quantity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean, spread and pessimistic bound of one quantity, ``n`` each."""
-        column = self.goals.column(quantity)
-        lower = self.goals.lower(self.mean, self.std)[:, column]
-        return self.goals.clipped(self.mean)[:, column], self.std[:, column], lower
 
     def profiles(self) -> list[tuple[PredictedProfile, PredictedProfile]]:
         """Profiles at the two rates: mean and population spread (ddof 0) over the members, for each composition."""
@@ -193,11 +176,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def predicted_rows(
+def predicted_places(
     campaign: Workspace,
     state: Snapshot,
     goals: Goals,
-    quantities: Sequence[ObjectiveSpec],
+    asked: Sequence[Quantity],
     *,
     leave_out: set[str],
     space: bool,
@@ -209,14 +192,14 @@ def predicted_rows(
     workers: int | None = None,
     ray_address: str | None = None,
     progress: Progress = silent,
-) -> list[dict[str, Any]]:
-    """Rows of a ranking for compositions that are not measured.
+) -> list[Place]:
+    """Places of a ranking for compositions that are not measured.
 
     Args:
         campaign: of which.
         state: of its ledger.
-        goals: conditions and constraints at the time.
-        quantities: to rank by.
+        goals: of the time, with the quantities ranked by.
+        asked: quantities to rank by.
         leave_out: compositions that are measured.
         space: every candidate of the space, not only proposals.
         top: candidates of the space to give back.
@@ -228,7 +211,6 @@ def predicted_rows(
         ray_address: of a Ray cluster.
         progress: of the stream.
     """
-    goals = _with(goals, quantities)
     outlook = outlook_of(campaign, state, goals, device=device)
     proposals = {p.composition: p for p in state.proposals}
     listed = [c for c in proposals if c not in leave_out]
@@ -239,13 +221,13 @@ def predicted_rows(
             candidates.columns,
             candidates.denominator,
             limits=limits_of(campaign.spec),
-            rank_by=quantities[0].resolved(goals.rates) if len(quantities) == 1 else None,
+            rank_by=asked[0] if len(asked) == 1 else None,
             least_capacity_mah_g=min_capacity_mah_g,
         )
         best = run_stream(
             candidates,
             scorer,
-            keep=(top if len(quantities) == 1 and order == "lower" else SHORTLIST) + len(leave_out),
+            keep=(top if len(asked) == 1 and order == "lower" else SHORTLIST) + len(leave_out),
             workers=campaign.spec.workers if workers is None else workers,
             method=campaign.spec.method,
             evaluations=campaign.spec.evaluations,
@@ -260,36 +242,21 @@ def predicted_rows(
     if not listed:
         return []
     forecast = Forecast(outlook, [Composition.parse(c) for c in listed])
-    bounds = {(q := each.resolved(goals.rates)): forecast.quantity(q) for each in quantities}
-    rows = []
+    labels, near = labels_of(state), forecast.nearest
+    places = []
     for i, composition in enumerate(listed):
         proposal = proposals.get(composition)
-        near = forecast.nearest
         columns = {k: v[i].item() for k, v in forecast.columns.items()}
-        row: dict[str, Any] = {
-            "proposal_id": proposal.proposal_id if proposal else None,
-            "composition": composition,
-            "source": "predicted",
-            **{k: columns[k] for k in ("rate_retention_mean", "rate_retention_std", "rate_retention_lower")},
-            "low_current_ma_g": goals.rates.low_current_ma_g,
-            "high_current_ma_g": goals.rates.high_current_ma_g,
-            **{k: v for k, v in columns.items() if not k.startswith("rate_retention")},
-            "score": None,
-            "why": f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)",
-        }
-        for q, arrays in bounds.items():
-            mean, std, bound = (float(a[i]) for a in arrays)
-            row |= dict(zip(value_names(q, goals), (mean, std, bound), strict=True))
-            row[f"_{q.identity}"] = (mean, bound)
-        rows.append(row)
-    return rows
-
-
-def _with(goals: Goals, quantities: Sequence[ObjectiveSpec]) -> Goals:
-    """Goals that evaluate some more quantities."""
-    if len(quantities) > 1:
-        return replace(goals, objectives=tuple(quantities))
-    asked = quantities[0].resolved(goals.rates)
-    if asked in goals.quantities:
-        return goals
-    return replace(goals, objectives=(*goals.objectives, *quantities))
+        why = f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)"
+        places.append(
+            Place(
+                composition,
+                proposal,
+                "predicted",
+                stated(goals, columns),
+                columns["feasibility"],
+                labels.get(composition, columns["domain"]),
+                with_state(proposal, why),
+            )
+        )
+    return places

@@ -1,26 +1,23 @@
 """What came back for each proposal, beside what was predicted: the numbers behind the report.
 
-Conditions are never mixed: a capacity counts for the low or the high rate only when cycle and window agree and the
-current lies within 10 % of the campaign's.
+Whatever a campaign wants is read off the cells of a proposal by the quantity itself; conditions are never mixed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from campaigns.ledger.records import PENDING, Measurement, Proposal, Snapshot, State
+from campaigns.ledger.records import PENDING, Measurement, Proposal, QuantityValue, Snapshot, State
 from drxnet.composition import Composition
-from screening.estimates import LOWER_Z, Estimate, same_conditions, standard_error
-from screening.goals import Rates
-from screening.quantities import CAPACITY_FLOOR_MAH_G, RETENTION_LIMITS
-
-QuantityOfOutcome = Literal["rate_retention", "capacity_low_mah_g", "capacity_high_mah_g"]
-QUANTITIES: tuple[QuantityOfOutcome, ...] = ("rate_retention", "capacity_low_mah_g", "capacity_high_mah_g")
+from drxnet.discharge import CyclingConditions
+from screening.estimates import Estimate, pessimistic
+from screening.goals import Goals, fronts
+from screening.quantities import Capacity, MeasuredCells, Quantity
 
 
 @dataclass(frozen=True)
@@ -28,118 +25,127 @@ class Outcome:
     """One proposal, what was predicted for it and what its cells gave."""
 
     proposal: Proposal
-    capacity_low_mah_g: Estimate | None
-    capacity_high_mah_g: Estimate | None
-    missing: tuple[str, ...]
-    """Conditions that no cell was measured under, in words; empty once the retention is measured."""
+    goals: Goals
+    measurements: tuple[Measurement, ...] = ()
+    """Those of it that count."""
 
-    capacity_floor_mah_g: float = CAPACITY_FLOOR_MAH_G
-    """Low-rate capacity below which nothing is retained."""
+    made: str | None = None
+    """What was made by an analysis, where that differs from what was proposed."""
 
-    predicted_here: bool = True
-    """Whether the prediction was made for the two rates that the campaign has now."""
+    _read: dict[Quantity, Estimate | None] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def cells(self) -> MeasuredCells:
+        """What its cells gave, as a quantity reads it."""
+        made = Composition.parse(self.made or self.proposal.composition)
+        return MeasuredCells(made, self.measurements, self.goals.prices)
+
+    def measured(self, quantity: Quantity) -> Estimate | None:
+        """Measured value of a quantity; None where a condition is missing."""
+        if not self.measurements:
+            return None
+        if quantity not in self._read:
+            self._read[quantity] = quantity.of_cells(self.cells)
+        return self._read[quantity]
+
+    def predicted(self, quantity: Quantity) -> Estimate | None:
+        """Value predicted when it was proposed, before any cell existed; None when that was for other conditions."""
+        said = self.proposal.prediction.value(quantity.identity) if self.proposal.prediction else None
+        return None if said is None else Estimate(said.mean, said.std, 0, said.std)
+
+    def known(self, quantity: Quantity) -> Estimate | None:
+        """Measured value, or else the predicted one."""
+        return self.measured(quantity) or self.predicted(quantity)
+
+    def bound(self, quantity: Quantity, sign: int | None = None) -> float | None:
+        """Bound that a quantity is better than with 90 %, measured or else predicted; None where nothing is known.
+
+        Of a measured one, from the error of the mean over cells.
+        """
+        estimate = self.known(quantity)
+        if estimate is None:
+            return None
+        return float(pessimistic(estimate.mean, estimate.error or 0.0, sign or self.sign(quantity), quantity.limits))
+
+    def sign(self, quantity: Quantity) -> int:
+        """1 where the campaign wants it large, -1 where small."""
+        return (
+            int(self.goals.signs[self.goals.column(quantity)]) if quantity in self.goals.quantities else quantity.sign
+        )
 
     @property
-    def rate_retention(self) -> Estimate | None:
-        """Measured retention: ratio of the means over cells; None until both rates are in."""
-        low, high = self.capacity_low_mah_g, self.capacity_high_mah_g
-        if low is None or high is None:
-            return None
-        if low.mean < self.capacity_floor_mah_g:
-            return Estimate(0.0, 0.0, min(low.count, high.count))
-        ratio = high.mean / low.mean
-        spread = None
-        if low.spread is not None and high.spread is not None and high.mean > 0:
-            spread = ratio * math.hypot(low.spread / low.mean, high.spread / high.mean)
-        return Estimate(float(np.clip(ratio, *RETENTION_LIMITS)), spread, min(low.count, high.count))
+    def merit(self) -> float:
+        """Bound of the first objective, larger is better: the order of every table. Minus infinity where unknown."""
+        bound = self.bound(self.goals.first)
+        return -math.inf if bound is None else self.sign(self.goals.first) * bound
+
+    @cached_property
+    def leading(self) -> Estimate | None:
+        """Measured value of the first objective."""
+        return self.measured(self.goals.first)
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """What no cell was measured under or with, in words; empty once all that the campaign wants is measured."""
+        lacking = [c for c in self.goals.conditions if not self._has(c)]
+        without = [
+            f"{q} (its cells give none)"
+            for q in self.goals.wanted
+            if not set(q.conditions) & set(lacking) and self.measured(q) is None
+        ]
+        return (*map(in_words, lacking), *without)
 
     @property
     def half_measured(self) -> bool:
-        """Whether one of the two rates is in and the other is not."""
-        return len(self.missing) == 1
+        """Whether a part of what the campaign wants is in and another is not."""
+        return bool(self.missing) and any(map(self._has, self.goals.conditions))
 
     @property
     def dropped(self) -> bool:
-        """Whether it failed or was abandoned without a measured retention."""
-        return self.rate_retention is None and self.proposal.state in (State.FAILED, State.ABANDONED)
+        """Whether it failed or was abandoned before the first objective was measured."""
+        return self.leading is None and self.proposal.state in (State.FAILED, State.ABANDONED)
 
-    def measured(self, quantity: QuantityOfOutcome) -> Estimate | None:
-        """Measured value of a quantity."""
-        estimate: Estimate | None = getattr(self, quantity)
-        return estimate
-
-    def predicted(self, quantity: QuantityOfOutcome) -> Estimate | None:
-        """Value predicted when it was proposed, before any cell of it existed; None when that was for other rates."""
-        prediction = self.proposal.prediction
-        if prediction is None or not self.predicted_here:
-            return None
-        return Estimate(getattr(prediction, f"{quantity}_mean"), getattr(prediction, f"{quantity}_std"), 0)
-
-    @property
-    def rate_retention_lower(self) -> float:
-        """Bound above which the retention lies with 90 %, measured or else predicted; the order of every table.
-
-        Of a measured one, from the standard errors of the two means over cells. Minus infinity where nothing is known.
-        """
-        low, high, ratio = self.capacity_low_mah_g, self.capacity_high_mah_g, self.rate_retention
-        if ratio is None or low is None or high is None:
-            prediction = self.proposal.prediction if self.predicted_here else None
-            return prediction.rate_retention_lower if prediction else -math.inf
-        if ratio.mean == 0:
-            return 0.0
-        error = ratio.mean * math.hypot(standard_error(low) / low.mean, standard_error(high) / high.mean)
-        return float(np.clip(ratio.mean - LOWER_Z * error, *RETENTION_LIMITS))
+    def _has(self, conditions: CyclingConditions) -> bool:
+        return bool(self.measurements) and bool(self.cells.under(conditions))
 
 
-def pending_of(state: Snapshot, rates: Rates) -> list[Composition]:
-    """Compositions that wait for cells: proposed or accepted, or measured at one rate only."""
-    half = {o.proposal.composition for o in outcomes_of(state, rates) if o.half_measured}
+def pending_of(state: Snapshot, goals: Goals) -> list[Composition]:
+    """Compositions that wait for cells: proposed or accepted, or measured in part."""
+    half = {o.proposal.composition for o in outcomes_of(state, goals) if o.half_measured}
     waiting = [p.composition for p in state.proposals if p.state in PENDING or p.composition in half]
     return [Composition.parse(c) for c in dict.fromkeys(waiting)]
 
 
-def outcomes_of(snapshot: Snapshot, conditions: Rates) -> tuple[Outcome, ...]:
+def in_words(conditions: CyclingConditions) -> str:
+    """Current, and the cycle where it is not the first."""
+    return f"{conditions.current_ma_g:g} mA/g" + ("" if conditions.cycle == 1 else f", cycle {conditions.cycle}")
+
+
+def outcomes_of(snapshot: Snapshot, goals: Goals) -> tuple[Outcome, ...]:
     """Outcome of every proposal, in the order in which they were made."""
     cells: dict[str, list[Measurement]] = {}
     for measurement in snapshot.counted:
         cells.setdefault(measurement.proposal_id, []).append(measurement)
-    wanted = {"low": conditions.low, "high": conditions.high}
-    outcomes = []
-    for proposal in snapshot.proposals:
-        mine = cells.get(proposal.proposal_id, [])
-        at = {
-            rate: _over_cells([m for m in mine if same_conditions(m.conditions, asked)])
-            for rate, asked in wanted.items()
-        }
-        missing = tuple(f"{wanted[rate].current_ma_g:g} mA/g" for rate, estimate in at.items() if estimate is None)
-        floor = conditions.capacity_floor_mah_g
-        here = _predicted_for(proposal, conditions)
-        outcomes.append(Outcome(proposal, at["low"], at["high"], missing, floor, here))
-    return tuple(outcomes)
-
-
-def _predicted_for(proposal: Proposal, conditions: Rates) -> bool:
-    prediction = proposal.prediction
-    return prediction is None or (
-        math.isclose(prediction.low_current_ma_g, conditions.low_current_ma_g)
-        and math.isclose(prediction.high_current_ma_g, conditions.high_current_ma_g)
+    return tuple(
+        Outcome(p, goals, tuple(cells.get(p.proposal_id, ())), snapshot.made(p.proposal_id)) for p in snapshot.proposals
     )
 
 
-def _over_cells(measurements: Sequence[Measurement]) -> Estimate | None:
-    """Mean over cells and their sample standard deviation; of one cell, its stated uncertainty."""
-    if not measurements:
-        return None
-    values = [m.capacity_mah_g for m in measurements]
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else measurements[0].sigma_mah_g
-    return Estimate(float(np.mean(values)), spread, len(values))
+def stated(goals: Goals, columns: Mapping[str, float]) -> tuple[QuantityValue, ...]:
+    """What is known of every quantity of the goals, out of a row with their public names."""
+    found = []
+    for quantity, side in zip(goals.quantities, goals.sides, strict=True):
+        key = quantity.key(goals.rates)
+        mean, std, bound = (float(columns[f"{key}_{name}"]) for name in ("mean", "std", side))
+        found.append(QuantityValue(quantity.identity, key, mean, std, bound, side))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Predicted against measured, one entry per proposal that has both."""
 
-    quantity: QuantityOfOutcome
+    quantity: Quantity
     outcomes: tuple[Outcome, ...]
     predicted: np.ndarray
     predicted_std: np.ndarray
@@ -157,7 +163,7 @@ class Comparison:
         return int((np.abs(self.measured - self.predicted) <= spreads * self.predicted_std).sum())
 
 
-def compare(outcomes: Sequence[Outcome], quantity: QuantityOfOutcome) -> Comparison:
+def compare(outcomes: Sequence[Outcome], quantity: Quantity) -> Comparison:
     """Set what was predicted at the time of proposing against what the cells gave."""
     both = [
         (o, p, m)
@@ -196,7 +202,7 @@ def coverage(comparisons: Sequence[Comparison], levels: np.ndarray) -> np.ndarra
 
 
 def best_so_far(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> list[Outcome | None]:
-    """Measured composition with the highest lower bound up to each round; the lab's own count from the start."""
+    """Composition measured up to each round whose first objective has the best bound; the lab's own from the start."""
     best: Outcome | None = None
     by_round: dict[int, list[Outcome]] = {}
     for outcome in outcomes:
@@ -206,9 +212,7 @@ def best_so_far(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> list[Outc
     for number in rounds:
         for earlier in range(last + 1, number + 1):
             for outcome in by_round.get(earlier, []):
-                if outcome.rate_retention and (
-                    best is None or outcome.rate_retention_lower > best.rate_retention_lower
-                ):
+                if outcome.leading and (best is None or outcome.merit > best.merit):
                     best = outcome
         last = number
         trail.append(best)
@@ -217,7 +221,11 @@ def best_so_far(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> list[Outc
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Capacity at the low rate against retention, ``n x 2``, with the outcomes the rows stand for."""
+    """The two things that one wants at once, ``n x 2``, with the outcomes the rows stand for."""
+
+    axes: tuple[Quantity, Quantity]
+    signs: np.ndarray
+    """1 where an axis is to be large, -1 where small."""
 
     measured: tuple[Outcome, ...]
     measured_points: np.ndarray
@@ -226,17 +234,45 @@ class TradeOff:
 
     waiting: tuple[Outcome, ...]
     waiting_points: np.ndarray
-    """Predicted, for what may still be measured at both rates."""
+    """Predicted, for what may still be measured."""
 
     waiting_spreads: np.ndarray
 
+    @cached_property
+    def front(self) -> np.ndarray:
+        """Indices of the measured points that no other one equals or beats in both, by rising first coordinate."""
+        return pareto_front(self.measured_points * self.signs)[:: int(self.signs[0])]
 
-def trade_off(outcomes: Sequence[Outcome]) -> TradeOff:
+    def border(self, corner: np.ndarray) -> np.ndarray:
+        """Border of what the front dominates, seen from the corner of the worst values, ``2 n + 1 x 2``."""
+        signed = self.measured_points[pareto_front(self.measured_points * self.signs)] * self.signs
+        return staircase(signed, tuple(corner * self.signs)) * self.signs
+
+    def corner(self, bars: bool) -> np.ndarray:
+        """Where the worst values meet, a little beyond all points, and their bars where these are drawn, ``2``."""
+        spreads = (np.nan_to_num(s) if bars else 0 * s for s in (self.measured_spreads, self.waiting_spreads))
+        points = (self.measured_points, self.waiting_points)
+        every = np.concatenate([p * self.signs - np.nan_to_num(s) for p, s in zip(points, spreads, strict=True)])
+        return (every.min(0) - 0.06 * (np.ptp(every, 0) + 1e-3)) * self.signs
+
+
+def axes_of(goals: Goals) -> tuple[Quantity, Quantity]:
+    """The two things that a campaign trades against each other: across what the first objective (along) costs.
+
+    The second objective, else what a constraint limits, else the capacity at the low or the high rate.
+    """
+    objectives = [goals.quantities[c] for c in goals.objective_columns]
+    others = (*objectives[1:], *goals.wanted, Capacity(goals.rates.low), Capacity(goals.rates.high))
+    return next(q for q in others if q != goals.first), goals.first
+
+
+def trade_off(outcomes: Sequence[Outcome], goals: Goals) -> TradeOff:
     """Points of the two things one wants at once, measured and predicted apart."""
+    axes = axes_of(goals)
     measured, came, waiting, expected = [], [], [], []
     for outcome in outcomes:
-        found = (outcome.capacity_low_mah_g, outcome.rate_retention)
-        thought = (outcome.predicted("capacity_low_mah_g"), outcome.predicted("rate_retention"))
+        found = [outcome.measured(q) for q in axes]
+        thought = [outcome.predicted(q) for q in axes]
         if None not in found:
             measured.append(outcome)
             came.append(found)
@@ -244,10 +280,12 @@ def trade_off(outcomes: Sequence[Outcome]) -> TradeOff:
             waiting.append(outcome)
             expected.append(thought)
 
-    def table(rows: Sequence[tuple[Estimate | None, ...]], name: str) -> np.ndarray:
+    def table(rows: Sequence[Sequence[Estimate | None]], name: str) -> np.ndarray:
         return np.array([[getattr(e, name) for e in row] for row in rows], float).reshape(-1, 2)
 
     return TradeOff(
+        axes,
+        np.array([goals.signs[goals.column(q)] for q in axes]),
         tuple(measured),
         table(came, "mean"),
         table(came, "spread"),
@@ -257,7 +295,7 @@ def trade_off(outcomes: Sequence[Outcome]) -> TradeOff:
     )
 
 
-def staircase(front: np.ndarray, corner: tuple[float, float]) -> np.ndarray:
+def staircase(front: np.ndarray, corner: tuple[float, ...]) -> np.ndarray:
     """Border of what a front dominates, from the left edge to the bottom edge, ``2 n + 1 x 2``.
 
     Args:
@@ -271,18 +309,14 @@ def staircase(front: np.ndarray, corner: tuple[float, float]) -> np.ndarray:
 
 
 def pareto_front(points: np.ndarray) -> np.ndarray:
-    """Indices of the points that no other point equals or beats in both coordinates, by rising first coordinate.
+    """Indices of the first front (:func:`~screening.goals.fronts`), one of equal points, by rising first coordinate.
 
     Args:
         points: ``n x 2``, more is better in both.
     """
-    order = np.lexsort((-points[:, 1], -points[:, 0]))
-    front, top = [], -math.inf
-    for i in order:
-        if points[i, 1] > top:
-            front.append(i)
-            top = points[i, 1]
-    return np.array(front[::-1], dtype=int)
+    first = np.flatnonzero(fronts(points, at_most=1) == 1)
+    _, distinct = np.unique(points[first], axis=0, return_index=True)
+    return first[distinct]
 
 
 @dataclass(frozen=True)
@@ -330,40 +364,50 @@ STATE_WORDS = {
 }
 
 
-def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Rates) -> str:
+def headline(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals) -> str:
     """One sentence that says where the campaign stands."""
-    rates = f"at {conditions.high_current_ma_g:g} instead of {conditions.low_current_ma_g:g} mA/g"
-    waiting = len(snapshot.pending)
-    measured = [o for o in outcomes if o.rate_retention]
-    half = sum(o.half_measured for o in outcomes)
-    rounds = _counted(snapshot.round, "round")
-    wait = f"{_counted(waiting, 'composition')} {'waits' if waiting == 1 else 'wait'} for cells" if waiting else ""
     if not outcomes:
         return f"Campaign {snapshot.campaign} has not proposed anything yet."
-    if not measured:
-        best = max(outcomes, key=lambda o: o.rate_retention_lower)
-        text = f"No retention is measured yet after {rounds}"
-        text += f" ({half} half-measured)" if half else ""
-        if best.proposal.prediction:
-            p = best.proposal.prediction
-            text += (
-                f"; the best proposal, {best.proposal.composition} ({best.proposal.proposal_id}), is predicted to keep "
-                f"{p.rate_retention_mean:.0%} ± {p.rate_retention_std:.0%} of its capacity {rates}"
-            )
-        return f"{text}; {wait}." if wait else f"{text}."
-    best = max(measured, key=lambda o: o.rate_retention_lower)
-    assert best.rate_retention is not None
-    low = best.capacity_low_mah_g
-    text = (
-        f"After {rounds} and {_counted(len(measured), 'measured composition')}, the best is "
-        f"{best.proposal.composition} ({best.proposal.proposal_id}), which keeps {best.rate_retention.mean:.0%} of its "
-        f"{low.mean if low else float('nan'):.0f} mAh/g {rates}"
-    )
-    (first,) = best_so_far(outcomes, [1])
-    if first is not None and first.rate_retention is not None and snapshot.round > 1:
-        gain = 100 * (best.rate_retention.mean - first.rate_retention.mean)
-        text += f", {gain:.0f} points more than the best of round 1" if gain >= 1 else ""
+    waiting = len(snapshot.pending)
+    wait = f"{_counted(waiting, 'composition')} {'waits' if waiting == 1 else 'wait'} for cells" if waiting else ""
+    measured = [o for o in outcomes if o.leading]
+    text = _best_in_words(snapshot, outcomes, measured, goals) if measured else _nothing_yet(snapshot, outcomes, goals)
     return f"{text}; {wait}." if wait else f"{text}."
+
+
+def _nothing_yet(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals) -> str:
+    half = sum(o.half_measured for o in outcomes)
+    text = f"No {goals.first} is measured yet after {_counted(snapshot.round, 'round')}"
+    text += f" ({half} half-measured)" if half else ""
+    best = max(outcomes, key=lambda o: o.merit)
+    said = best.predicted(goals.first)
+    if said is None:
+        return text
+    return (
+        f"{text}; for the best proposal, {best.proposal.composition} ({best.proposal.proposal_id}), "
+        f"{_value(goals.first, said)} is predicted"
+    )
+
+
+def _best_in_words(snapshot: Snapshot, outcomes: Sequence[Outcome], measured: Sequence[Outcome], goals: Goals) -> str:
+    best = max(measured, key=lambda o: o.merit)
+    found = [_value(q, e) for q in goals.wanted if (e := best.measured(q))]
+    text = (
+        f"After {_counted(snapshot.round, 'round')} and {_counted(len(measured), 'measured composition')}, the best is "
+        f"{best.proposal.composition} ({best.proposal.proposal_id}), with {' and '.join(found)}"
+    )
+    (start,) = best_so_far(outcomes, [1])
+    if start is not None and start.leading and best.leading and snapshot.round > 1:
+        gain = best.sign(goals.first) * (best.leading.mean - start.leading.mean)
+        unit = f" {goals.first.unit}" if goals.first.unit else ""
+        if float(goals.first.shown(gain)) > 0:
+            text += f", {goals.first.shown(gain)}{unit} better than the best of round 1"
+    return text
+
+
+def _value(quantity: Quantity, estimate: Estimate) -> str:
+    spread = f" ± {quantity.shown(estimate.spread)}" if estimate.count == 0 and estimate.spread is not None else ""
+    return f"a {quantity} of {quantity.shown(estimate.mean)}{spread}{f' {quantity.unit}' if quantity.unit else ''}"
 
 
 def _counted(number: int, noun: str) -> str:

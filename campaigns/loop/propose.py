@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import PredictedProfile, Prediction, Proposal, Snapshot, State
-from campaigns.loop.outcomes import pending_of
+from campaigns.loop.outcomes import pending_of, stated
 from campaigns.workspace import Workspace
 from drxnet.errors import ConfigurationError, UsageError
 from drxnet.progress import Progress, silent
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from screening.batch import Choice
     from screening.candidates import Candidates
     from screening.enumerator import Shortlist
+    from screening.goals import Goals
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ def propose(
         )
         forecast = Forecast(outlook, [p.composition for p in picks])
         rows = [
-            (pick.composition.formula, prediction(pick, spec.conditions, cautions(source, pick.composition)), profiles)
+            (pick.composition.formula, prediction(pick, spec.goals, cautions(source, pick.composition)), profiles)
             for pick, profiles in zip(picks, forecast.profiles(), strict=True)
         ]
         recipe = {
@@ -181,7 +182,7 @@ def propose(
                 shortlist.proof.write(proof_path(campaign, number))
             return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes)
         state = campaign.state()
-        outlook = outlook.updated(measured_of(state, spec.goals), pending_of(state, spec.conditions))
+        outlook = outlook.updated(measured_of(state, spec.goals), pending_of(state, spec.goals))
         _log.info("another process proposed the same compositions in the meantime; choosing again")
     raise LedgerLocked(
         f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
@@ -239,21 +240,22 @@ def _record(
     return number
 
 
-def prediction(pick: Choice, conditions: Any, mind: Sequence[str] = ()) -> Prediction:
+def prediction(pick: Choice, goals: Goals, mind: Sequence[str] = ()) -> Prediction:
     """What is recorded of a pick, with what a chemist should mind beside the reason for it."""
     return Prediction(
-        low_current_ma_g=conditions.low_current_ma_g,
-        high_current_ma_g=conditions.high_current_ma_g,
+        values=stated(goals, pick.columns),
+        low_current_ma_g=goals.rates.low_current_ma_g,
+        high_current_ma_g=goals.rates.high_current_ma_g,
+        feasibility=float(pick.columns["feasibility"]),
         score=pick.score,
         domain=pick.domain,
         why="; ".join([pick.why, *mind]),
-        **{f.name: float(pick.columns[f.name]) for f in fields(Prediction) if f.name in pick.columns},
     )
 
 
 def strategy_of(spec: CampaignSpec, state: Snapshot) -> str:
     """How the next batch is chosen: the first may be chosen in another way than all that follow."""
-    nothing_yet = not state.valid and not pending_of(state, spec.conditions)
+    nothing_yet = not state.valid and not pending_of(state, spec.goals)
     return (spec.first_strategy or spec.strategy) if nothing_yet else spec.strategy
 
 

@@ -15,21 +15,18 @@ import numpy as np
 
 from campaigns.ledger.records import MeasuredProfile, ModelRecord, PredictedProfile
 from campaigns.loop.outcomes import (
-    QUANTITIES,
     STATE_WORDS,
+    Comparison,
     Outcome,
-    QuantityOfOutcome,
     best_so_far,
     compare,
     composition_map,
     coverage,
-    pareto_front,
-    staircase,
     trade_off,
 )
 from drxnet.composition import Composition
 from drxnet.files import save_figure
-from screening.goals import Rates
+from screening.goals import Goals, Rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,16 +46,6 @@ BARS_AT_MOST = 60
 _DPI = 130
 
 
-def quantity_label(quantity: QuantityOfOutcome, conditions: Rates) -> str:
-    """Axis label with unit and conditions."""
-    low, high = f"{conditions.low_current_ma_g:g} mA/g", f"{conditions.high_current_ma_g:g} mA/g"
-    return {
-        "rate_retention": f"rate retention, Q({high}) / Q({low})",
-        "capacity_low_mah_g": f"capacity at {low} (mAh/g)",
-        "capacity_high_mah_g": f"capacity at {high} (mAh/g)",
-    }[quantity]
-
-
 def mathtext(formula: str) -> str:
     """Formula with subscripts for matplotlib."""
     return re.sub(r"(\d+\.?\d*)", r"$_{\1}$", Composition.parse(formula).formula)
@@ -69,85 +56,67 @@ def marker_size(count: int) -> float:
     return 9.0 if count <= 150 else 6.5 if count <= 600 else 4.5
 
 
-def plot_progress(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
-    """Retention of every proposal by round, and the best measured so far."""
+def plot_progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
+    """First objective of every proposal by round, and the best measured so far."""
     figure, axes = figure_with_axes(8, 4.2)
     rounds = sorted({o.proposal.round or 0 for o in outcomes})
     places = places_in_rounds(outcomes)
-    predicted = [(x, p) for o, x in zip(outcomes, places, strict=True) if (p := o.predicted("rate_retention"))]
-    measured = [(x, m) for o, x in zip(outcomes, places, strict=True) if (m := o.rate_retention)]
-    axes.errorbar(
-        [x for x, _ in predicted],
-        [p.mean for _, p in predicted],
-        yerr=[p.spread or 0 for _, p in predicted],
-        fmt="o",
-        mfc="white",
-        color=PREDICTED_COLOUR,
-        ms=marker_size(len(outcomes)) * 0.6,
-        lw=0.8,
-        alpha=0.8,
-        elinewidth=0.8 if len(outcomes) <= 400 else 0.3,
-        label="predicted when proposed, ± 1 s.d. over members",
-    )
-    axes.errorbar(
-        [x for x, _ in measured],
-        [m.mean for _, m in measured],
-        yerr=[m.spread or 0 for _, m in measured],
-        fmt="o",
-        color=MEASURED_COLOUR,
-        ms=marker_size(len(outcomes)) * 0.6,
-        elinewidth=1 if len(outcomes) <= 400 else 0.3,
-        label="measured, ± 1 s.d. over cells",
-    )
-    best = [(r, b.rate_retention_lower) for r, b in zip(rounds, best_so_far(outcomes, rounds), strict=True) if b]
-    if best:
-        x, y = zip(*best, strict=True)
-        axes.step(
-            [*x, x[-1] + 0.45],
-            [*y, y[-1]],
-            where="post",
-            color=FRONT_COLOUR,
-            lw=1.8,
-            label="best measured so far, lower bound (90 %)",
+    predicted = [(x, p) for o, x in zip(outcomes, places, strict=True) if (p := o.predicted(goals.first))]
+    measured = [(x, m) for o, x in zip(outcomes, places, strict=True) if (m := o.leading)]
+    few = len(outcomes) <= 400
+    for found, style in (
+        (
+            predicted,
+            {"mfc": "white", "color": PREDICTED_COLOUR, "lw": 0.8, "alpha": 0.8, "elinewidth": 0.8 if few else 0.3}
+            | {"label": "predicted when proposed, ± 1 s.d. over members"},
+        ),
+        (
+            measured,
+            {"color": MEASURED_COLOUR, "elinewidth": 1 if few else 0.3, "label": "measured, ± 1 s.d. over cells"},
+        ),
+    ):
+        axes.errorbar(
+            [x for x, _ in found],
+            [e.mean for _, e in found],
+            yerr=[e.spread or 0 for _, e in found],
+            fmt="o",
+            ms=marker_size(len(outcomes)) * 0.6,
+            **style,
         )
+    x, y = best_line(outcomes, rounds)
+    if x:
+        label = f"best measured so far, {goals.sides[0]} bound (90 %)"
+        axes.step(x, y, where="post", color=FRONT_COLOUR, lw=1.8, label=label)
     axes.set_xlabel("round" + (" (0: brought by the lab)" if 0 in rounds else ""))
-    axes.set_ylabel(quantity_label("rate_retention", conditions))
+    axes.set_ylabel(goals.first.label)
     if len(rounds) <= 15:
         axes.set_xticks(rounds)
-    axes.set_ylim(bottom=0)
+    if goals.signs[0] > 0:
+        axes.set_ylim(bottom=0)
     _legend_above(axes, columns=3)
     return figure
 
 
-def plot_comparison(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
-    """Predicted against measured for retention and both capacities, and the calibration of the intervals."""
-    figure, grid = figure_with_axes(9.5, 8.5, 2, 2)
-    comparisons = [compare(outcomes, quantity) for quantity in QUANTITIES]
-    for axes, c in zip(grid.flat, comparisons, strict=False):
-        axes.set_xlabel(f"predicted {quantity_label(c.quantity, conditions)}, ± 1 s.d. over members", fontsize=9)
-        axes.set_ylabel("measured, ± 1 s.d. over cells", fontsize=9)
-        if not len(c.measured):
-            _say_nothing(axes)
-            continue
-        bars = {"elinewidth": 0.8 if len(c.measured) <= 400 else 0.3, "alpha": 0.85, "fmt": "none"}
-        axes.errorbar(c.predicted, c.measured, xerr=c.predicted_std, ecolor=PREDICTED_COLOUR, **bars)
-        axes.errorbar(c.predicted, c.measured, yerr=np.nan_to_num(c.measured_std), ecolor=MEASURED_COLOUR, **bars)
-        axes.plot(c.predicted, c.measured, "o", color=MEASURED_COLOUR, ms=0.5 * marker_size(len(c.measured)))
-        both = np.concatenate([c.predicted - c.predicted_std, c.predicted + c.predicted_std, c.measured])
-        margin = 0.08 * max(float(np.ptp(both)), 1e-3 + 0.1 * abs(float(both.max())))
-        ends = [float(both.min()) - margin, float(both.max()) + margin]
-        axes.plot(ends, ends, color=FAILED_COLOUR, lw=1, zorder=0)
-        axes.set_xlim(ends)
-        axes.set_ylim(ends)
-        unit = "" if c.quantity == "rate_retention" else " mAh/g"
-        digits = 3 if c.quantity == "rate_retention" else 0
-        axes.set_title(
-            f"n = {len(c.measured)}, mean error {c.mean_absolute_error:.{digits}f}{unit}, "
-            f"{c.within(1)} within ± 1 s.d. (68 % expected)",
-            fontsize=9,
-            loc="left",
-        )
-    axes = grid.flat[3]
+def best_line(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Corners of the line of the best measured so far: rounds, and the bound of its first objective."""
+    trail = zip(rounds, best_so_far(outcomes, rounds), strict=True)
+    best = [(r, b) for r, o in trail if o and (b := o.bound(o.goals.first)) is not None]
+    if not best:
+        return [], []
+    return [*(float(r) for r, _ in best), best[-1][0] + 0.45], [*(b for _, b in best), best[-1][1]]
+
+
+def plot_comparison(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
+    """Predicted against measured for all that the campaign looks at, and the calibration of the intervals."""
+    comparisons = [compare(outcomes, quantity) for quantity in goals.shown]
+    rows = -(-(len(comparisons) + 1) // 2)
+    figure, grid = figure_with_axes(9.5, 4.25 * rows, rows, 2)
+    panels = list(grid.flat)
+    for axes, c in zip(panels, comparisons, strict=False):
+        _draw_comparison(axes, c)
+    for axes in panels[len(comparisons) + 1 :]:
+        axes.set_axis_off()
+    axes = panels[len(comparisons)]
     covered = coverage(comparisons, LEVELS)
     axes.plot([0, 1], [0, 1], color=FAILED_COLOUR, lw=1)
     if np.isfinite(covered).any():
@@ -160,14 +129,40 @@ def plot_comparison(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     axes.set_ylim(0, 1)
     axes.set_xlabel("nominal probability of the predicted interval", fontsize=9)
     axes.set_ylabel("fraction of measured values inside", fontsize=9)
-    axes.set_title("calibration, all three quantities", fontsize=9, loc="left")
+    axes.set_title(f"calibration, {', '.join(q.heading for q in goals.shown)}", fontsize=9, loc="left")
     return figure
 
 
-def plot_pareto(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
-    """Retention against capacity at the low rate; the front of what is measured."""
+def _draw_comparison(axes: Axes, c: Comparison) -> None:
+    axes.set_xlabel(f"predicted {c.quantity.label}, ± 1 s.d.", fontsize=9)
+    axes.set_ylabel("measured, ± 1 s.d. over cells", fontsize=9)
+    if not len(c.measured):
+        _say_nothing(axes)
+        return
+    bars: dict[str, Any] = {"elinewidth": 0.8 if len(c.measured) <= 400 else 0.3, "alpha": 0.85, "fmt": "none"}
+    axes.errorbar(c.predicted, c.measured, xerr=c.predicted_std, ecolor=PREDICTED_COLOUR, **bars)
+    axes.errorbar(c.predicted, c.measured, yerr=np.nan_to_num(c.measured_std), ecolor=MEASURED_COLOUR, **bars)
+    axes.plot(c.predicted, c.measured, "o", color=MEASURED_COLOUR, ms=0.5 * marker_size(len(c.measured)))
+    both = np.concatenate([c.predicted - c.predicted_std, c.predicted + c.predicted_std, c.measured])
+    margin = 0.08 * max(float(np.ptp(both)), 1e-3 + 0.1 * abs(float(both.max())))
+    ends = [float(both.min()) - margin, float(both.max()) + margin]
+    axes.plot(ends, ends, color=FAILED_COLOUR, lw=1, zorder=0)
+    axes.set_xlim(*ends)
+    axes.set_ylim(*ends)
+    unit = f" {c.quantity.unit}" if c.quantity.unit else ""
+    digits = c.quantity.digits + (not unit)
+    axes.set_title(
+        f"n = {len(c.measured)}, mean error {c.mean_absolute_error:.{digits}f}{unit}, "
+        f"{c.within(1)} within ± 1 s.d. (68 % expected)",
+        fontsize=9,
+        loc="left",
+    )
+
+
+def plot_pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
+    """The first objective against what it is traded for; the front of what is measured."""
     figure, axes = figure_with_axes(7, 5)
-    known = trade_off(outcomes)
+    known = trade_off(outcomes, goals)
     points, size = known.measured_points, 0.65 * marker_size(len(outcomes))
     for where, spreads, colour, face, label in (
         (known.waiting_points, known.waiting_spreads, PREDICTED_COLOUR, "white", "predicted ± s.d., not measured yet"),
@@ -178,21 +173,16 @@ def plot_pareto(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
             axes.errorbar(*where.T, along, across, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.35, zorder=1)
         axes.plot(*where.T, "o", mfc=face, mec=colour, ms=size, label=label, zorder=2)
     if len(points):
-        front = pareto_front(points)
-        bars = (
-            np.nan_to_num(s) if len(s) <= BARS_AT_MOST else 0 for s in (known.measured_spreads, known.waiting_spreads)
-        )
-        every = np.concatenate([p - bar for p, bar in zip((points, known.waiting_points), bars, strict=True)])
-        corner = every.min(0) - 0.06 * (np.ptp(every, 0) + 1e-3)
-        axes.plot(*staircase(points[front], tuple(corner)).T, color=FRONT_COLOUR, lw=1.6, label="front of the measured")
+        front, corner = known.front, known.corner(bars=len(outcomes) <= BARS_AT_MOST)
+        axes.plot(*known.border(corner).T, color=FRONT_COLOUR, lw=1.6, label="front of the measured")
         axes.plot(*points[front].T, "o", mfc="none", mec=FRONT_COLOUR, ms=11, mew=1.6)
-        axes.set_xlim(left=corner[0])
-        axes.set_ylim(bottom=corner[1])
+        axes.set_xlim(**{"left" if known.signs[0] > 0 else "right": corner[0]})
+        axes.set_ylim(**{"bottom" if known.signs[1] > 0 else "top": corner[1]})
         for i in front if len(front) <= 8 else ():
             name = known.measured[i].proposal.proposal_id
             axes.annotate(name, points[i], xytext=(6, 5), textcoords="offset points", fontsize=8)
-    axes.set_xlabel(quantity_label("capacity_low_mah_g", conditions))
-    axes.set_ylabel(quantity_label("rate_retention", conditions))
+    axes.set_xlabel(known.axes[0].label)
+    axes.set_ylabel(known.axes[1].label)
     _legend_above(axes, columns=3)
     return figure
 
@@ -201,7 +191,7 @@ def plot_profiles(
     outcomes: Sequence[Outcome],
     predicted: Mapping[str, Sequence[PredictedProfile]],
     measured: Mapping[str, Sequence[MeasuredProfile]],
-    conditions: Rates,
+    rates: Rates,
 ) -> Figure:
     """Predicted profiles at both rates with their bands, and the measured first discharges over them.
 
@@ -209,7 +199,7 @@ def plot_profiles(
         outcomes: at most :data:`PANELS_AT_MOST` are drawn.
         predicted: profiles by proposal id.
         measured: measurements by proposal id.
-        conditions: the two rates.
+        rates: the two of the campaign.
     """
     shown = list(outcomes[:PANELS_AT_MOST])
     columns = min(4, max(1, len(shown)))
@@ -221,14 +211,14 @@ def plot_profiles(
     for axes, outcome in zip(panels, shown, strict=False):
         name = outcome.proposal.proposal_id
         for profile in predicted.get(name, ()):
-            colour = _rate_colour(profile.conditions.current_ma_g, conditions)
+            colour = _rate_colour(profile.conditions.current_ma_g, rates)
             mean, std = profile.capacity_mah_g_mean, profile.capacity_mah_g_std
             axes.fill_betweenx(profile.voltage_v, np.maximum(mean - std, 0), mean + std, color=colour, alpha=0.18, lw=0)
             axes.plot(mean, profile.voltage_v, "--", color=colour, lw=1.2)
         for each in measured.get(name, ()):
             if each.profile is None or each.measurement.conditions.cycle != 1:
                 continue
-            colour = _rate_colour(each.measurement.conditions.current_ma_g, conditions)
+            colour = _rate_colour(each.measurement.conditions.current_ma_g, rates)
             axes.plot(each.profile.capacity_mah_g, each.profile.voltage_v, "-", color=colour, lw=1.8)
         axes.set_title(
             f"{name}, {STATE_WORDS[outcome.proposal.state]}\n{mathtext(outcome.proposal.composition)}",
@@ -239,23 +229,23 @@ def plot_profiles(
     panels[0].set_xlim(left=0)
     figure.supxlabel("capacity (mAh/g)", fontsize=10)
     figure.supylabel("voltage (V)", fontsize=10)
-    _rate_legend(figure, conditions)
+    _rate_legend(figure, rates)
     return figure
 
 
-def plot_map(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
-    """What was tried, laid out by composition; colour is the retention."""
+def plot_map(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
+    """What was tried, laid out by composition; colour is the first objective."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     figure, axes = figure_with_axes(7.5, 5.6)
     plane = composition_map([o.proposal.composition for o in outcomes])
-    values = np.array([_shown_retention(o) for o in outcomes])
+    values = np.array([e.mean if (e := o.known(goals.first)) else np.nan for o in outcomes])
     known = np.isfinite(values)
     norm = Normalize(values[known].min(), values[known].max()) if known.any() else Normalize(0, 1)
     failed = np.array([o.dropped for o in outcomes])
-    is_measured = np.array([o.rate_retention is not None for o in outcomes])
+    is_measured = np.array([o.leading is not None for o in outcomes])
     x, y = plane.positions.T
     kinds = {
         "predicted": (
@@ -283,7 +273,7 @@ def plot_map(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
     axes.set_xlabel(f"first principal component of the amounts ({plane.explained[0]:.0%} of the variance)")
     axes.set_ylabel(f"second ({plane.explained[1]:.0%})")
     bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=axes, fraction=0.045, pad=0.02)
-    bar.set_label(quantity_label("rate_retention", conditions))
+    bar.set_label(goals.first.label)
     _legend_above(axes, columns=3)
     return figure
 
@@ -334,13 +324,8 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _shown_retention(outcome: Outcome) -> float:
-    value = outcome.rate_retention or outcome.predicted("rate_retention")
-    return value.mean if value else float("nan")
-
-
-def _rate_colour(current_ma_g: float, conditions: Rates) -> str:
-    middle = (conditions.low_current_ma_g * conditions.high_current_ma_g) ** 0.5
+def _rate_colour(current_ma_g: float, rates: Rates) -> str:
+    middle = (rates.low_current_ma_g * rates.high_current_ma_g) ** 0.5
     return LOW_COLOUR if current_ma_g < middle else HIGH_COLOUR
 
 
@@ -369,11 +354,11 @@ def _draw_loadings(axes: Axes, elements: Sequence[str], loadings: np.ndarray, po
     axes.autoscale_view()
 
 
-def _rate_legend(figure: Figure, conditions: Rates) -> None:
+def _rate_legend(figure: Figure, rates: Rates) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    low, high = f"{conditions.low_current_ma_g:g} mA/g", f"{conditions.high_current_ma_g:g} mA/g"
+    low, high = f"{rates.low_current_ma_g:g} mA/g", f"{rates.high_current_ma_g:g} mA/g"
     handles = [
         Line2D([], [], color=LOW_COLOUR, ls="--", label=f"predicted at {low}"),
         Line2D([], [], color=HIGH_COLOUR, ls="--", label=f"predicted at {high}"),

@@ -13,17 +13,13 @@ import numpy as np
 
 from campaigns.ledger.records import PENDING, MeasuredProfile, PredictedProfile, Snapshot, State
 from campaigns.loop.outcomes import (
-    QUANTITIES,
     STATE_WORDS,
     Outcome,
-    QuantityOfOutcome,
-    best_so_far,
+    axes_of,
     compare,
     composition_map,
     coverage,
     headline,
-    pareto_front,
-    staircase,
     trade_off,
 )
 from campaigns.report.figures import (
@@ -35,21 +31,21 @@ from campaigns.report.figures import (
     LOW_COLOUR,
     MEASURED_COLOUR,
     PREDICTED_COLOUR,
+    best_line,
     held_out_errors,
     marker_size,
     places_in_rounds,
-    quantity_label,
 )
 from drxnet.text import visible
 from screening.estimates import Estimate
-from screening.goals import Rates
+from screening.goals import Goals
+from screening.quantities import Quantity
 
 ROWS_IN_TABLE = 10
 ROWS_WAITING = 16
 MODELS_IN_TABLE = 12
 POINTS_WITH_BARS = 400
 POINTS_PER_CURVE = 50
-_DIGITS: Mapping[QuantityOfOutcome, int] = {"rate_retention": 2, "capacity_low_mah_g": 0, "capacity_high_mah_g": 0}
 
 Figure = dict[str, Any]
 """A plotly figure: its traces under ``data`` and its ``layout``."""
@@ -58,7 +54,7 @@ Figure = dict[str, Any]
 def render(
     snapshot: Snapshot,
     outcomes: Sequence[Outcome],
-    conditions: Rates,
+    goals: Goals,
     predicted: Mapping[str, Sequence[PredictedProfile]],
     measured: Mapping[str, Sequence[MeasuredProfile]],
     *,
@@ -69,7 +65,7 @@ def render(
     Args:
         snapshot: the ledger.
         outcomes: of its proposals, in order.
-        conditions: the two rates and the window.
+        goals: what the campaign wants, and its two rates.
         predicted: profiles by proposal id.
         measured: measurements with profiles by proposal id.
         made: when and by what, for the foot of the page.
@@ -78,15 +74,15 @@ def render(
 
     figures = (
         {
-            "progress": _progress(outcomes, conditions),
-            **_comparisons(outcomes, conditions),
-            "pareto": _pareto(outcomes, conditions),
-            "map": _map(outcomes, conditions),
+            "progress": _progress(outcomes, goals),
+            **_comparisons(outcomes, goals),
+            "pareto": _pareto(outcomes, goals),
+            "map": _map(outcomes, goals),
         }
         if outcomes
         else {}
     )
-    content = {"figures": figures, "viewer": _viewer(outcomes, conditions, predicted, measured)}
+    content = {"figures": figures, "viewer": _viewer(outcomes, goals, predicted, measured)}
     title = f"{snapshot.campaign}, {_round_name(snapshot)}"
     return "\n".join(
         [
@@ -98,7 +94,7 @@ def render(
             f"<style>{_asset('report.css')}</style>",
             f"<script>{get_plotlyjs()}</script>",
             "</head><body>",
-            *_body(snapshot, outcomes, conditions),
+            *_body(snapshot, outcomes, goals),
             f"<footer>{html.escape(made)}</footer>",
             f'<script id="content" type="application/json">{_json(content)}</script>',
             f"<script>{_asset('report.js')}</script>",
@@ -111,18 +107,18 @@ def render(
 # -- text and tables -------------------------------------------------------------------------------------
 
 
-def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Rates) -> list[str]:
-    ranked = sorted(outcomes, key=lambda o: (o.rate_retention_lower, o.proposal.proposal_id), reverse=True)
+def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals) -> list[str]:
+    ranked = sorted(outcomes, key=lambda o: (o.merit, o.proposal.proposal_id), reverse=True)
     top = [o for o in ranked if o.proposal.state not in (State.FAILED, State.ABANDONED)][:ROWS_IN_TABLE]
     lines = [
         f"<h1>Campaign {html.escape(snapshot.campaign)}, {_round_name(snapshot)}</h1>",
-        f'<p class="lead">{_with_subscripts(html.escape(headline(snapshot, outcomes, conditions)))}</p>',
+        f'<p class="lead">{_with_subscripts(html.escape(headline(snapshot, outcomes, goals)))}</p>',
     ]
     if not outcomes:
         return [*lines, *_refused(snapshot), *_lineage(snapshot)]
     lines += [
-        _table(top, conditions),
-        f'<p class="note">{_how_to_read(snapshot, conditions)}</p>',
+        _table(top, goals),
+        f'<p class="note">{_how_to_read(snapshot, goals)}</p>',
         "<nav>"
         + "".join(
             f'<a href="#{anchor}">{text}</a>'
@@ -139,19 +135,18 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Rates) ->
             ]
         )
         + "</nav>",
-        *_waiting(ranked, conditions),
+        *_waiting(ranked, goals),
         '<h2 id="s-progress">Are we getting better?</h2>',
         '<p class="note">Each mark is one composition. Hollow: predicted when it was proposed. Filled: measured.</p>',
         '<div id="progress" class="plot"></div>',
         '<h2 id="s-comparison">Can the predictions be trusted?</h2>',
-        f'<p class="note">{_trust(outcomes)}</p>',
-        '<div class="pair"><div id="compare-rate_retention" class="plot"></div>'
-        '<div id="calibration" class="plot"></div>'
-        '<div id="compare-capacity_low_mah_g" class="plot"></div>'
-        '<div id="compare-capacity_high_mah_g" class="plot"></div></div>',
-        '<h2 id="s-pareto">Retention against capacity</h2>',
-        '<p class="note">Up and to the right is better. No measured composition lies beyond the line; those on its '
-        "corners are beaten by no other in both.</p>",
+        f'<p class="note">{_trust(outcomes, goals)}</p>',
+        '<div class="pair">',
+        *(f'<div id="{name}" class="plot"></div>' for name in _comparison_ids(goals)),
+        "</div>",
+        f'<h2 id="s-pareto">{html.escape(_first_upper(f"{goals.first} against {axes_of(goals)[0]}"))}</h2>',
+        '<p class="note">No measured composition lies beyond the line; those on its corners are beaten by no other in '
+        "both.</p>",
         '<div id="pareto" class="plot"></div>',
         '<h2 id="s-profiles">Discharge profiles</h2>',
         '<p class="note">First discharge at both rates. Dashed with a band: predicted when proposed, ± 1 s.d. over the '
@@ -166,12 +161,12 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], conditions: Rates) ->
         *_lineage(snapshot),
         *_doubtful(snapshot),
         *_refused(snapshot),
-        *_everything(ranked, conditions),
+        *_everything(ranked, goals),
     ]
     return lines
 
 
-def _waiting(ranked: Sequence[Outcome], conditions: Rates) -> list[str]:
+def _waiting(ranked: Sequence[Outcome], goals: Goals) -> list[str]:
     waiting = [o for o in ranked if o.proposal.state in PENDING or o.half_measured and not o.dropped]
     lines = ['<h2 id="s-waiting">What is being made</h2>']
     if not waiting:
@@ -179,98 +174,105 @@ def _waiting(ranked: Sequence[Outcome], conditions: Rates) -> list[str]:
     latest = sorted(waiting, key=lambda o: -(o.proposal.round or 0))[:ROWS_WAITING]
     older = len(waiting) - len(latest)
     note = f'<p class="note">And {older} older ones; see all proposals.</p>' if older else ""
-    return [*lines, _table(latest, conditions, reasons=True), note]
+    return [*lines, _table(latest, goals, reasons=True), note]
 
 
-def _how_to_read(snapshot: Snapshot, conditions: Rates) -> str:
-    low, high = f"{conditions.low_current_ma_g:g} mA/g", f"{conditions.high_current_ma_g:g} mA/g"
+def _comparison_ids(goals: Goals) -> list[str]:
+    """Ids of the panels of predicted against measured, the calibration after the first."""
+    first, *others = (f"compare-{q.key(goals.rates)}" for q in goals.shown)
+    return [first, "calibration", *others]
+
+
+def _first_upper(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
+def _how_to_read(snapshot: Snapshot, goals: Goals) -> str:
+    rates = goals.rates
+    labels = html.escape("; ".join(q.label for q in goals.shown))
+    side = "above" if goals.sides[0] == "lower" else "below"
     return (
-        f"Retention is Q({high}) / Q({low}), first cycle, {conditions.v_low:g}-{conditions.v_high:g} V. "
+        f"{labels}; {rates.v_low:g}-{rates.v_high:g} V, first cycle unless another is named. "
         '<span class="tag measured">measured</span> rows: mean over cells ± sample standard deviation (ddof 1), or the '
-        "stated uncertainty of a single cell, at each rate. Predicted rows: mean ± standard deviation over the "
-        "ensemble's members after calibration, as of the round they were proposed in. Lower bound, the order of the "
-        "table: the retention lies above it with 90 % (measured: by the standard error of the mean over cells)."
+        "stated uncertainty of a single cell. Predicted rows: mean ± standard deviation over the ensemble's members "
+        "after calibration, as of the round they were proposed in. "
+        f"{_first_upper(goals.sides[0])} bound, the order of the table: the {html.escape(goals.first.heading)} lies "
+        f"{side} it with 90 % (measured: by the standard error of the mean over cells)."
         + (f" State of the ledger after round R{snapshot.as_of:02d}." if snapshot.as_of is not None else "")
     )
 
 
-def _trust(outcomes: Sequence[Outcome]) -> str:
-    comparison = compare(outcomes, "rate_retention")
+def _trust(outcomes: Sequence[Outcome], goals: Goals) -> str:
+    quantity = goals.first
+    comparison = compare(outcomes, quantity)
     n = len(comparison.measured)
     if not n:
-        return "Nothing is measured at both rates yet, so there is nothing to compare."
+        return f"No {html.escape(str(quantity))} is both predicted and measured yet, so there is nothing to compare."
     bias = float((comparison.measured - comparison.predicted).mean())
     direction = "higher" if bias > 0 else "lower"
+    digits, unit = quantity.digits + (not quantity.unit), f" {quantity.unit}" if quantity.unit else ""
     return (
-        f"Predictions are those made when the composition was proposed. Over {n} measured compositions the retention "
-        f"is off by {comparison.mean_absolute_error:.3f} on average and measured {abs(bias):.3f} {direction} than "
-        f"predicted; {comparison.within(1)} of {n} lie within ± 1 s.d. (68 % expected), {comparison.within(2)} within "
-        "± 2 s.d. (95 %)."
+        f"Predictions are those made when the composition was proposed. Over {n} measured compositions the "
+        f"{html.escape(str(quantity))} is off by {comparison.mean_absolute_error:.{digits}f}{unit} on average and "
+        f"measured {abs(bias):.{digits}f}{unit} {direction} than predicted; {comparison.within(1)} of {n} lie within "
+        f"± 1 s.d. (68 % expected), {comparison.within(2)} within ± 2 s.d. (95 %)."
     )
 
 
-def _table(outcomes: Sequence[Outcome], conditions: Rates, *, reasons: bool = False) -> str:
+def _table(outcomes: Sequence[Outcome], goals: Goals, *, reasons: bool = False) -> str:
     """Table of proposals; with reasons, each row says why it was proposed and holds the text it is searched by."""
-    low, high = f"{conditions.low_current_ma_g:g}", f"{conditions.high_current_ma_g:g}"
-    heads = [
-        ("", "number"),
-        ("composition", ""),
-        ("proposal", ""),
-        ("retention", "number"),
-        ("lower bound", "number"),
-        (f"Q({low}), mAh/g", "number"),
-        (f"Q({high}), mAh/g", "number"),
-        ("", ""),
-        ("domain", ""),
-    ]
+    first, *others = (html.escape(q.heading) for q in goals.shown)
+    numbers = [first, f"{goals.sides[0]} bound", *others]
+    heads = [("", "number"), ("composition", ""), ("proposal", ""), *((n, "number") for n in numbers)]
+    heads += [("", ""), ("domain", "")]
     head = "".join(f'<th class="{kind}">{text}</th>' for text, kind in heads)
-    rows = [_row(number, outcome, reasons) for number, outcome in enumerate(outcomes, start=1)]
+    rows = [_row(number, outcome, goals, reasons) for number, outcome in enumerate(outcomes, start=1)]
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _row(number: int, outcome: Outcome, reasons: bool) -> str:
+def _row(number: int, outcome: Outcome, goals: Goals, reasons: bool) -> str:
     proposal, prediction = outcome.proposal, outcome.proposal.prediction
-    retention = outcome.rate_retention
-    tag = f'<span class="tag{" measured" if retention else ""}">{_status(outcome)}</span>'
-    lower = f"{outcome.rate_retention_lower:.2f}" if retention or prediction else "–"
+    tag = f'<span class="tag{" measured" if outcome.leading else ""}">{_status(outcome)}</span>'
     text = f"{proposal.composition} {proposal.proposal_id} {_status(outcome)}".lower()
     mark = f' data-text="{html.escape(text)}"' if reasons else ""
     why = html.escape(visible(prediction.why if prediction else proposal.reason or "brought by the lab"))
+    bound = outcome.bound(goals.first)
+    cells = [
+        f"<td class='number{' measured' if outcome.measured(q) else ''}'>{_number(outcome.known(q), q)}</td>"
+        for q in goals.shown
+    ]
+    cells.insert(1, f"<td class='number'>{'–' if bound is None else goals.first.shown(bound)}</td>")
     return (
         f"<tr{mark}{' class=explained' if reasons else ''}><td class='number'>{number}</td>"
         f"<td class='formula'>{_formula(proposal.composition)}</td>"
         f"<td>{html.escape(proposal.proposal_id)}</td>"
-        + "".join(
-            f"<td class='number{' measured' if outcome.measured(q) else ''}'>"
-            f"{_number(outcome.measured(q) or outcome.predicted(q), digits)}</td>"
-            + (f"<td class='number'>{lower}</td>" if q == "rate_retention" else "")
-            for q, digits in _DIGITS.items()
-        )
+        + "".join(cells)
         + f"<td>{tag}</td><td>{html.escape(prediction.domain if prediction else 'lab')}</td>"
-        + (f"</tr><tr{mark}><td></td><td class='why' colspan='8'>{why}</td></tr>" if reasons else "</tr>")
+        + (f"</tr><tr{mark}><td></td><td class='why' colspan='{4 + len(cells)}'>{why}</td>" if reasons else "")
+        + "</tr>"
     )
 
 
 def _status(outcome: Outcome) -> str:
-    if outcome.rate_retention:
-        count = outcome.rate_retention.count
+    if outcome.leading and not outcome.missing:
+        count = outcome.leading.count
         return "measured" if count == 1 else f"measured, {count} cells"
     if outcome.half_measured:
-        return f"{outcome.missing[0]} missing"
+        return f"{html.escape(', '.join(outcome.missing))} missing"
     return STATE_WORDS[outcome.proposal.state]
 
 
-def _number(estimate: Estimate | None, digits: int) -> str:
+def _number(estimate: Estimate | None, quantity: Quantity) -> str:
     if estimate is None:
         return "–"
     if estimate.spread is None:
-        return f"{estimate.mean:.{digits}f}"
-    smallest = 10.0**-digits
-    spread = f"{estimate.spread:.{digits}f}" if estimate.spread >= smallest / 2 else f"&lt;{smallest:g}"
-    return f"{estimate.mean:.{digits}f} ± {spread}"
+        return quantity.shown(estimate.mean)
+    smallest = 10.0**-quantity.digits
+    spread = quantity.shown(estimate.spread) if estimate.spread >= smallest / 2 else f"&lt;{smallest:g}"
+    return f"{quantity.shown(estimate.mean)} ± {spread}"
 
 
-def _everything(ranked: Sequence[Outcome], conditions: Rates) -> list[str]:
+def _everything(ranked: Sequence[Outcome], goals: Goals) -> list[str]:
     failed = [o for o in ranked if o.proposal.reason and o.proposal.state in (State.FAILED, State.ABANDONED)]
     reasons = "".join(
         f"<tr><td>{html.escape(o.proposal.proposal_id)}</td><td class='formula'>{_formula(o.proposal.composition)}</td>"
@@ -281,7 +283,7 @@ def _everything(ranked: Sequence[Outcome], conditions: Rates) -> list[str]:
         '<h2 id="s-all">All proposals</h2>',
         f'<details id="everything"><summary>{len(ranked)} proposals, best first</summary>'
         '<p><input id="search" type="search" placeholder="formula, id or state"></p>',
-        _table(ranked, conditions, reasons=True),
+        _table(ranked, goals, reasons=True),
         "</details>",
         *(
             [
@@ -450,13 +452,14 @@ def _bars(values: Any, colour: str) -> dict[str, Any]:
     }
 
 
-def _progress(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
+def _progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     places = np.array(places_in_rounds(outcomes))
     traces = []
-    for name, pick, hollow in (
-        ("predicted when proposed (± 1 s.d. over members)", lambda o: o.predicted("rate_retention"), True),
-        ("measured (± 1 s.d. over cells)", lambda o: o.rate_retention, False),
-    ):
+    picks: tuple[tuple[str, Callable[[Outcome], Estimate | None], bool], ...] = (
+        ("predicted when proposed (± 1 s.d. over members)", lambda o: o.predicted(goals.first), True),
+        ("measured (± 1 s.d. over cells)", lambda o: o.leading, False),
+    )
+    for name, pick, hollow in picks:
         some = [(x, o, e) for x, o in zip(places, outcomes, strict=True) if (e := pick(o)) is not None]
         colour = PREDICTED_COLOUR if hollow else MEASURED_COLOUR
         traces.append(
@@ -467,43 +470,42 @@ def _progress(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
                 [o for _, o, _ in some],
                 hollow=hollow,
                 error_y=_bars([e.spread or 0.0 for _, _, e in some], colour),
-                hovertemplate="%{text}<br>retention %{y:.3f}<extra></extra>",
+                hovertemplate=f"%{{text}}<br>{html.escape(goals.first.heading)} %{{y:.4g}}<extra></extra>",
             )
         )
     rounds = sorted({o.proposal.round or 0 for o in outcomes})
-    best = [(r, o) for r, o in zip(rounds, best_so_far(outcomes, rounds), strict=True) if o]
-    if best:
+    x, y = best_line(outcomes, rounds)
+    if x:
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines",
-                "name": "best measured so far, lower bound (90 %)",
-                "x": [*(r for r, _ in best), best[-1][0] + 0.45],
-                "y": _rounded([*(o.rate_retention_lower for _, o in best), best[-1][1].rate_retention_lower]),
+                "name": f"best measured so far, {goals.sides[0]} bound (90 %)",
+                "x": x,
+                "y": _rounded(y),
                 "line": {"color": FRONT_COLOUR, "width": 2.5, "shape": "hv"},
                 "hoverinfo": "skip",
             }
         )
     ticks = {"tickvals": rounds} if len(rounds) <= 15 else {}
     label = "round" + (" (0: brought by the lab)" if 0 in rounds else "")
-    layout = _layout(label, quantity_label("rate_retention", conditions), xaxis=ticks, yaxis={"rangemode": "tozero"})
+    scale = {"rangemode": "tozero"} if goals.signs[0] > 0 else {}
+    layout = _layout(label, goals.first.label, xaxis=ticks, yaxis=scale)
     return {"data": traces, "layout": layout}
 
 
-def _comparisons(outcomes: Sequence[Outcome], conditions: Rates) -> dict[str, Figure]:
+def _comparisons(outcomes: Sequence[Outcome], goals: Goals) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
-    comparisons = [compare(outcomes, quantity) for quantity in QUANTITIES]
+    comparisons = [compare(outcomes, quantity) for quantity in goals.shown]
     for c in comparisons:
         ends = [float(v) for v in _ends(c.predicted, c.measured)]
         marks = _marks("", c.predicted, c.measured, c.outcomes, hollow=False, showlegend=False)
         marks["error_x"] = _bars(c.predicted_std, PREDICTED_COLOUR)
         marks["error_y"] = _bars(c.measured_std, MEASURED_COLOUR)
         line = _line(ends, ends, FAILED_COLOUR)
-        figures[f"compare-{c.quantity}"] = {
+        figures[f"compare-{c.quantity.key(goals.rates)}"] = {
             "data": [line, marks],
-            "layout": _layout(
-                f"predicted {quantity_label(c.quantity, conditions)}", "measured", 400, annotations=_empty(c.measured)
-            ),
+            "layout": _layout(f"predicted {c.quantity.label}", "measured", 400, annotations=_empty(c.measured)),
         }
     covered = coverage(comparisons, LEVELS)
     known = np.isfinite(covered)
@@ -535,8 +537,8 @@ def _comparisons(outcomes: Sequence[Outcome], conditions: Rates) -> dict[str, Fi
     return figures
 
 
-def _pareto(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
-    known = trade_off(outcomes)
+def _pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
+    known = trade_off(outcomes, goals)
     x, y = known.waiting_points.T
     marks = _marks("predicted ± s.d., not measured yet", x, y, known.waiting, hollow=True)
     traces = [_with_bars(marks, known.waiting_spreads, PREDICTED_COLOUR)]
@@ -544,14 +546,9 @@ def _pareto(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
         x, y = known.measured_points.T
         marks = _marks("measured ± s.d.", x, y, known.measured, hollow=False)
         traces.append(_with_bars(marks, known.measured_spreads, MEASURED_COLOUR))
-        front = known.measured_points[pareto_front(known.measured_points)]
-        every = np.concatenate([known.measured_points, known.waiting_points])
-        corner = every.min(0) - 0.06 * (np.ptp(every, 0) + 1e-3)
-        x, y = staircase(front, tuple(corner)).T
-        line = _line(x, y, FRONT_COLOUR)
-        traces.append({**line, "name": "front of the measured", "showlegend": True})
-    labels = (quantity_label("capacity_low_mah_g", conditions), quantity_label("rate_retention", conditions))
-    return {"data": traces, "layout": _layout(*labels, height=460)}
+        x, y = known.border(known.corner(bars=False)).T
+        traces.append({**_line(x, y, FRONT_COLOUR), "name": "front of the measured", "showlegend": True})
+    return {"data": traces, "layout": _layout(known.axes[0].label, known.axes[1].label, height=460)}
 
 
 def _with_bars(marks: dict[str, Any], spreads: np.ndarray, colour: str) -> dict[str, Any]:
@@ -560,14 +557,14 @@ def _with_bars(marks: dict[str, Any], spreads: np.ndarray, colour: str) -> dict[
     return {**marks, "error_x": _bars(across, colour), "error_y": _bars(along, colour)}
 
 
-def _map(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
+def _map(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     plane = composition_map([o.proposal.composition for o in outcomes])
     groups: list[tuple[str, str, Callable[[Outcome], bool]]] = [
-        ("predicted", "circle-open", lambda o: o.rate_retention is None and not o.dropped),
-        ("measured", "circle", lambda o: o.rate_retention is not None),
+        ("predicted", "circle-open", lambda o: o.leading is None and not o.dropped),
+        ("measured", "circle", lambda o: o.leading is not None),
         ("failed or abandoned", "x-thin-open", lambda o: o.dropped),
     ]
-    values = [v.mean if (v := o.rate_retention or o.predicted("rate_retention")) else None for o in outcomes]
+    values = [v.mean if (v := o.known(goals.first)) else None for o in outcomes]
     known = [v for v in values if v is not None] or [0.0, 1.0]
     traces: list[dict[str, Any]] = []
     for name, symbol, belongs in groups:
@@ -584,12 +581,12 @@ def _map(outcomes: Sequence[Outcome], conditions: Rates) -> Figure:
                 "cmin": round(min(known), 4),
                 "cmax": round(max(known), 4),
                 "showscale": name == "predicted" or not any(t["name"] == "predicted" for t in traces),
-                "colorbar": {"title": {"text": "retention", "side": "right"}, "thickness": 14},
+                "colorbar": {"title": {"text": goals.first.heading, "side": "right"}, "thickness": 14},
             }
         x, y = plane.positions[some].T
         marks = _marks(name, x, y, [outcomes[i] for i in some], hollow=True)
         marks |= {"marker": marker, "customdata": [_rounded(values[i] or 0.0) for i in some]}
-        marks["hovertemplate"] = "%{text}<br>retention %{customdata:.3f}<extra></extra>"
+        marks["hovertemplate"] = f"%{{text}}<br>{html.escape(goals.first.heading)} %{{customdata:.4g}}<extra></extra>"
         traces.append(marks)
     layout = _layout(
         f"first principal component of the amounts ({plane.explained[0]:.0%} of the variance)",
@@ -635,11 +632,11 @@ def _arrows(elements: Sequence[str], loadings: np.ndarray, positions: np.ndarray
 
 def _viewer(
     outcomes: Sequence[Outcome],
-    conditions: Rates,
+    goals: Goals,
     predicted: Mapping[str, Sequence[PredictedProfile]],
     measured: Mapping[str, Sequence[MeasuredProfile]],
 ) -> dict[str, Any]:
-    middle = (conditions.low_current_ma_g * conditions.high_current_ma_g) ** 0.5
+    middle = (goals.rates.low_current_ma_g * goals.rates.high_current_ma_g) ** 0.5
     entries = []
     for outcome in outcomes:
         name = outcome.proposal.proposal_id
@@ -672,7 +669,7 @@ def _viewer(
         )
     best = max(
         range(len(outcomes)),
-        key=lambda i: (bool(outcomes[i].rate_retention), outcomes[i].rate_retention_lower),
+        key=lambda i: (bool(outcomes[i].leading), outcomes[i].merit),
         default=0,
     )
     layout = _layout(

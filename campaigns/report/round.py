@@ -8,6 +8,7 @@ from pathlib import Path
 from campaigns.errors import RecipeError
 from campaigns.intake.samples import Planned, write_samples
 from campaigns.ledger.records import Proposal
+from campaigns.report.views import proposal_row
 from campaigns.report.write import write_report
 from campaigns.workspace import Workspace
 from drxnet.files import replace_file
@@ -46,22 +47,23 @@ def _write_round(campaign: Workspace, number: int, progress: Progress) -> dict[s
     folder = round_folder(campaign, number)
     proposals = campaign.state().proposals_of(number)
     sheets = _write_recipes(campaign, proposals, folder)
-    report = write_report(campaign.ledger, campaign.spec.conditions, folder, as_of=number, progress=progress)
+    goals = campaign.goals(campaign.state(number), number)
+    report = write_report(campaign.ledger, goals, folder, as_of=number, progress=progress)
     samples, _ = write_samples(folder, _cells_to_make(campaign, proposals))
-    rows = [p.as_row() for p in proposals]
+    rows = [proposal_row(p) for p in proposals]
     table = folder / PROPOSALS_NAME  # last: where it is, the others are
     replace_file(table, csv_table(rows, list(rows[0])).encode())
     return {"table": table, "recipes": sheets, "report": report.page, "samples": samples}
 
 
 def _cells_to_make(campaign: Workspace, proposals: Sequence[Proposal]) -> list[Planned]:
-    """Rows of the sample table of a round: the cells of each proposal at both rates."""
+    """Rows of the sample table of a round: the cells of each proposal at every rate that the campaign wants."""
     spec = campaign.spec
-    conditions = spec.conditions
+    rates = {c.current_ma_g: c for c in spec.goals.conditions}.values()
     return [
         Planned(p.proposal_id, p.composition, rate.current_ma_g, (rate.v_low, rate.v_high))
         for p in proposals
-        for rate in (conditions.low, conditions.high)
+        for rate in rates
         for _ in range(spec.cells_per_rate)
     ]
 
@@ -70,8 +72,9 @@ def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: P
     """Write what to weigh, as a sheet to print and as a table."""
     from campaigns.recipe import make_recipe
 
-    synthesis, conditions = campaign.spec.synthesis, campaign.spec.conditions
-    cells = f"{campaign.spec.cells_per_rate} cells each at {conditions.low} and {conditions.high}"
+    synthesis, asked = campaign.spec.synthesis, campaign.spec.goals.conditions
+    last = {c.current_ma_g: c for c in sorted(asked, key=lambda c: c.cycle)}
+    cells = f"{campaign.spec.cells_per_rate} cells each at {' and '.join(map(str, last.values()))}"
     sheets, rows = [], []
     for proposal in proposals:
         lines = [f"{proposal.proposal_id}  {proposal.composition}", f"cells: {cells}"]

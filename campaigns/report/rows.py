@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from campaigns.ledger.records import Proposal
+from campaigns.report.views import proposal_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,4 +28,4 @@ class Batch(tuple[Proposal, ...]):
 
     def to_frame(self) -> pd.DataFrame:
         """One row each, with the keys of ``drx-screen propose --format json``."""
-        return Rows(p.as_row() for p in self).to_frame()
+        return Rows(proposal_row(p) for p in self).to_frame()

@@ -15,7 +15,7 @@ from campaigns.loop.outcomes import Outcome, outcomes_of
 from campaigns.report import figures, page
 from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
-from screening.goals import Rates
+from screening.goals import Goals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ class Content:
     """Everything a report shows."""
 
     snapshot: Snapshot
-    conditions: Rates
+    goals: Goals
     outcomes: tuple[Outcome, ...]
     predicted: Mapping[str, tuple[PredictedProfile, ...]]
     """By proposal id."""
@@ -46,19 +46,19 @@ class Content:
     """First cycles, by proposal id."""
 
     @classmethod
-    def read(cls, ledger: Ledger, conditions: Rates, as_of: int | None = None) -> Content:
+    def read(cls, ledger: Ledger, goals: Goals, as_of: int | None = None) -> Content:
         """Read it from a ledger, now or as it was right after a round was recorded.
 
         Raises:
             UsageError: no such round.
         """
         snapshot = ledger.read(as_of)
-        outcomes = outcomes_of(snapshot, conditions)
+        outcomes = outcomes_of(snapshot, goals)
         predicted = ledger.predicted_profiles(o.proposal.proposal_id for o in outcomes)
         measured: dict[str, list[MeasuredProfile]] = {}
         for profile in ledger.profiles(m for m in snapshot.valid if m.conditions.cycle == 1):
             measured.setdefault(profile.measurement.proposal_id, []).append(profile)
-        return cls(snapshot, conditions, outcomes, predicted, measured)
+        return cls(snapshot, goals, outcomes, predicted, measured)
 
     def page(self) -> str:
         """One HTML page."""
@@ -67,23 +67,23 @@ class Content:
             f"Made {made} by drx-screen {metadata.version('drx-screen')} from {len(self.snapshot.events)} entries of "
             "the ledger. This file needs no network."
         )
-        return page.render(self.snapshot, self.outcomes, self.conditions, self.predicted, self.measured, made=foot)
+        return page.render(self.snapshot, self.outcomes, self.goals, self.predicted, self.measured, made=foot)
 
     def figures(self, drawn: Sequence[Outcome]) -> Iterator[tuple[str, Figure]]:
         """Figures by name, one after the other; those of profiles show the outcomes given."""
         if not self.outcomes:
             return
-        yield "progress", figures.plot_progress(self.outcomes, self.conditions)
-        yield "predicted_vs_measured", figures.plot_comparison(self.outcomes, self.conditions)
-        yield "pareto", figures.plot_pareto(self.outcomes, self.conditions)
-        yield "profiles", figures.plot_profiles(drawn, self.predicted, self.measured, self.conditions)
-        yield "composition_map", figures.plot_map(self.outcomes, self.conditions)
+        yield "progress", figures.plot_progress(self.outcomes, self.goals)
+        yield "predicted_vs_measured", figures.plot_comparison(self.outcomes, self.goals)
+        yield "pareto", figures.plot_pareto(self.outcomes, self.goals)
+        yield "profiles", figures.plot_profiles(drawn, self.predicted, self.measured, self.goals.rates)
+        yield "composition_map", figures.plot_map(self.outcomes, self.goals)
         yield "models", figures.plot_lineage(self.snapshot.models)
 
 
 def write_report(
     ledger: Ledger,
-    conditions: Rates,
+    goals: Goals,
     folder: Path,
     *,
     as_of: int | None = None,
@@ -94,7 +94,7 @@ def write_report(
 
     Args:
         ledger: read, never written.
-        conditions: the two rates and the window of the campaign.
+        goals: what the campaign wants, and its two rates.
         folder: made when it is not there; files of an earlier report are replaced.
         as_of: report the state right after this round was recorded.
         proposals: ids whose profiles are drawn as PNG; by default those of the last round and, beside them, the best
@@ -104,7 +104,7 @@ def write_report(
     Raises:
         UsageError: no such round or proposal.
     """
-    content = Content.read(ledger, conditions, as_of)
+    content = Content.read(ledger, goals, as_of)
     drawn = _drawn(content.snapshot, content.outcomes, proposals)
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / PAGE_NAME, content.page().encode())
@@ -120,5 +120,5 @@ def _drawn(snapshot: Snapshot, outcomes: Sequence[Outcome], proposals: Sequence[
     if proposals:
         return [by_id[snapshot.proposal(name).proposal_id] for name in proposals]
     last = [by_id[p.proposal_id] for p in snapshot.proposals_of(snapshot.round)]
-    best = sorted((o for o in outcomes if o.rate_retention and o not in last), key=lambda o: -o.rate_retention_lower)
+    best = sorted((o for o in outcomes if o.leading and o not in last), key=lambda o: -o.merit)
     return [*last[: figures.PANELS_AT_MOST - 4], *best[:4]] if best else last

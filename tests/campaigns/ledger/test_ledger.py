@@ -20,12 +20,21 @@ from sqlalchemy.exc import DBAPIError
 from campaigns.errors import LedgerError, LedgerLocked, LedgerUnreadable
 from campaigns.ledger import tables
 from campaigns.ledger.ledger import Entry, Ledger, sqlite_url
-from campaigns.ledger.records import NewMeasurement, NewModel, PredictedProfile, Prediction, State, round_number
+from campaigns.ledger.records import (
+    NewMeasurement,
+    NewModel,
+    PredictedProfile,
+    Prediction,
+    QuantityValue,
+    State,
+    round_number,
+)
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import ConfigurationError, MeasurementError, UsageError
 
 LOW, HIGH = CyclingConditions(20.0), CyclingConditions(1000.0)
-PREDICTION = Prediction(0.7, 0.05, 0.62, 20.0, 1000.0, 275.0, 8.0, 196.0, 12.0, 0.98, 1.5, "inside", "high retention")
+SAID = QuantityValue("rate-retention: here", "rate_retention", 0.7, 0.05, 0.62)
+PREDICTION = Prediction((SAID,), 20.0, 1000.0, 0.98, 1.5, "inside", "high retention")
 FIRST, SECOND = "Li1.2Mn0.4Ti0.4O2", "Li1.2Mn0.6Nb0.2O2"
 
 
@@ -73,7 +82,7 @@ def test_round_is_read_back_as_recorded(ledger: Ledger):
     assert [p.proposal_id for p in state.proposals] == ["R01-01", "R01-02"]
     first = state.proposal("r01-01")
     assert (first.composition, first.state, first.prediction) == (FIRST, State.PROPOSED, PREDICTION)
-    assert first.as_row()["rate_retention_lower"] == 0.62
+    assert first.prediction.value("rate-retention: here") == SAID
     assert state.rounds[0].statistics == {"scored": 100, "best": None}
     assert state.rounds[0].name == "R01"
     assert state.pending == state.proposals

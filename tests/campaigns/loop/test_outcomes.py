@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filled_ledgers import CONDITIONS, filled_ledger, truth
+from filled_ledgers import GOALS, filled_ledger, truth
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from campaigns.ledger.records import Snapshot, State
 from campaigns.loop.outcomes import (
     Comparison,
+    Outcome,
     best_so_far,
     compare,
     composition_map,
@@ -25,7 +27,11 @@ from campaigns.loop.outcomes import (
     staircase,
     trade_off,
 )
-from screening.estimates import Estimate, standard_error
+from screening.estimates import standard_error
+from screening.goals import Goals, ObjectiveSpec
+from screening.quantities import Capacity
+
+LOW, HIGH = Capacity(GOALS.rates.low), Capacity(GOALS.rates.high)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +39,8 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     return filled_ledger(tmp_path_factory.mktemp("campaign")).read()
 
 
-def test_the_retention_is_the_ratio_of_means_over_cells(snapshot: Snapshot):
-    outcome = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.rate_retention and o.proposal.round)
+def test_what_is_wanted_is_read_off_the_cells(snapshot: Snapshot):
+    outcome = next(o for o in outcomes_of(snapshot, GOALS) if o.leading and o.proposal.round)
     at = {
         current: [
             m.capacity_mah_g
@@ -43,61 +49,100 @@ def test_the_retention_is_the_ratio_of_means_over_cells(snapshot: Snapshot):
         ]
         for current in (20.0, 1000.0)
     }
-    assert outcome.rate_retention is not None
-    assert outcome.rate_retention.mean == pytest.approx(np.mean(at[1000.0]) / np.mean(at[20.0]))
+    assert outcome.leading is not None
+    assert outcome.leading.mean == pytest.approx(np.mean(at[1000.0]) / np.mean(at[20.0]))
     relative = [np.std(v, ddof=1) / np.mean(v) for v in at.values()]
-    assert outcome.rate_retention.spread == pytest.approx(outcome.rate_retention.mean * np.hypot(*relative))
-    assert outcome.rate_retention.mean == pytest.approx(truth(outcome.proposal.composition)[1], rel=0.1)
+    assert outcome.leading.spread == pytest.approx(outcome.leading.mean * np.hypot(*relative))
+    assert outcome.leading.mean == pytest.approx(truth(outcome.proposal.composition)[1], rel=0.1)
 
 
 def test_the_lower_bound_of_a_mean_narrows_with_the_number_of_cells(snapshot: Snapshot):
-    outcome = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.rate_retention and o.proposal.round)
-    assert outcome.capacity_low_mah_g is not None
-    assert outcome.capacity_high_mah_g is not None
-    assert outcome.rate_retention is not None
-    error = outcome.rate_retention.mean * np.hypot(
-        standard_error(outcome.capacity_low_mah_g) / outcome.capacity_low_mah_g.mean,
-        standard_error(outcome.capacity_high_mah_g) / outcome.capacity_high_mah_g.mean,
-    )
-    assert outcome.rate_retention_lower == pytest.approx(outcome.rate_retention.mean - 1.28155 * error, rel=1e-5)
-    waiting = next(o for o in outcomes_of(snapshot, CONDITIONS) if not o.capacity_low_mah_g)
-    assert waiting.rate_retention_lower == waiting.proposal.prediction.rate_retention_lower
+    outcome = next(o for o in outcomes_of(snapshot, GOALS) if o.leading and o.proposal.round)
+    low, high = outcome.measured(LOW), outcome.measured(HIGH)
+    assert low is not None
+    assert high is not None
+    assert outcome.leading is not None
+    error = outcome.leading.mean * np.hypot(standard_error(low) / low.mean, standard_error(high) / high.mean)
+    assert outcome.merit == pytest.approx(outcome.leading.mean - 1.28155 * error, rel=1e-5)
+    waiting = next(o for o in outcomes_of(snapshot, GOALS) if not o.measurements)
+    assert waiting.merit == waiting.proposal.prediction.value(GOALS.first.identity).bound
 
 
 def test_nothing_is_retained_below_the_capacity_floor(snapshot: Snapshot):
-    outcome = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.rate_retention)
-    dead = replace(outcome, capacity_low_mah_g=Estimate(3.0, 0.1, 2), capacity_high_mah_g=Estimate(2.9, 0.1, 2))
-    assert dead.rate_retention == Estimate(0.0, 0.0, 2)
-    assert dead.rate_retention_lower == 0
+    outcome = next(o for o in outcomes_of(snapshot, GOALS) if o.leading)
+    dead = Outcome(outcome.proposal, GOALS, tuple(replace(m, capacity_mah_g=3.0) for m in outcome.measurements))
+    assert dead.leading is not None
+    assert dead.leading.mean == 0.0
+    assert dead.merit == 0
 
 
 def test_what_was_predicted_for_other_rates_is_not_compared(snapshot: Snapshot):
-    other = CONDITIONS.model_copy(update={"low_current_ma_g": 50.0})
+    other = replace(GOALS, rates=GOALS.rates.model_copy(update={"low_current_ma_g": 50.0}))
     for outcome in outcomes_of(snapshot, other):
-        assert outcome.predicted("rate_retention") is None
-        assert outcome.rate_retention_lower == -np.inf or outcome.rate_retention is not None
+        assert outcome.predicted(other.first) is None
+        assert outcome.merit == -np.inf or outcome.leading is not None
+
+
+ENERGY = Goals(
+    objectives=(ObjectiveSpec(quantity="specific-energy"), ObjectiveSpec(quantity="capacity-retention", cycle=20)),
+    constraints=(),
+)
+
+
+def test_a_campaign_for_energy_is_led_by_the_energy(snapshot: Snapshot):
+    outcomes = [o for o in outcomes_of(snapshot, ENERGY) if o.leading]
+    assert outcomes
+    for outcome in outcomes:
+        energies = [m.specific_energy_wh_kg for m in outcome.measurements if m.conditions.current_ma_g == 20.0]
+        assert outcome.leading.mean == pytest.approx(np.mean(energies))
+        assert outcome.missing == ("20 mA/g, cycle 20",)
+        assert outcome.half_measured
+    (best,) = best_so_far(outcomes, [9])
+    assert best.merit == max(o.merit for o in outcomes)
+    text = headline(snapshot, outcomes_of(snapshot, ENERGY), ENERGY)
+    assert f"{best.proposal.composition} ({best.proposal.proposal_id}), with a specific energy at 20 mA/g of" in text
+    assert "Wh/kg" in text
+
+
+def test_what_is_to_be_small_is_best_where_it_is_small(snapshot: Snapshot):
+    goals = Goals(objectives=(ObjectiveSpec(quantity="cost-per-kwh"),), constraints=())
+    outcomes = [o for o in outcomes_of(snapshot, goals) if o.leading]
+    (best,) = best_so_far(outcomes, [9])
+    assert best.bound(goals.first) == min(o.bound(goals.first) for o in outcomes)
+    assert best.bound(goals.first) > best.leading.mean
+    known = trade_off(outcomes_of(snapshot, goals), goals)
+    assert known.signs.tolist() == [1, -1]
+    across, along = known.measured_points[known.front].T
+    assert (np.diff(across) > 0).all()
+    assert (np.diff(along) > 0).all(), "more capacity is dearer on the front"
+    beaten = [
+        any((better >= 0).all() and (better > 0).any() for better in (known.measured_points - point) * known.signs)
+        for point in known.measured_points
+    ]
+    assert np.flatnonzero(~np.array(beaten)).tolist() == sorted(known.front)
 
 
 def test_one_rate_alone_is_half_measured_and_names_the_other(snapshot: Snapshot):
-    half = [o for o in outcomes_of(snapshot, CONDITIONS) if o.half_measured]
+    half = [o for o in outcomes_of(snapshot, GOALS) if o.half_measured]
     assert half
-    assert all(o.missing == ("1000 mA/g",) and o.rate_retention is None for o in half)
+    assert all(o.missing == ("1000 mA/g",) and o.leading is None for o in half)
 
 
 def test_withdrawn_measurements_do_not_count(snapshot: Snapshot):
-    lab = next(o for o in outcomes_of(snapshot, CONDITIONS) if o.proposal.origin == "lab")
-    assert lab.capacity_low_mah_g is not None
-    assert lab.capacity_low_mah_g.count == 1
+    lab = next(o for o in outcomes_of(snapshot, GOALS) if o.proposal.origin == "lab")
+    low = lab.measured(LOW)
+    assert low is not None
+    assert low.count == 1
     assert sum(m.proposal_id == lab.proposal.proposal_id for m in snapshot.measurements) == 3
 
 
 def test_a_comparison_pairs_the_prediction_of_the_time_with_the_cells(snapshot: Snapshot):
-    outcomes = outcomes_of(snapshot, CONDITIONS)
-    comparison = compare(outcomes, "rate_retention")
-    assert len(comparison.measured) == sum(bool(o.rate_retention and o.proposal.prediction) for o in outcomes)
+    outcomes = outcomes_of(snapshot, GOALS)
+    comparison = compare(outcomes, GOALS.first)
+    assert len(comparison.measured) == sum(bool(o.leading and o.proposal.prediction) for o in outcomes)
     first = comparison.outcomes[0]
     assert first.proposal.prediction is not None
-    assert comparison.predicted[0] == first.proposal.prediction.rate_retention_mean
+    assert comparison.predicted[0] == first.proposal.prediction.value(GOALS.first.identity).mean
     assert comparison.mean_absolute_error == pytest.approx(np.abs(comparison.predicted - comparison.measured).mean())
 
 
@@ -107,14 +152,14 @@ def test_normal_errors_are_covered_as_often_as_promised():
     truth_ = rng.uniform(100, 300, 4000)
     measured = truth_ + std * rng.standard_normal(4000)
     levels = np.array([0.1, 0.5, 0.9])
-    comparison = Comparison("capacity_low_mah_g", (), truth_, std, measured, np.full(4000, np.nan))
+    comparison = Comparison(LOW, (), truth_, std, measured, np.full(4000, np.nan))
     assert coverage([comparison], levels) == pytest.approx(levels, abs=0.025)
     assert (coverage([replace(comparison, predicted_std=std / 3)], levels) < levels - 0.05).all()
     assert comparison.within(1) / 4000 == pytest.approx(0.683, abs=0.025)
 
 
 def test_without_measurements_the_coverage_is_unknown():
-    nothing = Comparison("rate_retention", (), *([np.empty(0)] * 4))
+    nothing = Comparison(GOALS.first, (), *([np.empty(0)] * 4))
     assert np.isnan(coverage([nothing], np.array([0.5]))).all()
 
 
@@ -136,15 +181,15 @@ def test_the_staircase_starts_left_ends_at_the_bottom_and_passes_every_corner():
 
 
 def test_failed_compositions_are_not_waiting(snapshot: Snapshot):
-    outcomes = outcomes_of(snapshot, CONDITIONS)
-    known = trade_off(outcomes)
+    outcomes = outcomes_of(snapshot, GOALS)
+    known = trade_off(outcomes, GOALS)
     assert all(o.proposal.state not in (State.FAILED, State.ABANDONED) for o in known.waiting)
-    assert len(known.measured) == len(known.measured_points) == sum(o.rate_retention is not None for o in outcomes)
+    assert len(known.measured) == len(known.measured_points) == sum(o.leading is not None for o in outcomes)
 
 
 def test_the_best_so_far_never_falls(snapshot: Snapshot):
-    trail = best_so_far(outcomes_of(snapshot, CONDITIONS), [0, 1, 2, 3, 4])
-    values = [o.rate_retention_lower for o in trail if o]
+    trail = best_so_far(outcomes_of(snapshot, GOALS), [0, 1, 2, 3, 4])
+    values = [o.merit for o in trail if o]
     assert len(values) == 5
     assert values == sorted(values)
 
@@ -168,9 +213,9 @@ def test_a_single_composition_has_a_map_too():
 
 
 def test_the_headline_names_the_best_composition_and_what_is_waiting(snapshot: Snapshot):
-    outcomes = outcomes_of(snapshot, CONDITIONS)
-    best = max((o for o in outcomes if o.rate_retention), key=lambda o: o.rate_retention_lower)
-    text = headline(snapshot, outcomes, CONDITIONS)
+    outcomes = outcomes_of(snapshot, GOALS)
+    best = max((o for o in outcomes if o.leading), key=lambda o: o.merit)
+    text = headline(snapshot, outcomes, GOALS)
     assert best.proposal.composition in text
     assert best.proposal.proposal_id in text
     assert "After 4 rounds" in text
@@ -179,10 +224,10 @@ def test_the_headline_names_the_best_composition_and_what_is_waiting(snapshot: S
 
 def test_the_headline_of_a_first_round_is_a_prediction(tmp_path: Path):
     snapshot = filled_ledger(tmp_path, rounds=1).read(as_of=1)
-    text = headline(snapshot, outcomes_of(snapshot, CONDITIONS), CONDITIONS)
-    assert text.startswith("No retention is measured yet after 1 round")
-    assert "is predicted to keep" in text
+    text = headline(snapshot, outcomes_of(snapshot, GOALS), GOALS)
+    assert text.startswith("No rate retention is measured yet after 1 round")
+    assert re.search(r"a rate retention of \d\.\d\d ± 0\.\d\d is predicted", text)
 
 
 def test_the_headline_of_an_empty_campaign():
-    assert headline(Snapshot("demo", None), (), CONDITIONS) == "Campaign demo has not proposed anything yet."
+    assert headline(Snapshot("demo", None), (), GOALS) == "Campaign demo has not proposed anything yet."

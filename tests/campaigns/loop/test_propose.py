@@ -55,7 +55,9 @@ def test_batch_is_recorded_with_everything_that_led_to_it(live: Campaign):
     for proposal in state.proposals:
         assert space.why_not(Composition.parse(proposal.composition)) == []
         assert proposal.prediction is not None
-        assert 0 <= proposal.prediction.rate_retention_lower <= proposal.prediction.rate_retention_mean <= 1.05
+        first = proposal.prediction.values[0]
+        assert first.key == "rate_retention"
+        assert 0 <= first.bound <= first.mean <= 1.05
     pairs = live.ledger.predicted_profiles([p.proposal_id for p in state.proposals])
     assert [[q.conditions for q in pair] for pair in pairs.values()] == [
         [live.spec.conditions.low, live.spec.conditions.high]
@@ -91,7 +93,7 @@ def test_dry_run_shows_what_would_be_recorded(live: Campaign, few: Path):
     shown = propose(live, candidates=few, dry_run=True)
     assert live.state() == before
     done = propose(live, candidates=few)
-    assert [p.as_row() for p in done.proposals] == [p.as_row() for p in shown.proposals]
+    assert [p.prediction for p in done.proposals] == [p.prediction for p in shown.proposals]
 
 
 def test_batch_that_somebody_else_took_is_chosen_again(live: Campaign, few: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
-from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, record_round, straight_profile
+from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, prediction, record_round, straight_profile
 
 from campaigns.campaign import Campaign
 from campaigns.ledger.records import NewMeasurement
 from campaigns.loop.rank import rank
 from campaigns.spec import FILE_NAME
 from drxnet.discharge import CyclingConditions
-from drxnet.errors import UsageError
+from drxnet.errors import ConfigurationError, UsageError
 from screening.estimates import CELL_TO_CELL
 
 
@@ -36,30 +38,30 @@ def measured(campaign: Campaign) -> Campaign:
 
 
 def test_measured_retention_is_the_ratio_of_means_over_cells(measured: Campaign):
-    rows = {r["proposal_id"]: r for r in rank(measured, within="measured").rows}
+    rows = {r["proposal_id"]: r for r in measured.rank(within="measured")}
     assert rows["R01-01"]["rate_retention_mean"] == pytest.approx(151.2 / 252.0)
     assert rows["R01-01"]["capacity_low_mah_g_mean"] == pytest.approx(252.0)
     assert all(r["source"] == "measured" for r in rows.values())
 
 
 def test_one_cell_has_the_spread_that_equal_cells_usually_have(measured: Campaign):
-    row = next(r for r in rank(measured, within="measured").rows if r["proposal_id"] == "R01-02")
+    row = next(r for r in measured.rank(within="measured") if r["proposal_id"] == "R01-02")
     assert row["capacity_low_mah_g_std"] == pytest.approx(200 * CELL_TO_CELL)
     assert row["rate_retention_std"] == pytest.approx(0.65 * math.hypot(CELL_TO_CELL, CELL_TO_CELL), rel=0.05)
 
 
 def test_order_is_by_the_lower_bound_unless_asked_otherwise(measured: Campaign):
-    by_lower = [r["rate_retention_lower"] for r in rank(measured, within="measured").rows]
+    by_lower = [r["rate_retention_lower"] for r in measured.rank(within="measured")]
     assert by_lower == sorted(by_lower, reverse=True)
-    by_mean = [r["proposal_id"] for r in rank(measured, within="measured", order="mean").rows]
+    by_mean = [r["proposal_id"] for r in measured.rank(within="measured", order="mean")]
     assert by_mean == ["R01-02", "R01-01"]
 
 
 def test_half_measured_is_named_with_what_is_missing(measured: Campaign):
     ranking = rank(measured, within="measured")
-    assert "R01-03" not in {r["proposal_id"] for r in ranking.rows}
+    assert "R01-03" not in {p.proposal.proposal_id for p in ranking.places if p.proposal}
     assert "R01-03 (no cell at 1000 mA/g)" in ranking.notes[0]
-    assert [r["proposal_id"] for r in rank(measured, "capacity", within="measured").rows][0] == "R01-03"
+    assert [r["proposal_id"] for r in measured.rank("capacity", within="measured")][0] == "R01-03"
 
 
 def test_conditions_are_never_mixed(measured: Campaign):
@@ -69,31 +71,31 @@ def test_conditions_are_never_mixed(measured: Campaign):
         CyclingConditions(500.0),
     ):
         measure(measured, "R01-03", (f"Z {conditions}", conditions, 250.0))
-    assert "R01-03" not in {r["proposal_id"] for r in rank(measured, within="measured").rows}
+    assert "R01-03" not in {r["proposal_id"] for r in measured.rank(within="measured")}
 
 
 def test_capacity_at_another_rate_is_ranked_by_cells_at_that_rate(measured: Campaign):
     measure(measured, "R01-02", ("E", CyclingConditions(100.0), 180.0))
-    (row,) = rank(measured, "capacity", within="measured", current_ma_g=100.0).rows
+    (row,) = measured.rank("capacity", within="measured", current_ma_g=100.0)
     assert (row["proposal_id"], row["capacity_mah_g_mean"]) == ("R01-02", 180.0)
 
 
 def test_energy_and_voltage_come_from_profiles(measured: Campaign):
-    energies = rank(measured, "energy", within="measured").rows
+    energies = measured.rank("energy", within="measured")
     assert energies[0]["proposal_id"] == "R01-03"
     assert energies[0]["specific_energy_wh_kg_mean"] == pytest.approx(300 * 3.15)
-    voltages = rank(measured, "average-voltage", within="measured").rows
+    voltages = measured.rank("average-voltage", within="measured")
     assert {round(r["average_voltage_v_mean"], 6) for r in voltages} == {3.15}
 
 
 def test_capacity_retention_compares_cycles_of_one_cell(measured: Campaign):
     measure(measured, "R01-02", ("A", CyclingConditions(20.0, cycle=20), 150.0))
-    (row,) = rank(measured, "capacity-retention", within="measured").rows
+    (row,) = measured.rank("capacity-retention", within="measured")
     assert row["capacity_retention_mean"] == pytest.approx(0.75)
 
 
 def test_cost_is_ranked_from_cheap_to_dear(measured: Campaign):
-    rows = rank(measured, "cost", within="measured").rows
+    rows = measured.rank("cost", within="measured")
     assert [r["cost_usd_kwh_mean"] for r in rows] == sorted(r["cost_usd_kwh_mean"] for r in rows)
     # Li1.25Ti0.25Mn0.5O1.75F0.25: Li 200, Ti 5, Mn 2, F 5 USD/kg, oxygen free, 945 Wh/kg
     mass = {"Li": 1.25 * 6.94, "Ti": 0.25 * 47.867, "Mn": 0.5 * 54.938, "O": 1.75 * 15.999, "F": 0.25 * 18.998}
@@ -105,26 +107,26 @@ def test_cost_is_ranked_from_cheap_to_dear(measured: Campaign):
 
 def test_pareto_front_comes_first(measured: Campaign):
     measure(measured, "R01-03", ("B", HIGH, 120.0))
-    rows = rank(measured, "pareto", within="measured", order="mean").rows
+    rows = measured.rank("pareto", within="measured", order="mean")
     assert {r["proposal_id"]: r["front"] for r in rows} == {"R01-01": 1, "R01-02": 1, "R01-03": 1}
     measure(measured, "R01-03", ("C", HIGH, 10.0), ("D", LOW, 150.0))
-    assert [r["front"] for r in rank(measured, "pareto", within="measured", order="mean").rows] == [1, 1, 2]
+    assert [r["front"] for r in measured.rank("pareto", within="measured", order="mean")] == [1, 1, 2]
 
 
 def test_low_capacity_is_left_out_on_request(measured: Campaign):
-    rows = rank(measured, within="measured", min_capacity_mah_g=220.0).rows
+    rows = measured.rank(within="measured", min_capacity_mah_g=220.0)
     assert [r["proposal_id"] for r in rows] == ["R01-01"]
 
 
 def test_capacity_below_the_floor_keeps_nothing(campaign: Campaign):
     record_round(campaign, FIRST)
     measure(campaign, "R01-01", ("A", LOW, 10.0), ("B", HIGH, 9.0))
-    (row,) = rank(campaign, within="measured").rows
+    (row,) = campaign.rank(within="measured")
     assert row["rate_retention_mean"] == 0.0
 
 
 def test_top_limits_the_rows_and_ranks_count_from_one(measured: Campaign):
-    (row,) = rank(measured, within="measured", top=1).rows
+    (row,) = measured.rank(within="measured", top=1)
     assert row["rank"] == 1
 
 
@@ -135,15 +137,15 @@ def test_the_past_is_ranked_under_the_conditions_of_its_time(campaign: Campaign)
     yaml = campaign.folder / FILE_NAME
     yaml.write_text(yaml.read_text() + "\nconditions: {low_current_ma_g: 50}\n")
     with Campaign.open(campaign.folder) as later:
-        assert rank(later, within="measured").rows == []
+        assert later.rank(within="measured") == []
         assert later.summarize()["best"] is None
-        (row,) = rank(later, within="measured", as_of=2).rows
+        (row,) = later.rank(within="measured", as_of=2)
         assert (row["low_current_ma_g"], row["rate_retention_mean"]) == (20.0, 0.5)
         assert later.summarize(as_of=2)["best"] is not None
 
 
 def test_ranking_of_a_past_round(measured: Campaign):
-    assert rank(measured, within="measured", as_of=1).rows == []
+    assert measured.rank(within="measured", as_of=1) == []
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_staircase_is_no_first_cycle_and_status_says_why(campaign: Campaign):
     staircase(campaign)
     (found,) = campaign.summarize()["staircases"]
     assert (found["current_ma_g"], found["cycles"], found["counts"]) == (1000.0, [16, 17, 18], False)
-    assert rank(campaign, within="measured").rows == []
+    assert campaign.rank(within="measured") == []
     assert campaign.summarize()["half_measured"][0]["missing"] == ["1000 mA/g"]
 
 
@@ -194,9 +196,135 @@ def test_staircase_counts_flagged_where_the_campaign_says_so(campaign: Campaign)
     path = campaign.folder / FILE_NAME
     path.write_text(path.read_text() + "first_cycle: staircase\n")
     with Campaign.open(campaign.folder) as again:
-        (row,) = rank(again, within="measured").rows
+        (row,) = again.rank(within="measured")
         assert row["rate_retention_mean"] == pytest.approx(144.0 / 239.0)
         counted = {m.measurement_id: m for m in again.state().counted}
         assert (counted["M0016"].conditions.cycle, counted["M0016"].flags) == (1, ("staircase",))
         assert again.state().valid[15].conditions.cycle == 16
         assert again.summarize()["staircases"][0]["counts"] is True
+
+
+# -- whatever a campaign wants ---------------------------------------------------------------------------
+
+
+def with_goals(campaign: Campaign, **goals: object) -> Campaign:
+    """The same campaign with other goals in its YAML."""
+    yaml = campaign.folder / FILE_NAME
+    yaml.write_text(yaml.read_text() + "".join(f"\n{key}: {json.dumps(value)}" for key, value in goals.items()) + "\n")
+    return Campaign.open(campaign.folder)
+
+
+def test_one_quantity_at_two_currents_is_two_objectives(campaign: Campaign):
+    formulas = ("Li1.2Mn0.4Ti0.4O2", "Li1.2Mn0.5Ti0.3O2", "Li1.2Mn0.6Ti0.2O2", "Li1.2Mn0.7Ti0.1O2")
+    at = [{"quantity": "capacity", "current_ma_g": i} for i in (20, 500)]
+    with with_goals(campaign, objectives=at, constraints=[]) as opened:
+        record_round(opened, *formulas)
+        pairs = ((200.0, 190.0), (260.0, 60.0), (240.0, 120.0), (230.0, 100.0))
+        for i, (slow, fast) in enumerate(pairs, start=1):
+            measure(opened, f"R01-{i:02d}", ("A", LOW, slow), ("B", CyclingConditions(500.0), fast))
+        for order in ("mean", "lower"):
+            rows = {r["proposal_id"]: r for r in opened.rank("pareto", within="measured", order=order)}
+            assert [rows[f"R01-{i:02d}"]["pareto_front"] for i in (1, 2, 3, 4)] == [1, 1, 1, 2]
+        assert rows["R01-02"]["capacity_low_mah_g_mean"] == pytest.approx(260.0)
+        assert rows["R01-02"]["capacity_mah_g_at_500_ma_g_mean"] == pytest.approx(60.0)
+
+
+@pytest.fixture
+def for_energy(campaign: Campaign) -> Campaign:
+    """A campaign for specific energy: the best has 945, the others 787.5 and 630 Wh/kg."""
+    goals = {"objectives": [{"quantity": "specific-energy"}, {"quantity": "rate-retention"}], "constraints": []}
+    with with_goals(campaign, **goals) as opened:
+        record_round(opened, FIRST, SECOND, THIRD)
+        measure(opened, "R01-01", ("A", LOW, 250.0), ("B", HIGH, 240.0))
+        measure(opened, "R01-02", ("A", LOW, 200.0), ("B", HIGH, 199.0))
+        measure(opened, "R01-03", ("A", LOW, 300.0), ("B", HIGH, 100.0))
+        yield opened
+
+
+def test_the_best_is_that_of_the_first_objective(for_energy: Campaign):
+    best = for_energy.summarize()["best"]
+    assert (best["proposal_id"], best["composition"]) == ("R01-03", for_energy.state().proposal("R01-03").composition)
+    assert best["specific_energy_wh_kg"] == pytest.approx(945.0)
+
+
+def test_a_ranking_without_a_name_is_by_the_first_objective(for_energy: Campaign):
+    rows = for_energy.rank(within="measured")
+    assert [r["specific_energy_wh_kg_mean"] for r in rows] == pytest.approx([945.0, 787.5, 630.0])
+    assert rows[0]["specific_energy_wh_kg_lower"] < 945
+
+
+def test_the_model_learns_the_energy_that_was_measured(for_energy: Campaign):
+    from campaigns.loop.forecast import measured_of
+
+    goals, state = for_energy.spec.goals, for_energy.state()
+    at = goals.column(goals.first)
+    values = {m.composition.formula: m.values(goals)[at] for m in measured_of(state, goals)}
+    third = state.proposal("R01-03").composition
+    assert values == pytest.approx({FIRST: 787.5, SECOND: 630.0, third: 945.0})
+
+
+def test_measured_rows_show_what_was_predicted(measured: Campaign):
+    row = next(r for r in measured.rank(within="measured") if r["proposal_id"] == "R01-02")
+    assert row["predicted_rate_retention_mean"] == pytest.approx(0.7)
+    assert row["predicted_capacity_low_mah_g_mean"] == pytest.approx(275.0)
+    assert row["state"] == "measured"
+
+
+def test_a_cost_without_a_price_is_a_sentence_and_the_price_is_taken_from_the_yaml(campaign: Campaign):
+    record_round(campaign, "Li1.2Mn0.6La0.2O2")
+    measure(campaign, "R01-01", ("A", LOW, 200.0))
+    with pytest.raises(ConfigurationError, match=r"No price is known for La\..*prices: \{La: 12.5\}"):
+        rank(campaign, "cost", within="measured")
+    with with_goals(campaign, prices={"La": 5.0}) as priced:
+        (row,) = priced.rank("cost", within="measured")
+        assert row["cost_usd_kwh_mean"] > 0
+        assert row["cost_usd_kwh_upper"] > row["cost_usd_kwh_mean"]
+
+
+def test_a_cost_is_ranked_by_its_upper_bound(measured: Campaign):
+    rows = measured.rank("cost", within="measured")
+    bounds = [r["cost_usd_kwh_upper"] for r in rows]
+    assert bounds == sorted(bounds)
+    assert all(r["cost_usd_kwh_upper"] > r["cost_usd_kwh_mean"] for r in rows)
+    assert all(r["cost_usd_kwh_lower"] == r["cost_usd_kwh_upper"] for r in rows), "the name of the first version"
+
+
+def test_an_upper_limit_counts_as_one(campaign: Campaign):
+    limit = [{"quantity": "average-voltage", "at_most": 3.0}]
+    with with_goals(campaign, constraints=limit) as opened:
+        record_round(opened, FIRST)
+        measure(opened, "R01-01", ("A", LOW, 250.0), ("B", HIGH, 150.0))  # straight profiles: 3.15 V
+        (row,) = opened.rank(within="measured")
+    assert row["feasibility"] < 0.1
+
+
+def test_one_composition_has_one_domain_label(campaign: Campaign):
+    record_round(campaign, FIRST)
+    measure(campaign, "R01-01", ("A", LOW, 250.0), ("B", HIGH, 150.0))
+    with campaign.ledger.write("propose") as entry:
+        again = prediction(domain="edge")
+        recipe = {"seed": 0, "strategy": "greedy", "spec": campaign.spec.resolved(), "spec_hash": "", "statistics": {}}
+        entry.add_round([(FIRST, again, ())], model_id=entry.before.current_model.model_id, **recipe)
+    measure(campaign, "R02-01", ("A", LOW, 252.0), ("B", HIGH, 150.0))
+    rows = campaign.rank(within="measured")
+    assert [r["composition"] for r in rows] == [FIRST, FIRST]
+    assert {r["domain"] for r in rows} == {"edge"}
+
+
+def test_what_failed_says_so(measured: Campaign):
+    from campaigns.ledger.records import State
+    from campaigns.loop.rank import with_state
+
+    failed = replace(measured.state().proposal("R01-03"), state=State.FAILED, reason="second phase")
+    assert with_state(failed, "nearest known: X") == "failed (second phase); nearest known: X"
+    assert with_state(measured.state().proposal("R01-01"), "measured: 2 cells") == "measured: 2 cells"
+
+
+def test_keys_of_a_measured_row_are_those_of_the_first_version_and_more(measured: Campaign):
+    known = (
+        "rank proposal_id composition source rate_retention_mean rate_retention_std rate_retention_lower "
+        "low_current_ma_g high_current_ma_g capacity_low_mah_g_mean capacity_low_mah_g_std capacity_high_mah_g_mean "
+        "capacity_high_mah_g_std feasibility score domain why"
+    ).split()
+    row = measured.rank(within="measured")[0]
+    assert [k for k in row if k in known] == known

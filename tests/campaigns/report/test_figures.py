@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filled_ledgers import CONDITIONS, filled_ledger
+from filled_ledgers import CONDITIONS, GOALS, filled_ledger
 from matplotlib.colors import to_hex
 
 from campaigns.ledger.records import ModelRecord
@@ -17,7 +17,7 @@ from campaigns.report.write import FIGURES, Content
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
-    return Content.read(filled_ledger(tmp_path_factory.mktemp("campaign"), rounds=3, batch=5), CONDITIONS)
+    return Content.read(filled_ledger(tmp_path_factory.mktemp("campaign"), rounds=3, batch=5), GOALS)
 
 
 def labels(axes) -> set[str]:
@@ -26,11 +26,6 @@ def labels(axes) -> set[str]:
 
 def test_formulas_have_subscripts():
     assert figures.mathtext("Li1.2Mn0.4Ti0.4O2") == "Li$_{1.2}$Ti$_{0.4}$Mn$_{0.4}$O$_{2}$"
-
-
-def test_axis_labels_carry_unit_and_conditions():
-    assert figures.quantity_label("capacity_low_mah_g", CONDITIONS) == "capacity at 20 mA/g (mAh/g)"
-    assert figures.quantity_label("rate_retention", CONDITIONS) == "rate retention, Q(1000 mA/g) / Q(20 mA/g)"
 
 
 def test_proposals_of_a_round_stand_side_by_side(content: Content):
@@ -47,34 +42,34 @@ def test_marks_shrink_where_there_are_many():
 
 
 def test_progress_marks_measured_filled_and_predicted_hollow(content: Content):
-    axes = figures.plot_progress(content.outcomes, CONDITIONS).axes[0]
+    axes = figures.plot_progress(content.outcomes, GOALS).axes[0]
     predicted, measured = axes.containers
     assert to_hex(predicted[0].get_markerfacecolor()) == "#ffffff"
     assert to_hex(measured[0].get_markerfacecolor()) == figures.MEASURED_COLOUR
     assert len(predicted[0].get_xdata()) == sum(o.proposal.prediction is not None for o in content.outcomes)
-    assert len(measured[0].get_xdata()) == sum(o.rate_retention is not None for o in content.outcomes)
+    assert len(measured[0].get_xdata()) == sum(o.leading is not None for o in content.outcomes)
     (best,) = [line for line in axes.get_lines() if "best measured" in str(line.get_label())]
     assert (np.diff(best.get_ydata()) >= 0).all()
 
 
 def test_the_comparison_shows_every_pair_and_counts_those_inside(content: Content):
-    figure = figures.plot_comparison(content.outcomes, CONDITIONS)
+    figure = figures.plot_comparison(content.outcomes, GOALS)
     assert len(figure.axes) == 4
-    pairs = sum(bool(o.rate_retention and o.proposal.prediction) for o in content.outcomes)
+    pairs = sum(bool(o.leading and o.proposal.prediction) for o in content.outcomes)
     assert figure.axes[0].get_title(loc="left").startswith(f"n = {pairs}, mean error")
     assert figure.axes[3].get_xlabel() == "nominal probability of the predicted interval"
 
 
 def test_the_trade_off_names_the_points_of_its_front(content: Content):
-    axes = figures.plot_pareto(content.outcomes, CONDITIONS).axes[0]
+    axes = figures.plot_pareto(content.outcomes, GOALS).axes[0]
     assert labels(axes) == {"predicted ± s.d., not measured yet", "measured ± s.d.", "front of the measured"}
     named = {text.get_text() for text in axes.texts}
-    best = max((o for o in content.outcomes if o.rate_retention), key=lambda o: o.rate_retention.mean)
+    best = max((o for o in content.outcomes if o.leading), key=lambda o: o.leading.mean)
     assert best.proposal.proposal_id in named
 
 
 def test_profiles_have_a_band_a_dashed_mean_and_a_line_for_each_cell(content: Content):
-    outcome = next(o for o in content.outcomes if o.rate_retention and o.proposal.round)
+    outcome = next(o for o in content.outcomes if o.leading and o.proposal.round)
     name = outcome.proposal.proposal_id
     axes = figures.plot_profiles([outcome], content.predicted, content.measured, CONDITIONS).axes[0]
     styles = [line.get_linestyle() for line in axes.get_lines()]
@@ -95,7 +90,7 @@ def test_many_proposals_are_cut_to_a_page(content: Content):
 
 
 def test_the_map_shows_every_composition_once(content: Content):
-    axes = figures.plot_map(content.outcomes, CONDITIONS).axes[0]
+    axes = figures.plot_map(content.outcomes, GOALS).axes[0]
     assert sum(len(c.get_offsets()) for c in axes.collections) == len(content.outcomes)
     assert {"predicted", "measured", "failed or abandoned"} <= labels(axes)
     assert any(text.get_text().startswith("more ") for text in axes.texts)
@@ -120,13 +115,13 @@ def test_the_lineage_shows_errors_before_and_after():
 
 def test_a_campaign_without_measurements_says_so_in_its_figures(tmp_path: Path):
     snapshot = filled_ledger(tmp_path, rounds=1, batch=3).read(as_of=1)
-    outcomes = outcomes_of(snapshot, CONDITIONS)
-    comparison = figures.plot_comparison(outcomes, CONDITIONS)
+    outcomes = outcomes_of(snapshot, GOALS)
+    comparison = figures.plot_comparison(outcomes, GOALS)
     assert all("nothing measured yet" in {t.get_text() for t in a.texts} for a in comparison.axes)
     lineage = figures.plot_lineage(snapshot.models).axes[0]
     assert [t.get_text() for t in lineage.texts] == ["no model has learned from measurements yet"]
     for plot in (figures.plot_progress, figures.plot_pareto, figures.plot_map):
-        assert figures.save(plot(outcomes, CONDITIONS), tmp_path / f"{plot.__name__}.png").stat().st_size > 5000
+        assert figures.save(plot(outcomes, GOALS), tmp_path / f"{plot.__name__}.png").stat().st_size > 5000
 
 
 def test_every_figure_of_the_report_is_drawn(content: Content):

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filled_ledgers import CONDITIONS, filled_ledger
+from filled_ledgers import GOALS, filled_ledger
 
 from campaigns.ledger.records import NewModel, State
 from campaigns.report import page
 from campaigns.report.write import Content
 from screening.estimates import Estimate
+from screening.quantities import Capacity, Quantity
+
+CAPACITY = Capacity(GOALS.rates.low)
 
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
-    return Content.read(filled_ledger(tmp_path_factory.mktemp("campaign"), rounds=3, batch=5), CONDITIONS)
+    return Content.read(filled_ledger(tmp_path_factory.mktemp("campaign"), rounds=3, batch=5), GOALS)
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +30,19 @@ def text(content: Content) -> str:
 
 
 @pytest.mark.parametrize(
-    ("estimate", "digits", "shown"),
+    ("estimate", "quantity", "shown"),
     [
-        (None, 0, "–"),
-        (Estimate(231.4, None), 0, "231"),
-        (Estimate(231.4, 12.3, 2), 0, "231 ± 12"),
-        (Estimate(231.4, 0.2, 2), 0, "231 ± &lt;1"),
-        (Estimate(0.7349, 0.021, 0), 2, "0.73 ± 0.02"),
-        (Estimate(0.7349, 0.001, 2), 2, "0.73 ± &lt;0.01"),
+        (None, CAPACITY, "–"),
+        (Estimate(231.4, None), CAPACITY, "231"),
+        (Estimate(231.4, 12.3, 2), CAPACITY, "231 ± 12"),
+        (Estimate(231.4, 0.2, 2), CAPACITY, "231 ± &lt;1"),
+        (Estimate(0.7349, 0.021, 0), GOALS.first, "0.73 ± 0.02"),
+        (Estimate(0.7349, 0.001, 2), GOALS.first, "0.73 ± &lt;0.01"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_numbers_are_shown_with_their_spread(estimate: Estimate | None, digits: int, shown: str):
-    assert page._number(estimate, digits) == shown
+def test_numbers_are_shown_with_their_spread(estimate: Estimate | None, quantity: Quantity, shown: str):
+    assert page._number(estimate, quantity) == shown
 
 
 def test_the_first_table_is_in_the_order_of_the_lower_bound(content: Content, text: str):
@@ -46,7 +50,7 @@ def test_the_first_table_is_in_the_order_of_the_lower_bound(content: Content, te
     bounds = [float(b) for b in re.findall(r"<td class='number'>(0\.\d\d)</td>", first)]
     assert len(bounds) == page.ROWS_IN_TABLE
     assert bounds == sorted(bounds, reverse=True)
-    best = max(content.outcomes, key=lambda o: o.rate_retention_lower)
+    best = max(content.outcomes, key=lambda o: o.merit)
     assert f"<td>{best.proposal.proposal_id}</td>" in first
 
 
@@ -99,7 +103,7 @@ def test_error_bars_are_left_out_where_there_are_too_many():
 
 def test_many_models_are_folded_away(tmp_path: Path):
     ledger = filled_ledger(tmp_path, rounds=page.MODELS_IN_TABLE + 4, batch=1, cells=1)
-    text = Content.read(ledger, CONDITIONS).page()
+    text = Content.read(ledger, GOALS).page()
     assert "4 older models" in text
     assert "in use" in text
 
@@ -109,7 +113,7 @@ def test_a_refused_model_says_why(tmp_path: Path):
     with ledger.write("finetune") as entry:
         metrics = {"error_before_mah_g": 11.5, "error_after_mah_g": 8.6, "reason": "It forgot <too> much."}
         entry.add_model(NewModel("refused", "", "a1b2c3d4e5f6", None, (), accepted=False, metrics=metrics))
-    text = Content.read(ledger, CONDITIONS).page()
+    text = Content.read(ledger, GOALS).page()
     assert "refused by the gate" in text
     assert "It forgot &lt;too&gt; much." in text
     assert "<td>refused</td>" not in text

@@ -4,6 +4,7 @@ from ledgers import FIRST, SECOND, record_round
 
 from campaigns.campaign import Campaign
 from campaigns.report.rows import Batch, Rows
+from campaigns.report.views import proposal_row
 
 
 def test_rows_are_a_list_and_turn_into_a_table():
@@ -20,4 +21,4 @@ def test_a_batch_is_a_tuple_and_turns_into_the_table_of_propose(campaign: Campai
     assert batch == proposals
     frame = batch.to_frame()
     assert list(frame["proposal_id"]) == ["R01-01", "R01-02"]
-    assert list(frame.columns) == list(proposals[0].as_row())
+    assert list(frame.columns) == list(proposal_row(proposals[0]))

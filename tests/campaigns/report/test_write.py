@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filled_ledgers import CONDITIONS, filled_ledger
+from filled_ledgers import CONDITIONS, GOALS, filled_ledger
 
 from campaigns.ledger.ledger import Ledger, sqlite_url
 from campaigns.ledger.records import NewModel, State
@@ -29,7 +29,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 
 @pytest.fixture(scope="module")
 def report(ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return write_report(ledger, CONDITIONS, tmp_path_factory.mktemp("report"))
+    return write_report(ledger, GOALS, tmp_path_factory.mktemp("report"))
 
 
 class _Page(HTMLParser):
@@ -77,7 +77,7 @@ def test_the_page_fetches_nothing(report: Report):
 def test_the_page_leads_with_the_headline_and_one_table(ledger: Ledger, report: Report):
     snapshot = ledger.read()
     text = _Page(report.page.read_text()).text
-    sentence = headline(snapshot, outcomes_of(snapshot, CONDITIONS), CONDITIONS)
+    sentence = headline(snapshot, outcomes_of(snapshot, GOALS), GOALS)
     assert sentence in text
     assert text.index(sentence) < text.index("lower bound") < text.index("Are we getting better?")
 
@@ -108,46 +108,46 @@ def test_every_proposal_has_its_profiles_in_the_page(ledger: Ledger, report: Rep
 
 
 def test_the_figures_of_the_page_mark_what_is_measured(ledger: Ledger, report: Report):
-    outcomes = outcomes_of(ledger.read(), CONDITIONS)
+    outcomes = outcomes_of(ledger.read(), GOALS)
     traces = {t["name"]: t for t in content_of(report.page)["figures"]["pareto"]["data"]}
     assert traces["measured ± s.d."]["marker"]["symbol"] == "circle"
     assert traces["predicted ± s.d., not measured yet"]["marker"]["symbol"] == "circle-open"
     waiting = traces["predicted ± s.d., not measured yet"]
     assert len(waiting["error_y"]["array"]) == len(waiting["x"])
     assert min(waiting["error_y"]["array"]) > 0
-    assert len(traces["measured ± s.d."]["x"]) == sum(o.rate_retention is not None for o in outcomes)
+    assert len(traces["measured ± s.d."]["x"]) == sum(o.leading is not None for o in outcomes)
 
 
 def test_a_past_state_has_its_own_page(ledger: Ledger):
-    text = _Page(Content.read(ledger, CONDITIONS, as_of=2).page()).text
+    text = _Page(Content.read(ledger, GOALS, as_of=2).page()).text
     assert "after round R02" in text
     assert "R03-01" not in text
     assert "State of the ledger after round R02." in text
 
 
 def test_asked_for_proposals_are_drawn(ledger: Ledger):
-    content = Content.read(ledger, CONDITIONS)
+    content = Content.read(ledger, GOALS)
     some = plot_profiles(content.outcomes[:2], content.predicted, content.measured, CONDITIONS)
     assert [a.get_title(loc="left").split(",")[0] for a in some.axes] == ["R01-01", "R01-02"]
 
 
 def test_an_unknown_proposal_or_round_is_refused_and_nothing_is_written(ledger: Ledger, tmp_path: Path):
     with pytest.raises(UsageError, match="No proposal 'R09-01'"):
-        write_report(ledger, CONDITIONS, tmp_path / "a", proposals=["R09-01"])
+        write_report(ledger, GOALS, tmp_path / "a", proposals=["R09-01"])
     with pytest.raises(UsageError, match="has no round R09"):
-        write_report(ledger, CONDITIONS, tmp_path / "b", as_of=9)
+        write_report(ledger, GOALS, tmp_path / "b", as_of=9)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_campaign_without_rounds_has_a_page(tmp_path: Path):
     empty = Ledger.create(sqlite_url(tmp_path / "ledger.sqlite"), "new", NewModel("a1b2c3d4e5f6", "models/N01"))
-    written = write_report(empty, CONDITIONS, tmp_path / "report")
+    written = write_report(empty, GOALS, tmp_path / "report")
     assert written.figures == ()
     assert "has not proposed anything yet" in _Page(written.page.read_text()).text
 
 
 def test_a_first_round_without_data_has_a_report(ledger: Ledger, tmp_path: Path):
-    written = write_report(ledger, CONDITIONS, tmp_path, as_of=1)
+    written = write_report(ledger, GOALS, tmp_path, as_of=1)
     assert len(written.figures) == len(FIGURES)
     assert "nothing to compare" in _Page(written.page.read_text()).text
 
@@ -159,7 +159,7 @@ def test_a_file_name_cannot_break_out_of_the_page(tmp_path: Path):
         entry.note_refused([{"name": "<img src=x onerror=alert(1)>.csv", "sha256": "2" * 64, "rules": rules}])
         name = next(p.proposal_id for p in ledger.read().pending)
         entry.set_state(name, State.FAILED, "</script><b>broken</b>")
-    page = Content.read(ledger, CONDITIONS).page()
+    page = Content.read(ledger, GOALS).page()
     assert "<img src=x" not in page
     assert "<script>alert" not in page
     assert "<b>broken" not in page
@@ -169,8 +169,8 @@ def test_reporting_needs_no_torch(tmp_path: Path):
     filled_ledger(tmp_path, rounds=2, batch=2).close()
     program = (
         "import sys; from pathlib import Path; from campaigns.ledger.ledger import Ledger, sqlite_url;"
-        "from campaigns.report.write import Content; from screening.goals import Rates;"
-        "content = Content.read(Ledger(sqlite_url(Path(sys.argv[1])), 'demo'), Rates());"
+        "from campaigns.report.write import Content; from screening.goals import Goals;"
+        "content = Content.read(Ledger(sqlite_url(Path(sys.argv[1])), 'demo'), Goals());"
         "content.page(), list(content.figures(content.outcomes));"
         "sys.exit(bool({'torch', 'botorch', 'ray'} & sys.modules.keys()))"
     )

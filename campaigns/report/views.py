@@ -1,0 +1,271 @@
+"""Every row that a campaign shows, in one place: what the command line, Python, the report and a server all give.
+
+The keys are public. What is there keeps its meaning; new keys are added. A number carries its unit in the key; of every
+objective and constraint there are ``<key>_mean``, ``_std`` and the pessimistic ``_lower``, or ``_upper`` where small is
+good (:meth:`screening.quantities.Quantity.key`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from campaigns.ledger.records import Prediction, Proposal, QuantityValue, Snapshot, State
+from campaigns.loop.finetune import waiting_to_be_learned
+from campaigns.loop.outcomes import Outcome, outcomes_of
+from campaigns.workspace import Workspace
+from screening.estimates import same_conditions
+from screening.goals import Goals
+from screening.quantities import Quantity
+
+if TYPE_CHECKING:
+    from campaigns.intake.record import FileOutcome, Ingested
+    from campaigns.loop.propose import Proposed
+    from campaigns.loop.rank import Place, Ranking
+
+Row = dict[str, Any]
+
+LEADING = ("rate_retention", "capacity_low_mah_g", "capacity_high_mah_g")
+"""What rows of every campaign begin with, the two rates after the first."""
+
+
+# -- proposals -------------------------------------------------------------------------------------------
+
+
+def proposal_row(proposal: Proposal) -> Row:
+    """What was said of a proposal when it was made."""
+    row: Row = {"proposal_id": proposal.proposal_id, "composition": proposal.composition}
+    return row | (_prediction(proposal.prediction) if proposal.prediction else {})
+
+
+def _prediction(said: Prediction) -> Row:
+    rates = {"low_current_ma_g": said.low_current_ma_g, "high_current_ma_g": said.high_current_ma_g}
+    rest = {"feasibility": said.feasibility, "score": said.score, "domain": said.domain, "why": said.why}
+    return _numbers({v.key: v for v in said.values}, rates) | rest
+
+
+def _numbers(values: Mapping[str, QuantityValue | None], rates: Mapping[str, float]) -> Row:
+    """Numbers of quantities by their keys, those of every campaign first; null where one is not known."""
+    row: Row = {}
+    for key in (*(k for k in LEADING if k in values), *(k for k in values if k not in LEADING)):
+        value = values[key]
+        row |= value.row() if value else {f"{key}_mean": None, f"{key}_std": None, f"{key}_lower": None}
+        row |= rates if key == LEADING[0] else {}
+    return row
+
+
+def batch(chosen: Proposed) -> Row:
+    """A batch, with the keys of ``drx-screen propose --format json``."""
+    return {
+        "round": chosen.round,
+        "model": chosen.model_id,
+        "proposals": [proposal_row(p) for p in chosen.proposals],
+    }
+
+
+def proposal_states(state: Snapshot) -> list[Row]:
+    """Every proposal with its state, as ``drx-screen status --proposals`` lists them."""
+    return [
+        {
+            "proposal_id": p.proposal_id,
+            "composition": p.composition,
+            "state": str(p.state),
+            "origin": p.origin,
+            "reason": p.reason or "-",
+            "phases": str(state.phases[p.proposal_id]) if p.proposal_id in state.phases else "-",
+            "measured_composition": state.analysed.get(p.proposal_id, "-"),
+        }
+        for p in state.proposals
+    ]
+
+
+# -- a ranking -------------------------------------------------------------------------------------------
+
+
+def ranking(found: Ranking) -> Row:
+    """A ranking, with the keys of ``drx-screen rank --format json``."""
+    return {"by": found.by, "rows": [_place(found, number, p) for number, p in enumerate(found.places, start=1)]}
+
+
+def _place(found: Ranking, number: int, place: Place) -> Row:
+    goals = found.goals
+    rates = {"low_current_ma_g": goals.rates.low_current_ma_g, "high_current_ma_g": goals.rates.high_current_ma_g}
+    row: Row = {
+        "rank": number,
+        "proposal_id": place.proposal.proposal_id if place.proposal else None,
+        "composition": place.composition,
+        "source": place.source,
+        "state": str(place.proposal.state) if place.proposal else None,
+        **_numbers({q.key(goals.rates): place.value(q) for q in goals.quantities}, rates),
+        "feasibility": place.feasibility,
+        "score": None,
+        "domain": place.domain,
+        "why": place.why,
+    }
+    row |= {f"predicted_{v.key}_{name}": getattr(v, name) for v in place.beside for name in ("mean", "std")}
+    if place.front is not None:
+        row |= {"front": place.front, "pareto_front": place.front}
+    else:
+        row |= _names_of_first_version(place, found.asked[0], goals)
+    return row
+
+
+def _names_of_first_version(place: Place, quantity: Quantity, goals: Goals) -> Row:
+    """The quantity ranked by, as the first version named it: without its conditions, and every bound ``_lower``."""
+    key = quantity.key(goals.rates)
+    name = key if key in LEADING else quantity.column
+    value = place.value(quantity)
+    numbers = (value.mean, value.std, value.bound) if value else (None, None, None)
+    return dict(zip((f"{name}_mean", f"{name}_std", f"{name}_lower"), numbers, strict=True))
+
+
+# -- where a campaign stands -----------------------------------------------------------------------------
+
+
+def status(campaign: Workspace, as_of: int | None = None) -> Row:
+    """Say where a campaign stands, with the keys of ``drx-screen status --format json``."""
+    state = campaign.state(as_of)
+    goals = campaign.goals(state, as_of)
+    outcomes = outcomes_of(state, goals)
+    states = Counter(str(p.state) for p in state.proposals)
+    model = state.current_model
+    return {
+        "campaign": state.campaign,
+        "as_of": f"R{as_of:02d}" if as_of else None,
+        "folder": str(campaign.folder),
+        "space": campaign.spec.space_name,
+        "round": state.round,
+        "proposals": {str(s): states.get(str(s), 0) for s in State},
+        "half_measured": [
+            {"proposal_id": o.proposal.proposal_id, "missing": list(o.missing)} for o in outcomes if o.half_measured
+        ],
+        "from_the_lab": sum(p.origin == "lab" for p in state.proposals),
+        "cells": len(state.cells),
+        "measurements": len(state.valid),
+        "profiles": sum(m.average_voltage_v is not None for m in state.valid),
+        "doubtful": len(state.doubtful),
+        "doubts": [
+            {
+                "measurement_id": m.measurement_id,
+                "proposal_id": m.proposal_id,
+                "rule": m.verdict.rule if m.verdict else "",
+                "reason": m.doubt,
+            }
+            for m in state.doubtful
+        ],
+        "staircases": _staircases(goals, state),
+        "withdrawn": len(state.measurements) - len(state.standing),
+        "files": len(state.files),
+        "refused_files": len(state.refused),
+        "not_learned_from": len(waiting_to_be_learned(campaign, state)),
+        "model": {
+            "name": model.name,
+            "model_id": model.model_id,
+            "parent": model.parent,
+            "learned_from": len(model.measurement_ids),
+            "tried": len(state.models) - 1,
+        },
+        "best": _best(outcomes, goals),
+    }
+
+
+def _staircases(goals: Goals, state: Snapshot) -> list[Row]:
+    """Later rates of cells that are one of the campaign's, with the cycles that are no first ones."""
+    rates = (goals.rates.low, goals.rates.high)
+    found = []
+    for step in state.stairs:
+        at = next((r for r in rates if same_conditions(replace(step.conditions, cycle=1), r)), None)
+        if step.conditions.cycle == 1 or at is None:
+            continue
+        cycles = [
+            m.conditions.cycle
+            for m in state.valid
+            if (m.proposal_id, m.cell) == (step.proposal_id, step.cell)
+            and same_conditions(replace(m.conditions, cycle=1), at)
+        ]
+        found.append(
+            {
+                "proposal_id": step.proposal_id,
+                "cell": step.cell,
+                "file": step.file,
+                "current_ma_g": at.current_ma_g,
+                "cycles": sorted(cycles),
+                "counts": state.staircase,
+            }
+        )
+    return found
+
+
+def _best(outcomes: Sequence[Outcome], goals: Goals) -> Row | None:
+    """What is measured best by the first objective, and by how much: its bound decides, its mean is shown."""
+    best = max((o for o in outcomes if o.leading), key=lambda o: o.merit, default=None)
+    if best is None or best.leading is None:
+        return None
+    proposal, value = best.proposal, best.leading.mean
+    return {
+        "proposal_id": proposal.proposal_id,
+        "composition": proposal.composition,
+        goals.first.key(goals.rates): value,
+        "quantity": str(goals.first),
+        "value": value,
+        "unit": goals.first.unit,
+    }
+
+
+# -- what came back --------------------------------------------------------------------------------------
+
+
+def file_row(outcome: FileOutcome) -> Row:
+    """What became of a file, as ``drx-screen ingest --format json`` says it."""
+    return {
+        "file": outcome.name,
+        "status": outcome.status,
+        "format": outcome.format,
+        "discharges": outcome.discharges,
+        "known_discharges": outcome.known,
+        "proposals": list(outcome.proposals),
+        "measurements": list(outcome.measurements),
+        "doubtful": list(outcome.doubtful),
+        "rules": [{"id": r.id, "message": r.message} for r in outcome.rules],
+        "notes": list(outcome.notes),
+    }
+
+
+def ingested(done: Ingested) -> Row:
+    """What became of files, with the keys of ``drx-screen ingest --format json``."""
+    return {
+        "files": [file_row(f) for f in done.files],
+        "comparisons": [vars(c) for c in done.comparisons],
+        "fine_tuning": None,
+    }
+
+
+# -- for people ------------------------------------------------------------------------------------------
+
+
+def cells_of(row: Mapping[str, Any], quantities: Sequence[Quantity], goals: Goals) -> Row:
+    """Columns of a table for people: every quantity with its spread, and the bound of the first.
+
+    Args:
+        row: of a proposal or of a ranking.
+        quantities: the leading one first; what a row does not hold is a dash.
+        goals: of the campaign.
+    """
+    shown: Row = {}
+    for quantity in quantities:
+        key = quantity.key(goals.rates)
+        shown[quantity.heading] = plus_minus(quantity, row.get(f"{key}_mean"), row.get(f"{key}_std"))
+        if quantity == quantities[0]:
+            side = goals.sides[goals.column(quantity)]
+            bound = row.get(f"{key}_{side}")
+            shown[side] = "-" if bound is None else quantity.shown(bound)
+    return shown
+
+
+def plus_minus(quantity: Quantity, mean: float | None, std: float | None) -> str:
+    """A value and its spread with the decimals that are worth showing."""
+    if mean is None:
+        return "-"
+    return quantity.shown(mean) if std is None else f"{quantity.shown(mean)} ± {quantity.shown(std)}"
