@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from campaigns.ledger.records import Measurement, Prediction, Snapshot
+from campaigns.ledger.records import Measurement, Snapshot
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import CompositionError
 from screening.estimates import CELL_TO_CELL, CELLS_EXPECTED, CURRENT_TOLERANCE, VOLTAGE_TOLERANCE_V, same_conditions
+from screening.quantities import Capacity
 
 if TYPE_CHECKING:
     from screening.goals import Rates
@@ -195,25 +196,17 @@ def weighed(state: Snapshot, measurement: Measurement) -> Weighed:
     )
 
 
-def expectations(state: Snapshot, conditions: Rates) -> dict[str, dict[str, Expected]]:
+def expectations(state: Snapshot, rates: Rates) -> dict[str, dict[str, Expected]]:
     """Predicted capacity of each proposal at the two rates (``low``, ``high``), where it was made for them."""
+    asked = {"low": Capacity(rates.low).identity, "high": Capacity(rates.high).identity}
     found: dict[str, dict[str, Expected]] = {}
     for proposal in state.proposals:
-        said = proposal.prediction
-        if said is not None and _made_for(said, conditions):
-            found[proposal.proposal_id] = {
-                rate: Expected(mean, std)
-                for rate in ("low", "high")
-                if (mean := getattr(said, f"capacity_{rate}_mah_g_mean", None)) is not None
-                and (std := getattr(said, f"capacity_{rate}_mah_g_std", None)) is not None
-            }
+        if proposal.prediction is None:
+            continue
+        said = {rate: proposal.prediction.value(quantity) for rate, quantity in asked.items()}
+        if None not in said.values():
+            found[proposal.proposal_id] = {rate: Expected(v.mean, v.std) for rate, v in said.items() if v is not None}
     return found
-
-
-def _made_for(said: Prediction, conditions: Rates) -> bool:
-    return math.isclose(said.low_current_ma_g, conditions.low_current_ma_g) and math.isclose(
-        said.high_current_ma_g, conditions.high_current_ma_g
-    )
 
 
 def judge(discharges: Sequence[Weighed], conditions: Rates, expected: Mapping[str, Mapping[str, Expected]]) -> Verdicts:

@@ -36,6 +36,7 @@ from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, MeasurementError, UsageError
 from drxnet.progress import Progress, silent
 from screening.estimates import same_conditions
+from screening.quantities import Capacity
 
 if TYPE_CHECKING:
     from campaigns.intake.readers.recording import ReadOptions
@@ -205,11 +206,8 @@ def compare_with_proposed(campaign: Workspace, measurement_ids: Iterable[str]) -
         if m.measurement_id not in wanted or rate is None:
             continue
         prediction = state.by_id[m.proposal_id].prediction
-        mean, std = (
-            (getattr(prediction, f"capacity_{rate}_mah_g_{kind}") for kind in ("mean", "std"))
-            if prediction is not None
-            else (None, None)
-        )
+        said = prediction.value(Capacity(getattr(conditions, rate)).identity) if prediction is not None else None
+        mean, std = (said.mean, said.std) if said is not None else (None, None)
         current = m.conditions.current_ma_g
         row = (m.measurement_id, m.proposal_id, m.composition, current, m.capacity_mah_g, mean, std, bool(m.doubt))
         rows.append(Returned(*row))
