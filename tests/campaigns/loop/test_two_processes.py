@@ -20,6 +20,7 @@ from campaigns.intake.record import check_files, ingest
 from campaigns.ledger.records import Snapshot
 from campaigns.loop.propose import propose
 from campaigns.report.round import incomplete_rounds, write_round_files
+from campaigns.report.views import proposal_row
 from drxnet.composition import Composition
 
 ROUNDS = 2
@@ -95,7 +96,7 @@ def take_step(folder: Path, step: str) -> None:
         if step == "propose":
             if campaign.state().round == ROUNDS:
                 chosen = propose(campaign, dry_run=True)
-                (folder / "last.json").write_text(json.dumps([p.as_row() for p in chosen.proposals]))
+                (folder / "last.json").write_text(json.dumps([proposal_row(p) for p in chosen.proposals]))
                 return
             write_round_files(campaign, propose(campaign).round)
         elif step == "ingest":
