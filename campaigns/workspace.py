@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,6 +55,10 @@ class Workspace:
             self.ledger = Ledger.create(url, self.spec.name, _first_model(self.spec), command=command)
         else:
             self.ledger = Ledger(url, self.spec.name, command=command, read_only=self.read_only)
+        self.ledger.lens = {
+            "staircase": self.spec.first_cycle == "staircase",
+            "as_analysed": self.spec.composition == "measured",
+        }
         self.models = ModelStore(self.ledger, self.folder)
         try:
             if begins:
@@ -97,11 +100,7 @@ class Workspace:
 
     def state(self, as_of: int | None = None) -> Snapshot:
         """Everything the campaign knows, now or right after a round was recorded."""
-        return replace(
-            self.ledger.read(as_of),
-            staircase=self.spec.first_cycle == "staircase",
-            as_analysed=self.spec.composition == "measured",
-        )
+        return self.ledger.read(as_of)
 
     def goals(self, state: Snapshot, as_of: int | None = None) -> Goals:
         """Conditions, objectives and constraints: today's, or those that a past round was chosen by."""

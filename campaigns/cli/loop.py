@@ -323,6 +323,7 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
     help="CSV that says for each file: file, proposal or composition, active_mass_mg, current, window, cell.",
 )
 @part_options
+@click.option("--icp", metavar="FORMULA", help="Composition as measured, beside the one that was aimed at.")
 @reading_options
 @click.option("--all-or-nothing", is_flag=True, help="Record none when one is refused.")
 @click.option("--dry-run", is_flag=True, help="Say what would be recorded.")
@@ -341,6 +342,7 @@ def ingest(
     first_cycle: int | None,
     continues: str | None,
     formation: int | None,
+    icp: str | None,
     decimal: str | None,
     time_unit: str | None,
     voltage_unit: str | None,
@@ -377,6 +379,7 @@ def ingest(
         first_cycle=first_cycle,
         continues=continues,
         formation=formation,
+        icp=icp,
     )
     stated.check_conditions()
     options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
@@ -405,6 +408,8 @@ def _say_outcome(done: Ingested, dry_run: bool) -> None:
         say(f"{outcome.name}: {word}")
         for line in (*(str(rule) for rule in outcome.rules), *outcome.notes):
             say(f"  {line}")
+    for sentence in done.judged_again:
+        say(sentence)
 
 
 def _show_ingested(content: Mapping[str, Any]) -> None:

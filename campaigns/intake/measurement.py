@@ -54,6 +54,9 @@ class SampleInfo:
     formation_current_ma_g: float | None = None
     """Discharges at this current, before any other, are formation (mA/g)."""
 
+    icp: str | None = None
+    """Composition of what was made as measured, beside the one that was aimed at."""
+
     def check_conditions(self) -> None:
         """Refuse a current or a window that no cell can be cycled with; a mass is a matter of the rules.
 

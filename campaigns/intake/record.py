@@ -19,7 +19,7 @@ from campaigns.intake.identity import Cells, Known, Lane, lane_of, masses_differ
 from campaigns.intake.judgement import Verdicts, Weighed, expectations, judge, weighed
 from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleHit, SampleInfo
 from campaigns.ledger.ledger import Entry
-from campaigns.ledger.physics import check_physics
+from campaigns.ledger.physics import check_physics, faults_of_numbers
 from campaigns.ledger.records import (
     CLEARED,
     CONFIRMED,
@@ -102,6 +102,9 @@ class Ingested:
     comparisons: tuple[Returned, ...] = ()
     """First cycles at the campaign's two rates."""
 
+    judged_again: tuple[str, ...] = ()
+    """Sentences on measurements that were recorded before and are doubtful now, or no longer."""
+
     @property
     def refused(self) -> tuple[FileOutcome, ...]:
         """Files of which nothing was recorded because of what is in them."""
@@ -148,6 +151,8 @@ class _Plan:
     file: CheckedFile
     outcome: FileOutcome
     new: list[_Placed] = field(default_factory=list)
+    icp: str | None = None
+    """Canonical formula of what was made, as measured."""
 
 
 def ingest(
@@ -191,7 +196,9 @@ def ingest(
             ]
         )
         entry.summary = _summary(outcomes)
-    return Ingested(tuple(outcomes), compare_with_proposed(campaign, [m for o in outcomes for m in o.measurements]))
+    recorded = [m for o in outcomes for m in o.measurements]
+    again = _judged_again(verdicts) if recorded else ()
+    return Ingested(tuple(outcomes), compare_with_proposed(campaign, recorded), again)
 
 
 def compare_with_proposed(campaign: Workspace, measurement_ids: Iterable[str]) -> tuple[Returned, ...]:
@@ -293,6 +300,7 @@ def _known(file: CheckedFile, name: str, state: Snapshot, sample: SampleInfo) ->
 def _planned(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cells, dry_run: bool) -> _Plan:
     """Match the discharges of a file, or say why it cannot be recorded."""
     try:
+        icp = None if sample.icp is None else _parsed(sample.icp, "The composition as measured").formula
         file, target = _numbered(file, sample, cells)
         if file.status == "refused":
             return _Plan(file, _outcome(file, [], file.rules, cells, dry_run))
@@ -310,7 +318,7 @@ def _planned(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cell
     new = [p for p in placed if p.known is None]
     for p in new:
         cells.claim(p.item.owner, p.cell, p.item.new, file.path.name)
-    return _Plan(file, outcome, new)
+    return _Plan(file, outcome, new, icp)
 
 
 def _is_one_cell(file: CheckedFile) -> bool:
@@ -740,7 +748,9 @@ def _ranges(cycles: Iterable[int]) -> str:
 def _judge(campaign: Workspace, state: Snapshot, fresh: Sequence[_Placed], gone: Iterable[str] = ()) -> Verdicts:
     """Judge what is about to be recorded beside what stands; keys of the new ones are their places in the list."""
     left_out = set(gone)
-    standing = [weighed(state, m) for m in state.standing if m.measurement_id not in left_out]
+    standing = [
+        weighed(state, m) for m in state.standing if m.measurement_id not in left_out and not faults_of_numbers(m)
+    ]
     new = [
         Weighed(
             i,
@@ -796,6 +806,9 @@ def _record(entry: Entry, plan: _Plan, verdicts: Verdicts, lab: dict[str, str]) 
     ids = [_add(entry, p, file.sha256, verdicts, lab, of_the_file) for p in plan.new]
     proposals = [lab.get(p.item.owner, p.item.owner) for p in plan.new]
     doubtful = tuple(i for i, p in zip(ids, plan.new, strict=True) if of_the_file or id(p) in verdicts.doubts)
+    if plan.icp is not None:
+        for name in dict.fromkeys(proposals):
+            entry.add_analysis(name, plan.icp)
     return replace(outcome, measurements=tuple(ids), proposals=tuple(dict.fromkeys(proposals)), doubtful=doubtful)
 
 
@@ -827,6 +840,16 @@ def _rejudge(entry: Entry, verdicts: Verdicts) -> None:
     for key, reason in verdicts.cleared.items():
         if isinstance(key, str):
             entry.judge(key, CLEARED, "", reason)
+
+
+def _judged_again(verdicts: Verdicts) -> tuple[str, ...]:
+    doubted = (
+        f"{k}, recorded before, is doubtful now ({r}): {why}"
+        for k, (r, why) in verdicts.doubts.items()
+        if isinstance(k, str)
+    )
+    cleared = (f"{k}, recorded before, is no longer doubtful: {why}" for k, why in verdicts.cleared.items())
+    return (*doubted, *cleared)
 
 
 def judge_again(campaign: Workspace, entry: Entry, gone: Sequence[str] = ()) -> None:

@@ -46,7 +46,7 @@ COLUMNS = (
 )
 """The columns of a table that is made to be filled in, in their order."""
 
-OTHER_COLUMNS = ("electrode_mass_mg", "active_fraction", "v_low", "v_high", "1C (mA/g)")
+OTHER_COLUMNS = ("electrode_mass_mg", "active_fraction", "v_low", "v_high", "1C (mA/g)", "icp")
 """Columns that are understood beside them."""
 
 KNOWN = ", ".join((*COLUMNS, *OTHER_COLUMNS))
@@ -251,6 +251,7 @@ def _sample(where: str, values: Mapping[str, str], header_units: Mapping[str, st
         continues=values.get("continues"),
         formation=formation,
         formation_current_ma_g=formation_current,
+        icp=values.get("icp"),
     )
     try:
         sample.check_conditions()

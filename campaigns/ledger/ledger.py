@@ -22,7 +22,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata as installed
@@ -106,6 +106,8 @@ class Ledger:
             LedgerUnreadable: no ledger there, damaged, of another campaign or of a newer version.
         """
         self.campaign, self.command, self.who = campaign, command, who or _who()
+        self.lens: Mapping[str, bool] = {}
+        """Fields of a :class:`~campaigns.ledger.records.Snapshot` that a campaign's YAML decides, not the ledger."""
         self.timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
         self.url, self.read_only = _checked_url(url), read_only
         self._older_by: Sequence[Callable[[Connection], None]] = ()
@@ -197,7 +199,7 @@ class Ledger:
             UsageError: no such round.
         """
         with self._errors(), self._reading() as connection:
-            return _snapshot(connection, self.campaign, as_of, self.where)
+            return replace(_snapshot(connection, self.campaign, as_of, self.where), **self.lens)
 
     def profiles(self, measurements: Iterable[Measurement]) -> tuple[MeasuredProfile, ...]:
         """Measurements with their profiles, in the order given."""

@@ -249,7 +249,8 @@ def _judged_first(campaign: Workspace, state: Snapshot, ensemble: Ensemble) -> S
         for name, mean, std in zip(owners, *mean_and_spread(q), strict=True):
             expected[name][rate] = Expected(float(mean), math.hypot(float(std), MODEL_ERROR_MAH_G))
     names = {m.measurement_id for m in fresh}
-    discharges = [replace(d, fresh=True) if d.key in names else d for d in (weighed(state, m) for m in state.standing)]
+    sound = [weighed(state, m) for m in state.standing if not faults_of_numbers(m)]
+    discharges = [replace(d, fresh=True) if d.key in names else d for d in sound]
     found = judge(discharges, rates, expected)
     doubts = {key: said for key, said in found.doubts.items() if key in names}
     if not doubts:

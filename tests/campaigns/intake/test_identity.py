@@ -219,3 +219,26 @@ def test_lane_takes_one_rate_or_a_staircase():
     for current, cycle in ((20, 1), (20, 2), (1000, 1), (20, 1), (100, 3)):
         lane_of(lanes, CyclingConditions(float(current), cycle=cycle), lambda: next(names))
     assert [(lane.label, sorted(lane.cycles)) for lane in lanes] == [("a", [1, 2, 3]), ("b", [1]), ("c", [1])]
+
+
+@pytest.mark.parametrize("way", ["sample", "table"])
+def test_composition_as_measured_is_recorded_beside_the_target(proposed: Campaign, tmp_path: Path, way: str):
+    path, measured = write_cycles(tmp_path / "a.csv", TEST, last=1), "Li1.15Mn0.42Ti0.43O2"
+    if way == "sample":
+        assert hand_in(proposed, path, proposal="R01-01", icp=measured).status == "recorded"
+    else:
+        table = tmp_path / "samples.csv"
+        table.write_text(
+            f"file,proposal,active_mass_mg,current_ma_g,window,icp\na.csv,R01-01,1.8,20,1.5-4.8,{measured}\n"
+        )
+        ingest(proposed, check_files(proposed, [path], table=table))
+    state = proposed.state()
+    assert list(state.analysed) == ["R01-01"]
+    assert state.made("R01-01") == FIRST
+    assert state.valid[0].composition == FIRST
+
+
+def test_composition_as_measured_that_is_none_is_refused(proposed: Campaign, tmp_path: Path):
+    done = hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=1), proposal="R01-01", icp="NaCl")
+    assert done.status == "refused"
+    assert "The composition as measured" in done.rules[-1].message

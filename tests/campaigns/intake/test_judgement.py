@@ -183,8 +183,9 @@ def test_swapped_rates_are_doubtful_until_corrected_and_the_ranking_follows(prop
 def test_swap_that_shows_later_makes_one_doubt_what_was_recorded_before(proposed: Campaign, tmp_path: Path):
     for name, capacity, rate in (("slow", 152.0, LOW), ("fast", 201.0, HIGH)):
         path = write_discharge(tmp_path / f"{name}.json", FIRST, capacity, rate)
-        ingest(proposed, check_files(proposed, [path]))
+        done = ingest(proposed, check_files(proposed, [path]))
     assert [m.measurement_id for m in proposed.state().doubtful] == ["M0001", "M0002"]
+    assert any("M0001, recorded before, is doubtful now (J1)" in sentence for sentence in done.judged_again)
     proposed.retract_measurement("M0002", "was another powder")
     assert [m.status for m in proposed.state().measurements] == ["valid", "retracted"]
 
