@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
+
+if TYPE_CHECKING:
+    from campaigns.recipe import Recipe
+    from campaigns.spec import Synthesis
 
 
 @click.command()
@@ -78,52 +83,58 @@ def recipe(
       drx-screen recipe --campaign he-rate --proposal R01-03
     """
     from campaigns.recipe import make_recipe, merged, read_precursors, shipped_precursors
-    from campaigns.spec import Synthesis
     from drxnet.composition import Composition
 
-    usual = Synthesis()
-    if campaign is not None:
-        from campaigns.campaign import Campaign
-        from campaigns.spec import read_spec
-
-        usual = read_spec(campaign).synthesis
-        if proposals:
-            with Campaign.open(campaign, command="recipe", read_only=True) as opened:
-                state = opened.state()
-            formulas += tuple(state.proposal(name).composition for name in proposals)
-    elif proposals:
-        raise click.UsageError("--proposal needs --campaign.")
-    if not formulas:
+    usual, proposed = _of_campaign(campaign, proposals)
+    if not formulas + proposed:
         raise click.UsageError("Give a formula, or --campaign with --proposal.")
+    asked = {
+        "batch_mass_g": mass_g,
+        "prefer": prefer,
+        "avoid": avoid,
+        "atmosphere": atmosphere,
+        "route": route,
+        "li_excess": li_excess,
+        "f_excess": f_excess,
+    }
+    settings = usual.model_dump() | {key: value for key, value in asked.items() if value not in (None, ())}
     stock = merged(read_precursors(precursors)) if precursors else shipped_precursors()
     assays = {p.formula: p.assay for p in stock} if typical_purity else {}
-    assays.update(_numbers("--purity", purity))
-    given = _numbers("--state", states)
     recipes = [
         make_recipe(
             Composition.parse(formula, nonstoichiometric=nonstoichiometric),
-            batch_mass_g=usual.batch_mass_g if mass_g is None else mass_g,
-            oxidation_states=given or None,
+            **settings,
+            oxidation_states=_numbers("--state", states) or None,
             precursors=stock,
-            prefer=prefer or usual.prefer,
-            avoid=avoid or usual.avoid,
-            atmosphere=atmosphere or usual.atmosphere,
-            route=route or usual.route,
-            li_excess=usual.li_excess if li_excess is None else li_excess,
-            f_excess=usual.f_excess if f_excess is None else f_excess,
-            assays=assays,
+            assays=assays | _numbers("--purity", purity),
             balance_g=balance_g,
             cheapest=cheapest,
         )
-        for formula in formulas
+        for formula in formulas + proposed
     ]
-    if output == "json":
-        emit(output, [r.as_dict() for r in recipes])
-        return
     rows = [{"composition": r.composition.formula, **w.row()} for r in recipes for w in r.weighings]
-    if output == "csv":
-        emit(output, rows)
-        return
+    emit(output, [r.as_dict() for r in recipes] if output == "json" else rows, lambda: _show_recipes(recipes))
+
+
+def _of_campaign(campaign: str | None, proposals: tuple[str, ...]) -> tuple[Synthesis, tuple[str, ...]]:
+    """How a campaign makes its powders, and what the proposals named are; without one, what is usual."""
+    from campaigns.spec import Synthesis, read_spec
+
+    if campaign is None:
+        if proposals:
+            raise click.UsageError("--proposal needs --campaign.")
+        return Synthesis(), ()
+    usual = read_spec(campaign).synthesis
+    if not proposals:
+        return usual, ()
+    from campaigns.campaign import Campaign
+
+    with Campaign.open(campaign, command="recipe", read_only=True) as opened:
+        state = opened.state()
+    return usual, tuple(state.proposal(name).composition for name in proposals)
+
+
+def _show_recipes(recipes: Sequence[Recipe]) -> None:
     for each in recipes:
         title = f"{each.composition}, {each.batch_mass_g:g} g of product ({each.atmosphere} furnace)"
         print_table([_weighing(w.row()) for w in each.weighings], title=title)

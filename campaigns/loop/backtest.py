@@ -200,33 +200,26 @@ def backtest(
     Raises:
         ConfigurationError: the laboratory is the model itself or related to it, nothing is feasible, ...
     """
-    if rounds < 1 or repeats < 1 or candidates < spec.batch_size:
-        raise ConfigurationError(
-            "A backtest needs at least one round, one repeat and as many candidates as a batch. "
-            f"Got {rounds}, {repeats} and {candidates} for batches of {spec.batch_size}."
-        )
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigurationError(f"{folder}: holds files already. Give a new folder (--output), or empty this one.")
+    _check_extent(spec, folder, rounds, repeats, candidates)
     names = tuple(dict.fromkeys(map(today, strategies or (spec.strategy, *BASELINES))))
     for name in names:
         STRATEGIES.named(name)
     own = Ensemble.load((spec.folder or Path()) / spec.model if _is_beside(spec) else spec.model)
-    notes = list(_related(own, laboratory))
+    notes = tuple(_related(own, laboratory))
     runs: list[RoundRow] = []
     pools = []
+    home = folder / "runs"
+    home.mkdir(parents=True, exist_ok=True)
     for repeat in range(repeats):
         truth, model = _roles(own, laboratory, repeat, seed, spec.candidates().columns)
         lab = Laboratory(truth, options or LaboratoryOptions(), seed + repeat)
         pool = draw_candidates(spec, truth, candidates, seed + repeat)
         pools.append(pool)
-        home = folder / "runs"
-        home.mkdir(parents=True, exist_ok=True)
         shared = home / f"model-{repeat}"
         checkpoint.save(shared, model.network.state_dict(), model.card)
         for place, strategy in enumerate(names):
             before = (repeat * len(names) + place) * rounds
-            campaign = _start(spec, home / f"{strategy}-{repeat}", shared, pool, strategy, seed + repeat)
-            with campaign:
+            with _start(spec, home / f"{strategy}-{repeat}", shared, pool, strategy, seed + repeat) as campaign:
                 runs += _rehearse(
                     campaign,
                     lab,
@@ -237,19 +230,29 @@ def backtest(
                     watch=partial(_count, progress, before, repeats * len(names) * rounds),
                 )
         shutil.rmtree(shared)
-    found = Backtest(
+    first = spec.goals.objectives[0]
+    return Backtest(
         campaign=spec.name,
-        objective=str(spec.goals.objectives[0]),
+        objective=str(first),
         unit=spec.goals.first.unit,
-        sign=spec.goals.objectives[0].sign,
+        sign=first.sign,
         candidates=candidates,
         feasible=int(np.mean([p.feasible.sum() for p in pools])),
-        best_possible=tuple(spec.goals.objectives[0].sign * p.best for p in pools),
+        best_possible=tuple(first.sign * p.best for p in pools),
         hits_possible=tuple(len(p.hits()) for p in pools),
         rows=tuple(runs),
-        notes=tuple(notes),
+        notes=notes,
     )
-    return found
+
+
+def _check_extent(spec: CampaignSpec, folder: Path, rounds: int, repeats: int, candidates: int) -> None:
+    if rounds < 1 or repeats < 1 or candidates < spec.batch_size:
+        raise ConfigurationError(
+            "A backtest needs at least one round, one repeat and as many candidates as a batch. "
+            f"Got {rounds}, {repeats} and {candidates} for batches of {spec.batch_size}."
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(f"{folder}: holds files already. Give a new folder (--output), or empty this one.")
 
 
 def _count(progress: Progress, before: int, total: int, done: int) -> None:
