@@ -7,6 +7,7 @@ transaction that records it, and made again when somebody else was faster.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,9 @@ _log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 5
 """Times that a batch is chosen anew because another process recorded one in the meantime."""
+
+LARGER_CORES = 64
+"""Of the larger machine that an estimate tells the time of, too."""
 
 LISTED = 3
 """Candidates kept of the stream for each place of the shortlist, which is then drawn from them to be diverse."""
@@ -316,7 +320,8 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         ConfigurationError: the space is empty, or nothing of it passes the filters.
         CheckpointError: the model cannot be read.
     """
-    from campaigns.loop.forecast import SEARCHES, limits_of, one_thread, outlook_of
+    from campaigns.loop.forecast import SEARCHES, limits_of, looked_at, one_thread, outlook_of
+    from drxnet.ensemble import FUSED_FROM
     from screening.enumerator import speed
     from screening.scoring import StreamScorer
 
@@ -336,9 +341,17 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         )
     model = state.current_model
     outlook = outlook_of(campaign, state, spec.goals)
-    scorer = StreamScorer(outlook, source.columns, source.denominator, how, limits_of(spec))
-    with one_thread():
-        rate = speed(source, scorer, seconds=1.0)
+    looked = looked_at(source, spec.method, spec.evaluations)
+
+    def measured_rate(engine: str, compositions: int, strategy: str) -> tuple[str, float]:
+        by = outlook.for_stream(engine, compositions)
+        scorer = StreamScorer(by, source.columns, source.denominator, strategy, limits_of(spec))
+        with one_thread():
+            return by.engine, speed(source, scorer, seconds=1.0)
+
+    engine, rate = measured_rate("auto", looked, how)
+    rates = dict(measured_rate(name, FUSED_FROM, spec.strategy) for name in ("eager", "auto"))
+    cores, fastest = os.cpu_count() or 1, max(rates.values())
     return {
         "campaign": spec.name,
         "folder": str(campaign.folder),
@@ -347,6 +360,10 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         "counted_in_s": round(counted_s, 2),
         "passing_filters": f"about {passing / len(sample):.0%}",
         "candidates_per_s_and_core": round(rate),
+        "engine": engine,
+        **{f"candidates_per_s_and_core_{name}": round(value) for name, value in rates.items()},
+        f"walk_s_on_{cores}_cores": round(source.count / fastest / cores),
+        f"walk_s_on_{LARGER_CORES}_cores": round(source.count / fastest / LARGER_CORES),
         "method": spec.method,
         "stream_s_on_one_core": round((spec.evaluations if spec.method in SEARCHES else source.count) / rate),
         "strategy": how,

@@ -378,7 +378,7 @@ def test_the_cluster_script_runs_a_command_over_two_nodes(tmp_path: Path) -> Non
     port = next(port for port in np.random.default_rng().integers(20_000, 30_000, 99).tolist() if not taken(port))
     path = os.pathsep.join([str(Path(sys.executable).parent), str(Path(ray_command()).parent), os.environ["PATH"]])
     usual = {**os.environ, "PATH": path, "HEAD_NODE": "127.0.0.1", "RAY_PORT": str(port), "SLURM_NNODES": "2"}
-    usual |= {"SLURM_CPUS_PER_TASK": "1", "RAY_PATIENCE_S": "120"}
+    usual |= {"SLURM_CPUS_PER_TASK": "1", "RAY_PATIENCE_S": "120", "HOME": str(tmp_path)}  # with a token of its own
     command = [str(script), sys.executable, str(walk), str(tmp_path / "run"), "0", str(tmp_path / "found.npz")]
     nodes = [
         subprocess.Popen(command, env={**usual, "SLURM_NODEID": place}, stdout=subprocess.PIPE, text=True)
@@ -393,7 +393,7 @@ def test_the_cluster_script_runs_a_command_over_two_nodes(tmp_path: Path) -> Non
     finally:
         for node in nodes:
             node.terminate()
-            node.wait(timeout=90)
+            node.communicate(timeout=90)
 
 
 def taken(port: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -499,6 +500,10 @@ def test_check_counts_and_estimates(real: Path, monkeypatch: pytest.MonkeyPatch)
     found = run_json("check", "--campaign", "live")
     assert found["candidates"] > 100
     assert found["candidates_per_s_and_core"] > 0
+    assert found["engine"] == "eager"  # too few to compile for
+    assert found["candidates_per_s_and_core_eager"] > 0
+    assert found["candidates_per_s_and_core_fused"] > 0
+    assert found["walk_s_on_64_cores"] <= found[f"walk_s_on_{os.cpu_count()}_cores"]
     assert Path(found["folder"]).name == "live"
 
 
