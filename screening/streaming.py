@@ -65,9 +65,14 @@ class _Output:
         elements = train.shape[1] - 2 - members - members * 32
         _, tilt, deviations, amounts, features = train.split((1, 1, members, elements, members * 32), 1)
         return cls(
-            *(float(v) for v in (scale.variance, shift.constant, slope.variance, trend.variance)),
-            *(float(v) for v in (learned.outputscale, learned.base_kernel.lengthscale)),
-            *(float(v) for v in (smooth.outputscale, smooth.base_kernel.lengthscale)),
+            float(scale.variance),
+            float(shift.constant),
+            float(slope.variance),
+            float(trend.variance),
+            float(learned.outputscale),
+            float(learned.base_kernel.lengthscale),
+            float(smooth.outputscale),
+            float(smooth.base_kernel.lengthscale),
             tilt[:, 0],
             deviations,
             amounts,
@@ -94,7 +99,8 @@ class StreamMarginals:
         self._count = model.num_outputs
         wanted = range(self._count) if outputs is None else sorted(set(outputs))
         with torch.no_grad():
-            self._outputs = {j: _Output.of(model.models[j], model.reader.ensemble.members) for j in wanted}
+            each: Any = model.models
+            self._outputs = {j: _Output.of(each[j], model.reader.ensemble.members) for j in wanted}
 
     def __call__(self, points: Points) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, ``n x m`` each; NaN for outputs that are not wanted."""

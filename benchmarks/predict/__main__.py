@@ -1,6 +1,7 @@
 """Speed of the ensemble against a plain implementation of the same network, in one run and as ratios.
 
     python -m benchmarks.predict --published DIR [--compile] [--start-up] [--processes] [--cold-start]
+    python -m benchmarks.predict --device cuda
 
 DIR holds the published state dicts (models/drxnet-2024 of the authors' repository). Times are CPU seconds of one
 thread; the ways are measured in turn, several rounds, and the best of each counts, so that another job on the machine
@@ -128,7 +129,8 @@ def together(engine: str, processes: int, seconds: float = 6.0) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--published", type=Path, required=True, help="folder of the published state dicts")
+    parser.add_argument("--published", type=Path, help="folder of the published state dicts")
+    parser.add_argument("--device", default="cpu", help="cuda: on a GPU, in minutes (benchmarks/predict/gpu.py)")
     parser.add_argument("--compile", action="store_true", help="also through torch.compile (a minute to compile)")
     parser.add_argument("--start-up", action="store_true", help="also the first call of each engine")
     parser.add_argument("--processes", action="store_true", help="also one and two processes side by side")
@@ -136,6 +138,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1024, help="candidates per measurement")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    if options.device.startswith("cuda"):
+        from benchmarks.predict.gpu import measure
+
+        measure(options.device)
+        return
+    if options.published is None:
+        parser.error("--published DIR is needed on a CPU")
     torch.set_num_threads(1)
 
     plain = PlainEnsemble.load(options.published)
