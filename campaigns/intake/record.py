@@ -303,6 +303,7 @@ def _planned(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cell
         icp = None if sample.icp is None else _parsed(sample.icp, "The composition as measured").formula
         file, target = _numbered(file, sample, cells)
         if file.status == "refused":
+            file = replace(file, notes=(*file.notes, *_may_continue(file, sample, state, cells)))
             return _Plan(file, _outcome(file, [], file.rules, cells, dry_run))
         items = _items(file, sample, state, cells, target)
         if not items:
@@ -319,6 +320,27 @@ def _planned(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cell
     for p in new:
         cells.claim(p.item.owner, p.cell, p.item.new, file.path.name)
     return _Plan(file, outcome, new, icp)
+
+
+def _may_continue(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cells) -> list[str]:
+    """The cells whose next cycle a file begins with, where it is refused for beginning late."""
+    errors = {hit.id for hit in file.rules if hit.severity == "error"}
+    if errors != {"E13"} or not file.discharges or (first := file.discharges[0].file_cycle) is None:
+        return []
+    try:
+        proposal_id, composition = _proposal(file.discharges[0], sample, state, cells, None, file.path.name)
+    except MeasurementError:
+        return []
+    owner = proposal_id or composition
+    fitting = [
+        label
+        for label in cells.labels(owner)
+        if max((k.at.cycle for k in cells.of(owner, label) if k.counts), default=0) == first - 1
+    ]
+    return [
+        f"it begins with cycle {first}, which comes next in cell {label} of {owner}: --continues {shlex.quote(label)}"
+        for label in fitting
+    ]
 
 
 def _is_one_cell(file: CheckedFile) -> bool:

@@ -62,7 +62,8 @@ def check_rows(
     mass = checked_mass(file, recording, sample, hits)
     composition, theory = checked_composition(sample, hits)
     recording = _of_the_cell(recording, mass)
-    found = segment(recording, goes_on=sample.continues is not None or (sample.first_cycle or 1) > 1)
+    goes_on = sample.continues is not None or (sample.first_cycle or 1) > 1
+    found = segment(recording, goes_on=goes_on)
     notes = [*recording.notes, *found.notes]
     check_header(file, recording, sample, composition, hits)
     anode = _check_cathode(file, found, sample, hits)
@@ -98,7 +99,9 @@ def check_rows(
             f"{file}: starts with a discharge ({short(early)} mAh) before any charge; it is skipped, and the "
             "first-cycle number is doubtful.",
         )
-    kept = list(candidates) if anode else _comparable(file, candidates, window, hits, sample.window is not None)
+    kept = (
+        list(candidates) if anode else _comparable(file, candidates, window, hits, sample.window is not None, goes_on)
+    )
     checked = []
     for discharge in kept:
         _check_duration(file, discharge, hits)
@@ -317,9 +320,17 @@ def _check_window(file: str, seen: tuple[float, float], stated: tuple[float, flo
 
 
 def _comparable(
-    file: str, discharges: Sequence[Discharge], window: tuple[float, float], hits: Hits, window_is_stated: bool
+    file: str,
+    discharges: Sequence[Discharge],
+    window: tuple[float, float],
+    hits: Hits,
+    window_is_stated: bool,
+    goes_on: bool = False,
 ) -> list[Discharge]:
-    """Discharges that run through the window; the last, partial one and interrupted ones are left out."""
+    """Discharges that run through the window; the last, partial one and interrupted ones are left out.
+
+    The first one is an error unless the file goes on with a test, and may begin with the rest of a discharge.
+    """
     kept: list[Discharge] = []
     v_low, v_high = window
     for i, discharge in enumerate(discharges):
@@ -350,7 +361,7 @@ def _comparable(
         else:
             what = f"ends at {end:.3g} V, not {v_low:g} V: interrupted or safety limit."
         message = f"{file} cycle {cycle}: discharge {what} Capacity not comparable."
-        if i == 0:
+        if i == 0 and not goes_on:
             hits.error("E4", message, cycle)
             kept.append(discharge)
         else:

@@ -111,6 +111,10 @@ def test_part_of_a_test_is_no_first_cycle_until_it_is_stated(proposed: Campaign,
     assert done.status == "refused"
     assert any("--first-cycle 3" in r.message and "--continues CELL" in r.message for r in done.rules)
     assert held(proposed) == []
+    hand_in(proposed, write_cycles(tmp_path / "part 1.csv", TEST, last=2), composition=FIRST)
+    done = hand_in(proposed, part, composition=FIRST)
+    assert "it begins with cycle 3, which comes next in cell part 1 of R01-01: --continues 'part 1'" in done.notes
+    proposed.retract_measurement("part 1.csv", "another cell after all")
     assert hand_in(proposed, part, composition=FIRST, first_cycle=3).status == "recorded"
     assert [n for _, _, n, _ in held(proposed)] == [3, 4, 5]
 
@@ -146,6 +150,19 @@ def test_charge_in_one_file_and_discharge_in_the_next_are_joined(proposed: Campa
     done = hand_in(proposed, tmp_path / "two.csv", continues="one")
     assert done.status == "recorded", done.rules
     assert held(proposed) == [("R01-01", "one", n, q) for n, q in enumerate((240.0, 237.0, 235.0, 232.0, 230.0), 1)]
+
+
+def test_discharge_that_two_files_share_is_left_out_and_the_rest_keeps_its_numbers(proposed: Campaign, tmp_path: Path):
+    from synthetic_cycler import arbin_csv
+
+    middle = TEST[(TEST.cycle == 2) & (TEST.state == "D")].index
+    cut = int(middle[len(middle) // 2])
+    (tmp_path / "one.csv").write_text(arbin_csv(TEST.iloc[:cut]))
+    (tmp_path / "two.csv").write_text(arbin_csv(TEST.iloc[cut:]))
+    assert hand_in(proposed, tmp_path / "one.csv", composition=FIRST).status == "recorded"
+    done = hand_in(proposed, tmp_path / "two.csv", continues="one")
+    assert done.status == "recorded", done.rules
+    assert [(n, q) for _, _, n, q in held(proposed)] == [(1, 240.0), (3, 235.0), (4, 232.0), (5, 230.0)]
 
 
 def test_part_whose_own_numbers_begin_again_goes_on_after_the_last(proposed: Campaign, tmp_path: Path):
