@@ -55,10 +55,10 @@ def replace_file(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def save_figure(figure: Figure, path: Path, **options: float) -> Path:
+def save_figure(figure: Figure, path: Path, *, dpi: float = 150) -> Path:
     """Write a matplotlib figure; the form follows the suffix."""
     with new_file(path) as partial:
-        figure.savefig(partial, **options)
+        figure.savefig(partial, dpi=dpi)
     return path
 
 

@@ -37,8 +37,9 @@ def _check(path: Path, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            line = event.start_mark.line + 1
-            raise ConfigurationError(f"{path}, line {line}: holds a reference (& or *). Write out what it stands for.")
+            mark = event.start_mark
+            where = f"{path}, line {mark.line + 1}" if mark else str(path)
+            raise ConfigurationError(f"{where}: holds a reference (& or *). Write out what it stands for.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEPTH:
             raise ConfigurationError(f"{path}: nested deeper than {_DEPTH} levels; that is no configuration.")
