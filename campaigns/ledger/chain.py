@@ -14,6 +14,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from sqlalchemy import Column, Connection, Double, LargeBinary, Table, insert, select
@@ -78,10 +79,12 @@ def text_of_rows(read: Mapping[str, Sequence[Any]], last: int | None = None) -> 
     """
     texts: defaultdict[int, list[str]] = defaultdict(list)
     for table in ROWS:
-        columns = [c for c in table.columns if table is not tables.measurements or c.name not in _FILLED_LATER]
-        event = "number" if table is tables.events else "event"
+        kept = [c.name not in _FILLED_LATER for c in table.columns]
+        columns = [c for c, keep in zip(table.columns, kept, strict=True) if keep]
+        event = list(table.columns.keys()).index("number" if table is tables.events else "event")
         for row in read[table.name]:
-            texts[row._mapping[event]].append(f"{table.name} {_text(row, columns)}")
+            values = row if all(kept) else compress(row, kept)
+            texts[row[event]].append(f"{table.name} {_text(values, columns)}")
     made = {row.number: row.event for row in read[tables.measurements.name]}
     for row in read[tables.measurements.name]:
         if row.withdrawn_event is not None and (last is None or row.withdrawn_event <= last):
@@ -200,10 +203,17 @@ def _rows_of(connection: Connection, event: int) -> dict[str, Sequence[Any]]:
     return read
 
 
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def _text(row: Any, columns: Sequence[Column[Any]]) -> str:
-    """One text for one content, from whichever database; empty columns do not count, so that there may be new ones."""
-    values = {c.name: _plain(c, row._mapping[c.name]) for c in columns if row._mapping[c.name] is not None}
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """One text for one content, from whichever database; empty columns do not count, so that there may be new ones.
+
+    Args:
+        row: its values in the order of the columns, perhaps with others after them.
+        columns: of the table, all or some of the first.
+    """
+    return _ENCODE({c.name: _plain(c, value) for c, value in zip(columns, row, strict=False) if value is not None})
 
 
 def _plain(column: Column[Any], value: Any) -> Any:
