@@ -8,6 +8,7 @@ holds the current that it logs; the instrument's own capacity is only compared w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -332,6 +333,8 @@ def _check_one_test(recording: CyclerRows) -> None:
     time = None if recording.time_of_step else recording.time_s
     if time is not None and np.isfinite(time).all():
         fell["time"] = (np.diff(time) < 0) & (time[1:] <= time[0] + 1e-9)
+    if not any(at.any() for at in fell.values()):
+        return
     voltage, never = recording.voltage_v, np.zeros(n - 1, bool)
     together = sum((at.astype(int) for at in fell.values()), np.zeros(n - 1, int))
     jump = np.diff(voltage)
@@ -424,8 +427,9 @@ def ordered(recording: CyclerRows) -> OrderedRows:
     else:
         assert moved is not None
         current = _current_from_charge(moved[whole], interval)
-    columns = _growth(recording, order, whole)
-    sign, direction, contradiction = _directions(current, voltage, interval, state, step, columns)
+    sign, direction, contradiction = _directions(
+        current, voltage, interval, state, step, lambda: _growth(recording, order, whole)
+    )
     signed = current * sign if sign.ndim == 0 or len(sign) == len(current) else current
     column = _column_increments(recording, order[whole], direction, np.abs(current) * interval / 3600.0)
     paused = np.zeros(len(time), bool)
@@ -666,7 +670,7 @@ def _directions(
     interval: np.ndarray,
     state: np.ndarray | None,
     step: np.ndarray | None,
-    growth: tuple[np.ndarray, np.ndarray] | None,
+    growth_of_columns: Callable[[], tuple[np.ndarray, np.ndarray] | None],
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """Sign that makes the current positive on charge, and the direction of each row."""
     strongest = float(np.abs(current).max())
@@ -682,6 +686,7 @@ def _directions(
         sign = _sign_by_voltage(current, voltage, interval, active)
         direction = np.where(active, np.where(current * sign > 0, CHARGE, DISCHARGE), REST)
         return np.array(sign), direction, False
+    growth = growth_of_columns()
     if growth is not None:
         direction = _by_columns(active, step, growth)
         contradiction = _voltage_rises(current, voltage, interval, direction)

@@ -31,6 +31,7 @@ _DURATION = re.compile(
     r"(?:(\d+)\s*(?:[dDjJtT][a-zA-Z]*|天|日)[\s,.:-]*|(\d+)\.(?=\d+:\d+:))?(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?(?:[eE]-\d+)?)"
     r"\s*([aApP][mM])?"
 )
+_TWO_PARTS = re.compile(r"\d+:\d{2}")
 _CLOCK_TEXT = re.compile(r"^\d{1,4}[-/.,]\d{1,2}[-/.,]\d{1,4}|^\d{4}年")
 _DAY_OR_MONTH = re.compile(r"^(\d{1,2})([-/.,])(\d{1,2})\2(\d{2,4})")
 
@@ -49,14 +50,17 @@ def numbers(series: pd.Series, decimal: str = ".") -> np.ndarray:
     """Numbers of a column; NaN for what is none, infinite beyond :data:`HUGE`."""
     if pd.api.types.is_bool_dtype(series):
         return np.full(len(series), np.nan)
-    found = pd.to_numeric(series, errors="coerce").to_numpy(float, na_value=np.nan).copy()
+    found = pd.to_numeric(series, errors="coerce").to_numpy(float, na_value=np.nan)
     if not pd.api.types.is_numeric_dtype(series):
+        found = found.copy()
         odd = np.flatnonzero(np.isnan(found) if decimal == "." else np.ones(len(found), bool))
         if len(odd):
             kinds, texts = pd.factorize(series.iloc[odd].astype(str))
             tidied = pd.to_numeric(pd.Series([tidy(text, decimal) for text in texts]), errors="coerce")
             found[odd] = np.append(tidied.to_numpy(float, na_value=np.nan), np.nan)[kinds]
-    return np.where(np.abs(found) > HUGE, np.copysign(np.inf, found), found)
+    with np.errstate(invalid="ignore"):
+        huge = (found > HUGE) | (found < -HUGE)
+    return np.where(huge, np.copysign(np.inf, found), found) if huge.any() else found
 
 
 def decimal_sign(cells: Sequence[str]) -> str | None:
@@ -128,15 +132,19 @@ def state_codes(series: pd.Series) -> np.ndarray:
 
 def looks_like_durations(series: pd.Series) -> bool:
     """Whether most of the first filled cells read ``12:30:01``; a remark with a colon is none."""
-    sample = series.dropna().astype(str).str.strip()
-    sample = sample[sample != ""].head(200)
+    sample = _first_filled(series)
     return bool(len(sample)) and sum(bool(_DURATION.fullmatch(text)) for text in sample) > 0.5 * len(sample)
 
 
 def two_part_durations(series: pd.Series) -> bool:
     """Whether durations are written in two parts without decimals: hours and minutes, or minutes and seconds."""
-    sample = series.dropna().astype(str).str.strip()
-    return bool(sample.head(200).str.fullmatch(r"\d+:\d{2}").mean() > 0.5)
+    sample = _first_filled(series)
+    return bool(len(sample)) and sum(bool(_TWO_PARTS.fullmatch(text)) for text in sample) > 0.5 * len(sample)
+
+
+def _first_filled(series: pd.Series, count: int = 200) -> list[str]:
+    texts = (text.strip() for text in series.head(10 * count).dropna().astype(str))
+    return [text for text in texts if text][:count]
 
 
 def durations(series: pd.Series, hours_first: bool = False) -> np.ndarray:
