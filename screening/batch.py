@@ -304,6 +304,7 @@ class Batch:
             for composition in outlook.pending:
                 if composition not in outlook.known:
                     self._await(everything.index(composition))
+        self._covariances: dict[int, Tensor] = {}
         self._gain: Tensor | None = None
         self._table = _table(everything)
         self._elements = self._table > 0
@@ -336,6 +337,17 @@ class Batch:
     def remaining_std(self) -> Tensor:
         """Spread once what is pending or picked has come out as predicted, ``rows x m``."""
         return torch.stack([belief.std for belief in self._remaining], -1)
+
+    def remaining_covariance(self, column: int) -> Tensor:
+        """Covariance of a quantity once what is pending or picked has come out as predicted, ``rows x rows``."""
+        if column not in self._covariances:
+            self._covariances[column] = self._beliefs[column].covariance
+        believed = self._remaining[column].explained[len(self._beliefs[column].explained) :]
+        return self._covariances[column] - believed.mT @ believed
+
+    def noise(self, column: int) -> Tensor:
+        """Variance of a measurement of a quantity."""
+        return self._beliefs[column].output.likelihood.noise.squeeze()
 
     @cached_property
     def samples(self) -> JointSamples:

@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.choose.pool import CONDITIONS, GOALS, Pool, PooledEnsemble
-from drxnet.ensemble import Amounts, Ensemble
-from drxnet.finetuning import fine_tune
-from drxnet.simulation import simulate
+from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble
+from drxnet.ensemble import Amounts
 from screening.batch import Limits, choose_batch
 from screening.encoding import Encoding
 from screening.measured import Measured
@@ -21,35 +19,40 @@ from screening.scoring import Rows
 from screening.strategies import STRATEGIES
 
 NOISE = 0.03
+USUAL = Limits()
 SHORTLIST, LISTED = 1000, 3000
 """Candidates for the joint choice, and those they are drawn from."""
-
-NO_DOMAIN = Limits(domain_weight={})
-TUNED_BEFORE = (2, 4, 6)
-"""Rounds, from 0, before which the fine-tuned strategies fine-tune."""
 
 
 @dataclass(frozen=True)
 class Laboratory:
-    """One member of the published ensemble, with the noise of a cell."""
+    """What a pool's compositions give in a laboratory, with the noise of a cell and failed syntheses."""
 
     truth: np.ndarray
     """Capacities of the candidates at the two rates (mAh/g), ``n x 2``."""
 
+    failure: np.ndarray
+    """Probability that a synthesis of each candidate fails, ``n``."""
+
     seed: int
 
+    def fails(self, row: int) -> bool:
+        """Whether this candidate does not form, however often it is tried."""
+        return bool(np.random.default_rng([self.seed, 1, row]).random() < self.failure[row])
+
     def measure(self, pool: Pool, rows: Sequence[int], round_number: int) -> list[Measured]:
-        """Make one cell per rate of each candidate."""
+        """Make one cell per rate of each candidate; of what does not form, none."""
         rng = np.random.default_rng([self.seed, round_number])
         noisy = self.truth[list(rows)] * (1 + NOISE * rng.standard_normal((len(rows), 2)))
         return [
             Measured.at_two_rates(pool.compositions[r], GOALS.rates, *map(float, q))
             for r, q in zip(rows, noisy, strict=True)
+            if not self.fails(r)
         ]
 
 
 Recommend = Callable[[list[Measured], list[int], int], list[int]]
-"""From what was measured, its rows and the round to the rows of the next batch."""
+"""From what was measured, the rows that were made and the round to the rows of the next batch."""
 
 
 def ours(
@@ -59,9 +62,8 @@ def ours(
     batch: int,
     seed: int,
     *,
-    first: str = "space-filling",
-    joint: bool = True,
-    limits: Limits,
+    first: str = "variance-reduction",
+    limits: Limits = USUAL,
 ) -> Recommend:
     """The package as a campaign uses it: a score for every candidate, then the joint choice among the best.
 
@@ -81,8 +83,6 @@ def ours(
                 scores = chosen_by.score(outlook, Rows(outlook, limits, amounts, rows))
         scores[taken] = -torch.inf
         order = scores.argsort(descending=True)
-        if not joint and measured:
-            return order[:batch].tolist()
         best = order[:LISTED].tolist()
         picks = choose_batch(
             [pool.compositions[i] for i in best],
@@ -99,49 +99,9 @@ def ours(
     return recommend
 
 
-def fine_tuned(
-    pool: Pool,
-    published: Ensemble,
-    members: Sequence[int],
-    laboratory: int,
-    strategy: str,
-    batch: int,
-    seed: int,
-    *,
-    limits: Limits,
-) -> Recommend:
-    """The package as a campaign uses it, fine-tuning after every second round; predictions renewed each time."""
-    truth = published.subset([laboratory])
-    current, table = published.subset(members), pool
-    position = list(range(len(members)))
-    chooser = ours(pool, PooledEnsemble(pool, members), strategy, batch, seed, limits=limits)
-
-    def recommend(measured: list[Measured], taken: list[int], round_number: int) -> list[int]:
-        nonlocal current, table, chooser
-        if round_number in TUNED_BEFORE:
-            compositions = [c for m in measured for c in (m.composition, m.composition)]
-            profiles = simulate(truth, compositions, list(CONDITIONS) * len(measured), seed=seed, noise=NOISE)
-            tuned = fine_tune(current, profiles, seed=seed)
-            if tuned.accepted:
-                current, table = tuned.ensemble, pool.predicted_by(tuned.ensemble)
-                chooser = ours(table, PooledEnsemble(table, position), strategy, batch, seed, limits=limits)
-        return chooser(measured, taken, round_number)
-
-    return recommend
-
-
 def at_random(pool: Pool, batch: int, seed: int) -> Recommend:
     """Uniform, without repetition."""
     order = np.random.default_rng(seed).permutation(pool.candidates)
-    return lambda measured, taken, number: order[len(taken) : len(taken) + batch].tolist()
-
-
-def unlearning(pool: Pool, ensemble: PooledEnsemble, batch: int) -> Recommend:
-    """The prediction's own order, never corrected: the best lower bounds from the top."""
-    values = GOALS.evaluate(ensemble, pool.compositions[: pool.candidates]).numpy()  # type: ignore[arg-type]
-    mean, std = values.mean(0), values.std(0)
-    score = GOALS.lower(mean, std)[:, 0] * (GOALS.feasibility(mean, std) >= 0.5)
-    order = np.argsort(-score, kind="stable")
     return lambda measured, taken, number: order[len(taken) : len(taken) + batch].tolist()
 
 
@@ -165,19 +125,57 @@ def baybe_default(pool: Pool, batch: int, seed: int) -> Recommend:
     space = SearchSpace.from_dataframe(frame, parameters)
     campaign = Campaign(space, SingleTargetObjective(NumericalTarget("score")))
     row = {tuple(values): i for i, values in enumerate(x.tolist())}
-    threshold = GOALS.constraints[0].threshold
+    told = 0
     Settings(random_seed=seed).activate()
 
     def recommend(measured: list[Measured], taken: list[int], round_number: int) -> list[int]:
-        if measured:
-            latest = frame.iloc[taken[-batch:]].copy()
-            values = [m.values(GOALS) for m in measured[-batch:]]
-            latest["score"] = [float(v[0] * min(1.0, v[1] / threshold)) for v in values]
+        nonlocal told
+        if new := measured[told:]:
+            place = {c: i for i, c in enumerate(pool.compositions[: pool.candidates])}
+            latest = frame.iloc[[place[m.composition] for m in new]].copy()
+            latest["score"] = [_scalar(m) for m in new]
             campaign.add_measurements(latest)
+            told = len(measured)
         chosen = campaign.recommend(batch)
         return [row[tuple(values)] for values in chosen[list(frame.columns)].to_numpy().round(4).tolist()]
 
     return recommend
+
+
+def plain_botorch(pool: Pool, batch: int, seed: int) -> Recommend:
+    """BoTorch as its tutorials use it: a SingleTaskGP on the amounts, qLogEI, greedily over the pool."""
+    from botorch import fit_gpytorch_mll
+    from botorch.acquisition import qLogExpectedImprovement
+    from botorch.models import SingleTaskGP
+    from botorch.optim import optimize_acqf_discrete
+    from botorch.sampling import SobolQMCNormalSampler
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    encoding = Encoding.of(pool.compositions[: pool.candidates])
+    x = encoding.encode(pool.compositions[: pool.candidates])
+    place = {c: i for i, c in enumerate(pool.compositions[: pool.candidates])}
+    start = np.random.default_rng(seed).permutation(pool.candidates)
+
+    def recommend(measured: list[Measured], taken: list[int], round_number: int) -> list[int]:
+        if not measured:
+            return start[len(taken) : len(taken) + batch].tolist()
+        y = torch.tensor([[_scalar(m)] for m in measured], dtype=torch.float64)
+        model = SingleTaskGP(x[[place[m.composition] for m in measured]], y)
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        sampler = SobolQMCNormalSampler(torch.Size([64]), seed=seed + round_number)
+        gain = qLogExpectedImprovement(model, best_f=y.max(), sampler=sampler)
+        left = np.setdiff1d(np.arange(pool.candidates), taken)
+        chosen, _ = optimize_acqf_discrete(gain, q=batch, choices=x[left], max_batch_size=512)
+        rows = {tuple(values): int(i) for i, values in zip(left, x[left].tolist(), strict=True)}
+        return [rows[tuple(values)] for values in chosen.tolist()]
+
+    return recommend
+
+
+def _scalar(measured: Measured) -> float:
+    """One number for optimisers that know no constraint on outcomes: the retention, less where the capacity misses."""
+    retention, low = measured.values(GOALS)[:2]
+    return float(retention * min(1.0, low / GOALS.constraints[0].threshold))
 
 
 def run(pool: Pool, laboratory: Laboratory, recommend: Recommend, rounds: int) -> list[list[int]]:

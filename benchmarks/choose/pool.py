@@ -12,18 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from campaigns.loop.laboratories import KINDS
+from campaigns.spec import read_spec
 from drxnet.checkpoint import ModelCard
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Compositions, Encoded, Ensemble
 from screening.domain import known_compositions
 from screening.goals import Goals
-from screening.lattice import Lattice
-from screening.space import load_space
 
 GOALS = Goals()
 CONDITIONS = (GOALS.rates.low, GOALS.rates.high)
 _BLOCK = 1000
+_DRAWS = 40
+"""Draws from a space for each candidate wanted, since filters refuse most."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class Pool:
 
     @classmethod
     def of(cls, model: str, space: str, size: int, seed: int, cache: Path) -> Pool:
-        """Draw a pool uniformly from a space, or read it back from the cache."""
-        lattice = Lattice(load_space(space))
-        ranks = lattice.sample_ranks(size, seed)
-        candidates = lattice.compositions(lattice.unrank(ranks))
+        """Draw a pool uniformly from what a campaign's filters leave, or read it back from the cache."""
+        source = read_spec(space).candidates()
+        units = source.unrank(source.sample_ranks(min(source.count, _DRAWS * size), seed))
+        candidates = tuple(source.compositions(units[source.keeps(units)][:size]))
         everything = (*candidates, *(c for c in known_compositions() if c not in set(candidates)))
         file = cache / f"pool-{model}-{space}-{size}-{seed}.npz"
         if file.is_file():
@@ -55,6 +57,25 @@ class Pool:
         capacity, features = _predict(Ensemble.load(model), everything)
         np.savez(file, capacity=capacity, features=features)
         return cls(everything, len(candidates), capacity, features)
+
+    def truth(self, kind: str, source: str, space: str, seed: int, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Capacities of the candidates in a laboratory, ``n x 2``, and how probably each synthesis fails, ``n``.
+
+        Args:
+            kind: of :data:`campaigns.loop.laboratories.KINDS`.
+            source: ensemble that a laboratory is made from.
+            space: campaign whose metals a dead pair is drawn from.
+            seed: of the laboratory.
+            cache: kept there.
+        """
+        file = cache / f"truth-{kind}-{source}-{space}-{self.candidates}-{seed}.npz"
+        if not file.is_file():
+            made = KINDS[kind](Ensemble.load(source), seed, read_spec(space).candidates().columns)
+            candidates = self.compositions[: self.candidates]
+            capacity = made.capacity(candidates, CONDITIONS)[0].numpy()
+            np.savez(file, capacity=capacity, failure=made.failure(candidates))
+        stored = np.load(file)
+        return stored["capacity"], stored["failure"]
 
     def predicted_by(self, ensemble: Ensemble) -> Pool:
         """Build the same pool as another ensemble sees it."""
@@ -80,7 +101,7 @@ def pool_asked_for(description: str | None) -> tuple[Pool, argparse.Namespace]:
     """Read the options of a benchmark on one pool, and draw the pool."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="drxnet-2024")
-    parser.add_argument("--space", default="paper-he")
+    parser.add_argument("--space", default="he-rate", help="campaign whose candidates are drawn")
     parser.add_argument("--pool", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, required=True)

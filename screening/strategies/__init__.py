@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator
 from screening.plugins import Registry
 from screening.strategies.base import Strategy
 from screening.strategies.improving import Greedy, LogEI, QLogNEI, Thompson, UpperBound
+from screening.strategies.informing import VarianceReduction
 from screening.strategies.spreading import Random, SpaceFilling
 
 __all__ = ["RENAMED", "STRATEGIES", "Strategy", "StrategyName", "today"]
@@ -38,6 +39,7 @@ STRATEGIES: Registry[type[Strategy]] = Registry(
         "greedy": Greedy,
         "random": Random,
         "space-filling": SpaceFilling,
+        "variance-reduction": VarianceReduction,
     },
     _check,
 )
