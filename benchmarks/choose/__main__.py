@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.choose.campaigns import Laboratory, Recommend, at_random, baybe_default, ours, plain_botorch, run
+from benchmarks.choose.campaigns import BATCH, Laboratory, Recommend, at_random, baybe_default, ours, plain_botorch, run
 from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble
 
-ROUNDS, BATCH, TOP = 8, 8, 0.01
+ROUNDS, TOP = 8, 0.01
 AFTER = (8, 16, 32, 64)
 """Cells after which is looked at."""
 

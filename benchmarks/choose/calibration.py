@@ -3,18 +3,15 @@
     python -m benchmarks.choose.calibration --cache DIR [--model drxnet-2024] [--seed 0]
 
 Each member in turn is the laboratory and the others are the model. The root mean square of (truth - mean) / spread over
-the pool is 1 where the spread is right, larger where it is too narrow. The data are those of the runs of the default
-strategy that `benchmarks.choose` left in the cache.
+the pool is 1 where the spread is right, larger where it is too narrow. The data are what the default strategy chooses.
 """
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.choose.campaigns import Laboratory
+from benchmarks.choose.campaigns import BATCH, Laboratory, ours, run
 from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble, pool_asked_for
 from drxnet.ensemble import Amounts
 from screening.domain import LABELS
@@ -38,9 +35,12 @@ def main() -> None:
         tables, count = [], 0
         for laboratory in range(len(pool.capacity)):
             seed = 1000 * laboratory + options.seed
-            file = options.cache / "runs" / f"default-{options.pool}-{laboratory}-{options.seed}.json"
-            history = json.loads(file.read_text())["rows"][:rounds] if rounds else []
-            cells = Laboratory(pool.capacity[laboratory, : pool.candidates].astype(float), seed)
+            cells = Laboratory(
+                pool.capacity[laboratory, : pool.candidates].astype(float), np.zeros(pool.candidates), seed
+            )
+            members = [i for i in range(len(pool.capacity)) if i != laboratory]
+            chosen_by = ours(pool, PooledEnsemble(pool, members), "logei", BATCH, seed)
+            history = run(pool, cells, chosen_by, rounds)
             measured = [m for number, rows in enumerate(history) for m in cells.measure(pool, rows, number)]
             count = len(measured)
             tables.append(_calibration(pool, laboratory, amounts, measured))

@@ -20,6 +20,7 @@ from screening.strategies import STRATEGIES
 
 NOISE = 0.03
 USUAL = Limits()
+BATCH = 8
 SHORTLIST, LISTED = 1000, 3000
 """Candidates for the joint choice, and those they are drawn from."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
 from drxnet.errors import ConfigurationError, UsageError
-from screening.batch import Choice, Limits, choose_batch, diverse
+from screening.batch import Batch, Choice, Limits, choose_batch, diverse
 from screening.encoding import Encoding
 from screening.errors import NothingToPropose
 from screening.estimates import Estimate
@@ -19,6 +20,7 @@ from screening.measured import Measured
 from screening.outlook import Outlook
 from screening.quantities import Capacity, cost_usd_kg
 from screening.strategies import STRATEGIES
+from screening.strategies.informing import VarianceReduction
 from screening.surrogate import DRXNetGaussianModel
 
 METALS = ("Mg", "Ti", "V", "Cr", "Mn", "Nb")
@@ -347,3 +349,38 @@ def test_choosing_eight_of_two_thousand_takes_seconds(published_ensemble) -> Non
     picks = choose(pool, published_ensemble, Goals(), n=8, measured=known)
     assert len(picks) == 8
     assert time.process_time() - start < 40  # processor seconds: 20 s on two cores
+
+
+def test_variance_reduction_takes_what_tells_most_of_the_promising_ones() -> None:
+    """The first pick agrees with the reduction worked out from the joint covariance by hand."""
+    outlook = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:5]))
+    candidates = POOL[5:]
+    batch = Batch(candidates, outlook, (), Limits(), seed=0)
+    value = VarianceReduction(0).next(batch)[: len(candidates)]
+    promise = (outlook.improvement.log_utility(batch.signed_mean) + batch.log_feasible).exp()[: len(candidates)]
+    weight = (promise - promise.quantile(VarianceReduction.promising)).clamp_min(0)
+    expected = torch.zeros(len(candidates), dtype=torch.float64)
+    for column in (*GOALS.objective_columns, *GOALS.constraint_columns):
+        belief = outlook.surrogate.at(outlook.read(candidates))[column]
+        noise = belief.output.likelihood.noise.squeeze()
+        unit = outlook.surrogate.reader.unit[column]
+        for i in range(len(candidates)):
+            shared = belief.covariance[:, i]
+            expected[i] += (weight * shared.square()).sum() / (shared[i] + noise) / unit**2
+    likely = batch.log_feasible[: len(candidates)] >= math.log(VarianceReduction.least_feasible)
+    assert likely.any()
+    torch.testing.assert_close(value[likely], expected[likely], rtol=1e-4, atol=1e-10)
+    assert (value[~likely] < value[likely].min()).all()
+
+
+def test_variance_reduction_does_not_pay_twice_for_the_same_knowledge() -> None:
+    picks = choose(POOL, ENSEMBLE, Goals(constraints=()), n=4, strategy="variance-reduction")
+    assert [p.score for p in picks] == sorted((p.score for p in picks), reverse=True)
+    assert len({p.composition for p in picks}) == 4
+    assert "tells most of the promising ones" in picks[0].why
+
+
+def test_a_first_batch_by_variance_reduction_is_mostly_feasible() -> None:
+    goals = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=150),))
+    picks = choose(POOL, ENSEMBLE, goals, n=6, strategy="variance-reduction")
+    assert min(p.columns["feasibility"] for p in picks) >= VarianceReduction.least_feasible
