@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from drxnet.composition import FARADAY_MAH_MOL, Composition
 from drxnet.elements import ATOMIC_MASS
+from screening.plugins import Registry
 from screening.quantities import cost_usd_kg
 from screening.species import Species, compatibility, severity, supply
 
@@ -377,10 +378,42 @@ class Verdict:
         return text if self.passed else f"{text} (by {self.excess:.2g})"
 
 
+def _check_filter(name: str, thing: object) -> None:
+    if not isinstance(thing, Filter):
+        raise ValueError(f"a filter is a screening.filters.Filter. Got {thing!r}.")
+    if thing.name != name:
+        raise ValueError(f"its function is called {thing.name!r}; name the entry point so, too.")
+
+
+ALL_FILTERS: Registry[Filter] = Registry("filter", "drx_screen.filters", {f.name: f for f in FILTERS}, _check_filter)
+"""Every filter by its name, those that other packages add included."""
+
+
 class Filters(BaseModel):
     """Thresholds by name of the filter; null switches a filter off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    added: Mapping[str, float] = Field(default_factory=dict)
+    """Thresholds of filters that other packages add; in a YAML they stand beside the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_added(cls, values: Any) -> Any:
+        """Put the thresholds of added filters where they belong; what nobody knows is left to be refused."""
+        if not isinstance(values, Mapping):
+            return values
+        strange = [key for key in values if key not in cls.model_fields and key in ALL_FILTERS]
+        added = {**values.get("added", {}), **{key: values[key] for key in strange if values[key] is not None}}
+        return {**{k: v for k, v in values.items() if k not in strange}, "added": added}
+
+    @field_validator("added")
+    @classmethod
+    def _known(cls, added: Mapping[str, float]) -> Mapping[str, float]:
+        for name in added:
+            if name not in ALL_FILTERS or name in ALL_FILTERS.builtin:
+                raise ValueError(f"no installed package adds a filter {name!r}")
+        return added
 
     lithium_percolation: float | None = 1.10
     accessible_lithium: float | None = None
@@ -406,11 +439,11 @@ class Filters(BaseModel):
     @classmethod
     def none(cls) -> Filters:
         """Switch every filter off."""
-        return cls(**dict.fromkeys(cls.model_fields))
+        return cls(**dict.fromkeys(f.name for f in FILTERS))
 
     def threshold(self, name: str) -> float | None:
         """Threshold of a filter as a number; None where it is off."""
-        setting = getattr(self, name)
+        setting = self.added[name] if name in self.added else getattr(self, name)
         if setting is None:
             return None
         if name == "redox_compatibility":
@@ -419,7 +452,12 @@ class Filters(BaseModel):
 
     def active(self, *, of_species: bool) -> list[Filter]:
         """Filters with a threshold, of species or of amounts."""
-        return [f for f in FILTERS if f.of_species == of_species and self.threshold(f.name) is not None]
+        return [f for f in self._used if f.of_species == of_species and self.threshold(f.name) is not None]
+
+    @property
+    def _used(self) -> tuple[Filter, ...]:
+        """What is shipped, and what is added and has a threshold."""
+        return (*FILTERS, *(ALL_FILTERS[name] for name in self.added))
 
     def refused(self, mixtures: Mixtures, *, of_species: bool) -> dict[str, np.ndarray]:
         """Which compositions each active filter refuses, ``n`` each."""
@@ -438,7 +476,7 @@ class Filters(BaseModel):
             of_species: only the filters of species, or only those of amounts; by default all.
         """
         verdicts = []
-        for filter_ in FILTERS:
+        for filter_ in self._used:
             if of_species not in (None, filter_.of_species):
                 continue
             value = filter_.measure(mixtures)[:1]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from drxnet.composition import MODEL_METALS, Composition
-from drxnet.ensemble import Amounts
+from drxnet.discharge import CyclingConditions
+from drxnet.ensemble import Amounts, Ensemble
 from screening.batch import Batch, Limits
+from screening.filters import Filter, Mixtures
+from screening.goals import Rates
 from screening.outlook import Outlook
+from screening.quantities import MeasuredCells, MemberProfiles, Quantity
 from screening.scoring import Rows
 from screening.strategies import Strategy
 
@@ -51,6 +56,85 @@ def check_strategy(strategy: type[Strategy], outlook: Outlook, candidates: Seque
             picks = [batch.add(row) for batch in batches]
         assert len(batches[0].picked) == turn + 1, "a strategy leaves the batch as it is"
         assert strategy(3).why(picks[0]), "every pick has a reason"
+
+
+def check_quantity(quantity: type[Quantity], ensemble: Ensemble, compositions: Sequence[Composition]) -> None:
+    """Check that a quantity can be predicted, measured, shown and stored.
+
+    Args:
+        quantity: its class.
+        ensemble: any with two members or more.
+        compositions: at least three.
+    """
+    assert len(compositions) >= 3, "give at least three compositions"
+    rates = Rates()
+    one = quantity.of(rates)
+    assert one == quantity.of(rates), "equal quantities compare equal, so that a column is found again"
+    assert len({one, quantity.of(rates)}) == 1, "and they have one hash"
+    assert one.conditions, "a quantity names the conditions that it needs"
+    assert one.limits[0] < one.limits[1], "limits are the smallest and the largest value"
+    assert one.direction in ("maximize", "minimize"), f"expected maximize or minimize, got {one.direction!r}"
+    assert one.key(rates).isidentifier(), f"the key of a row is a plain name with its unit, got {one.key(rates)!r}"
+    assert str(one), "it has a name for sentences"
+    assert one.identity != quantity.of(Rates(v_low=2.0)).identity, "the window is part of what it is"
+
+    amounts = Amounts.of(compositions)
+    values = one.of_members(MemberProfiles(ensemble, amounts, [one]))
+    expected = (ensemble.members, len(compositions))
+    assert values.shape == expected, f"of_members gives members x n: expected {expected}, got {tuple(values.shape)}"
+    assert values.dtype == torch.float64, f"of_members gives float64, got {values.dtype}"
+    assert torch.isfinite(values).all(), "of_members gives finite values, whatever the composition"
+    alone = one.of_members(MemberProfiles(ensemble, Amounts.of(compositions[1:2]), [one]))
+    np.testing.assert_allclose(alone[:, 0], values[:, 1], rtol=1e-6, err_msg="a batch is its single compositions")
+    cations = amounts.cations.double().clone().requires_grad_()
+    moved = one.of_members(MemberProfiles(ensemble, Amounts(amounts.symbols, cations, amounts.fluorine), [one]))
+    assert moved.requires_grad, "of_members is differentiable with respect to the amounts"
+
+    nothing = MeasuredCells(compositions[0], ())
+    assert one.of_cells(nothing) is None, "without cells there is no value"
+    cells = tuple(
+        _Discharge(f"{number}", at, 200.0 - number, 3.0, 600.0) for at in one.conditions for number in range(2)
+    )
+    found = one.of_cells(MeasuredCells(compositions[0], cells))
+    assert found is not None, "cells under all its conditions give a value"
+    assert found.error is not None, "with the error of its mean (Estimate.over gives it)"
+    assert one.limits[0] <= found.mean <= one.limits[1], "within the limits"
+    for at in one.conditions:
+        some = tuple(c for c in cells if c.conditions != at)
+        assert one.of_cells(MeasuredCells(compositions[0], some)) is None, f"without cells at {at} there is no value"
+
+
+def check_filter(added: Filter, mixtures: Mixtures) -> None:
+    """Check that a filter says one finite number per composition, each by itself.
+
+    Args:
+        added: the filter.
+        mixtures: at least two compositions.
+    """
+    assert len(mixtures) >= 2, "give at least two compositions"
+    assert added.measure.__doc__, "its docstring says the formula and its source"
+    before = mixtures.amounts.copy()
+    values = added.measure(mixtures)
+    expected = (len(mixtures),)
+    assert values.shape == expected, f"one number per composition: expected {expected}, got {values.shape}"
+    assert np.isfinite(values).all(), "finite ones"
+    np.testing.assert_array_equal(mixtures.amounts, before, err_msg="the compositions are left as they are")
+    single = Mixtures(mixtures.species, mixtures.amounts[1:2], mixtures.fluorine[1:2])
+    np.testing.assert_allclose(added.measure(single), values[1:2], err_msg="a batch is its single compositions")
+    threshold = float(values[0])
+    assert added.passes(values[:1], threshold).all(), "a value at the threshold passes"
+
+
+@dataclass(frozen=True)
+class _Discharge:
+    """A measured discharge."""
+
+    cell: str
+    conditions: CyclingConditions
+    capacity_mah_g: float
+    average_voltage_v: float | None
+    specific_energy_wh_kg: float | None
+    sigma_mah_g: float | None = None
 
 
 def _units(compositions: Sequence[Composition]) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Readers of measurement files; the content decides which one is used.
 
 A text format, a language or a word is a row of ``vocabulary``. For a binary format write a module with a
-:class:`~campaigns.intake.readers.recording.Reader` and name it in :func:`all_readers`; ``tests/contracts.py`` checks
-that it behaves like the others.
+:class:`~campaigns.intake.readers.recording.Reader` and name it in :func:`all_readers`, or add
+it from a package of your own under the entry points ``drx_screen.readers``; :func:`campaigns.testing.check_reader` says
+whether it behaves like the others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers.recording import Reader, ReadOptions, Recording
 from campaigns.intake.readers.unpacking import Head, open_head, zip_members
 from drxnet.progress import Progress, silent
+from screening.plugins import Registry
 
 ZIP = b"PK\x03\x04"
 FOREIGN: Mapping[bytes, str] = {
@@ -28,6 +30,15 @@ FOREIGN: Mapping[bytes, str] = {
     b"version https://git-lfs": "a pointer of Git LFS and not the file itself; fetch it with `git lfs pull`",
 }
 """How files begin that are often handed in and cannot be read, and what to do with each."""
+
+
+def _check(name: str, thing: object) -> None:
+    if not isinstance(thing, Reader):
+        raise ValueError(f"a reader is a campaigns.intake.readers.recording.Reader. Got {thing!r}.")
+
+
+ADDED: Registry[Reader] = Registry("reader", "drx_screen.readers", {}, _check)
+"""Readers that other packages add; they are asked before the shipped ones."""
 
 
 def all_readers() -> tuple[Reader, ...]:
@@ -46,6 +57,7 @@ def all_readers() -> tuple[Reader, ...]:
     )
 
     return (
+        *ADDED.values(),
         *biologic_mpr.READERS,
         *arbin_res.READERS,
         *neware_binary.READERS,

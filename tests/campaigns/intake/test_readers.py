@@ -8,7 +8,6 @@ import re
 import zipfile
 from pathlib import Path
 
-import contracts
 import numpy as np
 import pytest
 import synthetic_cycler as cycler
@@ -20,6 +19,7 @@ from campaigns.intake.readers.cells import durations, state_codes
 from campaigns.intake.readers.headers import split_header
 from campaigns.intake.readers.recording import Curves, CyclerRows, ReadOptions, SummaryTable
 from campaigns.intake.segmentation import segment
+from campaigns.testing import check_reader
 from drxnet import drxtd
 from drxnet.errors import MissingExtra, UsageError
 
@@ -49,12 +49,12 @@ def test_text_readers_keep_the_contract(tmp_path: Path, variant: str) -> None:
         tmp_path / "other.csv", cycler.plain_csv(TEST) if name != "text table" else cycler.bdf_csv(TEST)
     )
     path = cycler.write(tmp_path / "cell.csv", export(TEST))
-    contracts.check_reader(reader_named(name), path, [other])
+    check_reader(reader_named(name), path, [other])
 
 
 def test_the_workbook_reader_keeps_the_contract(tmp_path: Path) -> None:
     path = cycler.write_xlsx(tmp_path / "cell.xlsx", TEST)
-    contracts.check_reader(reader_named("arbin xlsx"), path)
+    check_reader(reader_named("arbin xlsx"), path)
     _, recording = readers.read(path)
     assert recording.header_mass_mg == pytest.approx(1.8)
     assert len(recording.voltage_v) == len(TEST)  # all channel sheets, no statistics
@@ -88,9 +88,9 @@ def test_the_drx_td_readers_keep_the_contract(tmp_path: Path) -> None:
     drxtd.write_json(tmp_path / "raw.json", test)
     drxtd.write_json(tmp_path / "processed.json", drxtd.standardize(test))
     drxtd.write_csv(tmp_path / "table.csv", [drxtd.standardize(test)])
-    contracts.check_reader(reader_named("drx-td json"), tmp_path / "raw.json", [tmp_path / "table.csv"])
-    contracts.check_reader(reader_named("drx-td json"), tmp_path / "processed.json")
-    contracts.check_reader(reader_named("drx-td csv"), tmp_path / "table.csv", [tmp_path / "raw.json"])
+    check_reader(reader_named("drx-td json"), tmp_path / "raw.json", [tmp_path / "table.csv"])
+    check_reader(reader_named("drx-td json"), tmp_path / "processed.json")
+    check_reader(reader_named("drx-td csv"), tmp_path / "table.csv", [tmp_path / "raw.json"])
 
 
 def test_the_summary_and_digitised_readers_keep_the_contract(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_the_summary_and_digitised_readers_keep_the_contract(tmp_path: Path) -> 
     )
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("\n".join(f"{q}, {4.7 - q / 80}" for q in range(0, 240, 10)))
-    contracts.check_reader(reader_named("summary table"), summary, [pairs])
-    contracts.check_reader(reader_named("digitised curve"), pairs, [summary])
+    check_reader(reader_named("summary table"), summary, [pairs])
+    check_reader(reader_named("digitised curve"), pairs, [summary])
 
 
 REAL = {
@@ -122,7 +122,7 @@ REAL = {
 def test_binary_readers_keep_the_contract(cycler_files: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes((cycler_files / name).read_bytes())
-    contracts.check_reader(reader_named(REAL[name]), path)
+    check_reader(reader_named(REAL[name]), path)
 
 
 @pytest.mark.parametrize("name", list(REAL))
@@ -160,7 +160,7 @@ def test_an_mpr_keeps_the_contract(cycler_files: Path, tmp_path: Path, name: str
     pytest.importorskip("galvani", reason="the extra that reads .mpr is not installed")
     path = tmp_path / name
     path.write_bytes((cycler_files / name).read_bytes())
-    contracts.check_reader(reader_named("biologic mpr"), path)
+    check_reader(reader_named("biologic mpr"), path)
 
 
 @pytest.mark.parametrize(
