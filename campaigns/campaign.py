@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from campaigns.intake.readers.recording import ReadOptions
     from campaigns.intake.record import Ingested
     from campaigns.loop.finetune import Learned
-    from campaigns.loop.rank import Order, Within
+    from campaigns.loop.places import Order, Within
     from campaigns.report.export import Form
     from campaigns.report.rows import Batch, Rows
     from campaigns.report.write import Report

@@ -220,7 +220,7 @@ def _explain(name: str, output: str) -> None:
     from campaigns.intake.validation import RULES
     from drxnet.errors import UsageError
 
-    known = {**RULES, **JUDGEMENTS}
+    known: dict[str, Any] = {**RULES, **JUDGEMENTS}
     wanted = list(known) if name.lower() == "all" else [name.upper()]
     if any(rule not in known for rule in wanted):
         raise UsageError(f"No rule {name!r}. There are {', '.join(known)}.")

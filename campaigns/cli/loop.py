@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from campaigns.campaign import Campaign
     from campaigns.intake.record import Ingested
     from campaigns.ledger.records import Snapshot
-    from campaigns.loop.rank import Order, Ranking, Within
+    from campaigns.loop.places import Order, Within
+    from campaigns.loop.rank import Ranking
     from campaigns.report.export import Form
     from campaigns.spec import Method
     from screening.goals import Goals

@@ -22,6 +22,7 @@ from campaigns.intake.checks.drxtd import check_tests
 from campaigns.intake.checks.summary import check_summary
 from campaigns.intake.measurement import CheckedFile, RuleBroken, RuleHit, SampleInfo
 from campaigns.intake.readers.recording import CyclerRows, DRXTDTests, ReadOptions, SummaryTable
+from campaigns.intake.readers.unpacking import open_head
 from campaigns.intake.rules import RULES, Hits
 from drxnet.errors import MissingExtra
 from drxnet.progress import Progress, silent
@@ -56,7 +57,7 @@ def check_file(
     hits = Hits()
     span = None
     try:
-        head = readers.open_head(path)
+        head = open_head(path)
         reader = readers.choose_for(head)
         name = reader.name
         recording = reader.read(head, options or ReadOptions(), progress)

@@ -106,7 +106,7 @@ class Ledger:
             LedgerUnreadable: no ledger there, damaged, of another campaign or of a newer version.
         """
         self.campaign, self.command, self.who = campaign, command, who or _who()
-        self.lens: Mapping[str, bool] = {}
+        self.lens: Mapping[str, Any] = {}
         """Fields of a :class:`~campaigns.ledger.records.Snapshot` that a campaign's YAML decides, not the ledger."""
         self.timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
         self.url, self.read_only = _checked_url(url), read_only

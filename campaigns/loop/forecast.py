@@ -15,7 +15,7 @@ import torch
 
 from campaigns.ledger.records import PredictedProfile, Snapshot
 from campaigns.loop.outcomes import outcomes_of, pending_of, stated
-from campaigns.loop.rank import Order, Place, labels_of, with_state
+from campaigns.loop.places import Order, Place, labels_of, with_state
 from campaigns.spec import CampaignSpec
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
-from campaigns.ledger.records import Proposal, QuantityValue, Snapshot, State
-from campaigns.loop.outcomes import STATE_WORDS, Outcome, axes_of, in_words, outcomes_of, stated
+from campaigns.ledger.records import Snapshot
+from campaigns.loop.outcomes import Outcome, axes_of, in_words, outcomes_of, stated
+from campaigns.loop.places import Order, Place, Within, labels_of, with_state
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
@@ -25,8 +25,6 @@ SHORT: Mapping[str, str] = {"energy": "specific-energy", "cost": "cost-per-kwh"}
 """Names on the command line that are shorter than those of a YAML."""
 
 PARETO = "pareto"
-Within = Literal["measured", "proposed", "space"]
-Order = Literal["lower", "mean"]
 _NAMED = 6
 
 
@@ -37,32 +35,6 @@ def rankings() -> tuple[str, ...]:
 
 def _short(name: str) -> str:
     return {long: short for short, long in SHORT.items()}.get(name, name)
-
-
-@dataclass(frozen=True)
-class Place:
-    """One composition of a ranking."""
-
-    composition: str
-    proposal: Proposal | None
-    """None for a candidate of the space that was never proposed."""
-
-    source: Literal["measured", "predicted"]
-    values: tuple[QuantityValue, ...]
-    feasibility: float | None
-    domain: str | None
-    """The label it had when it was last proposed; that of now for what never was."""
-
-    why: str
-    beside: tuple[QuantityValue, ...] = ()
-    """What was predicted of a measured one when it was proposed."""
-
-    front: int | None = None
-    """Pareto front, from 1; None when ranked by one quantity."""
-
-    def value(self, quantity: Quantity) -> QuantityValue | None:
-        """What is known of a quantity."""
-        return next((v for v in self.values if v.quantity == quantity.identity), None)
 
 
 @dataclass(frozen=True)
@@ -293,19 +265,6 @@ class _Known:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
-
-
-def labels_of(state: Snapshot) -> dict[str, str]:
-    """Domain label of every composition that was proposed, as of the last time."""
-    return {p.composition: p.prediction.domain for p in state.proposals if p.prediction is not None}
-
-
-def with_state(proposal: Proposal | None, why: str) -> str:
-    """Say first what became of a proposal that failed or was abandoned."""
-    if proposal is None or proposal.state not in (State.FAILED, State.ABANDONED):
-        return why
-    became = STATE_WORDS[proposal.state] + (f" ({proposal.reason})" if proposal.reason else "")
-    return f"{became}; {why}"
 
 
 def _cells(outcome: Outcome) -> str:

@@ -22,8 +22,9 @@ from screening.quantities import Quantity
 
 if TYPE_CHECKING:
     from campaigns.intake.record import FileOutcome, Ingested
+    from campaigns.loop.places import Place
     from campaigns.loop.propose import Proposed
-    from campaigns.loop.rank import Place, Ranking
+    from campaigns.loop.rank import Ranking
 
 Row = dict[str, Any]
 

@@ -23,8 +23,9 @@ from campaigns.intake.measurement import SampleInfo
 from campaigns.ledger.records import State
 from campaigns.loop.finetune import fine_tune_campaign
 from campaigns.loop.mark import mark
+from campaigns.loop.places import Order, Within
 from campaigns.loop.propose import propose
-from campaigns.loop.rank import Order, Within, rank
+from campaigns.loop.rank import rank
 from campaigns.report.export import export_campaign
 from campaigns.report.rows import Batch, Rows
 from campaigns.spec import Method

@@ -313,7 +313,7 @@ def test_one_composition_has_one_domain_label(campaign: Campaign):
 
 def test_what_failed_says_so(measured: Campaign):
     from campaigns.ledger.records import State
-    from campaigns.loop.rank import with_state
+    from campaigns.loop.places import with_state
 
     failed = replace(measured.state().proposal("R01-03"), state=State.FAILED, reason="second phase")
     assert with_state(failed, "nearest known: X") == "failed (second phase); nearest known: X"

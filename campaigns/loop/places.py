@@ -1,0 +1,52 @@
+"""Places of a ranking: a composition with what is measured or predicted of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from campaigns.ledger.records import Proposal, QuantityValue, Snapshot, State
+from campaigns.loop.outcomes import STATE_WORDS
+from screening.quantities import Quantity
+
+Within = Literal["measured", "proposed", "space"]
+Order = Literal["lower", "mean"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One composition of a ranking."""
+
+    composition: str
+    proposal: Proposal | None
+    """None for a candidate of the space that was never proposed."""
+
+    source: Literal["measured", "predicted"]
+    values: tuple[QuantityValue, ...]
+    feasibility: float | None
+    domain: str | None
+    """The label it had when it was last proposed; that of now for what never was."""
+
+    why: str
+    beside: tuple[QuantityValue, ...] = ()
+    """What was predicted of a measured one when it was proposed."""
+
+    front: int | None = None
+    """Pareto front, from 1; None when ranked by one quantity."""
+
+    def value(self, quantity: Quantity) -> QuantityValue | None:
+        """What is known of a quantity."""
+        return next((v for v in self.values if v.quantity == quantity.identity), None)
+
+
+def labels_of(state: Snapshot) -> dict[str, str]:
+    """Domain label of every composition that was proposed, as of the last time."""
+    return {p.composition: p.prediction.domain for p in state.proposals if p.prediction is not None}
+
+
+def with_state(proposal: Proposal | None, why: str) -> str:
+    """Say first what became of a proposal that failed or was abandoned."""
+    if proposal is None or proposal.state not in (State.FAILED, State.ABANDONED):
+        return why
+    became = STATE_WORDS[proposal.state] + (f" ({proposal.reason})" if proposal.reason else "")
+    return f"{became}; {why}"
