@@ -151,6 +151,9 @@ class Ensemble:
         self._encode: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor] = self.network.encode
         if engine == "compiled":
             self._encode = _CompiledEncoder(self.network.encode, self._block_rows)
+        self.encoder_threads: int | None = None
+        """Threads of the fused kernel; by default as many as torch has."""
+
         self._fused: FusedEncoder | None = None
         self._told: set[str] = set()
 
@@ -388,7 +391,9 @@ class Ensemble:
             return
         given = cations.detach().numpy(), fluorine.detach().numpy(), sites.numpy()
         for part in _pieces(len(cations), _FUSED_ROWS):
-            u, trusted = fused(given[0][part], given[1][part], given[2], torch.get_num_threads())
+            u, trusted = fused(
+                given[0][part], given[1][part], given[2], self.encoder_threads or torch.get_num_threads()
+            )
             rows = torch.arange(part.start, part.stop)
             if trusted:
                 yield rows, u

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
@@ -97,6 +97,25 @@ class Outlook:
             return self.awaiting(pending)
         return type(self).of(self.ensemble, self.goals, measured=measured, pending=pending)
 
+    def fitted(self) -> dict[str, Any]:
+        """What was fitted to the data, as plain values: other machines fit the same to other last digits."""
+        return {
+            "hyperparameters": {name: list(values) for name, values in self.hyperparameters},
+            "incumbents": [list(row) for row in self.incumbents],
+        }
+
+    def with_fitted(self, fitted: Mapping[str, Any], tolerance: float = 1e-3) -> Self:
+        """The same with what was fitted elsewhere, where that is what was fitted here within a relative tolerance."""
+        other = replace(
+            self,
+            hyperparameters=tuple((name, tuple(values)) for name, values in fitted["hyperparameters"].items()),
+            incumbents=tuple(map(tuple, fitted["incumbents"])),
+        )
+        mine, theirs = (_numbers(outlook.fitted()) for outlook in (self, other))
+        if len(mine) != len(theirs) or not np.allclose(mine, theirs, rtol=tolerance, atol=tolerance):
+            return self
+        return other._with(self.ensemble, other._condition(self.ensemble))
+
     def for_stream(self, engine: str, compositions: int) -> Self:
         """The same by the engine that is best for so many compositions, wherever it travels."""
         ensemble = self.ensemble.with_engine(engine)
@@ -175,6 +194,11 @@ class Outlook:
 
     def _condition(self, ensemble: Ensemble) -> DRXNetGaussianModel:
         return _conditioned(ensemble, self.goals, self.measured).with_hyperparameters(dict(self.hyperparameters))
+
+
+def _numbers(fitted: Mapping[str, Any]) -> list[float]:
+    rows = [*(fitted["hyperparameters"][name] for name in sorted(fitted["hyperparameters"])), *fitted["incumbents"]]
+    return [value for row in rows for value in row]
 
 
 def _conditioned(ensemble: Ensemble, goals: Goals, measured: Sequence[Measured]) -> DRXNetGaussianModel:

@@ -130,6 +130,7 @@ def run_stream(
         device: of the scorer.
         progress: told of candidates.
     """
+    threads = torch.get_num_threads()
     with one_thread():
         if method != "walk" and isinstance(candidates, Lattice):
             return find_shortlist(
@@ -148,6 +149,8 @@ def run_stream(
         if workers is None and ray_address is None:
             small = candidates.count / speed(candidates, scorer, seconds=0.3) < IN_PROCESS_S
             workers = 0 if small else None
+        if workers == 0 and isinstance(scorer, StreamScorer):
+            scorer.outlook.ensemble.encoder_threads = threads  # the kernel gives Python's lock back
         return stream(
             candidates,
             scorer,

@@ -146,7 +146,12 @@ def propose(
         "refused": dict(done.refused),
     }
     if shortlist.proof:
-        statistics["walk"] = {**shortlist.proof.summary(), "engine": streamed.engine, "known_rounds": state.round}
+        statistics["walk"] = {
+            **shortlist.proof.summary(),
+            "engine": streamed.engine,
+            "known_rounds": state.round,
+            "fitted": streamed.fitted(),
+        }
     listed = source.compositions(shortlist.units)
     notes = _notes(shortlist)
     if how != (strategy or spec.strategy):

@@ -57,7 +57,7 @@ def test_a_round_holds_after_the_campaign_went_on(campaign: Campaign) -> None:
     assert found.verification.identical == found.verification.recomputed > 0
     assert found.as_row()["holds"] is True
     told = campaign.state().rounds[1].statistics["walk"]
-    assert set(told) == {"root", "shards", "scored", "keep", "scorer", "engines", "engine", "known_rounds"}
+    assert set(told) == {"root", "shards", "scored", "keep", "scorer", "engines", "engine", "known_rounds", "fitted"}
     assert told["scored"] == found.verification.scored == campaign.state().rounds[1].statistics["scored"]
 
 
@@ -107,6 +107,25 @@ def test_another_model_is_named(campaign: Campaign, proof: Path, monkeypatch: py
     found = check(campaign)
     assert any("scored by another model" in text for text in found.wrong)
     assert any("another digest" in text for text in found.wrong)
+
+
+def test_a_fit_that_ends_in_other_digits_elsewhere_is_no_other_model(campaign: Campaign, monkeypatch) -> None:
+    from screening.outlook import Outlook
+
+    real = Outlook.of.__func__  # type: ignore[attr-defined]
+
+    def elsewhere(by: float):
+        def of(cls, *arguments, **settings):
+            found = real(cls, *arguments, **settings)
+            digits = tuple((name, tuple(v * by for v in values)) for name, values in found.hyperparameters)
+            return replace(found, hyperparameters=digits)._with(found.ensemble, found.surrogate)
+
+        return classmethod(of)
+
+    monkeypatch.setattr(Outlook, "of", elsewhere(1 + 1e-6))
+    assert check(campaign, 0.01).wrong == ()
+    monkeypatch.setattr(Outlook, "of", elsewhere(1.05))
+    assert any("scored by another model, surrogate" in text for text in check(campaign, 0.01).wrong)
 
 
 def test_rounds_without_a_walk_are_said(campaign: Campaign) -> None:
