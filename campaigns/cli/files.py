@@ -75,7 +75,7 @@ def reading_options(command: Any) -> Any:
 @click.option(
     "--samples",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV that says for each file: file, composition, active_mass_mg, current, window, cell.",
+    help="Table (csv, xlsx) that says for each file: file, composition, active_mass_mg, current_ma_g, window, cell.",
 )
 @reading_options
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw rows, selection, profile, dQ/dV: .png, .svg, .pdf.")

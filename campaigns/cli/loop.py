@@ -321,7 +321,7 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
 @click.option(
     "--samples",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV that says for each file: file, proposal or composition, active_mass_mg, current, window, cell.",
+    help="Table (csv, xlsx) of what is known of each file, such as rounds/R01/samples.xlsx, filled in.",
 )
 @part_options
 @click.option("--icp", metavar="FORMULA", help="Composition as measured, beside the one that was aimed at.")

@@ -12,6 +12,7 @@ import synthetic_cycler as cycler
 from click.testing import CliRunner, Result
 
 from campaigns.cli import main
+from campaigns.intake.judgement import JUDGEMENTS
 from campaigns.intake.validation import RULES
 
 TEST = cycler.cell_test()
@@ -161,7 +162,7 @@ def test_rules_explain_themselves() -> None:
     assert one.exit_code == 0
     assert one.stdout.startswith("E4: The discharge runs from near the upper to the lower cut-off.")
     every = json.loads(run("--explain", "all", "--format", "json").stdout)
-    assert len(every) == len(RULES)
+    assert [row["id"] for row in every] == [*RULES, *JUDGEMENTS]
     assert list(every[0]) == ["id", "rule", "why"]
 
 

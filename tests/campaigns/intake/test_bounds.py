@@ -18,6 +18,7 @@ from ledgers import FIRST, write_campaign, write_stub_model
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.intake.readers.unpacking import MAX_BYTES, unpacked_at_most
+from campaigns.intake.validation import check_file
 from drxnet.errors import MeasurementError
 from screening.space import exact
 
@@ -49,6 +50,17 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(tmp_path: Path) -> No
     assert float(seconds) < 2
     assert int(megabytes) < 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_a_gzip_file_that_hides_its_size_is_refused_while_it_is_read(tmp_path: Path) -> None:
+    bomb = write_bomb(tmp_path / "bomb.csv.gz", 200 << 20)
+    bomb.write_bytes(bomb.read_bytes() + gzip.compress(b"1.0,3.5,0.001\n"))
+    begun = time.process_time()
+    checked = check_file(bomb)
+    assert time.process_time() - begun < 10
+    assert [(hit.id, hit.message) for hit in checked.rules] == [
+        ("E9", "bomb.csv.gz: unpacks to more than 64 MiB, which is no export of a cycler. Export one test per file.")
+    ]
 
 
 def test_a_spreadsheet_that_says_it_is_larger_than_it_should_be_is_refused(tmp_path: Path) -> None:
