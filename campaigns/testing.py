@@ -59,6 +59,7 @@ def check_reader(reader: Reader, path: Path, others: Sequence[Path] = ()) -> Non
         packed.write_bytes(gzip.compress(before) if before[:2] != b"\x1f\x8b" else before)
         again = readers.read(packed)[1]
         if isinstance(first, CyclerRows):
+            assert isinstance(again, CyclerRows)
             np.testing.assert_array_equal(again.voltage_v, first.voltage_v)
         # cut anywhere, it is read or refused by a rule, and nothing else happens
         for share in (0.0, 0.02, 0.3, 0.5, 0.9, 0.999):

@@ -439,11 +439,11 @@ class Filters(BaseModel):
     @classmethod
     def none(cls) -> Filters:
         """Switch every filter off."""
-        return cls(**dict.fromkeys(f.name for f in FILTERS))
+        return cls.model_validate(dict.fromkeys(f.name for f in FILTERS))
 
     def threshold(self, name: str) -> float | None:
         """Threshold of a filter as a number; None where it is off."""
-        setting = self.added[name] if name in self.added else getattr(self, name)
+        setting: Any = self.added[name] if name in self.added else getattr(self, name)
         if setting is None:
             return None
         if name == "redox_compatibility":

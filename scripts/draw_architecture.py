@@ -37,6 +37,7 @@ FLOORS = (
 SAME_ROOM = {
     "campaigns.errors": "campaigns.ledger",
     "campaigns.firing": "campaigns.recipe",
+    "campaigns.testing": "campaigns.intake",
     "campaigns.verification": "campaigns.backup",
 }
 COLOURS = {"campaigns": "#dbe9f6", "screening": "#e3f1de", "drxnet": "#fbe8d3", "configs": "#eeeeee"}
