@@ -15,6 +15,7 @@ from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.record import check_files, ingest, supersede
 from campaigns.ledger.records import State
 from campaigns.loop.rank import rank
+from campaigns.report import views
 from drxnet.discharge import CyclingConditions
 from screening.goals import Rates
 
@@ -154,7 +155,7 @@ def proposed(campaign: Campaign) -> Campaign:
 
 
 def retention(campaign: Campaign) -> list[tuple[str, float]]:
-    rows = rank(campaign, within="measured").rows
+    rows = views.ranking(rank(campaign, within="measured"))["rows"]
     return [(row["proposal_id"], round(row["rate_retention_mean"], 3)) for row in rows]
 
 
