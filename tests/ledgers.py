@@ -18,7 +18,7 @@ from drxnet.checkpoint import CARD, WEIGHTS, ModelCard
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.drxtd import Curve, CyclingTest, write_json
-from screening.goals import Goals
+from screening.goals import Goals, Rates
 
 START = NewModel(model_id="a1b2c3d4e5f6", path="models/N01")
 """The ensemble that a ledger of the tests starts with; there are no files behind it."""
@@ -64,7 +64,8 @@ def write_campaign(path: Path, model: Path, **changes: object) -> Path:
 
 def prediction(retention: float = 0.7, low: float = 275.0, **changes: object) -> Prediction:
     """A prediction with its capacities in keeping."""
-    goals = Goals()
+    currents = {k: v for k, v in changes.items() if k.endswith("current_ma_g")}
+    goals = Goals(rates=Rates.model_validate(currents))
     mean, std = np.array([[retention, low, low * retention]]), np.array([[0.05, 8.0, 12.0]])
     columns = {k: float(v[0]) for k, v in goals.columns(mean, std).items()}
     values: dict[str, object] = {
