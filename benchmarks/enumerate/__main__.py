@@ -1,6 +1,6 @@
 """Counting, listing, streaming and searching, beside what else a chemist would use; all ratios from one run.
 
-    python -m benchmarks.enumerate [generate] [scaling] [memory] [ray] [oracle] [recall] [--seconds 10] [--truth DIR]
+    python -m benchmarks.enumerate [generate] [scaling] [memory] [ray] [oracle] [recall] [nodes] [--seconds 10]
 
 Needs ``pip install smact ortools python-constraint2 pyarrow`` for the rivals; what is missing is skipped and said.
 Rates and times of one process are in CPU seconds, so that other work on the machine does not change them; those with
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from screening.candidates import Candidates
-from screening.enumerator import BATCH, Shortlist, stream
+from screening.enumerator import BATCH, Job, Shortlist, stream
 from screening.lattice import Lattice
 from screening.space import CandidateSpace, load_space, parse_space
 
@@ -296,11 +296,43 @@ def _two_nodes(lattice: Candidates, scorer: Any, expected: Shortlist, alone: flo
     cluster.shutdown()
 
 
+def nodes(seconds: float) -> None:
+    """The walk that `propose` does, on two nodes of this machine, against the sum of the nodes' own speeds."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from drxnet.ensemble import Ensemble
+    from screening import enumerator
+    from screening.goals import Goals
+    from screening.outlook import Outlook
+    from screening.scoring import StreamScorer
+
+    lattice = Lattice(load_space("paper-he"))
+    outlook = Outlook.of(Ensemble.load("default"), Goals()).for_stream("auto", lattice.count)
+    scorer = StreamScorer(outlook, lattice.columns, lattice.denominator)
+    heading("The real scorer on two nodes", "engine", "nodes' own (cand/s)", "together", "of the sum", "workers busy")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        stream(lattice, scorer, keep=10, workers=2, shard=BATCH, time_limit_s=1e-3)  # loads and compiles on both
+        own = [node["candidates_per_s"] for node in enumerator._node_speeds(Job(lattice, scorer, 1, BATCH)).values()]
+        done = stream(lattice, scorer, keep=1000, workers=None, shard=2 * BATCH, time_limit_s=seconds).statistics
+        own += [node["candidates_per_s"] for node in enumerator._node_speeds(Job(lattice, scorer, 1, BATCH)).values()]
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    rate, alone = done.walked / done.seconds, sum(own) / 2
+    busy = f"{done.worker_seconds / done.seconds / 2:.0%}"
+    row(outlook.engine, " + ".join(f"{r:,.0f}" for r in own[:2]), f"{rate:,.0f}", f"{rate / alone:.0%}", busy)
+
+
 def main() -> None:
     """Run the benchmarks that are named, or all."""
     sections = ["generate", "oracle", "scaling", "memory", "ray", "recall"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", choices=[*sections, "walk-for"], default=sections)
+    parser.add_argument("sections", nargs="*", choices=[*sections, "nodes", "walk-for"], default=sections)
     parser.add_argument("--seconds", type=float, default=10, help="for each rival, and for the walk of `memory`")
     parser.add_argument("--truth", type=Path, default=Path("truth"), help="folder of the exhaustive scores of `recall`")
     parser.add_argument("--workers", type=int, default=2, help="of the exhaustive scores")
@@ -316,6 +348,8 @@ def main() -> None:
             memory(options.seconds)
         elif section == "walk-for":
             walk_for(options.seconds)
+        elif section == "nodes":
+            nodes(options.seconds)
         elif section == "ray":
             with_ray()
         else:
