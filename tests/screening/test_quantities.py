@@ -87,6 +87,12 @@ def test_spread_and_error_of_a_retention_follow_from_both_capacities():
     assert found.count == 2
 
 
+def test_a_single_cell_has_its_stated_uncertainty():
+    found = Capacity(RATES.low).of_cells(cells(Discharged("a", RATES.low, 200.0, sigma_mah_g=8.0)))
+    assert (found.spread, found.error) == (8.0, pytest.approx(10.0))
+    assert Capacity(RATES.low).of_cells(cells(Discharged("a", RATES.low, 200.0))).spread is None
+
+
 def test_a_capacity_retention_is_that_of_each_cell():
     quantity = CapacityRetention.of(RATES)
     at = [RATES.low, RATES.at(20.0, 20)]
