@@ -87,8 +87,8 @@ def run(arguments: list[str]) -> tuple[int, str]:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            main(arguments, standalone_mode=False)
-            code = 0
+            ended = main(arguments, standalone_mode=False)  # click gives back the exit code, where there is one
+            code = ended if isinstance(ended, int) else 0
         except SystemExit as end:
             code = int(end.code or 0)
         except Exception as error:
