@@ -16,10 +16,13 @@ from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
 from drxnet.errors import UsageError
 from drxnet.files import replace_file, save_figure
 from drxnet.prediction import PredictedDischarge, fade
+from drxnet.uncertainty import WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from drxnet.uncertainty import Calibration, Label
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -69,6 +72,10 @@ def plot_predictions(ensemble: Ensemble, predictions: Sequence[PredictedDischarg
         _draw_fade(axes[2], ensemble, mine)
         axes[0].set_title(_subscripts(composition), fontsize=10, loc="left")
         axes[1].set_title("band: ± 1 s.d. over members (ddof 0)", fontsize=8, loc="left", color="0.35")
+        if any(p.interval for p in mine):
+            axes[0].annotate(
+                f"bar: {WORDS}", (0, -0.2), xycoords="axes fraction", fontsize=8, color="0.35", annotation_clip=False
+            )
         axes[2].set_title(f"model {ensemble.card.name}", fontsize=8, loc="right", color="0.35", parse_math=False)
     save_figure(figure, path, dpi=150)
 
@@ -102,6 +109,9 @@ def _draw_profiles(axes: Axes, predictions: Sequence[PredictedDischarge]) -> Non
         colour = COLOURS[i % len(COLOURS)]
         axes.plot(mean, p.voltage_v, color=colour, label=_label(p, predictions))
         axes.fill_betweenx(p.voltage_v, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
+        if p.interval is not None:  # below the end of the profile, one under the other
+            ends, at = (p.interval.lower_mah_g, p.interval.upper_mah_g), p.conditions.v_low - 0.09 * (i + 1)
+            axes.plot(ends, (at, at), color=colour, linewidth=2, marker="|", markersize=7)
     axes.set(xlabel="Capacity (mAh/g)", ylabel="Voltage (V vs Li/Li$^+$)", xlim=(0, None))
     axes.legend(frameon=False, fontsize=8)
 
@@ -164,6 +174,9 @@ def _interactive(predictions: Sequence[PredictedDischarge], ensemble: Ensemble) 
         mean, spread = p.capacity_mah_g_members.mean(0), p.capacity_mah_g_members.std(0)
         band(1, _there_and_back(mean - spread, mean + spread), _there_and_back(p.voltage_v, p.voltage_v), colour)
         curve(1, mean, p.voltage_v, colour, f"{p.composition}, {_label(p, predictions)}")
+        if p.interval is not None:
+            ends = np.array([p.interval.lower_mah_g, p.interval.upper_mah_g])
+            curve(1, ends, np.full(2, p.conditions.v_low - 0.09 * (i + 1)), colour)
         slope, deviation = mean_and_spread(ensemble.predict_dqdv([p.composition], p.conditions, p.voltage_v)[:, 0])
         band(
             2, _there_and_back(p.voltage_v, p.voltage_v), -_there_and_back(slope - deviation, slope + deviation), colour
@@ -183,7 +196,8 @@ def _interactive(predictions: Sequence[PredictedDischarge], ensemble: Ensemble) 
     figure.update_layout(
         template="plotly_white",
         title=f"Predicted discharge profiles, model {html.escape(ensemble.card.name)}; "
-        "band: ± 1 s.d. over members (ddof 0)",
+        "band: ± 1 s.d. over members (ddof 0)"
+        + (f"<br>bar below a profile: {WORDS}" if any(p.interval for p in predictions) else ""),
         legend={"orientation": "h", "y": -0.2},
     )
     page: str = figure.to_html(include_plotlyjs=True, full_html=True)
@@ -215,7 +229,13 @@ class CapacityMap:
 
     conditions: tuple[CyclingConditions, ...]
 
-    def rows(self) -> list[dict[str, float]]:
+    interval_mah_g: np.ndarray | None = None
+    """Lower and upper ends of the calibrated interval, ``2 x conditions x y x x``; None where it was not asked for."""
+
+    domain: dict[tuple[int, int], Label] | None = None
+    """Domain label of each point that has a composition, by its place along y and x."""
+
+    def rows(self) -> list[dict[str, Any]]:
         """List every point with a composition as a row."""
         rows = []
         for c, conditions in enumerate(self.conditions):
@@ -231,9 +251,16 @@ class CapacityMap:
                                 "cycle": conditions.cycle,
                                 "capacity_mah_g_mean": float(self.capacity_mah_g[c, i, j]),
                                 "capacity_mah_g_std": float(self.spread_mah_g[c, i, j]),
+                                **self._calibrated(c, i, j),
                             }
                         )
         return rows
+
+    def _calibrated(self, c: int, i: int, j: int) -> dict[str, Any]:
+        if self.interval_mah_g is None or self.domain is None:
+            return {}
+        lower, upper = self.interval_mah_g[:, c, i, j].tolist()
+        return {"capacity_mah_g_lower": lower, "capacity_mah_g_upper": upper, "domain": self.domain[i, j]}
 
 
 def capacity_map(
@@ -247,6 +274,7 @@ def capacity_map(
     y_range: tuple[float, float] = (0.0, 0.7),
     fixed: dict[str, float] | None = None,
     points: int = 41,
+    calibration: Calibration | None = None,
 ) -> CapacityMap:
     """Map capacity over two amounts, as figure 4 of Zhong et al., Joule 8 (2024), does for Li and F in Li-Mn-O-F.
 
@@ -260,6 +288,7 @@ def capacity_map(
         y_range: likewise.
         fixed: amounts of other elements; Li 1.2 and F 0 where they are not an axis and not given.
         points: grid points along each axis.
+        calibration: of the ensemble, for intervals and domain labels.
 
     Raises:
         UsageError: an element twice, or one whose oxidation state is not tabulated.
@@ -296,10 +325,32 @@ def capacity_map(
     import torch
 
     table = Amounts(symbols, torch.from_numpy(columns), torch.from_numpy(fluorine[exists]))
-    mean, spread = mean_and_spread(ensemble.capacity(table, list(conditions)))
-    maps = np.full((2, len(conditions), *grid_x.shape), np.nan)
+    encoded = ensemble.encode(table)
+    members = ensemble.capacity(encoded, list(conditions))
+    mean, spread = mean_and_spread(members)
+    maps = np.full((4, len(conditions), *grid_x.shape), np.nan)
     maps[0][:, exists], maps[1][:, exists] = mean.T, spread.T
-    return CapacityMap(x, y, balance, xs, ys, np.where(exists, valence, np.nan), maps[0], maps[1], tuple(conditions))
+    domain: dict[tuple[int, int], Label] | None = None
+    if calibration is not None:
+        made = [
+            Composition.from_amounts({**dict(zip(symbols, row, strict=True)), "O": 2 - f, "F": f})
+            for row, f in zip(columns.tolist(), fluorine[exists].tolist(), strict=True)
+        ]
+        for c, at in enumerate(conditions):
+            labels, maps[2, c, exists], maps[3, c, exists] = calibration.intervals(
+                encoded.features, members[:, :, c].cpu().double().numpy(), made, [at] * len(made)
+            )
+        domain = {(int(i), int(j)): label for (i, j), label in zip(np.argwhere(exists), labels, strict=True)}
+    known = np.where(exists, valence, np.nan)
+    interval = None if domain is None else maps[2:]
+    return CapacityMap(x, y, balance, xs, ys, known, maps[0], maps[1], tuple(conditions), interval, domain)
+
+
+def _typical_interval(capacity: CapacityMap) -> str:
+    if capacity.interval_mah_g is None:
+        return ""
+    below, above = (np.nanmedian(np.abs(end - capacity.capacity_mah_g)) for end in capacity.interval_mah_g)
+    return f"\n{WORDS}: typically from {below:.0f} below to {above:.0f} mAh/g above the mean"
 
 
 def plot_map(capacity: CapacityMap, path: Path, *, model: str, stars: Sequence[tuple[float, float]] = ()) -> None:
@@ -331,6 +382,11 @@ def plot_map(capacity: CapacityMap, path: Path, *, model: str, stars: Sequence[t
     bar = figure.colorbar(picture, ax=list(panels))
     bar.set_label("Discharge capacity, ensemble mean (mAh/g)")
     figure.suptitle(
-        f"model {model}; grey: no neutral composition", fontsize=8, color="0.35", x=0.01, ha="left", parse_math=False
+        f"model {model}; grey: no neutral composition{_typical_interval(capacity)}",
+        fontsize=8,
+        color="0.35",
+        x=0.01,
+        ha="left",
+        parse_math=False,
     )
     save_figure(figure, path, dpi=150)

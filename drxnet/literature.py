@@ -23,6 +23,7 @@ from drxnet.discharge import DEFAULT_WINDOW, CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import DataRefused, DatasetError, DRXWarning, UsageError
 from drxnet.evaluation import members_interval
+from drxnet.uncertainty import LITHIUM_RICH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +41,6 @@ Laboratory = Literal["training", "other"]
 
 ASSUMED_CURRENT_MA_G = 20.0
 """Current where a paper states none: the low rate of most of them (mA/g)."""
-
-LITHIUM_RICH = 1.1
-"""Lithium per formula unit from which a composition is counted as Li-rich."""
 
 CONSTANT_MAH_G = 230.0
 """Baseline: the same capacity for everything (mAh/g)."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drxnet.composition import LEAST_METAL, Composition
 from drxnet.discharge import GRID_POINTS, CyclingConditions, average_voltage, specific_energy
-from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
+from drxnet.ensemble import Amounts, Compositions, Encoded, Ensemble, mean_and_spread
 from drxnet.errors import CompositionError, DRXWarning
 from drxnet.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from drxnet.uncertainty import Calibration, Label
 
 TRAINED_CURRENT = (5.0, 20000.0)
 """Current densities in DRX-TD (mA/g)."""
@@ -34,6 +37,15 @@ _BATCH = 1024
 _MOST_TOLD = 4
 
 
+@dataclass(frozen=True)
+class CapacityInterval:
+    """Where the capacity of one cell of a laboratory that has measured nothing yet lies (drxnet/uncertainty.py)."""
+
+    lower_mah_g: float
+    upper_mah_g: float
+    domain: Label
+
+
 @dataclass(frozen=True, eq=False)
 class PredictedDischarge:
     """A predicted discharge, every member kept."""
@@ -48,6 +60,9 @@ class PredictedDischarge:
 
     asked: Composition | None = None
     """What was asked about, where traces of metals were left out of it."""
+
+    interval: CapacityInterval | None = None
+    """Calibrated, of the capacity at the lower cut-off; None where it was not asked for."""
 
     @property
     def offset_mah_g(self) -> float:
@@ -83,6 +98,7 @@ class PredictedDischarge:
             "capacity_mah_g_mean": float(self.total_members.mean()),
             "capacity_mah_g_std": float(self.total_members.std()),
             "capacity_mah_g_members": self.total_members.tolist(),
+            **self._calibrated(),
             "average_voltage_v_mean": float(_mean_of_defined(self.average_voltage_v_members)),
             "specific_energy_wh_kg_mean": float(self.specific_energy_wh_kg_members.mean()),
             "offset_mah_g_mean": self.offset_mah_g,
@@ -97,17 +113,20 @@ class PredictedDischarge:
             }
         return row
 
+    def _calibrated(self) -> dict[str, Any]:
+        if (found := self.interval) is None:
+            return {}
+        return {
+            "capacity_mah_g_lower": found.lower_mah_g,
+            "capacity_mah_g_upper": found.upper_mah_g,
+            "domain": found.domain,
+        }
+
 
 def _mean_of_defined(values: np.ndarray) -> float:
     """Mean over the members that deliver any capacity; NaN when none does."""
     defined = values[np.isfinite(values)]
     return float(defined.mean()) if len(defined) else float("nan")
-
-
-def within_lithium(composition: Composition, lower: float, upper: float) -> tuple[float, float]:
-    """End an interval of the capacity at the capacity of all lithium, which no discharge can exceed (mAh/g)."""
-    most = composition.theoretical_capacity_mah_g
-    return min(lower, most), min(upper, most)
 
 
 def check_domain(
@@ -165,6 +184,7 @@ def predict_cases(
     *,
     points: int = GRID_POINTS,
     allow_unseen: bool = False,
+    calibration: Calibration | None = None,
     progress: Progress = silent,
 ) -> list[PredictedDischarge]:
     """Predict one discharge per case, in the order given; traces of metals are left out, with a warning.
@@ -174,6 +194,7 @@ def predict_cases(
         cases: composition and conditions of each.
         points: voltages of a profile, evenly spaced over its window.
         allow_unseen: predict for elements outside the model's too, with a warning.
+        calibration: of this ensemble, for the interval of each capacity and its domain label.
         progress: called with the number of cases done.
 
     Raises:
@@ -188,17 +209,35 @@ def predict_cases(
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         grids = np.stack([conditions.grid(points) for _, conditions in batch])
-        amounts = Amounts.of([composition for composition, _ in batch])
+        amounts: Compositions = Amounts.of([composition for composition, _ in batch])
+        if calibration is not None:
+            amounts = ensemble.encode(amounts)  # once, for the profile and for the domain
         profiles = ensemble.predict(amounts, [conditions for _, conditions in batch], grids).cpu().double().numpy()
+        intervals = _intervals(calibration, amounts, profiles[:, :, 0], batch)
         predictions += [
             PredictedDischarge(
-                composition, conditions, grids[i], profiles[:, i], None if before is composition else before
+                composition, conditions, grids[i], profiles[:, i], None if before is composition else before, interval
             )
-            for i, ((composition, conditions), before) in enumerate(zip(batch, asked[start:], strict=False))
+            for i, ((composition, conditions), before, interval) in enumerate(
+                zip(batch, asked[start:], intervals, strict=False)
+            )
         ]
         progress(len(predictions), len(cases))
     _warn([text for prediction in predictions for text in beyond_physics(prediction)])
     return predictions
+
+
+def _intervals(
+    calibration: Calibration | None,
+    encoded: Compositions,
+    total_members: np.ndarray,
+    cases: Sequence[tuple[Composition, CyclingConditions]],
+) -> Sequence[CapacityInterval | None]:
+    if calibration is None or not isinstance(encoded, Encoded):
+        return [None] * len(cases)
+    compositions, conditions = zip(*cases, strict=True)
+    labels, lower, upper = calibration.intervals(encoded.features, total_members, compositions, conditions)
+    return [CapacityInterval(*found) for found in zip(lower.tolist(), upper.tolist(), labels, strict=True)]
 
 
 def _trace_note(composition: Composition, target: Composition) -> str:
@@ -230,8 +269,8 @@ def beyond_physics(prediction: PredictedDischarge) -> list[str]:
     mean, most = float(prediction.total_members.mean()), prediction.composition.theoretical_capacity_mah_g
     if mean > most:
         said.append(
-            f"{where}: the mean of {mean:.0f} mAh/g exceeds the {most:.0f} mAh/g of all lithium, where an interval "
-            "must end."
+            f"{where}: the mean of {mean:.0f} mAh/g exceeds the {most:.0f} mAh/g of all lithium, where the "
+            "interval ends."
         )
     return said
 

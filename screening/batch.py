@@ -25,7 +25,7 @@ from drxnet.composition import Composition
 from drxnet.ensemble import Amounts
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
-from screening.domain import LABELS, Label
+from drxnet.uncertainty import LABELS, Label
 from screening.errors import NothingToPropose
 from screening.goals import Goals
 from screening.improvement import Improvement, boxes_not_dominated, objectives_of

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,10 +20,7 @@ from torch import Tensor
 
 from drxnet.composition import Composition
 from drxnet.ensemble import Amounts, Ensemble
-
-Label = Literal["inside", "edge", "outside"]
-
-LABELS: tuple[Label, ...] = ("inside", "edge", "outside")
+from drxnet.uncertainty import LABELS, Label
 
 INSIDE, EDGE = 0.3, 0.6
 """Largest learned distances of the labels; 1 is the distance of a typical pair of known compositions.
@@ -105,6 +101,10 @@ class Domain:
         return Nearest(
             learned.detach().numpy(), apart.amin(1).detach().numpy(), tuple(self.known[i] for i in which.tolist())
         )
+
+    def locate(self, features: Tensor) -> list[Label]:
+        """Label of each candidate, from the members' composition vectors, ``s x n x 32``."""
+        return [LABELS[i] for i in self.labels(self.scale.scaled(features.detach())).tolist()]
 
     def labels(self, features: Tensor) -> Tensor:
         """Label of each candidate as its index in :data:`LABELS`, ``n``."""

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from drxnet.discharge import CyclingConditions
+from drxnet.uncertainty import CELL_TO_CELL
 
 CURRENT_TOLERANCE = 0.10
 VOLTAGE_TOLERANCE_V = 0.05
-CELL_TO_CELL = 0.03
-"""Relative standard deviation between equal cells, expected before any are compared."""
-
 CELLS_EXPECTED = 4
 """How many compared cells that expectation weighs as much as."""
 

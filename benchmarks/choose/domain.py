@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks.choose.pool import GOALS, PooledEnsemble, pool_asked_for
 from drxnet.ensemble import Amounts
-from screening.domain import LABELS, Domain
+from drxnet.uncertainty import LABELS
+from screening.domain import Domain
 from screening.outlook import Outlook
 
 

@@ -21,6 +21,7 @@ from drxnet.text import csv_table
 
 if TYPE_CHECKING:
     from drxnet.ensemble import Ensemble
+    from drxnet.uncertainty import Calibration
 
 Case = tuple[Composition, CyclingConditions]
 
@@ -154,6 +155,7 @@ def predict_to_file(
     traced: bool,
     profile: bool,
     allow_unseen: bool,
+    calibration: Calibration | None = None,
     progress: Progress,
 ) -> None:
     """Predict blocks of cases and write their rows, so that no more than one block is held; the file appears whole.
@@ -166,6 +168,7 @@ def predict_to_file(
         traced: whether some hold traces of metals, whose formula as asked has a column of its own.
         profile: with the whole profile (not in CSV, which holds single values).
         allow_unseen: predict for elements outside the model's too.
+        calibration: of the ensemble, for intervals and domain labels.
         progress: told of cases.
     """
     from drxnet.prediction import predict_cases
@@ -176,7 +179,7 @@ def predict_to_file(
         for cases in blocks:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", DRXWarning)
-                predictions = predict_cases(ensemble, cases, allow_unseen=allow_unseen)
+                predictions = predict_cases(ensemble, cases, allow_unseen=allow_unseen, calibration=calibration)
             told.update((str(warning.message), None) for warning in said)
             write([prediction.row(profile=profile) for prediction in predictions])
             done += len(cases)

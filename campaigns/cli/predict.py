@@ -11,7 +11,9 @@ import click
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 
 if TYPE_CHECKING:
+    from drxnet.ensemble import Ensemble
     from drxnet.prediction import PredictedDischarge
+    from drxnet.uncertainty import Calibration
 
 model_option = click.option(
     "--model", default="default", show_default=True, help="Name of an installed model, or its folder."
@@ -64,7 +66,7 @@ def predict(
     device: str,
     output: str,
 ) -> None:
-    """Predict discharge profiles of compositions, with the spread over the ensemble.
+    """Predict discharge profiles of compositions: mean, 80 % interval of a new laboratory's cell, members' spread.
 
     Several --current and --cycle are crossed with every formula. Less than 0.02 of a metal per formula unit is a trace
     and left out, so that a formula from an elemental analysis is predicted as what it stands for.
@@ -101,6 +103,7 @@ def predict(
     from drxnet.prediction import check_domain, predict_cases
 
     ensemble = Ensemble.load(model, device=device)
+    calibration = _calibration(ensemble)
     if target is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DRXWarning)  # said when it is predicted
@@ -115,14 +118,18 @@ def predict(
                 traced=traced,
                 profile=profile,
                 allow_unseen=allow_unseen,
+                calibration=calibration,
                 progress=report,
             )
-        say(f"{count:,} predictions written to {target}.")
+        say(f"{count:,} predictions written to {target}. {calibration.sentence}")
         return
     with progress("predicting") as report:
         asked = [case for block in blocks for case in block]
-        predictions = predict_cases(ensemble, asked, allow_unseen=allow_unseen, progress=report)
-    emit(output, [p.row(profile=profile) for p in predictions], lambda: _show(predictions, ensemble.card.name))
+        predictions = predict_cases(
+            ensemble, asked, allow_unseen=allow_unseen, calibration=calibration, progress=report
+        )
+    rows = [p.row(profile=profile) for p in predictions]
+    emit(output, rows, lambda: _show(predictions, ensemble.card.name, calibration))
     if plot is not None:
         from drxnet.figures import plot_predictions
 
@@ -130,24 +137,35 @@ def predict(
         say(f"Figure: {plot}")
 
 
-def _show(predictions: list[PredictedDischarge], model: str) -> None:
+def _calibration(ensemble: Ensemble) -> Calibration:
+    from drxnet.uncertainty import Calibration
+    from screening.domain import Domain
+
+    return Calibration.of(ensemble, Domain(ensemble).locate)
+
+
+def _show(predictions: list[PredictedDischarge], model: str, calibration: Calibration) -> None:
     rows = []
     for row in (p.row() for p in predictions):
-        low, high = min(row["capacity_mah_g_members"]), max(row["capacity_mah_g_members"])
         rows.append(
             {
                 "composition": row["composition"],
                 "mA/g": row["current_ma_g"],
                 "window (V)": f"{row['v_low']:g}-{row['v_high']:g}",
                 "cycle": row["cycle"],
-                "Q (mAh/g)": f"{row['capacity_mah_g_mean']:.1f} ± {row['capacity_mah_g_std']:.1f}",
-                "members": f"{low:.0f}-{high:.0f}",
+                "Q (mAh/g)": f"{row['capacity_mah_g_mean']:.1f}",
+                "80 % interval": f"{row['capacity_mah_g_lower']:.0f}-{row['capacity_mah_g_upper']:.0f}",
+                "± members": f"{row['capacity_mah_g_std']:.1f}",
+                "domain": row["domain"],
                 "mean V (V)": f"{row['average_voltage_v_mean']:.2f}",
                 "energy (Wh/kg)": f"{row['specific_energy_wh_kg_mean']:.0f}",
             }
         )
     print_table(rows)
-    say(f"Model {model}; ± is the population standard deviation over its members (ddof 0), not a measured error.")
+    say(
+        f"Model {model}. {calibration.sentence} ± is the population standard deviation over the members (ddof 0), "
+        "not a measured error."
+    )
 
 
 @click.command(name="map")
@@ -215,9 +233,11 @@ def capacity_map(
 
     ensemble = Ensemble.load(model, device=device)
     conditions = [CyclingConditions(i, *window, n) for i in currents for n in cycles]
+    calibration = _calibration(ensemble)
     result = compute(
-        ensemble, conditions, x=x, y=y, balance=balance, x_range=x_range, y_range=y_range, fixed=held, points=points
-    )
+        ensemble, conditions, x=x, y=y, balance=balance, x_range=x_range, y_range=y_range, fixed=held, points=points,
+        calibration=calibration,
+    )  # fmt: skip
     plot_map(result, plot, model=ensemble.card.name)
     rows = result.rows()
 
@@ -230,6 +250,7 @@ def capacity_map(
                 min(mine, key=lambda r: r["capacity_mah_g_mean"]),
             ]
         print_table(best, title="Highest and lowest capacity of each panel")
+        say(f"{calibration.sentence} capacity_mah_g_std is the members' spread (ddof 0).")
 
     emit(output, rows, show)
     say(f"Figure: {plot}")

@@ -185,22 +185,28 @@ def evaluate(
 def _beside_literature(model: str, figure: Path | None, output: str) -> None:
     from drxnet.ensemble import Amounts, Ensemble
     from drxnet.literature import evaluate_literature, plot_literature, summary, table
+    from drxnet.uncertainty import WORDS, Calibration, OfLevels
     from screening.domain import Domain
 
     ensemble = Ensemble.load(model)
     evaluation = evaluate_literature(ensemble)
-    labels = Domain(ensemble).nearest(Amounts.of([p.composition for p in evaluation.published])).labels
-    rows = [{**row, "domain": label} for row, label in zip(table(evaluation), labels, strict=True)]
-    groups = summary(evaluation)
+    compositions = [p.composition for p in evaluation.published]
+    domain = Domain(ensemble)
+    labels = domain.nearest(Amounts.of(compositions)).labels
+    calibration = Calibration.of(ensemble, domain.locate)
+    method = OfLevels(calibration.levels.model, dict(zip(compositions, labels, strict=True)))
+    rows = [{**row, "domain": label} for row, label in zip(table(evaluation, method), labels, strict=True)]
+    groups = summary(evaluation, method)
     if figure is not None:
-        plot_literature(evaluation, figure)
+        plot_literature(evaluation, figure, method)
 
     def show() -> None:
         print_table([_published(row) for row in rows], title=f"{evaluation.model} beside published capacities (mAh/g)")
         print_table([_published_group(row) for row in groups])
         say(
             "Measured in [] is per gram of electrode and not counted, nor are bounds (>=, <=). Predicted: mean ± "
-            "population standard deviation over members. Interval: 80 %, from the errors at the other studies. "
+            f"population standard deviation over members. Interval: {WORDS}, fitted to the other studies. "
+            "In brackets behind what lies inside: 95 % binomial interval of that share. "
             "Where a paper states no current, window or cycle, 20 mA/g, 1.5-4.8 V and cycle 1 are taken (*)."
         )
 

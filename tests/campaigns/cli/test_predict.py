@@ -38,13 +38,15 @@ def test_predict_keeps_its_json_contract(run):
     ]
     assert list(rows[0]) == [
         "composition", "current_ma_g", "cycle", "v_low", "v_high", "capacity_mah_g_mean", "capacity_mah_g_std",
-        "capacity_mah_g_members", "average_voltage_v_mean", "specific_energy_wh_kg_mean",
-        "offset_mah_g_mean", "profile",
+        "capacity_mah_g_members", "capacity_mah_g_lower", "capacity_mah_g_upper", "domain", "average_voltage_v_mean",
+        "specific_energy_wh_kg_mean", "offset_mah_g_mean", "profile",
     ]  # fmt: skip
     profile = rows[0]["profile"]
     assert list(profile) == ["voltage_v", "capacity_mah_g_mean", "capacity_mah_g_std"]
     assert (profile["voltage_v"][0], profile["voltage_v"][-1], len(profile["voltage_v"])) == (1.5, 4.8, 100)
     assert rows[0]["capacity_mah_g_mean"] == pytest.approx(sum(rows[0]["capacity_mah_g_members"]) / 2)
+    assert all(0 <= r["capacity_mah_g_lower"] < r["capacity_mah_g_upper"] for r in rows)
+    assert {r["domain"] for r in rows} <= {"inside", "edge", "outside"}
 
 
 def test_a_table_of_cases_gives_one_row_per_row_in_order(run, tmp_path):
@@ -141,8 +143,11 @@ print(cases, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 def test_the_table_says_which_spread_it_shows(run):
     result = run("predict", HE1, "--model", "small", "--plot", "he1.png")
     assert result.exit_code == 0, result.output
-    assert "±" in result.stdout
+    assert "80 % interval" in result.stdout
+    assert "± members" in result.stdout
     assert "ddof 0" in result.stderr
+    assert "one cell of a laboratory that has measured nothing yet" in " ".join(result.stderr.split())
+    assert "estimated for the model default, not for this one" in " ".join(result.stderr.split())
     assert "he1.png" in result.stderr
 
 
@@ -174,6 +179,17 @@ def test_bad_input_is_one_line_and_an_exit_code(run, tmp_path, arguments, code, 
     assert "Traceback" not in result.stderr
 
 
+def test_predicting_imports_no_botorch():
+    code = (
+        "import sys; from click.testing import CliRunner; from campaigns.cli import main; "
+        "found = CliRunner().invoke(main, ['predict', 'Li1.2Mn0.4Ti0.4O2', '--format', 'json']); "
+        "assert 'capacity_mah_g_lower' in found.stdout, found.output; "
+        "sys.exit(', '.join(m for m in ('botorch', 'gpytorch', 'ray', 'sqlalchemy') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
 def test_debug_shows_the_traceback(run):
     result = run("--debug", "predict", "nonsense", "--model", "small")
     assert type(result.exception).__name__ == "CompositionError"
@@ -182,7 +198,10 @@ def test_debug_shows_the_traceback(run):
 def test_map_writes_its_figure_and_rows(run, tmp_path):
     result = run("map", "--points", 5, "--model", "small", "--format", "json")
     assert result.exit_code == 0, result.output
-    assert set(json.loads(result.stdout)[0]) >= {"Li", "F", "Mn_valence", "cycle", "capacity_mah_g_mean"}
+    assert set(json.loads(result.stdout)[0]) >= {
+        "Li", "F", "Mn_valence", "cycle", "capacity_mah_g_mean", "capacity_mah_g_std", "capacity_mah_g_lower",
+        "capacity_mah_g_upper", "domain",
+    }  # fmt: skip
     assert (tmp_path / "map.png").exists()
 
 

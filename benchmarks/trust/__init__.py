@@ -1,0 +1,1 @@
+"""How far the numbers that are shown can be trusted."""
