@@ -537,6 +537,6 @@ def _legend() -> list[Line2D]:
         *(entry(marker=m, color="0.3", linestyle="", label=label) for m, label in _MARKERS.values()),
         entry(marker="o", color="0.3", markerfacecolor="white", linestyle="", label="per gram of electrode"),
         entry(color="0.3", linewidth=3.5, alpha=0.7, label="± 1 s.d. over members (ddof 0)"),
-        entry(color="0.3", linewidth=1, alpha=0.4, label=f"{LEVEL:.0%} interval from the other studies"),
+        entry(color="0.3", linewidth=1, alpha=0.4, label=f"{LEVEL:.0%} interval, fitted to the other studies"),
         entry(marker=r"$\rightarrow$", markersize=12, color="0.3", linestyle="", label="published as a bound"),
     ]

@@ -205,7 +205,7 @@ def _beside_literature(model: str, figure: Path | None, output: str) -> None:
         print_table([_published_group(row) for row in groups])
         say(
             "Measured in [] is per gram of electrode and not counted, nor are bounds (>=, <=). Predicted: mean ± "
-            f"population standard deviation over members. Interval: {WORDS}, fitted to the other studies. "
+            f"population standard deviation over members. {WORDS}: fitted to the other studies. "
             "In brackets behind what lies inside: 95 % binomial interval of that share. "
             "Where a paper states no current, window or cycle, 20 mA/g, 1.5-4.8 V and cycle 1 are taken (*)."
         )
