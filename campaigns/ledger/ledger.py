@@ -108,6 +108,10 @@ class Ledger:
         self.campaign, self.command, self.who = campaign, command, who or _who()
         self.lens: Mapping[str, Any] = {}
         """Fields of a :class:`~campaigns.ledger.records.Snapshot` that a campaign's YAML decides, not the ledger."""
+
+        self.expects: Callable[[Snapshot], None] | None = None
+        """Called in every transaction with what it finds, before anything is written; it raises to refuse."""
+
         self.timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
         self.url, self.read_only = _checked_url(url), read_only
         self._older_by: Sequence[Callable[[Connection], None]] = ()
@@ -377,11 +381,18 @@ class Ledger:
         with self._errors(), _writing(self._engine, self.campaign, self.timeout_s) as connection:
             last = connection.execute(select(func.max(tables.events.c.number))).scalar() or 0
             entry = Entry(connection, _snapshot(connection, self.campaign, None, self.where), last + 1)
+            if self.expects is not None:
+                self.expects(entry.before)
             yield entry
             if entry.changed:
                 entry._close(verb, self.who, self.command)
         if entry.changed:
             self._note_last(entry.number)
+
+    def last_event(self) -> int:
+        """Number of the last entry of the log; it grows with everything that is written."""
+        with self._reading() as connection:
+            return connection.execute(select(func.max(tables.events.c.number))).scalar() or 0
 
     def close(self) -> None:
         """Give back the connections."""

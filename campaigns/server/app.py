@@ -1,0 +1,76 @@
+"""The application: the API, the page that calls it, and the guard in front of both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib import metadata
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from campaigns.server.api import error_response, router
+from campaigns.server.desk import Desk
+from campaigns.server.guard import LOOPBACK, Guard
+from campaigns.server.jobs import Jobs
+from drxnet.errors import DRXError, ImpossibleValue
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def create_app(
+    folders: Sequence[str | Path],
+    *,
+    read_only: bool = False,
+    hosts: frozenset[str] = LOOPBACK,
+    token: str | None = None,
+) -> Guard:
+    """Build the application for some campaigns.
+
+    Args:
+        folders: campaign folders, YAMLs or names.
+        read_only: refuse every write, for a screen on the wall.
+        hosts: names that a request may ask for.
+        token: that every request has to carry.
+
+    Raises:
+        DRXError: a campaign cannot be opened.
+    """
+    desk, jobs = Desk(folders, read_only=read_only), Jobs()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        jobs.close()
+        desk.close()
+
+    app = FastAPI(
+        title="drx-screen",
+        version=metadata.version("drx-screen"),
+        description="Propose, ingest and rank disordered-rocksalt cathodes with a laboratory.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.desk, app.state.jobs = desk, jobs
+    app.include_router(router)
+    app.add_exception_handler(DRXError, lambda _, error: error_response(error))  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _not_understood)  # type: ignore[arg-type]
+    app.add_exception_handler(ImpossibleValue, lambda _, error: error_response(error))  # type: ignore[arg-type]
+    app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(ASSETS / "index.html", headers={"Cache-Control": "no-cache"})
+
+    return Guard(app, hosts=hosts, token=token)
+
+
+def _not_understood(_: Request, error: RequestValidationError) -> JSONResponse:
+    """Say in a sentence what a request must hold."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return JSONResponse({"error": f"{where or 'The request'}: {first['msg']}.", "exit_code": 2}, 422)

@@ -1,0 +1,168 @@
+"""The campaigns that a server has before it: read from a cache that the ledger renews, written by the usual verbs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from campaigns.campaign import Campaign
+from campaigns.ledger.records import Event, Snapshot, fingerprint
+from campaigns.spec import FILE_NAME
+from campaigns.workspace import Workspace
+from drxnet.errors import DRXError, UsageError
+
+
+class Stale(UsageError):
+    """What a page showed has changed since; nothing was written."""
+
+
+class Done(DRXError):
+    """A request with this key was carried out before; nothing was written again."""
+
+    exit_code = 0
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(f"Done before, as entry {event.number} of the log: {event.summary}")
+        self.event = event
+
+
+class ReadOnly(UsageError):
+    """The server only shows."""
+
+
+def version_of(state: Snapshot, proposal_id: str) -> str:
+    """Sixteen digits that change with everything that a page shows of a proposal."""
+    proposal = state.proposal(proposal_id)
+    name = proposal.proposal_id
+    measured = [
+        (m.measurement_id, m.status, m.verdict.event if m.verdict else None)
+        for m in state.measurements
+        if m.proposal_id == name
+    ]
+    phases, analysed = state.phases.get(name), state.analysed.get(name)
+    return fingerprint([proposal.state, proposal.reason, measured, phases.event if phases else None, analysed])
+
+
+@dataclass(frozen=True)
+class Write:
+    """How a request wants to write."""
+
+    who: str
+    key: str | None = None
+    """Of idempotency: the same key is carried out once."""
+
+    seen: Mapping[str, str] | None = None
+    """Versions of the proposals that the page showed, by id."""
+
+    def check(self, before: Snapshot) -> None:
+        """Refuse what was carried out before or rests on something that has changed.
+
+        Raises:
+            Done: this key was carried out before.
+            Stale: a proposal changed since.
+        """
+        if self.key is not None:
+            for event in reversed(before.events):
+                if event.command.endswith(f" key={self.key}"):
+                    raise Done(event)
+        for proposal_id, version in (self.seen or {}).items():
+            if version_of(before, proposal_id) != version:
+                now = before.proposal(proposal_id)
+                raise Stale(
+                    f"{proposal_id} has changed since this page showed it: it is {now.state} now"
+                    f"{f' ({now.reason})' if now.reason else ''}. Nothing was written; look again, then repeat."
+                )
+
+
+class Desk:
+    """Opened campaigns by name."""
+
+    def __init__(self, folders: Sequence[str | Path], *, read_only: bool = False) -> None:
+        """Open campaigns for reading.
+
+        Args:
+            folders: campaign folders, YAMLs or names; one that has not begun is begun, unless `read_only`.
+            read_only: whether every write is refused.
+
+        Raises:
+            DRXError: one of them cannot be opened, or two have the same name.
+        """
+        self.read_only = read_only
+        self._open: dict[str, Workspace] = {}
+        self._seen: dict[str, tuple[int, Snapshot]] = {}
+        self._stamps: dict[str, int] = {}
+        self._lock = threading.RLock()
+        for source in folders:
+            if not read_only:
+                Campaign(source, command="serve").close()
+            opened = Workspace(source, command="serve", read_only=True)
+            if opened.name in self._open:
+                opened.close()
+                self.close()
+                raise UsageError(f"Two campaigns are named {opened.name}. Serve them by two servers, on two ports.")
+            self._open[opened.name] = opened
+            self._stamps[opened.name] = _stamp(opened.folder)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In the order in which they were given."""
+        return tuple(self._open)
+
+    def campaign(self, name: str) -> Workspace:
+        """A campaign for reading; its YAML is read again when it was edited.
+
+        Raises:
+            UsageError: none of that name is served.
+        """
+        with self._lock:
+            if name not in self._open:
+                raise UsageError(f"No campaign {name!r} here. Served: {', '.join(self._open)}.")
+            here = self._open[name]
+            if (stamp := _stamp(here.folder)) != self._stamps[name]:
+                self._open[name] = Workspace(here.folder, command="serve", read_only=True)
+                self._stamps[name] = stamp
+                self._seen.pop(name, None)
+                here.close()
+            return self._open[name]
+
+    def state(self, name: str) -> Snapshot:
+        """Everything that a campaign knows; read from the ledger only when it has grown."""
+        campaign = self.campaign(name)
+        last = campaign.ledger.last_event()
+        with self._lock:
+            known = self._seen.get(name)
+        if known is None or known[0] != last:
+            known = (last, campaign.state())
+            with self._lock:
+                self._seen[name] = known
+        return known[1]
+
+    @contextmanager
+    def writing(self, name: str, verb: str, how: Write) -> Iterator[Campaign]:
+        """A campaign to call one verb on; who asks, the key and what the page had seen go with it into the ledger.
+
+        Raises:
+            ReadOnly: this server only shows.
+            Stale: a page showed something else.
+            Done: the key was carried out before.
+        """
+        if self.read_only:
+            raise ReadOnly("This server only shows (--read-only); nothing was written.")
+        folder = self.campaign(name).folder
+        command = f"serve {verb}" + (f" key={how.key}" if how.key else "")
+        with Campaign(folder, command=command) as campaign:
+            campaign.ledger.who = how.who
+            campaign.ledger.expects = how.check
+            yield campaign
+
+    def close(self) -> None:
+        """Give back the connections."""
+        for campaign in self._open.values():
+            campaign.close()
+
+
+def _stamp(folder: Path) -> int:
+    return (folder / FILE_NAME).stat().st_mtime_ns
