@@ -23,9 +23,21 @@ def main(debug: bool, read_only: bool) -> None:
 
 
 def _register() -> None:
-    from campaigns.cli import files, insight, keep, loop, models, predict, reproduce, spaces, training, verification
+    from campaigns.cli import (
+        files,
+        insight,
+        keep,
+        loop,
+        models,
+        predict,
+        reproduce,
+        serve,
+        spaces,
+        training,
+        verification,
+    )
 
-    for module in (loop, files, predict, spaces, insight, models, training, reproduce, verification, keep):
+    for module in (loop, files, predict, spaces, insight, models, training, reproduce, verification, keep, serve):
         for command in module.COMMANDS:
             main.add_command(command)
 

@@ -7,37 +7,53 @@ exit code that the command line would have ended with.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
-from fastapi import APIRouter, File, Form, Header, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from campaigns.errors import LedgerError, LedgerLocked
 from campaigns.intake.measurement import SampleInfo
-from campaigns.ledger.records import Measurement, Snapshot
+from campaigns.intake.record import supersede as superseded
+from campaigns.ledger.records import Measurement
 from campaigns.report import views
 from campaigns.report.round import SHEETS_NAME, round_folder
-from campaigns.server.desk import Desk, Done, ReadOnly, Stale, Write, version_of
-from campaigns.server.jobs import Jobs, Verb, as_json
+from campaigns.server.desk import Desk, Done, ReadOnly, Seen, Stale, Unknown, Write
+from campaigns.server.jobs import Jobs, as_json
 from drxnet.discharge import CyclingConditions
-from drxnet.errors import DRXError, LedgerError, LedgerLocked, NothingToPropose, UsageError
+from drxnet.errors import DRXError, UsageError
+from screening.errors import NothingToPropose
 
 router = APIRouter(prefix="/api")
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(max_length=4000)]
-Seen = Annotated[dict[str, str], Field(default_factory=dict, max_length=1000)]
+Versions = Annotated[dict[str, str], Field(default_factory=dict, max_length=1000)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=80, pattern=r"^[A-Za-z0-9_.:-]+$")]
-Who = Annotated[str, Header(alias="X-Who", max_length=120)]
+
+
+def _who(
+    said: Annotated[
+        str, Header(alias="X-Who", max_length=360, description="Who does it, for the log; percent-encoded.")
+    ] = "somebody",
+) -> str:
+    return unquote(said).strip()[:120] or "somebody"
+
+
+Who = Annotated[str, Depends(_who)]
 
 STATUS: Sequence[tuple[type[DRXError], int]] = (
     (Done, 200),
+    (Unknown, 404),
     (Stale, 412),
     (ReadOnly, 403),
     (LedgerLocked, 503),
@@ -63,14 +79,14 @@ class Mark(_Body):
 
     single_phase: bool | None = None
     icp: Name | None = None
-    seen: Seen
+    seen: Versions
 
 
 class Reason(_Body):
     """Why."""
 
     reason: Text = ""
-    seen: Seen
+    seen: Versions
 
 
 class Correction(_Body):
@@ -78,7 +94,7 @@ class Correction(_Body):
 
     reason: Text
     changes: Annotated[dict[str, Any], Field(max_length=40)]
-    seen: Seen
+    seen: Versions
 
 
 class Rows(_Body):
@@ -87,11 +103,79 @@ class Rows(_Body):
     measurements: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=10_000)]
 
 
-class Order(_Body):
-    """A job: a verb with its options as the Python method of that name takes them."""
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Word = Annotated[str, Field(max_length=80)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
-    verb: Verb
-    options: Annotated[dict[str, Any], Field(default_factory=dict, max_length=20)]
+
+class ProposeOptions(_Body):
+    """Of :meth:`campaigns.campaign.Campaign.recommend`; what is not given is as the campaign's YAML says."""
+
+    batch_size: Count | None = None
+    strategy: Word | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    method: Literal["walk", "best-first", "evolution", "auto"] | None = None
+    evaluations: Count | None = None
+    time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    dry_run: bool = False
+
+
+class FineTuneOptions(_Body):
+    """Of :meth:`campaigns.campaign.Campaign.fine_tune`."""
+
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+
+
+class ReportOptions(_Body):
+    """Of :meth:`campaigns.campaign.Campaign.report`."""
+
+    as_of: Count | None = None
+
+
+class RankOptions(_Body):
+    """Of :meth:`campaigns.campaign.Campaign.rank`."""
+
+    by: Word | None = None
+    within: Literal["measured", "proposed", "space"] = "proposed"
+    top: Annotated[int, Field(ge=1, le=10_000)] = 50
+    min_capacity_mah_g: Number | None = None
+    current_ma_g: Number | None = None
+    cycle: Count | None = None
+    order: Literal["lower", "mean"] = "lower"
+
+
+class Propose(_Body):
+    """Choose and record the next round."""
+
+    verb: Literal["propose"]
+    options: ProposeOptions = ProposeOptions()
+
+
+class FineTune(_Body):
+    """Let the model learn from every valid measurement."""
+
+    verb: Literal["finetune"]
+    options: FineTuneOptions = FineTuneOptions()
+
+
+class WriteReport(_Body):
+    """Write the report."""
+
+    verb: Literal["report"]
+    options: ReportOptions = ReportOptions()
+
+
+class Rank(_Body):
+    """Rank measured and predicted compositions together."""
+
+    verb: Literal["rank"]
+    options: RankOptions = RankOptions()
+
+
+Order = Annotated[Propose | FineTune | WriteReport | Rank, Field(discriminator="verb")]
+"""A job: a verb with its options."""
 
 
 def error_response(error: DRXError) -> JSONResponse:
@@ -125,7 +209,11 @@ def _told(desk: Desk, name: str, **said: Any) -> dict[str, Any]:
 def campaigns(request: Request) -> list[dict[str, Any]]:
     """Where each served campaign stands."""
     desk = _desk(request)
-    return [views.status(desk.campaign(name)) for name in desk.names]
+    return [_standing(desk, name) for name in desk.names]
+
+
+def _standing(desk: Desk, name: str) -> dict[str, Any]:
+    return desk.seen(name).kept("status", lambda: views.status(desk.campaign(name)))
 
 
 @router.get("/campaigns/{name}")
@@ -135,7 +223,7 @@ def status(request: Request, name: Name) -> dict[str, Any]:
     campaign, state = desk.campaign(name), desk.state(name)
     goals = campaign.spec.goals
     return {
-        **views.status(campaign),
+        **_standing(desk, name),
         "description": campaign.spec.description,
         "objectives": [{"key": o.key(goals.rates), "label": o.label} for o in goals.quantities],
         "event": state.events[-1].number if state.events else 0,
@@ -153,16 +241,16 @@ def proposals(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
     """Proposals with state, prediction and version, of some states or of one round."""
-    snapshot = _desk(request).state(name)
+    seen = _desk(request).seen(name)
     found = [
-        p for p in snapshot.proposals if (not state or str(p.state) in state) and (round is None or p.round == round)
+        p for p in seen.state.proposals if (not state or str(p.state) in state) and (round is None or p.round == round)
     ]
-    rows = [_proposal(snapshot, p.proposal_id) for p in found[offset : offset + limit]]
+    rows = [_proposal(seen, p.proposal_id) for p in found[offset : offset + limit]]
     return {"total": len(found), "offset": offset, "rows": rows}
 
 
-def _proposal(state: Snapshot, proposal_id: str) -> dict[str, Any]:
-    proposal = state.proposal(proposal_id)
+def _proposal(seen: Seen, proposal_id: str) -> dict[str, Any]:
+    state, proposal = seen.state, seen.state.proposal(proposal_id)
     return {
         **views.proposal_row(proposal),
         "state": str(proposal.state),
@@ -171,7 +259,7 @@ def _proposal(state: Snapshot, proposal_id: str) -> dict[str, Any]:
         "origin": proposal.origin,
         "phases": str(found) if (found := state.phases.get(proposal.proposal_id)) else None,
         "analysed": state.analysed.get(proposal.proposal_id),
-        "version": version_of(state, proposal.proposal_id),
+        "version": seen.version(proposal.proposal_id),
     }
 
 
@@ -179,12 +267,11 @@ def _proposal(state: Snapshot, proposal_id: str) -> dict[str, Any]:
 def proposal(request: Request, name: Name, proposal_id: Name) -> dict[str, Any]:
     """One proposal: prediction, profiles predicted and measured, measurements, and what happened to it."""
     desk = _desk(request)
-    state, ledger = desk.state(name), desk.campaign(name).ledger
-    row = _proposal(state, proposal_id)
-    mine = [m for m in state.measurements if m.proposal_id == row["proposal_id"]]
+    seen, ledger = desk.seen(name), desk.campaign(name).ledger
+    row = _proposal(seen, proposal_id)
+    mine = seen.measured.get(row["proposal_id"], ())
     predicted = ledger.predicted_profiles([row["proposal_id"]]).get(row["proposal_id"], ())
     measured = ledger.profiles([m for m in mine if m.withdrawn_event is None])
-    word = row["proposal_id"]
     return {
         **row,
         "measurements": [measurement_row(m) for m in mine],
@@ -208,7 +295,7 @@ def proposal(request: Request, name: Name, proposal_id: Name) -> dict[str, Any]:
             for m in measured
             if m.profile is not None
         ],
-        "history": [_event(e) for e in state.events if word in e.summary or word in json.dumps(e.details, default=str)],
+        "history": [_event(e) for e in seen.history(row["proposal_id"])],
     }
 
 
@@ -257,13 +344,13 @@ def measurements(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
     """Measurements, the latest first; ``status`` is valid, doubtful, retracted or superseded."""
-    state = _desk(request).state(name)
-    found = [m for m in reversed(state.measurements) if not status or m.status in status]
+    seen = _desk(request).seen(name)
+    found = [m for m in reversed(seen.state.measurements) if not status or m.status in status]
     return {
         "total": len(found),
         "offset": offset,
         "rows": [
-            {**measurement_row(m), "version": version_of(state, m.proposal_id)} for m in found[offset : offset + limit]
+            {**measurement_row(m), "version": seen.version(m.proposal_id)} for m in found[offset : offset + limit]
         ],
     }
 
@@ -280,14 +367,18 @@ def refused(request: Request, name: Name) -> list[dict[str, Any]]:
 def rank(
     request: Request,
     name: Name,
-    by: Annotated[str, Query(max_length=60)] = "",
+    by: Annotated[str, Query(max_length=60)] | None = None,
     top: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> dict[str, Any]:
     """What is measured, ranked, as ``drx-screen rank --within measured``; predictions are ranked by a job."""
     from campaigns.loop.rank import rank as ranked
 
-    campaign = _desk(request).campaign(name)
-    return views.ranking(ranked(campaign, by or campaign.spec.goals.first.name, within="measured", top=top))
+    desk = _desk(request)
+
+    def make() -> dict[str, Any]:
+        return views.ranking(ranked(desk.campaign(name), by or None, within="measured", top=top))
+
+    return desk.seen(name).kept(("rank", by, top), make)
 
 
 @router.get("/campaigns/{name}/models")
@@ -346,9 +437,7 @@ def report(request: Request, name: Name) -> FileResponse:
 
 
 @router.post("/campaigns/{name}/proposals/{proposal_id}/mark")
-def mark(
-    request: Request, name: Name, proposal_id: Name, body: Mark, who: Who = "somebody", key: Key = None
-) -> dict[str, Any]:
+def mark(request: Request, name: Name, proposal_id: Name, body: Mark, who: Who, key: Key = None) -> dict[str, Any]:
     """Say what became of a proposal."""
     desk = _desk(request)
     with desk.writing(name, "mark", Write(who, key, body.seen)) as campaign:
@@ -360,7 +449,7 @@ def mark(
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/retract")
 def retract(
-    request: Request, name: Name, measurement_id: Name, body: Reason, who: Who = "somebody", key: Key = None
+    request: Request, name: Name, measurement_id: Name, body: Reason, who: Who, key: Key = None
 ) -> dict[str, Any]:
     """Stop counting a measurement."""
     desk = _desk(request)
@@ -371,7 +460,7 @@ def retract(
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/confirm")
 def confirm(
-    request: Request, name: Name, measurement_id: Name, body: Reason, who: Who = "somebody", key: Key = None
+    request: Request, name: Name, measurement_id: Name, body: Reason, who: Who, key: Key = None
 ) -> dict[str, Any]:
     """Say that a doubtful measurement is as it should be."""
     desk = _desk(request)
@@ -382,17 +471,17 @@ def confirm(
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/supersede")
 def supersede(
-    request: Request, name: Name, measurement_id: Name, body: Correction, who: Who = "somebody", key: Key = None
+    request: Request, name: Name, measurement_id: Name, body: Correction, who: Who, key: Key = None
 ) -> dict[str, Any]:
     """Correct a measurement; the wrong one stays in the ledger."""
     desk = _desk(request)
     with desk.writing(name, "supersede", Write(who, key, body.seen)) as campaign:
-        successor = campaign.update_measurement(measurement_id, body.reason, **body.changes)
-    return _told(desk, name, measurements=[successor])
+        successors = superseded(campaign, [measurement_id], body.reason, body.changes)
+    return _told(desk, name, measurements=list(successors))
 
 
 @router.post("/campaigns/{name}/measurements", status_code=201)
-def add(request: Request, name: Name, body: Rows, who: Who = "somebody", key: Key = None) -> dict[str, Any]:
+def add(request: Request, name: Name, body: Rows, who: Who, key: Key = None) -> dict[str, Any]:
     """Record measured discharges; the model learns from them when a fine-tuning is started."""
     desk = _desk(request)
     with desk.writing(name, "add", Write(who, key)) as campaign:
@@ -405,13 +494,13 @@ def files(
     request: Request,
     name: Name,
     files: Annotated[list[UploadFile], File(max_length=50)],
+    who: Who,
     proposal: Annotated[str | None, Form(max_length=40)] = None,
     composition: Annotated[str | None, Form(max_length=200)] = None,
     active_mass_mg: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None,
     current_ma_g: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None,
     cell: Annotated[str | None, Form(max_length=80)] = None,
     dry_run: Annotated[bool, Form()] = False,
-    who: Who = "somebody",
     key: Key = None,
 ) -> dict[str, Any]:
     """Check cycler files and tables and, unless it is a dry run, record the good ones."""
@@ -430,26 +519,35 @@ def _kept(files: Sequence[UploadFile]) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
         paths = []
         for number, file in enumerate(files):
-            last = (file.filename or "").replace("\\", "/").rpartition("/")[2].replace("\0", "")
+            last = _last_part(file.filename or "")
             place = Path(folder) / str(number)
             place.mkdir()
-            target = place / (last if last not in ("", ".", "..") else "file")
+            target = place / last
             with target.open("wb") as out:
                 shutil.copyfileobj(file.file, out)
             paths.append(target)
         yield paths
 
 
+def _last_part(name: str) -> str:
+    """Name of a file without any folder, short enough for every file system."""
+    last = name.replace("\\", "/").rpartition("/")[2].replace("\0", "")
+    short = last.encode(errors="replace")[-200:].decode(errors="ignore")
+    return short if short not in ("", ".", "..") else "file"
+
+
 # -- jobs ------------------------------------------------------------------------------------------------
 
 
 @router.post("/campaigns/{name}/jobs", status_code=202)
-def start_job(request: Request, name: Name, body: Order, who: Who = "somebody") -> dict[str, Any]:
+def start_job(request: Request, name: Name, body: Order, who: Who) -> dict[str, Any]:
     """Start propose, finetune, report or rank in the background; one at a time per campaign."""
     desk = _desk(request)
     if desk.read_only and body.verb != "rank":
         raise ReadOnly("This server only shows (--read-only); nothing was started.")
-    return as_json(_jobs(request).start(name, desk.campaign(name).folder, body.verb, body.options, who))
+    options = body.options.model_dump(exclude_none=True)
+    folder = desk.campaign(name).folder
+    return as_json(_jobs(request).start(name, folder, body.verb, options, who, read_only=desk.read_only))
 
 
 @router.get("/jobs")
@@ -472,12 +570,16 @@ def cancel(request: Request, job_id: Name) -> dict[str, Any]:
 
 @router.get("/jobs/{job_id}/events", response_class=StreamingResponse)
 def job_events(request: Request, job_id: Name) -> StreamingResponse:
-    """Where a job stands, as server-sent events until it ends."""
+    """Where a job stands, as server-sent events each second until it ends."""
     found = _jobs(request)
     found.report(job_id)
 
-    def lines() -> Iterator[str]:
-        for report in found.watch(job_id):
-            yield ": waiting\n\n" if report is None else f"data: {json.dumps(as_json(report), default=str)}\n\n"
+    async def lines() -> AsyncIterator[str]:
+        while True:
+            report = found.report(job_id)
+            yield f"data: {json.dumps(as_json(report))}\n\n"
+            if report.state != "running":
+                return
+            await asyncio.sleep(1.0)
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})

@@ -57,9 +57,10 @@ def create_app(
     )
     app.state.desk, app.state.jobs = desk, jobs
     app.include_router(router)
-    app.add_exception_handler(DRXError, lambda _, error: error_response(error))  # type: ignore[arg-type]
+    app.add_exception_handler(DRXError, lambda _, error: error_response(error))
     app.add_exception_handler(RequestValidationError, _not_understood)  # type: ignore[arg-type]
-    app.add_exception_handler(ImpossibleValue, lambda _, error: error_response(error))  # type: ignore[arg-type]
+    app.add_exception_handler(ImpossibleValue, lambda _, error: error_response(error))
+    app.add_exception_handler(Exception, _defect)
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
 
     @app.get("/", include_in_schema=False)
@@ -67,6 +68,12 @@ def create_app(
         return FileResponse(ASSETS / "index.html", headers={"Cache-Control": "no-cache"})
 
     return Guard(app, hosts=hosts, token=token)
+
+
+def _defect(_: Request, error: Exception) -> JSONResponse:
+    """Say that this is no fault of the request; the server's own output has the traceback."""
+    sentence = f"{type(error).__name__}: {error}. This is a defect of drx-screen; the server's terminal says more."
+    return JSONResponse({"error": sentence, "exit_code": 1}, 500)
 
 
 def _not_understood(_: Request, error: RequestValidationError) -> JSONResponse:

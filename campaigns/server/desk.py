@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.records import Event, Snapshot, fingerprint
+from campaigns.ledger.records import Event, Measurement, Snapshot, fingerprint
 from campaigns.spec import FILE_NAME
 from campaigns.workspace import Workspace
 from drxnet.errors import DRXError, UsageError
+
+T = TypeVar("T")
+
+
+class Unknown(UsageError):
+    """No campaign or job of that name is here."""
 
 
 class Stale(UsageError):
@@ -33,15 +43,56 @@ class ReadOnly(UsageError):
     """The server only shows."""
 
 
-def version_of(state: Snapshot, proposal_id: str) -> str:
-    """Sixteen digits that change with everything that a page shows of a proposal."""
+@dataclass(frozen=True)
+class Seen:
+    """A campaign at one entry of its log, with what was worked out from it since."""
+
+    state: Snapshot
+    last_event: int
+    _kept: dict[Any, Any] = field(default_factory=dict)
+
+    @cached_property
+    def measured(self) -> Mapping[str, Sequence[Measurement]]:
+        """Measurements of each proposal."""
+        found: dict[str, list[Measurement]] = defaultdict(list)
+        for m in self.state.measurements:
+            found[m.proposal_id].append(m)
+        return found
+
+    def version(self, proposal_id: str) -> str:
+        """Version of a proposal, see :func:`version_of`."""
+        return version_of(self.state, proposal_id, self.measured.get(proposal_id, ()))
+
+    def history(self, proposal_id: str) -> list[Event]:
+        """Entries of the log that speak of a proposal or of a measurement of it."""
+        names = [proposal_id, *(m.measurement_id for m in self.measured.get(proposal_id, ()))]
+        word = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
+        return [e for e, text in zip(self.state.events, self._texts, strict=True) if word.search(text)]
+
+    @cached_property
+    def _texts(self) -> Sequence[str]:
+        return [f"{e.summary} {e.details}" for e in self.state.events]
+
+    def kept(self, key: Any, make: Callable[[], T]) -> T:
+        """What was made before for this key, or made now."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
+
+
+def version_of(state: Snapshot, proposal_id: str, measurements: Sequence[Measurement] | None = None) -> str:
+    """Sixteen digits that change with everything that a page shows of a proposal.
+
+    Args:
+        state: of the campaign.
+        proposal_id: of the proposal.
+        measurements: those of the proposal; looked for when not given.
+    """
     proposal = state.proposal(proposal_id)
     name = proposal.proposal_id
-    measured = [
-        (m.measurement_id, m.status, m.verdict.event if m.verdict else None)
-        for m in state.measurements
-        if m.proposal_id == name
-    ]
+    mine = [m for m in state.measurements if m.proposal_id == name] if measurements is None else measurements
+    measured = [(m.measurement_id, m.status, m.verdict.event if m.verdict else None) for m in mine]
     phases, analysed = state.phases.get(name), state.analysed.get(name)
     return fingerprint([proposal.state, proposal.reason, measured, phases.event if phases else None, analysed])
 
@@ -92,7 +143,7 @@ class Desk:
         """
         self.read_only = read_only
         self._open: dict[str, Workspace] = {}
-        self._seen: dict[str, tuple[int, Snapshot]] = {}
+        self._seen: dict[str, Seen] = {}
         self._stamps: dict[str, int] = {}
         self._lock = threading.RLock()
         for source in folders:
@@ -119,7 +170,7 @@ class Desk:
         """
         with self._lock:
             if name not in self._open:
-                raise UsageError(f"No campaign {name!r} here. Served: {', '.join(self._open)}.")
+                raise Unknown(f"No campaign {name!r} here. Served: {', '.join(self._open)}.")
             here = self._open[name]
             if (stamp := _stamp(here.folder)) != self._stamps[name]:
                 self._open[name] = Workspace(here.folder, command="serve", read_only=True)
@@ -128,17 +179,21 @@ class Desk:
                 here.close()
             return self._open[name]
 
-    def state(self, name: str) -> Snapshot:
+    def seen(self, name: str) -> Seen:
         """Everything that a campaign knows; read from the ledger only when it has grown."""
         campaign = self.campaign(name)
         last = campaign.ledger.last_event()
         with self._lock:
             known = self._seen.get(name)
-        if known is None or known[0] != last:
-            known = (last, campaign.state())
+        if known is None or known.last_event != last:
+            known = Seen(campaign.state(), last)
             with self._lock:
                 self._seen[name] = known
-        return known[1]
+        return known
+
+    def state(self, name: str) -> Snapshot:
+        """Everything that a campaign knows."""
+        return self.seen(name).state
 
     @contextmanager
     def writing(self, name: str, verb: str, how: Write) -> Iterator[Campaign]:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from campaigns.server.desk import Unknown
 from drxnet.errors import UsageError
 
 Verb = Literal["propose", "finetune", "report", "rank"]
@@ -26,6 +27,7 @@ KEPT = 50
 """Ended jobs that are remembered."""
 
 _GRACE_S = 5.0
+_start = subprocess.Popen
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,6 @@ class _Job:
     error: str = ""
     exit_code: int | None = None
     ended: float | None = None
-    version: int = 0
 
     def report(self) -> Report:
         elapsed = (self.ended or time.monotonic()) - self.begun
@@ -90,9 +91,18 @@ class Jobs:
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Job] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
-    def start(self, campaign: str, folder: Path, verb: Verb, options: Mapping[str, Any], who: str) -> Report:
+    def start(
+        self,
+        campaign: str,
+        folder: Path,
+        verb: Verb,
+        options: Mapping[str, Any],
+        who: str,
+        *,
+        read_only: bool = False,
+    ) -> Report:
         """Start a job.
 
         Raises:
@@ -100,7 +110,7 @@ class Jobs:
         """
         if verb not in VERBS:
             raise UsageError(f"A job is one of {', '.join(VERBS)}. Got {verb!r}.")
-        with self._changed:
+        with self._lock:
             running = [j for j in self._jobs.values() if j.campaign == campaign and j.state == "running"]
             if running:
                 raise UsageError(
@@ -109,19 +119,19 @@ class Jobs:
                 )
             number = 1 + max((int(name[1:]) for name in self._jobs), default=0)
             command = [sys.executable, "-m", "campaigns.server.worker"]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            process = _start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             job = _Job(f"J{number:04d}", campaign, verb, who, process)
             self._jobs[job.job_id] = job
             ended = [name for name, j in self._jobs.items() if j.state != "running"]
             for name in ended[:-KEPT]:
                 del self._jobs[name]
-        order = {"folder": str(folder), "verb": verb, "options": dict(options), "who": who}
+        order = {"folder": str(folder), "verb": verb, "options": dict(options), "who": who, "read_only": read_only}
         threading.Thread(target=self._follow, args=(job, order), daemon=True).start()
         return job.report()
 
     def reports(self, campaign: str | None = None) -> list[Report]:
         """All jobs, the latest first."""
-        with self._changed:
+        with self._lock:
             found = [j.report() for j in self._jobs.values() if campaign in (None, j.campaign)]
         return found[::-1]
 
@@ -129,7 +139,7 @@ class Jobs:
         """One job.
 
         Raises:
-            UsageError: there is none.
+            Unknown: there is none.
         """
         return self._job(job_id).report()
 
@@ -137,33 +147,18 @@ class Jobs:
         """End a job; what it had recorded stays.
 
         Raises:
-            UsageError: there is none.
+            Unknown: there is none.
         """
         job = self._job(job_id)
-        with self._changed:
+        with self._lock:
             if job.state != "running":
                 return job.report()
             job.state, job.ended = "cancelled", time.monotonic()
-            self._tell(job)
         job.process.terminate()
-        threading.Timer(_GRACE_S, job.process.kill).start()
+        late = threading.Timer(_GRACE_S, job.process.kill)
+        late.daemon = True
+        late.start()
         return job.report()
-
-    def watch(self, job_id: str, patience_s: float = 15.0) -> Iterator[Report | None]:
-        """Reports as they change, the last one when it ends; None where nothing changed for a while.
-
-        Raises:
-            UsageError: there is none.
-        """
-        job = self._job(job_id)
-        seen, report = -1, None
-        while report is None or report.state == "running":
-            until = time.monotonic() + patience_s
-            with self._changed:
-                while job.version == seen and (left := until - time.monotonic()) > 0:
-                    self._changed.wait(left)
-                changed, seen, report = job.version != seen, job.version, job.report()
-            yield report if changed else None
 
     def close(self) -> None:
         """End what runs."""
@@ -174,9 +169,9 @@ class Jobs:
             job.process.wait()
 
     def _job(self, job_id: str) -> _Job:
-        with self._changed:
+        with self._lock:
             if job_id not in self._jobs:
-                raise UsageError(f"No job {job_id!r}; jobs end with the server that started them.")
+                raise Unknown(f"No job {job_id!r}; jobs end with the server that started them.")
             return self._jobs[job_id]
 
     def _follow(self, job: _Job, order: Mapping[str, Any]) -> None:
@@ -190,7 +185,7 @@ class Jobs:
         told = self._read(job, job.process.stdout)
         job.process.stdout.close()
         job.process.wait()
-        with self._changed:
+        with self._lock:
             if job.state != "running":
                 return
             job.ended = time.monotonic()
@@ -200,7 +195,6 @@ class Jobs:
                 job.state = "failed"
                 job.error = told.get("error", f"The process ended without an answer (code {job.process.returncode}).")
                 job.exit_code = told.get("exit_code")
-            self._tell(job)
 
     def _read(self, job: _Job, lines: IO[str]) -> dict[str, Any]:
         """Follow what a process says; its last word."""
@@ -208,14 +202,9 @@ class Jobs:
             said = json.loads(line)
             if "progress" not in said:
                 return dict(said)
-            with self._changed:
+            with self._lock:
                 job.done, job.total = said["progress"]
-                self._tell(job)
         return {}
-
-    def _tell(self, job: _Job) -> None:
-        job.version += 1
-        self._changed.notify_all()
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def run(order: Mapping[str, Any], tell: Callable[[dict[str, Any]], None]) -> Non
             tell({"progress": [done, total]})
 
     try:
-        with Campaign(order["folder"], command=f"serve {order['verb']}") as campaign:
+        command, read_only = f"serve {order['verb']}", order.get("read_only") or None
+        with Campaign(order["folder"], command=command, read_only=read_only) as campaign:
             campaign.ledger.who = order["who"]
             tell({"result": _VERBS[order["verb"]](campaign, dict(order["options"]), progress)})
     except DRXError as error:
@@ -41,13 +42,14 @@ def run(order: Mapping[str, Any], tell: Callable[[dict[str, Any]], None]) -> Non
 
 
 def _propose(campaign: Campaign, options: dict[str, Any], progress: Callable[[int, int], None]) -> Any:
+    from campaigns.loop.propose import propose
     from campaigns.report.round import write_round_files
+    from campaigns.report.views import batch
 
-    batch = campaign.recommend(**options, progress=progress)
-    state = campaign.state()
+    chosen = propose(campaign, **options, progress=progress)
     if not options.get("dry_run"):
-        write_round_files(campaign, state.round)
-    return {"round": state.round, "proposals": [p.as_row() for p in batch]}
+        write_round_files(campaign, chosen.round)
+    return batch(chosen)
 
 
 def _finetune(campaign: Campaign, options: dict[str, Any], progress: Callable[[int, int], None]) -> Any:
@@ -59,7 +61,10 @@ def _report(campaign: Campaign, options: dict[str, Any], progress: Callable[[int
 
 
 def _rank(campaign: Campaign, options: dict[str, Any], progress: Callable[[int, int], None]) -> Any:
-    return {"by": options.get("by", "rate-retention"), "rows": list(campaign.rank(**options, progress=progress))}
+    from campaigns.loop.rank import rank
+    from campaigns.report.views import ranking
+
+    return ranking(rank(campaign, **options, progress=progress))
 
 
 _VERBS: Mapping[str, Callable[[Campaign, dict[str, Any], Callable[[int, int], None]], Any]] = {

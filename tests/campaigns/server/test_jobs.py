@@ -1,0 +1,103 @@
+"""Long work in the background: watched, cancelled, one at a time, and never more than the ledger knows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from campaigns.campaign import Campaign
+from campaigns.server import jobs as module
+from campaigns.server.jobs import Jobs
+from campaigns.server.worker import run
+from drxnet.errors import UsageError
+
+BASE = "/api/campaigns/demo"
+
+
+def test_a_report_is_written_watched_and_shown(client: TestClient):
+    started = client.post(f"{BASE}/jobs", json={"verb": "report"}, headers={"X-Who": "Ada"})
+    assert started.status_code == 202
+    job = started.json()["job_id"]
+    busy = client.post(f"{BASE}/jobs", json={"verb": "rank"})
+    assert busy.status_code == 400
+    assert "report of demo is running" in busy.json()["error"]
+    with client.stream("GET", f"/api/jobs/{job}/events") as events:
+        told = [json.loads(line[5:]) for line in events.iter_lines() if line.startswith("data:")]
+    assert told[0]["state"] == "running"
+    assert told[-1]["state"] == "done", told[-1]
+    assert (told[-1]["who"], told[-1]["result"]) == ("Ada", {"page": "report.html"})
+    assert "<html" in client.get(f"{BASE}/report").text
+    assert client.get("/api/jobs?campaign=demo").json()[0]["job_id"] == job
+
+
+def test_a_job_that_cannot_be_done_ends_in_the_sentence_of_the_command_line(campaign: Campaign):
+    told: list[dict] = []
+    run({"folder": str(campaign.folder), "verb": "finetune", "options": {}, "who": "Ada"}, told.append)
+    assert told == [{"error": told[0]["error"], "exit_code": 2}]
+    assert "Nothing was measured" in told[0]["error"] or "nothing" in told[0]["error"].lower()
+
+
+@pytest.mark.parametrize(
+    "options", [{"folder": "/tmp/elsewhere"}, {"ray_address": "ray://x"}, {"candidates": "/etc/passwd"}]
+)
+def test_options_that_reach_beyond_the_campaign_are_refused(client: TestClient, options: dict[str, str]):
+    for verb in ("propose", "report", "finetune", "rank"):
+        answer = client.post(f"{BASE}/jobs", json={"verb": verb, "options": options})
+        assert answer.status_code == 422
+        assert answer.json()["exit_code"] == 2
+    assert client.get("/api/jobs").json() == []
+
+
+PROGRAM = "import sys, time\nsys.stdin.read()\nprint('{\"progress\": [1, 4]}', flush=True)\ntime.sleep(60)"
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    """Jobs whose process tells of a quarter and then takes a minute."""
+
+    def start(_: list[str], **options: object) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", PROGRAM], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(module, "_start", start)
+    return Jobs()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_progress_is_told_and_a_job_can_be_cancelled(slow: Jobs, tmp_path: Path):
+    job = slow.start("demo", tmp_path, "report", {}, "Ada").job_id
+    until(lambda: slow.report(job).total == 4)
+    assert slow.report(job).remaining_s > 0
+    assert slow.cancel(job).state == "cancelled"
+    until(lambda: slow._jobs[job].process.poll() is not None)
+    assert slow.report(job).state == "cancelled"
+    assert slow.cancel(job).state == "cancelled"
+
+
+def test_other_campaigns_have_jobs_of_their_own(slow: Jobs, tmp_path: Path):
+    slow.start("demo", tmp_path, "report", {}, "Ada")
+    with pytest.raises(UsageError, match=r"report of demo is running \(job J0001, started by Ada\)"):
+        slow.start("demo", tmp_path, "rank", {}, "Bo")
+    assert slow.start("other", tmp_path, "rank", {}, "Bo").job_id == "J0002"
+    slow.close()
+    assert [r.state for r in slow.reports()] == ["cancelled", "cancelled"]
+
+
+def test_a_process_that_dies_is_a_failed_job(slow: Jobs, tmp_path: Path):
+    job = slow.start("demo", tmp_path, "report", {}, "Ada").job_id
+    until(lambda: slow.report(job).total == 4)
+    slow._jobs[job].process.kill()
+    until(lambda: slow.report(job).state == "failed")
+    assert "ended without an answer (code -9)" in slow.report(job).error
