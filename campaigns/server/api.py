@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from campaigns.errors import LedgerError, LedgerLocked
 from campaigns.intake.measurement import SampleInfo
+from campaigns.intake.record import check_files, ingest
 from campaigns.intake.record import supersede as superseded
 from campaigns.ledger.records import Measurement
 from campaigns.report import views
@@ -36,6 +38,9 @@ from screening.errors import NothingToPropose
 router = APIRouter(prefix="/api")
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Word = Annotated[str, Field(max_length=80)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Numbers = Annotated[list[Number], Field(max_length=100_000)]
 Text = Annotated[str, Field(max_length=4000)]
 Versions = Annotated[dict[str, str], Field(default_factory=dict, max_length=1000)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=80, pattern=r"^[A-Za-z0-9_.:-]+$")]
@@ -89,23 +94,37 @@ class Reason(_Body):
     seen: Versions
 
 
+class Discharge(_Body):
+    """A measured discharge, as :meth:`campaigns.campaign.Campaign.add_measurements` takes it."""
+
+    proposal_id: Word | None = None
+    composition: Name | None = None
+    current_ma_g: Number | None = None
+    capacity_mah_g: Number | None = None
+    v_low: Number | None = None
+    v_high: Number | None = None
+    cycle: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    cell: Word | None = None
+    sigma_mah_g: Number | None = None
+    voltage_v: Numbers | None = None
+    profile_mah_g: Numbers | None = None
+
+
 class Correction(_Body):
     """What is different in the measurement that takes another's place."""
 
     reason: Text
-    changes: Annotated[dict[str, Any], Field(max_length=40)]
+    changes: Discharge
     seen: Versions
 
 
 class Rows(_Body):
-    """Measured discharges, with the keys of :meth:`campaigns.campaign.Campaign.add_measurements`."""
+    """Measured discharges."""
 
-    measurements: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=10_000)]
+    measurements: Annotated[list[Discharge], Field(min_length=1, max_length=10_000)]
 
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
-Word = Annotated[str, Field(max_length=80)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ProposeOptions(_Body):
@@ -476,7 +495,7 @@ def supersede(
     """Correct a measurement; the wrong one stays in the ledger."""
     desk = _desk(request)
     with desk.writing(name, "supersede", Write(who, key, body.seen)) as campaign:
-        successors = superseded(campaign, [measurement_id], body.reason, body.changes)
+        successors = superseded(campaign, [measurement_id], body.reason, body.changes.model_dump(exclude_none=True))
     return _told(desk, name, measurements=list(successors))
 
 
@@ -485,7 +504,8 @@ def add(request: Request, name: Name, body: Rows, who: Who, key: Key = None) -> 
     """Record measured discharges; the model learns from them when a fine-tuning is started."""
     desk = _desk(request)
     with desk.writing(name, "add", Write(who, key)) as campaign:
-        ids = campaign.add_measurements(body.measurements, fine_tune=False)
+        rows = [m.model_dump(exclude_none=True) for m in body.measurements]
+        ids = campaign.add_measurements(rows, fine_tune=False)
     return _told(desk, name, measurements=list(ids))
 
 
@@ -509,7 +529,9 @@ def files(
         proposal=proposal, composition=composition, active_mass_mg=active_mass_mg, current_ma_g=current_ma_g, cell=cell
     )
     with _kept(files) as paths, desk.writing(name, "ingest", Write(who, key)) as campaign:
-        done = campaign.ingest(paths, sample=sample, dry_run=dry_run, fine_tune=False)
+        checked = check_files(campaign, paths, otherwise=sample)
+        named = [(replace(file, path=Path(file.path.name)), said) for file, said in checked]
+        done = ingest(campaign, named, dry_run=dry_run)
     return _told(desk, name, **views.ingested(done))
 
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from campaigns.server.api import error_response, router
 from campaigns.server.desk import Desk
@@ -60,6 +61,7 @@ def create_app(
     app.add_exception_handler(DRXError, lambda _, error: error_response(error))
     app.add_exception_handler(RequestValidationError, _not_understood)  # type: ignore[arg-type]
     app.add_exception_handler(ImpossibleValue, lambda _, error: error_response(error))
+    app.add_exception_handler(HTTPException, _no_such_route)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _defect)
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
 
@@ -68,6 +70,12 @@ def create_app(
         return FileResponse(ASSETS / "index.html", headers={"Cache-Control": "no-cache"})
 
     return Guard(app, hosts=hosts, token=token)
+
+
+def _no_such_route(request: Request, error: HTTPException) -> JSONResponse:
+    """Say what was asked for and is not here."""
+    sentence = f"{request.method} {request.url.path}: {error.detail}. What there is: /openapi.json."
+    return JSONResponse({"error": sentence, "exit_code": 2}, error.status_code, headers=error.headers)
 
 
 def _defect(_: Request, error: Exception) -> JSONResponse:

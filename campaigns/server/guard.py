@@ -79,6 +79,8 @@ class Guard:
 
         async def secured(message: MutableMapping[str, Any]) -> None:
             nonlocal started
+            if bounded.refused is not None and not started:
+                raise bounded.refused  # whatever the application makes of a body that did not come
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", []), *HEADERS]
@@ -119,8 +121,18 @@ class _Bounded:
             raise Refusal(413, _too_large(stated))
         self._receive, self._got, self._until = receive, 0, time.monotonic() + BODY_S
         self._whole = False
+        self.refused: Refusal | None = None
+        """Why it will not end well; the application may take it for something else."""
 
     async def __call__(self) -> MutableMapping[str, Any]:
+        """Receive the next part."""
+        try:
+            return await self._next()
+        except Refusal as refusal:
+            self.refused = refusal
+            raise
+
+    async def _next(self) -> MutableMapping[str, Any]:
         if self._whole:  # what follows the body is the end of the connection, which may take as long as it likes
             return await self._receive()
         try:
