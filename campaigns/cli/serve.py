@@ -57,6 +57,7 @@ def serve(sources: Sequence[str], port: int, host: str, read_only: bool, token: 
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=2
     )
     with settings.bind_socket() as listening:
+        listening.listen()  # who reads the address may come at once
         number = listening.getsockname()[1]
         place = f"[{host}]" if ":" in host else host
         say(f"http://{place}:{number}/{'?token=' + token if token else ''}  (Ctrl-C ends it)")
