@@ -33,6 +33,8 @@ from small_model import FINE_TUNING, write_small_model
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.verification import verify_campaign
+from drxnet.checkpoint import save
+from drxnet.ensemble import Ensemble
 from drxnet.errors import NotBegun
 
 C = ["--campaign", "demo"]
@@ -63,9 +65,8 @@ def prepare(home: Path) -> None:
     home.mkdir(parents=True)
     os.chdir(home)
     write_small_model(home / "stub")
-    write_small_model(home / "other")
-    card = json.loads((home / "other" / "model.json").read_text())
-    (home / "other" / "model.json").write_text(json.dumps({**card, "name": "other"}))
+    other = Ensemble.load("default").subset([2, 3])
+    save(home / "other", other.network.state_dict(), other.card)
     (home / "home" / "models").mkdir(parents=True)
     shutil.copytree(home / "stub", home / "home" / "models" / "there")
     write_campaign(home / "t.yaml", home / "stub", fine_tuning=FINE_TUNING, shortlist=4, first_strategy="greedy")
