@@ -220,9 +220,8 @@ def fit_laboratory_level(
     fisher = 0.5 * np.array([[np.trace(projected @ a @ projected @ b) for b in parts] for a in parts])
     doubt = float(np.linalg.pinv(fisher).sum())  # variance of the sum of both
     freedom = float(np.clip(2 * variances.sum() ** 2 / max(doubt, 1e-9), 2.0, max(2.0, len(set(studies)) - used.sum())))
-    return LaboratoryLevel(
-        bias * kept, covariance, *np.sqrt(variances).tolist(), freedom, len(names), len(set(studies))
-    )
+    laboratory, sample = np.sqrt(variances).tolist()
+    return LaboratoryLevel(bias * kept, covariance, laboratory, sample, freedom, len(names), len(set(studies)))
 
 
 @dataclass(frozen=True)
