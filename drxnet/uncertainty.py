@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -255,8 +256,6 @@ class ErrorLevels:
         Returns:
             Lower and upper ends (mAh/g), n each.
         """
-        from scipy.special import stdtrit
-
         lab, share = self.laboratory, _excess(lithium)
         middle = np.clip(members_mah_g.mean(0) + share @ lab.bias_mah_g, 0.0, lithium_capacity_mah_g)
         model, model_freedom = self.model.variance(members_mah_g, labels, current_ma_g)
@@ -266,9 +265,25 @@ class ErrorLevels:
         cells = (CELL_TO_CELL * middle) ** 2
         total = model + others + cells
         freedom = total**2 / (model**2 / model_freedom + others**2 / lab.freedom)  # Satterthwaite (1946)
-        reach = stdtrit(freedom, 0.5 + level / 2) * np.sqrt(total)  # Student's t
+        reach = student_quantile(0.5 + level / 2, freedom) * np.sqrt(total)
         most = lithium_capacity_mah_g
         return np.clip(middle - reach, 0.0, most), np.clip(middle + reach, 0.0, most)
+
+
+def student_quantile(share: float, freedom: np.ndarray) -> np.ndarray:
+    """Quantile of Student's t by its expansion in 1 / freedom, for importing scipy takes a tenth of a second.
+
+    M. Abramowitz, I. A. Stegun, Handbook of Mathematical Functions (1964), 26.7.5; at 90 % right to 0.2 % from 2
+    degrees of freedom on.
+    """
+    z, v = NormalDist().inv_cdf(share), np.asarray(freedom, float)
+    return np.asarray(
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4)
+    )
 
 
 class OfLevels:

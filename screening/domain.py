@@ -42,7 +42,9 @@ class FeatureScale:
     """Puts the members' composition vectors on one scale: a typical pair of known compositions is 1 apart."""
 
     def __init__(self, ensemble: Ensemble) -> None:
-        u = ensemble.features(known_compositions()).detach().cpu().double()
+        self.known = u = ensemble.features(known_compositions()).detach().cpu().double()
+        """Composition vectors of the known compositions, ``s x known x 32``."""
+
         spread = 2 * len(u) * u.var(1).sum(-1)  # a typical squared distance, once all members stand side by side
         self._width = spread.clamp_min(1e-12).sqrt()[:, None, None]
 
@@ -84,7 +86,10 @@ class Domain:
         self.scale = scale or FeatureScale(ensemble)
         self.known = tuple(dict.fromkeys((*known_compositions(), *measured)))
         amounts = Amounts.of(self.known)
-        self._features = self.scale(ensemble, amounts).detach()
+        if scale is None and not measured:  # encoded already, by the same ensemble
+            self._features = self.scale.scaled(self.scale.known)
+        else:
+            self._features = self.scale(ensemble, amounts).detach()
         self._symbols, self._table = amounts.symbols, _rows(amounts)
 
     def nearest(self, amounts: Amounts, features: Tensor | None = None) -> Nearest:

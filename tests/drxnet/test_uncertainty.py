@@ -24,6 +24,7 @@ from drxnet.uncertainty import (
     _stored,
     fit_laboratory_level,
     fit_model_level,
+    student_quantile,
     write_levels,
 )
 
@@ -130,6 +131,14 @@ def test_a_laboratory_fit_finds_its_variances_and_distrusts_a_small_bias():
     plain = residual[lithium == 1.2].mean()
     assert abs(found.bias_mah_g[0]) < abs(plain)
     assert (found.rows, found.studies) == (450, 150)
+
+
+def test_the_quantile_is_that_of_students_t():
+    from scipy.stats import t
+
+    freedom = np.array([2.0, 3.0, 5.0, 8.0, 13.0, 1e6])
+    np.testing.assert_allclose(student_quantile(0.9, freedom), t.ppf(0.9, freedom), rtol=2e-3)
+    np.testing.assert_allclose(student_quantile(0.9, freedom[2:]), t.ppf(0.9, freedom[2:]), rtol=2e-4)
 
 
 def test_rows_of_one_kind_only_can_be_fitted():
