@@ -49,10 +49,12 @@ CASES = {
     "propose": (["propose", *LIVE, "--dry-run"], "proposal_id"),
     "rank": (["rank", *LIVE, "--within", "measured", "--by", "capacity"], "composition"),
     "recipe": (["recipe", FIRST], "mass_g"),
+    "reproduce": (["reproduce", "fig5", *SMALL], "paper"),
     "status": (["status", *LIVE], "proposals.measured"),
     "status proposals": (["status", *LIVE, "--proposals"], "proposal_id"),
     "train": (["train", "--data", "set.npz", "--out", "mine", *OPTIONS], "model_id"),
     "validate": (["validate", "a.json"], "capacity_mah_g"),
+    "verify": (["verify", *LIVE], "sound"),
 }
 """Arguments of every command that takes --format, and a column that its csv must hold."""
 
