@@ -12,6 +12,7 @@ from drxnet.errors import UsageError
 from drxnet.figures import capacity_map, plot_map, plot_predictions
 from drxnet.network import DRXNet, NetworkShape
 from drxnet.prediction import predict_cases
+from drxnet.uncertainty import WORDS, Calibration, Label
 
 CONDITIONS = [CyclingConditions(20), CyclingConditions(20, cycle=30)]
 
@@ -32,6 +33,48 @@ def test_predictions_are_drawn_in_each_format(ensemble, tmp_path, suffix):
     if suffix == ".html":
         assert b"cdn.plot.ly" not in content.split(b"</script>")[-1]
         assert b"Capacity (mAh" in content
+
+
+def near(features: torch.Tensor) -> list[Label]:
+    return ["inside"] * features.shape[1]
+
+
+def test_a_figure_says_which_spread_is_which(ensemble, tmp_path):
+    cases = [(Composition.parse("Li1.2Mn0.4Ti0.4O2"), CyclingConditions(20))]
+    plain, both = tmp_path / "plain.html", tmp_path / "both.html"
+    plot_predictions(ensemble, predict_cases(ensemble, cases), plain)
+    plot_predictions(ensemble, predict_cases(ensemble, cases, calibration=Calibration.of(ensemble, near)), both)
+    assert WORDS not in plain.read_text()
+    for words in (WORDS, "over members (ddof 0)"):
+        assert words in both.read_text()
+
+
+def test_texts_of_a_figure_with_intervals_can_be_searched(ensemble, tmp_path, monkeypatch):
+    from matplotlib import rcParams
+
+    monkeypatch.setitem(rcParams, "svg.fonttype", "none")
+    calibration = Calibration.of(ensemble, near)
+    cases = [(Composition.parse("Li1.2Mn0.4Ti0.4O2"), CyclingConditions(20))]
+    plot_predictions(ensemble, predict_cases(ensemble, cases, calibration=calibration), tmp_path / "profile.svg")
+    result = capacity_map(ensemble, CONDITIONS, points=5, calibration=calibration)
+    plot_map(result, tmp_path / "map.svg", model="random")
+    assert f"bar: {WORDS}" in (tmp_path / "profile.svg").read_text()
+    assert f"{WORDS}: typically from" in (tmp_path / "map.svg").read_text()
+
+
+def test_a_map_point_has_the_interval_of_its_composition(ensemble):
+    calibration = Calibration.of(ensemble, near)
+    grid = {"x_range": (1.2, 1.3), "y_range": (0.1, 0.3), "points": 3, "fixed": {"Ti": 0.2}}
+    rows = capacity_map(ensemble, CONDITIONS, **grid, calibration=calibration).rows()
+    composition = Composition.from_amounts({"Li": 1.25, "Ti": 0.2, "Mn": 0.55, "O": 1.8, "F": 0.2})
+    for (one,) in (predict_cases(ensemble, [(composition, c)], calibration=calibration) for c in CONDITIONS):
+        (point,) = (
+            r for r in rows if (r["Li"], r["F"]) == pytest.approx((1.25, 0.2)) and r["cycle"] == one.conditions.cycle
+        )
+        asked = one.row()
+        for key in ("capacity_mah_g_mean", "capacity_mah_g_lower", "capacity_mah_g_upper"):
+            assert point[key] == pytest.approx(asked[key], abs=1e-3)
+        assert point["domain"] == asked["domain"]
 
 
 @pytest.mark.parametrize(("name", "says"), [("figure.docx", "a figure ends in"), ("no/figure.png", "does not exist")])
