@@ -155,9 +155,14 @@ def print_table(runs: Sequence[dict[str, str]], kinds: Sequence[str], strategies
                     one, other = (
                         np.array([float(table[who][seed][merit]) for seed in paired]) for who in ("default", name)
                     )
-                    told.append("{:.2f} ({:.2f}-{:.2f})".format(*ratio(one, other)))
+                    told.append("{} ({}-{})".format(*map(_times, ratio(one, other))))
                 cells.append(", ".join(told))
             print("| " + " | ".join(cells) + " |")
+
+
+def _times(factor: float) -> str:
+    """A ratio as a person reads it; what has next to nothing below the line has no number."""
+    return f"{factor:.2f}" if factor < 100 else ">100"
 
 
 def main() -> None:

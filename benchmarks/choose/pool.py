@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from campaigns.loop.laboratories import KINDS
-from campaigns.spec import read_spec
+from campaigns.spec import parse_spec, read_spec
 from drxnet.checkpoint import ModelCard
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Compositions, Encoded, Ensemble
+from drxnet.errors import ConfigurationError
+from screening.candidates import Candidates
 from screening.domain import known_compositions
 from screening.goals import Goals
 
@@ -45,7 +47,7 @@ class Pool:
     @classmethod
     def of(cls, model: str, space: str, size: int, seed: int, cache: Path) -> Pool:
         """Draw a pool uniformly from what a campaign's filters leave, or read it back from the cache."""
-        source = read_spec(space).candidates()
+        source = candidates_of(space)
         units = source.unrank(source.sample_ranks(min(source.count, _DRAWS * size), seed))
         candidates = tuple(source.compositions(units[source.keeps(units)][:size]))
         everything = (*candidates, *(c for c in known_compositions() if c not in set(candidates)))
@@ -70,7 +72,7 @@ class Pool:
         """
         file = cache / f"truth-{kind}-{source}-{space}-{self.candidates}-{seed}.npz"
         if not file.is_file():
-            made = KINDS[kind](Ensemble.load(source), seed, read_spec(space).candidates().columns)
+            made = KINDS[kind](Ensemble.load(source), seed, candidates_of(space).columns)
             candidates = self.compositions[: self.candidates]
             capacity = made.capacity(candidates, CONDITIONS)[0].numpy()
             np.savez(file, capacity=capacity, failure=made.failure(candidates))
@@ -95,6 +97,14 @@ class Pool:
     def row(self) -> dict[bytes, int]:
         """Row of each composition, by its amounts."""
         return {key: i for i, key in enumerate(_keys(self.amounts))}
+
+
+def candidates_of(name: str) -> Candidates:
+    """Candidates of a shipped campaign or space."""
+    try:
+        return read_spec(name).candidates()
+    except ConfigurationError:
+        return parse_spec({"space": name}, name).candidates()
 
 
 def pool_asked_for(description: str | None) -> tuple[Pool, argparse.Namespace]:
