@@ -21,6 +21,7 @@ from matplotlib.patches import FancyBboxPatch  # noqa: E402
 
 FLOORS = (
     (("campaigns.cli", "commands: parse, call, print"),),
+    (("campaigns.server", "the verbs over HTTP, and the page"),),
     (("campaigns.campaign", "the face: what users call"),),
     (("campaigns.report", "page, figures, export"),),
     (("campaigns.loop", "propose, rank, learn, rehearse"), ("campaigns.backup", "a campaign as one file")),
