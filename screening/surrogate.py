@@ -160,6 +160,9 @@ def _enumerate_members(posterior: MemberPosterior, sample_shape: torch.Size, *, 
 def check_rows(X: Tensor, encoding: Encoding) -> None:
     """Refuse rows that are no compositions.
 
+    Rows with a gradient are an optimiser's steps, which may leave the site balance for a moment (SLSQP, which BoTorch
+    uses with linear constraints, does); of these only numbers that are none are refused.
+
     Raises:
         UsageError: too few columns, a number that is none, or amounts outside the site balance.
     """
@@ -169,6 +172,8 @@ def check_rows(X: Tensor, encoding: Encoding) -> None:
     rows = X.detach().reshape(-1, X.shape[-1])
     metals, fluorine = rows[:, :-1].sum(-1), rows[:, -1]
     inside = (rows > -_SLACK).all(-1) & (metals < CATION_SITES + _SLACK) & (fluorine < 2 + _SLACK)
+    if X.requires_grad:
+        inside = rows.isfinite().all(-1)
     if not inside.all():  # NaN is not inside
         row = int(inside.logical_not().nonzero()[0, 0])
         values = ", ".join(f"{v:.4g}" for v in rows[row].tolist())

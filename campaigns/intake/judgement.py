@@ -21,7 +21,8 @@ from campaigns.ledger.records import Measurement, Snapshot
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import CompositionError
-from screening.estimates import CELL_TO_CELL, CELLS_EXPECTED, CURRENT_TOLERANCE, VOLTAGE_TOLERANCE_V, same_conditions
+from drxnet.uncertainty import CELL_TO_CELL
+from screening.estimates import CELLS_EXPECTED, CURRENT_TOLERANCE, VOLTAGE_TOLERANCE_V, same_conditions
 from screening.quantities import Capacity
 
 if TYPE_CHECKING:

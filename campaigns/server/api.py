@@ -33,6 +33,7 @@ from campaigns.server.desk import Desk, Done, ReadOnly, Seen, Stale, Unknown, Wr
 from campaigns.server.jobs import Jobs, as_json
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import DRXError, UsageError
+from drxnet.files import new_file
 from screening.errors import NothingToPropose
 
 router = APIRouter(prefix="/api")
@@ -545,7 +546,7 @@ def _kept(files: Sequence[UploadFile]) -> Iterator[list[Path]]:
             place = Path(folder) / str(number)
             place.mkdir()
             target = place / last
-            with target.open("wb") as out:
+            with new_file(target) as partial, partial.open("wb") as out:
                 shutil.copyfileobj(file.file, out)
             paths.append(target)
         yield paths

@@ -247,7 +247,7 @@ def test_the_shipped_options_are_the_paper() -> None:
         ("smoothness_share: 0", "must lie in"),
         ("network: {feature: 3}", "Did you mean features"),
         ("- 3", "must be a mapping"),
-        ("{", "not YAML"),
+        ("{", "not a YAML file"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, text: str, message: str) -> None:

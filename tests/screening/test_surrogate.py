@@ -383,3 +383,15 @@ def test_the_ensemble_is_asked_once_for_all_outputs(monkeypatch: pytest.MonkeyPa
     for _ in range(2):  # and a second look at the same rows has a graph of its own
         model.posterior(tracked).mean.sum().backward()
     assert asked == [4, 4, 4]
+
+
+def test_an_optimiser_may_step_outside_the_site_balance_but_not_to_no_number() -> None:
+    model, x = DRXNetGaussianModel(FakeEnsemble(2), ENCODING), draw(1)
+    outside = x.clone()
+    outside[0, 0] = 2.5
+    with pytest.raises(UsageError, match="none below 0"):
+        model.posterior(outside)
+    assert torch.isfinite(model.posterior(outside.clone().requires_grad_()).mean).all()
+    outside[0, 0] = torch.nan
+    with pytest.raises(UsageError, match="none below 0"):
+        model.posterior(outside.requires_grad_())
