@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -94,9 +95,10 @@ def written_step(cells: Sequence[str], decimal: str = ".") -> float | None:
     """Smallest difference that numbers written like these can show; None where none is a number."""
     places = []
     for cell in cells:
-        found = re.fullmatch(r"[+-]?\d*(?:\.(\d*))?(?:[eE]([+-]?\d+))?", tidy(cell.strip(), decimal))
-        if found and any(digit.isdigit() for digit in cell) and float(tidy(cell.strip(), decimal)) != 0:
-            places.append(len(found[1] or "") - int(found[2] or 0))
+        text = tidy(cell.strip(), decimal)
+        found = re.fullmatch(r"[+-]?(?:\d+(?:\.(\d*))?|\.(\d+))(?:[eE]([+-]?\d{1,3}))?", text)
+        if found and float(text) != 0 and math.isfinite(float(text)):
+            places.append(len(found[1] or found[2] or "") - int(found[3] or 0))
     if not places:
         zeros = [len(c.strip().rpartition("," if decimal == "," else ".")[2]) for c in cells if c.strip()]
         return 10.0 ** -max(zeros) if zeros else None

@@ -15,7 +15,7 @@ import synthetic_cycler as cycler
 from campaigns.intake import readers
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
-from campaigns.intake.readers.cells import durations, state_codes
+from campaigns.intake.readers.cells import durations, state_codes, written_step
 from campaigns.intake.readers.headers import split_header
 from campaigns.intake.readers.recording import Curves, CyclerRows, ReadOptions, SummaryTable
 from campaigns.intake.segmentation import segment
@@ -562,3 +562,19 @@ def test_a_header_mass_is_read_but_kept_apart(tmp_path: Path) -> None:
     _, recording = readers.read(cycler.write(tmp_path / "cell.mpt", cycler.biologic_mpt(TEST)))
     assert isinstance(recording, CyclerRows)
     assert (recording.header_mass_mg, recording.header_material) == (pytest.approx(1.8), "LNMO")
+
+
+@pytest.mark.parametrize(
+    ("cells", "step"),
+    [
+        (["0", "12.50", "3"], 0.01),
+        (["0.000", "0"], 0.001),
+        (["1.5e-3"], 1e-4),
+        ([".25"], 0.01),
+        (["e6", "1e999", "2.0"], 0.1),
+        (["e6"], 0.01),
+        ([""], None),
+    ],
+)
+def test_what_numbers_written_so_can_show(cells: list[str], step: float | None):
+    assert written_step(cells) == pytest.approx(step)
