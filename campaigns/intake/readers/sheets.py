@@ -28,6 +28,9 @@ NAME = "capacity-voltage sheet"
 LEAST_POINTS = 5
 """A stretch of fewer points is no half-cycle."""
 
+_LARGEST = 1e9
+"""No capacity (mAh or mAh/g), voltage or cycle is as large."""
+
 TURN_SHARE = 0.15
 """A capacity or a voltage turns where it comes back by this share of its range."""
 
@@ -206,10 +209,11 @@ def _stretches(
             raise RuleBroken(
                 "E9", f"{name}, row {first_line + i}: two numbers expected. Got {q!r:.20}, {v!r:.20}."
             ) from None
-        if not np.isfinite(point).all():
-            raise RuleBroken("E8", f"{name}, row {first_line + i}: numbers must be finite. Got {q!r:.20}, {v!r:.20}.")
+        if not (np.abs(point) < _LARGEST).all():  # neither is NaN
+            raise RuleBroken("E8", f"{name}, row {first_line + i}: no such capacity or voltage: {q!r:.20}, {v!r:.20}.")
         text = row[cycle_at].strip() if cycle_at is not None and cycle_at < len(row) else ""
-        cycle = int(float(tidy(text, decimal))) if text and _is_number(text) else None
+        number = float(tidy(text, decimal)) if text and _is_number(text) else np.nan
+        cycle = int(number) if abs(number) < _LARGEST else None
         if not found or (cycle is not None and cycle != found[-1][0]):
             found.append((cycle, []))
         found[-1][1].append(point)

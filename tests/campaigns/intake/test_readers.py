@@ -578,3 +578,12 @@ def test_a_header_mass_is_read_but_kept_apart(tmp_path: Path) -> None:
 )
 def test_what_numbers_written_so_can_show(cells: list[str], step: float | None):
     assert written_step(cells) == pytest.approx(step)
+
+
+@pytest.mark.parametrize("cell", ["1e307", "-1e309", "nan"])
+def test_capacity_that_no_cell_has_is_refused_with_its_row(tmp_path: Path, cell: str):
+    path = tmp_path / "sheet.csv"
+    rows = [f"{10 * i},{4.5 - 0.3 * i}" for i in range(8)]
+    path.write_text("Capacity (mAh/g),Voltage (V)\n" + "\n".join([*rows[:4], f"{cell},3.0", *rows[5:]]) + "\n")
+    with pytest.raises(RuleBroken, match="row 6: no such capacity or voltage"):
+        readers.read(path)
