@@ -64,10 +64,14 @@ class Seen:
         return version_of(self.state, proposal_id, self.measured.get(proposal_id, ()))
 
     def history(self, proposal_id: str) -> list[Event]:
-        """Entries of the log that speak of a proposal or of a measurement of it."""
-        names = [proposal_id, *(m.measurement_id for m in self.measured.get(proposal_id, ()))]
+        """Entries of the log that made, measured or speak of a proposal or of a measurement of it."""
+        mine, round_of = self.measured.get(proposal_id, ()), self.state.proposal(proposal_id).round
+        numbers = {n for m in mine for n in (m.event, m.withdrawn_event)}
+        numbers |= {r.event for r in self.state.rounds if r.number == round_of}
+        names = [proposal_id, *(m.measurement_id for m in mine)]
         word = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
-        return [e for e, text in zip(self.state.events, self._texts, strict=True) if word.search(text)]
+        told = zip(self.state.events, self._texts, strict=True)
+        return [e for e, text in told if e.number in numbers or word.search(text)]
 
     @cached_property
     def _texts(self) -> Sequence[str]:

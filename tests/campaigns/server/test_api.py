@@ -60,7 +60,13 @@ def test_a_proposal_shows_what_was_predicted_and_measured(client: TestClient, tm
 def test_history_is_of_one_proposal_alone(client: TestClient):
     client.post(f"{BASE}/proposals/R01-01/mark", json={"state": "failed", "reason": "cracked"})
     client.post(f"{BASE}/proposals/R01-02/mark", json={"state": "accepted"})
-    assert [e["verb"] for e in row(client, "R01-01")["history"]] == ["mark"]
+    assert [e["verb"] for e in row(client, "R01-01")["history"]] == ["propose", "mark"]
+
+
+def test_history_names_the_round_and_what_was_measured(client: TestClient):
+    add(client, 240.0)
+    assert [e["verb"] for e in row(client, "R01-01")["history"]] == ["propose", "ingest"]
+    assert [e["verb"] for e in row(client, "R01-02")["history"]] == ["propose"]
 
 
 def test_ranking_models_and_log(client: TestClient):
