@@ -499,7 +499,9 @@ def _placed(items: Sequence[_Item], cells: Cells, base: str, *, one_cell: bool =
     for (owner, key), numbers in groups.items():
         label = key if isinstance(key, str) else None
         here = [items[i] for i in numbers]
-        settled = _settled(here, label, base, cells, taken.setdefault(owner, []), fresh=placed.values())
+        settled = _settled(
+            here, label, base, cells, taken.setdefault(owner, []), fresh=placed.values(), part=one_cell and key is None
+        )
         placed |= dict(zip(numbers, settled, strict=True))
         taken[owner] += [p.cell for p in settled]
     return [placed[i] for i in range(len(items))]
@@ -513,8 +515,12 @@ def _settled(
     taken: Sequence[str],
     *,
     fresh: Iterable[_Placed],
+    part: bool = False,
 ) -> list[_Placed]:
-    """Find the cell of discharges that belong to one, and say which of them are known."""
+    """Find the cell of discharges that belong to one, and say which of them are known.
+
+    With `part` they are all that a cycler's file without a label holds, which may be a part of a longer test.
+    """
     owner = items[0].owner
     same = [[k for k in cells.equals(i.new, owner) if _is_same_cell(k, i, label)] for i in items]
     candidates = list(dict.fromkeys(k.cell for known in same for k in known))
@@ -529,6 +535,8 @@ def _settled(
             break
     if cell is None:
         _refuse_of_another(items, owner, cells)
+        if part:
+            _refuse_uncertain(items, owner, cells)
         cell = label
     if cell is None:
         number, cell = 1, base
@@ -564,6 +572,31 @@ def _conflict(items: Sequence[_Item], owner: str, cell: str, cells: Cells) -> st
                     "label; correct a wrong mass or current with drx-screen supersede; retract what should not count."
                 )
     return None
+
+
+def _refuse_uncertain(items: Sequence[_Item], owner: str, cells: Cells) -> None:
+    """Refuse later cycles without a label where an earlier part of the same test may be recorded already.
+
+    Raises:
+        MeasurementError: naming the cells that they may go on with.
+    """
+    first = min(item.new.conditions.cycle for item in items)
+    wanted = replace(items[0].new.conditions, cycle=1)
+
+    def is_earlier(known: Known) -> bool:
+        return known.counts and known.at.cycle < first and same_conditions(replace(known.at, cycle=1), wanted)
+
+    earlier = [
+        cell
+        for cell in cells.labels(owner)
+        if any(map(is_earlier, cells.of(owner, cell))) and _conflict(items, owner, cell, cells) is None
+    ]
+    if earlier:
+        raise MeasurementError(
+            f"holds cycles from {first} on, and cell {' or '.join(earlier)} of {owner} has earlier ones at this rate. "
+            f"Say which it is: --continues {shlex.quote(earlier[0])} where it goes on with that cell, --cell NAME (a "
+            "new label) where it is another one."
+        )
 
 
 def _refuse_repeats(settled: Sequence[_Placed]) -> None:

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from running_cells import hand_in, held
 
+from campaigns.campaign import Campaign
 from campaigns.intake.measurement import CheckedFile, SampleInfo
 from campaigns.intake.readers.recording import ReadOptions
 from campaigns.intake.validation import check_file
@@ -147,3 +149,36 @@ def test_rows_that_stand_twice_are_told() -> None:
 def test_every_case_has_a_test() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in CASES.iterdir() if f'"{path.name}"' not in text] == []
+
+
+# -- one file after another, through a campaign --------------------------------------------------------------
+
+
+def recorded(campaign: Campaign, name: str, **said: object) -> str:
+    done = hand_in(campaign, CASES / name, active_mass_mg=2.0, composition=CELL.composition, **said)
+    return done.status
+
+
+def test_an_export_of_next_week_extends_the_cell(campaign: Campaign) -> None:
+    assert [recorded(campaign, f"reexport_week{n}.csv") for n in (1, 2)] == ["recorded", "recorded"]
+    assert held(campaign) == [("LAB-01", "reexport_week1", 1, 220.0), ("LAB-01", "reexport_week1", 2, 215.0)]
+    assert len(campaign.state().cells) == 1
+
+
+def test_an_export_saved_again_changes_nothing(campaign: Campaign) -> None:
+    recorded(campaign, "reexport_week1.csv")
+    before = campaign.state()
+    assert recorded(campaign, "resaved_crlf_of_week1.csv") == "known"
+    assert campaign.state() == before
+
+
+def test_a_test_continued_in_a_second_file_is_no_first_cycle(campaign: Campaign) -> None:
+    recorded(campaign, "reexport_week1.csv")
+    before = campaign.state()
+    done = hand_in(campaign, CASES / "continued_part2.csv", active_mass_mg=2.0, composition=CELL.composition)
+    assert done.status == "refused"
+    assert any("--continues reexport_week1" in note for note in done.notes)
+    assert campaign.state().standing == before.standing
+    assert recorded(campaign, "continued_part2.csv", first_cycle=2) == "refused"
+    assert recorded(campaign, "continued_part2.csv", continues="reexport_week1") == "recorded"
+    assert held(campaign) == [("LAB-01", "reexport_week1", 1, 220.0), ("LAB-01", "reexport_week1", 2, 205.0)]

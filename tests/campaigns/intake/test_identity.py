@@ -119,6 +119,34 @@ def test_part_of_a_test_is_no_first_cycle_until_it_is_stated(proposed: Campaign,
     assert [n for _, _, n, _ in held(proposed)] == [3, 4, 5]
 
 
+def test_number_alone_does_not_make_another_cell_of_a_test_that_is_known(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "part 1.csv", TEST, last=2), composition=FIRST)
+    part = write_cycles(tmp_path / "part2.csv", TEST, first=3)
+    done = hand_in(proposed, part, composition=FIRST, first_cycle=3)
+    assert done.status == "refused"
+    assert "holds cycles from 3 on, and cell part 1 of R01-01 has earlier ones at this rate" in done.rules[-1].message
+    assert "--continues 'part 1'" in done.rules[-1].message
+    assert "--cell NAME" in done.rules[-1].message
+    assert hand_in(proposed, part, composition=FIRST, continues="part 1").status == "recorded"
+    assert [(c, n) for _, c, n, _ in held(proposed)] == [("part 1", n) for n in range(1, 6)]
+
+
+def test_number_with_a_new_label_is_another_cell(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "part 1.csv", TEST, last=2), composition=FIRST)
+    part = write_cycles(tmp_path / "part2.csv", TEST, first=3)
+    assert hand_in(proposed, part, composition=FIRST, first_cycle=3, cell="B").status == "recorded"
+    assert [(c, n) for _, c, n, _ in held(proposed)] == [("part 1", 1), ("part 1", 2), ("B", 3), ("B", 4), ("B", 5)]
+
+
+def test_number_alone_is_enough_beside_a_cell_at_another_rate(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "part 1.csv", TEST, last=2), composition=FIRST)
+    fast = running_test((180.0, 178.0, 176.0), current_ma_g=1000.0)
+    part = write_cycles(tmp_path / "fast.csv", fast, first=3)
+    done = hand_in(proposed, part, composition=FIRST, first_cycle=3, current_ma_g=1000.0)
+    assert done.status in ("recorded", "doubtful"), done.rules
+    assert held(proposed)[-1][1:3] == ("fast", 3)
+
+
 @pytest.mark.parametrize("named", ["A", "part1.csv", "part1"])
 def test_part_that_continues_a_cell_joins_it(proposed: Campaign, tmp_path: Path, named: str):
     label = None if named.startswith("part1") else "A"

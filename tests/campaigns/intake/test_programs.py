@@ -107,8 +107,8 @@ class Laboratory(RuleBasedStateMachine):
         known = self._recorded(coin)
         if start > coin.done:
             return
-        if way == "first_cycle" and not self._can_be_told(coin, start):
-            way = "continues"  # a number alone does not say which cell it is
+        if way == "first_cycle" and self._is_called_another(coin, start):
+            way = "continues"  # under a new label it is another cell, as labels go
             if not known:
                 return
         said: dict[str, object] = {}
@@ -220,12 +220,12 @@ class Laboratory(RuleBasedStateMachine):
             if m.charge_mah is not None and abs(m.charge_mah / charge - 1) < 4e-4
         ]
 
-    def _can_be_told(self, coin: Coin, start: int) -> bool:
-        """Whether a part shows by itself which cell it is: by its label, or by a discharge that is known."""
+    def _is_called_another(self, coin: Coin, start: int) -> bool:
+        """Whether a part comes under a label that its cell does not have yet, and nothing in it is known."""
         mine = [m for n in range(1, coin.done + 1) for m in self._of(coin, n)]
-        if not mine or coin.label in {m.cell for m in mine}:
-            return True
-        return any(self._of(coin, n) for n in range(start, coin.done + 1))
+        if not mine or coin.label in {None, *(m.cell for m in mine)}:
+            return False
+        return not any(self._of(coin, n) for n in range(start, coin.done + 1))
 
     def _recorded(self, coin: Coin) -> list[Measurement]:
         return [m for n in range(1, coin.done + 1) for m in self._of(coin, n) if m.withdrawn_event is None]
