@@ -174,11 +174,12 @@ def read_options(
 def _check(
     files: tuple[Path, ...], samples: Path | None, stated: SampleInfo, options: ReadOptions, bar: Any
 ) -> list[tuple[CheckedFile, SampleInfo]]:
+    from campaigns.intake.record import expanded
     from campaigns.intake.samples import read_samples
     from campaigns.intake.validation import check_file, check_replicates
 
     table = read_samples(samples) if samples else None
-    listed = [p for p in _expanded(files or tuple(table or ())) if samples is None or p.resolve() != samples.resolve()]
+    listed = [p for p in expanded(files or tuple(table or ())) if samples is None or p.resolve() != samples.resolve()]
     checked = []
     for done, path in enumerate(listed, start=1):
         sample = table.for_file(path, stated) if table is not None else stated
@@ -187,23 +188,6 @@ def _check(
         if not alone:
             bar(done, len(listed))
     return list(check_replicates(checked))
-
-
-def _expanded(files: tuple[Path, ...]) -> list[Path]:
-    from drxnet.errors import UsageError
-
-    listed: list[Path] = []
-    for path in files:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-            if not inside:
-                raise UsageError(f"{path}: the folder holds no file.")
-            listed += inside
-        elif path.is_file():
-            listed.append(path)
-        else:
-            raise UsageError(f"{path}: no such file.")
-    return list(dict.fromkeys(listed))
 
 
 def _plot(plot: Path, checked: list[CheckedFile], options: ReadOptions) -> None:
