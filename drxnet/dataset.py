@@ -8,6 +8,7 @@ cycle of a cell of which only later ones were kept.
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS, SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import DataRefused, DatasetError
 from drxnet.files import new_file, save_figure
+from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -96,16 +98,19 @@ class ProfileSet:
     first_capacity_mah_g: np.ndarray
     """Capacity of the same cell's first cycle at the same voltages (mAh/g), shaped alike; NaN where not known."""
 
+    processes: tuple[Process, ...] = ()
+    """How each cell was made and tested as far as stated, P; empty when nothing is stated of any."""
+
     def __post_init__(self) -> None:
         """Check shapes and values.
 
         Raises:
             DatasetError: no profile, shapes that do not fit, or values that no cell has.
         """
-        for field in fields(self):
-            if field.name != "compositions":
-                object.__setattr__(self, field.name, np.asarray(getattr(self, field.name), np.float64))
+        for name in _ARRAYS:
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
         object.__setattr__(self, "compositions", tuple(self.compositions))
+        object.__setattr__(self, "processes", tuple(self.processes) if any(self.processes) else ())
         p = len(self.compositions)
         if p == 0:
             raise DatasetError("A training set needs at least one profile. Got none.")
@@ -120,6 +125,8 @@ class ProfileSet:
             "dqdv_mah_g_v": targets,
             "first_capacity_mah_g": targets,
         }
+        if self.processes and len(self.processes) != p:
+            raise DatasetError(f"processes must be one for each of {p} profiles. Got {len(self.processes)}.")
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise DatasetError(f"{name} must have the shape {shape}. Got {getattr(self, name).shape}.")
@@ -212,6 +219,7 @@ class ProfileSet:
             capacity_mah_g=np.stack([row.capacity for row in rows]),
             dqdv_mah_g_v=np.stack([row.dqdv for row in rows]),
             first_capacity_mah_g=np.stack(first),
+            processes=tuple(row.conditions.process for row in rows),
         )
 
     @classmethod
@@ -228,11 +236,13 @@ class ProfileSet:
         if len(points) > 1 or len(members) > 1:
             raise DatasetError(f"Sets to join must agree in voltages and members. Got {points} and {members}.")
         each = [s.for_members(next(iter(members))) if members else s for s in sets]
-        joined: dict[str, Any] = {"compositions": tuple(c for s in each for c in s.compositions)}
-        for field in fields(cls):
-            if field.name != "compositions":
-                arrays = [getattr(s, field.name) for s in each]
-                joined[field.name] = np.concatenate(arrays, axis=1 if arrays[0].ndim == 3 else 0)
+        joined: dict[str, Any] = {
+            "compositions": tuple(c for s in each for c in s.compositions),
+            "processes": tuple(p for s in each for p in s.each_process),
+        }
+        for name in _ARRAYS:
+            arrays = [getattr(s, name) for s in each]
+            joined[name] = np.concatenate(arrays, axis=1 if arrays[0].ndim == 3 else 0)
         return cls(**joined)
 
     # -- what it holds ------------------------------------------------------------------------------------
@@ -252,11 +262,18 @@ class ProfileSet:
         return len(self.capacity_mah_g) if self.capacity_mah_g.ndim == 3 else None
 
     @property
+    def each_process(self) -> tuple[Process, ...]:
+        """How each cell was made and tested, P, those of which nothing is stated too."""
+        return self.processes or (NOT_STATED,) * len(self)
+
+    @property
     def conditions(self) -> list[CyclingConditions]:
         """How each profile was discharged."""
         return [
-            CyclingConditions(float(i), float(low), float(high), int(n))
-            for i, (low, high), n in zip(self.current_ma_g, self.window_v, self.cycle, strict=True)
+            CyclingConditions(float(i), float(low), float(high), int(n), process)
+            for i, (low, high), n, process in zip(
+                self.current_ma_g, self.window_v, self.cycle, self.each_process, strict=True
+            )
         ]
 
     @property
@@ -281,9 +298,10 @@ class ProfileSet:
     def fingerprint(self) -> str:
         """Hash of everything in the set (SHA-256)."""
         digest = hashlib.sha256("\n".join(c.formula for c in self.compositions).encode())
-        for field in fields(self):
-            if field.name != "compositions":
-                digest.update(np.ascontiguousarray(getattr(self, field.name)).tobytes())
+        for name in _ARRAYS:
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        if self.processes:
+            digest.update("\n".join(_written(p) for p in self.processes).encode())
         return digest.hexdigest()
 
     # -- parts of it --------------------------------------------------------------------------------------
@@ -292,11 +310,13 @@ class ProfileSet:
         """Keep some of the profiles, given by their indices or by a mask."""
         at = np.asarray(rows)
         at = np.flatnonzero(at) if at.dtype == bool else at.astype(int)
-        parts: dict[str, Any] = {"compositions": tuple(self.compositions[i] for i in at)}
-        for field in fields(self):
-            if field.name != "compositions":
-                array = getattr(self, field.name)
-                parts[field.name] = array[:, at] if array.ndim == 3 else array[at]
+        parts: dict[str, Any] = {
+            "compositions": tuple(self.compositions[i] for i in at),
+            "processes": tuple(self.each_process[i] for i in at),
+        }
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            parts[name] = array[:, at] if array.ndim == 3 else array[at]
         return ProfileSet(**parts)
 
     def for_members(self, members: int) -> ProfileSet:
@@ -362,11 +382,14 @@ class ProfileSet:
 
     def save(self, path: Path) -> None:
         """Write everything to one ``.npz`` file."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "compositions"}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         # dQ/dV and capacities to 32 bits: 1e-5 mAh/g
         arrays = {n: a.astype(np.float32) if a.ndim == 3 else a for n, a in arrays.items()}
+        texts = {"compositions": np.array([c.formula for c in self.compositions])}
+        if self.processes:
+            texts["processes"] = np.array([_written(p) for p in self.processes])
         with new_file(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, compositions=np.array([c.formula for c in self.compositions]), **arrays)
+            np.savez_compressed(file, **texts, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> ProfileSet:
@@ -378,14 +401,23 @@ class ProfileSet:
         damaged = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile, zlib.error)
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                arrays = {f.name: stored[f.name] for f in fields(cls)}
+                arrays = {name: stored[name] for name in _ARRAYS}
+                formulas = [str(c) for c in stored["compositions"]]
+                processes = tuple(Process.of(json.loads(str(p))) for p in stored.get("processes", ()))
         except damaged as error:
             raise DatasetError(
                 f"{path}: not a set of profiles written by this package, or damaged ({error}). Write it again."
             ) from None
-        formulas = [str(c) for c in arrays.pop("compositions")]
         parsed = {f: Composition.parse(f) for f in set(formulas)}
-        return cls(compositions=tuple(parsed[f] for f in formulas), **arrays)
+        return cls(compositions=tuple(parsed[f] for f in formulas), processes=processes, **arrays)
+
+
+_ARRAYS = tuple(f.name for f in fields(ProfileSet) if f.name not in ("compositions", "processes"))
+"""What a set holds as arrays."""
+
+
+def _written(process: Process) -> str:
+    return json.dumps(process.row(), sort_keys=True)
 
 
 @dataclass(frozen=True, eq=False)

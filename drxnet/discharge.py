@@ -7,11 +7,13 @@ measured profile and an ensemble's ``members x n x voltages``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from drxnet.errors import ImpossibleValue
+from drxnet.process import NOT_STATED, Process
 
 DEFAULT_WINDOW = (1.5, 4.8)
 """Voltage window (V) in which most of DRX-TD was measured (Zhong et al., Joule 8, 2024)."""
@@ -42,6 +44,9 @@ class CyclingConditions:
     cycle: int = 1
     """Cycle number, the first is 1."""
 
+    process: Process = NOT_STATED
+    """How the cell was made and tested beside that, as far as stated."""
+
     def __post_init__(self) -> None:
         """Refuse conditions that no cell can be discharged under."""
         if not (np.isfinite(self.current_ma_g) and self.current_ma_g > 0):
@@ -58,13 +63,19 @@ class CyclingConditions:
         """Lower and upper cut-off (V)."""
         return (self.v_low, self.v_high)
 
+    def row(self) -> dict[str, Any]:
+        """Return the public form: the four numbers, and what is stated of the process."""
+        four = {"current_ma_g": self.current_ma_g, "v_low": self.v_low, "v_high": self.v_high, "cycle": self.cycle}
+        return {**four, **self.process.row()}
+
     def grid(self, points: int = GRID_POINTS) -> np.ndarray:
         """Evenly spaced voltages from the lower to the upper cut-off (V)."""
         return np.linspace(self.v_low, self.v_high, points)
 
     def __str__(self) -> str:
         """Return a short form for tables and messages."""
-        return f"{self.current_ma_g:g} mA/g, {self.v_low:g}-{self.v_high:g} V, cycle {self.cycle}"
+        four = f"{self.current_ma_g:g} mA/g, {self.v_low:g}-{self.v_high:g} V, cycle {self.cycle}"
+        return f"{four}, {self.process}" if self.process else four
 
 
 @dataclass(frozen=True, eq=False)
