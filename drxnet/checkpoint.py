@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS
-from drxnet.errors import CheckpointError, ModelNotFound, UsageError
+from drxnet.errors import CheckpointError, ImpossibleValue, ModelNotFound, UsageError
 from drxnet.files import new_folder, replace_file, sync_folder
 from drxnet.names import check_name
+from drxnet.process import FIELDS, ConditionField
 
 FORMAT = 1
 WEIGHTS, CARD = "weights.safetensors", "model.json"
@@ -66,6 +67,9 @@ class ModelCard:
 
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Free facts: how made, when, by which versions, errors, licence, citation."""
+
+    process: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
+    """Conditions of the process that have a branch, in their order, with the values that it learned from."""
 
     weights_sha256: str = ""
     format: int = FORMAT
@@ -149,6 +153,20 @@ def _is_network(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_count(n, _LAYERS if k == "layers" else _SIZE) for k, n in value.items())
 
 
+def _is_process(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        name in FIELDS and isinstance(learned, list) and len(learned) <= _SIZE and _are_values(FIELDS[name], learned)
+        for name, learned in value.items()
+    )
+
+
+def _are_values(condition: ConditionField, values: Sequence[Any]) -> bool:
+    try:
+        return all(condition.parse(value) == value for value in values)
+    except ImpossibleValue:
+        return False
+
+
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "name": (_is_text, f"a line of at most {_TEXT} characters"),
     "members": (lambda v: _is_count(v, _MEMBERS), f"a whole number from 1 to {_MEMBERS}"),
@@ -160,6 +178,7 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "parent": (lambda v: v is None or _is_text(v), "null or the id of a model"),
     "data_fingerprint": (lambda v: v is None or _is_text(v), "null or a line of text"),
     "provenance": (lambda v: isinstance(v, dict), "facts by name"),
+    "process": (_is_process, "conditions of a process by name, each with the values learned from"),
     "weights_sha256": (lambda v: isinstance(v, str) and _SHA256.fullmatch(v) is not None, "64 hexadecimal digits"),
     "format": (lambda v: _is_count(v, FORMAT), f"a whole number up to {FORMAT}"),
 }
@@ -415,7 +434,10 @@ def _place(folder: Path, weights: bytes, card: ModelCard, *, replace: bool) -> N
 
 
 def _as_json(card: ModelCard) -> bytes:
-    return (json.dumps(asdict(card), indent=2) + "\n").encode()
+    facts = asdict(card)
+    if not facts["process"]:
+        del facts["process"]  # so that versions that know of none read the card
+    return (json.dumps(facts, indent=2) + "\n").encode()
 
 
 def _fields(card: ModelCard) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.engines import ENGINES
 from drxnet.errors import CheckpointError, CompositionError, DRXWarning, UsageError
 from drxnet.network import SITE_INDEX, DRXNet, NetworkShape
+from drxnet.process import FIELDS, encoded_processes
 
 if TYPE_CHECKING:
     from drxnet.fused import FusedEncoder
@@ -183,7 +184,8 @@ class Ensemble:
         card = checkpoint.read_card(folder)
         weights = checkpoint.read_weights(folder, card)
         try:
-            shape = NetworkShape(**{**card.network, "members": card.members})
+            branches = tuple((name, FIELDS[name].width) for name in card.process)
+            shape = NetworkShape(**{**card.network, "members": card.members, "process": branches})
             with torch.device("meta"):  # sizes alone; memory is taken once the weights have them
                 DRXNet(shape).load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
         except (RuntimeError, TypeError) as error:
@@ -323,7 +325,7 @@ class Ensemble:
         if not conditions:
             raise UsageError("No cycling conditions to predict under.")
         amounts = self._checked(compositions)
-        current, cycle, window = self._conditions(conditions)
+        current, cycle, window, process = self._conditions(conditions)
         voltages = voltages.to(self.device, self.dtype)
         k = voltages.shape[-1]
         out = self._empty(len(amounts), len(conditions), k)
@@ -331,7 +333,10 @@ class Ensemble:
             for part in _pieces(len(rows), self._state_rows(k)):
                 at = rows[part]
                 for c in range(len(conditions)):
-                    _, now = self.network.condition(u[:, part], current[c].expand(len(at)), cycle[c].expand(len(at)))
+                    made = {name: x[c].expand(len(at), -1) for name, x in process.items()}
+                    _, now = self.network.condition(
+                        u[:, part], current[c].expand(len(at)), cycle[c].expand(len(at)), made
+                    )
                     out = _put(out, (slice(None), at, c), self.network.state(now, window[c, None], voltages[c, None]))
         return out
 
@@ -352,13 +357,14 @@ class Ensemble:
                 "One set of conditions and one row of voltages, or as many as compositions. "
                 f"Got {len(each)} and {len(grid)} for {n}."
             )
-        current, cycle, window = self._conditions(each)
+        current, cycle, window, process = self._conditions(each)
         out = self._empty(n, grid.shape[-1])
         for rows, u in self._encoded(amounts):
             for part in _pieces(len(rows), self._state_rows(grid.shape[-1])):
                 at = rows[part]
                 own = [x if len(x) == 1 else x[at] for x in (current, cycle, window, grid)]
-                _, now = self.network.condition(u[:, part], own[0].expand(len(at)), own[1].expand(len(at)))
+                made = {name: (x if len(x) == 1 else x[at]).expand(len(at), -1) for name, x in process.items()}
+                _, now = self.network.condition(u[:, part], own[0].expand(len(at)), own[1].expand(len(at)), made)
                 out = _put(out, (slice(None), at), state(now, own[2], own[3]))
         return out
 
@@ -453,10 +459,15 @@ class Ensemble:
             self._told.add(reason)
             warnings.warn(f"The eager network stands in for the fused one: {reason}.", DRXWarning, stacklevel=3)
 
-    def _conditions(self, conditions: Sequence[CyclingConditions]) -> tuple[Tensor, Tensor, Tensor]:
+    def _conditions(
+        self, conditions: Sequence[CyclingConditions]
+    ) -> tuple[Tensor, Tensor, Tensor, Mapping[str, Tensor]]:
+        """Current, cycle, window and what is stated of the process where the network has a branch for it."""
         table = torch.tensor([[c.current_ma_g, c.cycle, c.v_low, c.v_high] for c in conditions], dtype=torch.float64)
         table = table.to(self.device, self.dtype)
-        return table[:, 0], table[:, 1], table[:, 2:]
+        stated = encoded_processes([c.process for c in conditions]) if self.network.shape.process else {}
+        process = {name: torch.from_numpy(x).to(self.device, self.dtype) for name, x in stated.items()}
+        return table[:, 0], table[:, 1], table[:, 2:], process
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.empty((self.members, *shape), device=self.device, dtype=self.dtype)

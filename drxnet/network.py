@@ -13,7 +13,9 @@ tests), n cations of a composition, K voltages, d features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,6 +30,9 @@ SITES: tuple[str, ...] = tuple(METALS_BY_NUMBER)
 """Symbols of the cations; an element is passed to the network as its index here."""
 
 SITE_INDEX = {symbol: i for i, symbol in enumerate(SITES)}
+
+NOTHING_STATED: Mapping[str, Tensor] = MappingProxyType({})
+"""No condition of the process."""
 
 _MAX_EXPONENT = 60.0
 """Exponentials must stay finite in float32; those of this network lie far below."""
@@ -202,16 +207,16 @@ def _times(x: Tensor, factor: Tensor) -> Tensor:
 
 
 class Embed(nn.Module):
-    """A number to a vector: linear, batch normalisation, SiLU, linear (equation 5)."""
+    """A number, or a few, to a vector: linear, batch normalisation, SiLU, linear (equation 5)."""
 
-    def __init__(self, members: int, features: int, hidden: int) -> None:
+    def __init__(self, members: int, features: int, hidden: int, inputs: int = 1) -> None:
         super().__init__()
-        self.hidden = Linear(members, 1, hidden)
+        self.hidden = Linear(members, inputs, hidden)
         self.norm = BatchNorm(members, hidden)
         self.out = Linear(members, hidden, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``M x B x 1 -> M x B x features``."""
+        """``M x B x inputs -> M x B x features``."""
         return self.out(F.silu(self.norm(self.hidden(x))))
 
 
@@ -229,6 +234,25 @@ class Gate(nn.Module):
         return torch.sigmoid(y[..., -1:]) * F.silu(y[..., :-1])
 
 
+class ProcessBranch(nn.Module):
+    """What one condition of the process does to a composition: embedded and gated as the rate is, times an effect.
+
+    The effect starts at zero, where the branch is the identity, and fine-tuning pulls it back there.
+    """
+
+    def __init__(self, members: int, features: int, extra: int, hidden: int, inputs: int) -> None:
+        super().__init__()
+        self.embed = Embed(members, extra, hidden, inputs)
+        self.gate = Gate(members, features, extra)
+        self.effect = nn.Parameter(torch.zeros(members, 1, features))
+
+    def forward(self, u: Tensor, x: Tensor) -> Tensor:
+        """``M x B x d`` and ``B x inputs -> M x B x d``; rows of NaN, not stated, stay as they are, bit for bit."""
+        stated = ~x.isnan().any(-1)
+        value = x.nan_to_num().expand(u.shape[0], *x.shape)
+        return torch.where(stated.view(1, -1, 1), u + self.effect * self.gate(u, self.embed(value)), u)
+
+
 @dataclass(frozen=True)
 class NetworkShape:
     """Sizes of the network; the published ones are the defaults."""
@@ -241,6 +265,9 @@ class NetworkShape:
     condition_features: int = 16
     condition_hidden: int = 32
     voltage_hidden: int = 64
+
+    process: tuple[tuple[str, int], ...] = ()
+    """Conditions of the process that have a branch, with the number of their inputs, in the order they act in."""
 
 
 class DRXNet(nn.Module):
@@ -268,6 +295,12 @@ class DRXNet(nn.Module):
         self.at_rate = Gate(m, d, shape.condition_features)
         self.at_cycle = Gate(m, d, shape.condition_features)
         self.fade = nn.Parameter(torch.empty(m, 1, d).uniform_(-1, 1))
+        self.process = nn.ModuleDict(
+            {
+                name: ProcessBranch(m, d, shape.condition_features, shape.condition_hidden, inputs)
+                for name, inputs in shape.process
+            }
+        )
 
         self.window = Linear(m, 2, shape.voltage_hidden)
         self.voltage = Linear(m, 1, shape.voltage_hidden)
@@ -307,17 +340,24 @@ class DRXNet(nn.Module):
             h = h + layer(h, w, present)
         return self.pool(h, w, present)
 
-    def condition(self, u: Tensor, current: Tensor, cycle: Tensor) -> tuple[Tensor, Tensor]:
-        """Inform composition vectors of how the cell is cycled (equations 5-6).
+    def condition(
+        self, u: Tensor, current: Tensor, cycle: Tensor, process: Mapping[str, Tensor] = NOTHING_STATED
+    ) -> tuple[Tensor, Tensor]:
+        """Inform composition vectors of how the cell was made and is cycled (equations 5-6).
 
         Args:
             u: ``M x B x d``.
             current: mA/g, ``B``.
             cycle: cycle number from 1, ``B``.
+            process: conditions of the process by name, ``B x inputs`` each, NaN in rows where it is not stated. One
+                that is not stated, or has no branch here, changes nothing, bit for bit.
 
         Returns:
             The vectors at cycle 1 and at ``cycle``, ``M x B x d`` each.
         """
+        for name, branch in self.process.items():
+            if name in process:
+                u = branch(u, process[name])
         first = u + self.at_rate(u, self.rate(self._each(current[:, None])))
         aged = self.at_cycle(first, self.cycle(self._each(cycle[:, None])))
         return first, first + aged * (self.fade * (cycle[:, None] - 1))
@@ -387,7 +427,8 @@ class DRXNet(nn.Module):
         cycle: Tensor,
         window: Tensor,
         voltage: Tensor,
+        process: Mapping[str, Tensor] = NOTHING_STATED,
     ) -> tuple[Tensor, Tensor]:
         """Capacity at cycle 1 and at ``cycle`` (mAh/g), ``M x B x K`` each; arguments as for the three parts."""
-        first, now = self.condition(self.encode(sites, w, fluorine), current, cycle)
+        first, now = self.condition(self.encode(sites, w, fluorine), current, cycle, process)
         return self.state(first, window, voltage), self.state(now, window, voltage)

@@ -9,11 +9,14 @@ unknown, and a model takes it as such. A laboratory's own condition is one more 
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from drxnet.errors import ImpossibleValue
 
@@ -41,7 +44,7 @@ class ConditionField:
     words: tuple[str, ...] = ()
     """What a condition in words can be."""
 
-    also: Mapping[str, str] = field(default_factory=dict, hash=False)
+    also: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     """Other names of the words, in lower case."""
 
     tolerance: float = 0.0
@@ -262,6 +265,21 @@ class Process:
     def __str__(self) -> str:
         """Return what was stated, for tables and messages; empty for nothing."""
         return ", ".join(f"{f.label} {f.text(value)}" for f, value in self)
+
+
+def encoded_processes(processes: Sequence[Process]) -> dict[str, np.ndarray]:
+    """Encode processes as models take them.
+
+    Returns:
+        For every condition that any of them states, ``processes x width``, NaN in the rows that do not state it.
+    """
+    table: dict[str, np.ndarray] = {}
+    for row, process in enumerate(processes):
+        for field, value in process:
+            if field.name not in table:
+                table[field.name] = np.full((len(processes), field.width), np.nan)
+            table[field.name][row] = field.encoded(value)
+    return table
 
 
 NOT_STATED = Process()

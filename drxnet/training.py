@@ -29,6 +29,7 @@ from drxnet.ensemble import Ensemble, resolve_device
 from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning, UsageError
 from drxnet.files import replace_file, save_figure
 from drxnet.network import SITE_INDEX, BatchNorm, DRXNet, NetworkShape
+from drxnet.process import encoded_processes
 from drxnet.progress import Progress, silent
 from drxnet.text import csv_table
 
@@ -138,7 +139,7 @@ class TrainingOptions:
         for name, choices in (("smoothness", get_args(Smoothness)), ("input_statistics", get_args(InputStatistics))):
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"{name} must be {' or '.join(choices)}. Got {getattr(self, name)!r}.")
-        known = [f.name for f in fields(NetworkShape) if f.name != "members"]
+        known = [f.name for f in fields(NetworkShape) if f.name not in ("members", "process")]
         _refuse_unknown(self.network, known, "the network")
 
     @property
@@ -218,6 +219,9 @@ class Batch:
     weight: Tensor
     """Of each profile in the loss, ``M x B`` or ``1 x B``."""
 
+    process: Mapping[str, Tensor] = field(default_factory=dict)
+    """What is stated of the process, ``B x inputs`` each, NaN where it is not."""
+
     def flattened(self) -> Batch:
         """One row per point, each a profile of one voltage."""
         k = self.voltage.shape[1]
@@ -238,6 +242,7 @@ class Batch:
             points(self.dqdv),
             points(self.first),
             self.weight.repeat_interleave(k, 1),
+            {name: rows(x) for name, x in self.process.items()},
         )
 
 
@@ -286,6 +291,7 @@ class TrainingTensors:
             targets(profiles.dqdv_mah_g_v),
             targets(profiles.first_capacity_mah_g),
             tensor(np.ones((1, len(profiles))) if weight is None else weight),
+            {name: tensor(x) for name, x in encoded_processes(profiles.processes).items()},
         )
 
     def batch(self, rows: Tensor, columns: Tensor) -> Batch:
@@ -305,6 +311,7 @@ class TrainingTensors:
             pick(whole.dqdv),
             pick(whole.first),
             whole.weight[:, rows],
+            {name: x[rows] for name, x in whole.process.items()},
         )
 
     def epoch(self, rng: np.random.Generator, profiles_per_batch: int, points_per_profile: int) -> Iterator[Batch]:
@@ -436,7 +443,7 @@ def batch_losses(
             u = torch.cat([u, tensors.encode(network, batch.compositions[sampled:])], 1)
     else:
         u = tensors.encode(network, batch.compositions)
-    first, now = network.condition(u, batch.current, batch.cycle)
+    first, now = network.condition(u, batch.current, batch.cycle, batch.process)
     at_voltage, rise = network.at_voltage_and_slope(batch.window, batch.voltage)
     q, slope = network.capacity_and_slope(now, at_voltage, rise)
     q_first = network.capacity(first, at_voltage) if options.first_cycle_weight > 0 else None
