@@ -385,7 +385,7 @@ class ProfileSet:
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         # dQ/dV and capacities to 32 bits: 1e-5 mAh/g
         arrays = {n: a.astype(np.float32) if a.ndim == 3 else a for n, a in arrays.items()}
-        texts = {"compositions": np.array([c.formula for c in self.compositions])}
+        texts: dict[str, Any] = {"compositions": np.array([c.formula for c in self.compositions])}
         if self.processes:
             texts["processes"] = np.array([_written(p) for p in self.processes])
         with new_file(path) as partial, partial.open("wb") as file:

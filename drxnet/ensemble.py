@@ -185,7 +185,7 @@ class Ensemble:
         weights = checkpoint.read_weights(folder, card)
         try:
             branches = tuple((name, FIELDS[name].width) for name in card.process)
-            shape = NetworkShape(**{**card.network, "members": card.members, "process": branches})
+            shape = NetworkShape.of(card.members, card.network, branches)
             with torch.device("meta"):  # sizes alone; memory is taken once the weights have them
                 DRXNet(shape).load_state_dict({name: tensor.to("meta") for name, tensor in weights.items()})
         except (RuntimeError, TypeError) as error:

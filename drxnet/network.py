@@ -269,6 +269,15 @@ class NetworkShape:
     process: tuple[tuple[str, int], ...] = ()
     """Conditions of the process that have a branch, with the number of their inputs, in the order they act in."""
 
+    @classmethod
+    def of(cls, members: int, sizes: Mapping[str, Any], process: tuple[tuple[str, int], ...] = ()) -> NetworkShape:
+        """Build a shape from what differs from the published sizes.
+
+        Raises:
+            TypeError: a size that no part of the network has.
+        """
+        return cls(**{**sizes, "members": members, "process": process})
+
 
 class DRXNet(nn.Module):
     """The network of the paper for all members of an ensemble at once."""

@@ -150,7 +150,7 @@ class TrainingOptions:
     @property
     def shape(self) -> NetworkShape:
         """Sizes of the network."""
-        return NetworkShape(members=self.members, **self.network)
+        return NetworkShape.of(self.members, self.network)
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
