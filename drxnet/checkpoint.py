@@ -24,7 +24,7 @@ from typing import Any
 
 from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS
 from drxnet.errors import CheckpointError, ImpossibleValue, ModelNotFound, UsageError
-from drxnet.files import new_folder, replace_file, sync_folder
+from drxnet.files import heal, new_folder, put_folder, replace_file, sweep
 from drxnet.names import check_name
 from drxnet.process import FIELDS, ConditionField
 
@@ -125,6 +125,9 @@ def find_model(name: str | Path) -> Path:
     if (Path(name) / CARD).is_file():
         return Path(name)
     models = available_models()
+    if str(name) not in models:
+        heal(models_home())
+        models = available_models()
     if str(name) in models:
         return models[str(name)]
     have = ", ".join(models) or "none"
@@ -423,14 +426,12 @@ def check_target(folder: Path, *, replace: bool = False) -> None:
 
 def _place(folder: Path, weights: bytes, card: ModelCard, *, replace: bool) -> None:
     """Put the two files of a model in a folder, both at once."""
+    heal(folder.parent)
     check_target(folder, replace=replace)
     with new_folder(folder.parent) as partial:
         replace_file(partial / "new" / WEIGHTS, weights)
         replace_file(partial / "new" / CARD, _as_json(card))
-        if replace and folder.is_dir():
-            folder.rename(partial / "old")
-        (partial / "new").rename(folder)
-        sync_folder(folder.parent)
+        put_folder(partial / "new", folder)
 
 
 def _as_json(card: ModelCard) -> bytes:
@@ -529,6 +530,7 @@ def _target(name: str | None, folder: Path) -> Path:
     check_name(name, "A model", UsageError)
     if (shipped_home() / name).exists():
         raise UsageError(f"{name} is the name of a model that is installed with drx-screen. Choose another name.")
+    sweep(models_home())
     return models_home() / name
 
 

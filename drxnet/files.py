@@ -8,13 +8,14 @@ is swept when its campaign is opened again.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 NEW = ".new-"
 """How the names of unfinished files and folders begin."""
 
+RESUMED = ".scan-"
+"""How the names of folders begin in which a stream keeps what it has done, so that a killed one goes on."""
+
 _STALE_S = 3600.0
+_FORGOTTEN_S = 7 * 24 * 3600.0
+_OLD = "old"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 @contextlib.contextmanager
@@ -84,8 +91,47 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def put_folder(new: Path, folder: Path) -> None:
+    """Put a filled folder in the place of another, which is then in the unfinished folder that held the new one.
+
+    Linux exchanges the two in one step. Elsewhere there is an instant with neither of them, and :func:`heal` brings the
+    old one back when a process is killed in it.
+
+    Args:
+        new: inside of what :func:`new_folder` gave.
+        folder: target, which is replaced if it is there.
+    """
+    if not folder.is_dir():
+        new.rename(folder)
+    elif not _exchanged(new, folder):
+        aside = new.parent / _OLD / folder.name
+        aside.parent.mkdir()
+        folder.rename(aside)
+        new.rename(folder)
+    sync_folder(folder.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system cannot."""
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return False
+    return bool(call(_HERE, os.fsencode(one.absolute()), _HERE, os.fsencode(other.absolute()), _EXCHANGE) == 0)
+
+
+def heal(folder: Path) -> None:
+    """Bring back the folders in it that a killed process had put aside and not yet replaced."""
+    with contextlib.suppress(OSError):
+        for old in folder.glob(f"{NEW}*/{_OLD}/*"):
+            if not os.path.lexists(folder / old.name):
+                old.rename(folder / old.name)
+
+
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder, an hour ago or longer."""
+    """Bring back what killed processes had put aside in a folder, and remove what they left an hour ago or longer."""
+    heal(folder)
+    sweep_resumed(folder, older_than_s=_FORGOTTEN_S)
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{NEW}*"):
             if time.time() - path.lstat().st_mtime > _STALE_S:
@@ -93,3 +139,58 @@ def sweep(folder: Path) -> None:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def resumed_folder(folder: Path) -> Iterator[Path | None]:
+    """Give a folder that stays when the body is killed or fails, and goes when it is done.
+
+    None while another process works in it: both would do the same, and neither may clear it away under the other.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock_of(folder).open("w") as lock:
+        if not _locked(lock):
+            yield None
+            return
+        yield folder
+        _clear(folder)
+
+
+def sweep_resumed(home: Path, *, older_than_s: float = 0.0) -> None:
+    """Remove folders of streams that nobody works in any more.
+
+    Args:
+        home: folder that they are in.
+        older_than_s: those that nothing was added to for so long (s).
+    """
+    with contextlib.suppress(OSError):
+        for name in {path.stem for path in home.glob(f"{RESUMED}*")}:
+            folder = home / name
+            newest = max(path.stat().st_mtime for path in (folder, _lock_of(folder)) if path.exists())
+            if time.time() - newest < older_than_s:
+                continue
+            with _lock_of(folder).open("w") as lock:
+                if _locked(lock):
+                    _clear(folder)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_suffix(".lock")
+
+
+def _clear(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    _lock_of(folder).unlink(missing_ok=True)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Take a lock that ends with the process; False when somebody has it, or where there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

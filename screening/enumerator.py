@@ -37,7 +37,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,7 @@ from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 from screening.candidates import Candidates
 from screening.lattice import Lattice
+from screening.orphans import no_orphans
 from screening.proof import ShardRecord, WalkProof
 from screening.space import CandidateSpace
 
@@ -594,7 +595,8 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise UsageError(f"No Ray cluster {where} ({error}). Give another address, or run with workers=0.") from None
     try:
-        yield
+        with nullcontext() if address else no_orphans():
+            yield
     finally:
         ray.shutdown()
 

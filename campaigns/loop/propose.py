@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from campaigns.ledger.records import PredictedProfile, Prediction, Proposal, Sna
 from campaigns.loop.outcomes import pending_of, stated
 from campaigns.workspace import Workspace
 from drxnet.errors import ConfigurationError, UsageError
+from drxnet.files import RESUMED, resumed_folder, sweep_resumed
 from drxnet.progress import Progress, silent
 from screening.errors import NothingToPropose
 
@@ -121,7 +120,8 @@ def propose(
     streamed = outlook.for_stream(engine, looked_at(source, look, evaluations or spec.evaluations))
     scorer = StreamScorer(streamed, source.columns, source.denominator, how, limits, round_seed)
     keep = LISTED * spec.shortlist + len(state.excluded)
-    with _scan_folder(campaign, f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}") as folder:
+    key = f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}"
+    with resumed_folder(campaign.folder / "rounds" / f"{RESUMED}{key}") as folder:
         shortlist = run_stream(
             source,
             scorer,
@@ -189,6 +189,7 @@ def propose(
         if number is not None:
             if shortlist.proof:
                 shortlist.proof.write(proof_path(campaign, number))
+            sweep_resumed(campaign.folder / "rounds")  # a stream that was killed would go on from another state now
             return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes)
         state = campaign.state()
         outlook = outlook.updated(measured_of(state, spec.goals), pending_of(state, spec.goals))
@@ -201,36 +202,6 @@ def propose(
 def proof_path(campaign: Workspace, number: int) -> Path:
     """Where the proof of the walk of a round lies."""
     return campaign.folder / "rounds" / f"R{number:02d}.walk.jsonl"
-
-
-@contextmanager
-def _scan_folder(campaign: Workspace, key: str) -> Iterator[Path | None]:
-    """Folder in which a stream keeps its finished shards, so that a killed one goes on; removed when it is done.
-
-    None while another process works in it: both would do the same, and neither may clear it away under the other.
-    """
-    folder = campaign.folder / "rounds" / f".scan-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        if not _locked(lock):
-            yield None
-            return
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def _locked(lock: IO[str]) -> bool:
-    """Take a lock that ends with the process; False when somebody has it, or where there are no such locks."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _record(

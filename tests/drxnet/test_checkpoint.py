@@ -123,6 +123,15 @@ def test_a_folder_of_a_model_is_imported_once_and_replaced_only_when_asked(model
     assert [path.name for path in (home / "models").iterdir()] == ["mine"]
 
 
+def test_a_model_that_a_killed_import_had_put_aside_is_found_again(model, home):
+    target = import_model(model, "mine")
+    aside = home / "models" / ".new-0" / "old" / "mine"
+    aside.parent.mkdir(parents=True)
+    target.rename(aside)
+    assert find_model("mine") == target
+    assert held(target) == held(model)
+
+
 def test_the_shipped_model_is_not_shadowed(model, home):
     with pytest.raises(UsageError, match="installed with drx-screen"):
         import_model(model, "default")

@@ -89,10 +89,24 @@ def test_nothing_of_a_cluster_outlives_a_killed_process_for_long(owner: subproce
     give_up = time.monotonic() + 10
     while (left := {pid for pid, begun in started.items() if begun_at(pid) == begun}) and time.monotonic() < give_up:
         time.sleep(0.5)
-    names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in left}
+    names = {comm(pid) for pid in left}
     for pid in left:  # only what this test has started
         os.kill(pid, signal.SIGKILL)
-    assert names <= {"ray::DashboardA", "ray::RuntimeEnv"}  # of Ray's own, which hold no memory and serve nobody
+    assert not names
+
+
+@pytest.mark.slow
+def test_the_watcher_of_a_cluster_ends_with_it(owner: subprocess.Popen[str]) -> None:
+    assert owner.stdout is not None
+    assert owner.stdout.readline()
+    watchers = {pid: begun for pid, begun in descendants(owner.pid).items() if comm(pid) == "sh"}
+    assert len(watchers) == 1
+    owner.communicate("\n", timeout=60)
+    assert all(begun_at(pid) != begun for pid, begun in watchers.items())
+
+
+def comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def descendants(pid: int) -> dict[int, str | None]:
