@@ -175,14 +175,18 @@ class CampaignSpec(_Frozen):
 
     @cached_property
     def candidate_space(self) -> CandidateSpace | None:
-        """The space; None when the candidates are a list in a CSV file.
+        """The space, filtered at the campaign's own prices; None when the candidates are a list in a CSV file.
 
         Raises:
             ConfigurationError: there is no such space or it is wrong.
         """
-        if not isinstance(self.space, str):
-            return parse_space(self.space, f"{self.name}: space")
-        return None if self._is_list else load_space(self._space_path)
+        if self._is_list:
+            return None
+        if isinstance(self.space, str):
+            space = load_space(self._space_path)
+        else:
+            space = parse_space(self.space, f"{self.name}: space")
+        return space.model_copy(update={"filters": space.filters.at_prices(self.prices)})
 
     def candidates(self) -> Candidates:
         """Open the space, or the list of candidates.

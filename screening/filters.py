@@ -15,13 +15,21 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from drxnet.composition import FARADAY_MAH_MOL, Composition
 from drxnet.elements import ATOMIC_MASS
@@ -51,6 +59,9 @@ class Mixtures:
 
     fluorine: np.ndarray
     """Per formula unit, ``n``."""
+
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Of elements, where they differ from the shipped ones (USD per kg of contained element)."""
 
     @classmethod
     def of(
@@ -265,8 +276,12 @@ def precursors(mixtures: Mixtures) -> np.ndarray:
 
 
 def precursor_cost(mixtures: Mixtures) -> np.ndarray:
-    """Cost of the elements in their precursors per kilogram of product (US dollars); prices of ``supply.csv``."""
-    return cost_usd_kg([s.element for s in mixtures.species], mixtures.amounts.T, mixtures.fluorine)
+    """Cost of the elements in their precursors per kilogram of product (US dollars).
+
+    Prices are those of ``supply.csv`` where the space or its campaign gives no other.
+    """
+    symbols = [s.element for s in mixtures.species]
+    return cost_usd_kg(symbols, mixtures.amounts.T, mixtures.fluorine, mixtures.prices)
 
 
 def supply_risk(mixtures: Mixtures) -> np.ndarray:
@@ -397,6 +412,10 @@ class Filters(BaseModel):
     added: Mapping[str, float] = Field(default_factory=dict)
     """Thresholds of filters that other packages add; in a YAML they stand beside the others."""
 
+    prices: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """Of elements, where they differ from the shipped ones (USD per kg of contained element); a campaign's own
+    ``prices`` come before these."""
+
     @model_validator(mode="before")
     @classmethod
     def _take_added(cls, values: Any) -> Any:
@@ -414,6 +433,12 @@ class Filters(BaseModel):
             if name not in ALL_FILTERS or name in ALL_FILTERS.builtin:
                 raise ValueError(f"no installed package adds a filter {name!r}")
         return added
+
+    @model_serializer(mode="wrap")
+    def _plain(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``prices`` out where there are none, so that fingerprints stay what they were before there were any."""
+        values: dict[str, Any] = write(self)
+        return values if self.prices else {k: v for k, v in values.items() if k != "prices"}
 
     lithium_percolation: float | None = 1.10
     accessible_lithium: float | None = None
@@ -461,7 +486,7 @@ class Filters(BaseModel):
 
     def refused(self, mixtures: Mixtures, *, of_species: bool) -> dict[str, np.ndarray]:
         """Which compositions each active filter refuses, ``n`` each."""
-        masks = {}
+        mixtures, masks = self._priced(mixtures), {}
         for filter_ in self.active(of_species=of_species):
             threshold = self.threshold(filter_.name)
             assert threshold is not None
@@ -475,7 +500,7 @@ class Filters(BaseModel):
             mixtures: one composition.
             of_species: only the filters of species, or only those of amounts; by default all.
         """
-        verdicts = []
+        mixtures, verdicts = self._priced(mixtures), []
         for filter_ in self._used:
             if of_species not in (None, filter_.of_species):
                 continue
@@ -484,6 +509,13 @@ class Filters(BaseModel):
             passed = threshold is None or bool(filter_.passes(value, threshold)[0])
             verdicts.append(Verdict(filter_.name, float(value[0]), threshold, filter_.unit, passed, filter_.at_least))
         return verdicts
+
+    def at_prices(self, prices: Mapping[str, float]) -> Filters:
+        """The same thresholds at other prices (USD per kg of contained element), which come before its own."""
+        return self.model_copy(update={"prices": {**self.prices, **prices}}) if prices else self
+
+    def _priced(self, mixtures: Mixtures) -> Mixtures:
+        return replace(mixtures, prices=self.prices) if self.prices else mixtures
 
     def oxygen_note(self, mixtures: Mixtures) -> str:
         """Say of the first composition how many of its electrons are oxygen's, where the threshold needs them."""

@@ -107,6 +107,30 @@ def test_space_may_stand_in_a_file_beside_the_campaign(tmp_path: Path):
     assert spec.candidate_space.metals == ("Ti", "Mn")
 
 
+def test_prices_of_the_campaign_reach_the_filter_of_the_precursor_cost():
+    filtered = {"step": "1/10", "lithium": 1.2, "fluorine": 0, "species": ["Mn3+", "Ti4+", "Mn2+"]}
+
+    def kept(own: dict[str, float], **campaign: object) -> list[str]:
+        filters = {"precursor_cost": 100.0, "prices": own}
+        candidates = parse_spec({"space": {**filtered, "filters": filters}, **campaign}).candidates()
+        rows = candidates.unrank(range(candidates.count))
+        return sorted(candidates.formulas(rows[candidates.keeps(rows)]))
+
+    every = ["Li1.2Ti0.4Mn0.4O2", "Li1.2Ti0.5Mn0.3O2", "Li1.2Ti0.6Mn0.2O2"]
+    assert kept({}) == every
+    assert kept({"Mn": 500.0}) == every[2:]
+    assert kept({"Mn": 500.0}, prices={"Mn": 1.0}) == every
+    assert kept({}, prices={"Ti": 280.0}) == every[:1]
+
+
+def test_prices_change_the_fingerprint_of_a_space_only_where_there_are_some():
+    plain, priced = (parse_spec({"space": "tiny", "prices": prices}) for prices in ({}, {"Mn": 9.0}))
+    assert plain.candidate_space is not None and priced.candidate_space is not None
+    assert "prices" not in plain.candidate_space.model_dump(mode="json")["filters"]
+    assert plain.candidate_space.fingerprint != priced.candidate_space.fingerprint
+    assert priced.candidate_space.filters.prices == {"Mn": 9.0}
+
+
 def test_candidates_may_be_a_list(tmp_path: Path):
     (tmp_path / "mine.csv").write_text("composition\nLi1.2Mn0.4Ti0.4O2\nLi1.2Mn0.6Nb0.2O2\n")
     (tmp_path / "c.yaml").write_text("space: mine.csv\n")
