@@ -28,6 +28,8 @@ from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from drxnet.drxtd import CyclingTest
 
 FAMILIES = ("2TM", "3TM", "HE")
@@ -231,11 +233,7 @@ class ProfileSet:
         """
         if not sets:
             raise DatasetError("A training set needs at least one profile. Got none.")
-        points = {s.points for s in sets}
-        members = {s.members for s in sets if s.members is not None}
-        if len(points) > 1 or len(members) > 1:
-            raise DatasetError(f"Sets to join must agree in voltages and members. Got {points} and {members}.")
-        each = [s.for_members(next(iter(members))) if members else s for s in sets]
+        each = _alike(sets)
         joined: dict[str, Any] = {
             "compositions": tuple(c for s in each for c in s.compositions),
             "processes": tuple(p for s in each for p in s.each_process),
@@ -561,6 +559,13 @@ _TABLE_ROWS = (
     "Rb Sr Y  Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I  Xe",
     "Cs Ba La Hf Ta W  Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn",
 )
+_PLACES = {
+    line[place : place + 3].strip(): (place // 3, row)
+    for row, line in enumerate(_TABLE_ROWS)
+    for place in range(0, len(line), 3)
+    if line[place : place + 3].strip()
+}
+"""Column and row of each element in the periodic table."""
 
 
 def plot_summary(summary: Mapping[str, Any], path: Path, *, note: str = "") -> None:
@@ -571,39 +576,18 @@ def plot_summary(summary: Mapping[str, Any], path: Path, *, note: str = "") -> N
         path: ``.png``, ``.svg`` or ``.pdf``.
         note: written above, such as that the cells are simulated.
     """
-    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
     figure = Figure(figsize=(11, 7), layout="constrained")
     table, cycles, currents = figure.subplot_mosaic(
         [["table", "table"], ["cycles", "currents"]], height_ratios=[3, 2]
     ).values()
-    counts = {s: e["profiles"] for s, e in summary["elements"].items()}
-    norm = LogNorm(max(1, min(counts.values()) / 2), max(counts.values()))
-    from matplotlib import colormaps
-
-    colours = colormaps["YlGnBu"]
-    for row, line in enumerate(_TABLE_ROWS):
-        for column in range(18):
-            symbol = line[3 * column : 3 * column + 3].strip()
-            if not symbol:
-                continue
-            known = counts.get(symbol)
-            share = float(norm(known)) if known else 0.0
-            table.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colours(share) if known else "#f0f0f0"))
-            ink = "white" if share > 0.6 else "black" if known else "#b0b0b0"
-            table.text(column + 0.47, -row + 0.62, symbol, ha="center", va="center", fontsize=9, color=ink)
-            if known:
-                made = str(summary["elements"][symbol]["compositions"])
-                table.text(column + 0.47, -row + 0.25, made, ha="center", va="center", fontsize=7, color=ink)
-    table.set(xlim=(-0.1, 18.1), ylim=(-5.2, 1.1), aspect="equal")
+    _draw_elements(table, summary["elements"])
     table.set_title(
         f"{summary['profiles']} profiles of {summary['compositions']} compositions: "
         "compositions (number) and profiles (colour) per element",
         fontsize=10,
     )
-    table.axis("off")
     for axes, key, label in ((cycles, "cycles", "cycle"), (currents, "current_ma_g", "current (mA/g)")):
         values = np.array([float(v) for v in summary[key]])
         edges = np.geomspace(max(values.min(), 0.5) * 0.9, values.max() * 1.1, 25)
@@ -612,3 +596,34 @@ def plot_summary(summary: Mapping[str, Any], path: Path, *, note: str = "") -> N
     if note:
         figure.suptitle(note, fontsize=9, color="#B00000", x=0.01, ha="left")
     save_figure(figure, path, dpi=150)
+
+
+def _draw_elements(axes: Axes, elements: Mapping[str, Mapping[str, int]]) -> None:
+    """Draw a periodic table with the number of compositions, and in colour of profiles, of each element."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm, to_hex
+    from matplotlib.patches import Rectangle
+
+    counts = [e["profiles"] for e in elements.values()]
+    norm, colours = LogNorm(max(1, min(counts) / 2), max(counts)), colormaps["YlGnBu"]
+    for symbol, (column, row) in _PLACES.items():
+        colour, ink = "#f0f0f0", "#b0b0b0"
+        if held := elements.get(symbol):
+            share = float(norm(held["profiles"]))
+            colour, ink = to_hex(colours(share)), "white" if share > 0.6 else "black"
+            made = str(held["compositions"])
+            axes.text(column + 0.47, -row + 0.25, made, ha="center", va="center", fontsize=7, color=ink)
+        axes.add_patch(Rectangle((column, -row), 0.94, 0.94, color=colour))
+        axes.text(column + 0.47, -row + 0.62, symbol, ha="center", va="center", fontsize=9, color=ink)
+    axes.set(xlim=(-0.1, 18.1), ylim=(-5.2, 1.1), aspect="equal")
+    axes.axis("off")
+
+
+def _alike(sets: Sequence[ProfileSet]) -> list[ProfileSet]:
+    """The sets, with targets per member where one of them has such."""
+    points = {s.points for s in sets}
+    members = {s.members for s in sets} - {None}
+    if len(points) > 1 or len(members) > 1:
+        raise DatasetError(f"Sets to join must agree in voltages and members. Got {points} and {members}.")
+    number = members.pop() if members else None
+    return list(sets) if number is None else [s.for_members(number) for s in sets]

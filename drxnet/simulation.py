@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import MappingProxyType
 
 import numpy as np
@@ -15,8 +15,6 @@ from drxnet.discharge import GRID_POINTS, CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
-
-log = logging.getLogger(__name__)
 
 CELL_NOISE = 0.01
 """Relative deviation of a cell's capacity, mostly from the weighing of its active mass."""
@@ -168,25 +166,25 @@ class ChemicalFamily:
         return replace(self, metals=metals)
 
     def _try(self, rng: np.random.Generator) -> Composition | None:
-        others = [m for m in self.metals if m not in self.always]
-        wanted = int(rng.integers(self.count[0], self.count[1] + 1)) - len(self.always)
-        metals = (
-            [*self.always, *rng.choice(others, min(wanted, len(others)), replace=False)] if wanted > 0 else self.always
-        )
+        metals = self._choose_metals(rng)
         lithium = _hundredths(rng.uniform(*self.lithium))
         oxide = self.fluorine[0] == 0 and rng.random() < 0.5
         fluorine = 0.0 if oxide else _hundredths(rng.uniform(*self.fluorine))
         amounts = rng.dirichlet(np.full(len(metals), self.evenness)) * (2 - lithium)
         amounts = np.round(amounts / _STEP) * _STEP
         amounts[0] += 2 - lithium - amounts.sum()
-        if amounts.min() < self.least:
-            return None
         low, high = (sum(OXIDATION_STATES[m][end] * a for m, a in zip(metals, amounts, strict=True)) for end in (0, 1))
         needed = 4 - fluorine - lithium
-        if not low - _CHARGE_TOLERANCE <= needed <= high + _CHARGE_TOLERANCE:
+        balanced = low - _CHARGE_TOLERANCE <= needed <= high + _CHARGE_TOLERANCE
+        if amounts.min() < self.least or not balanced:
             return None
-        written = {"Li": lithium, **{str(m): float(a) for m, a in zip(metals, amounts, strict=True)}}
+        written = {"Li": lithium, **dict(zip(metals, amounts.tolist(), strict=True))}
         return Composition.from_amounts({**written, "O": 2 - fluorine, "F": fluorine})
+
+    def _choose_metals(self, rng: np.random.Generator) -> list[str]:
+        others = [m for m in self.metals if m not in self.always]
+        wanted = min(int(rng.integers(self.count[0], self.count[1] + 1)) - len(self.always), len(others))
+        return [*self.always, *(rng.choice(others, wanted, replace=False).tolist() if wanted > 0 else ())]
 
 
 _MOST_TRIES = 2000
@@ -255,26 +253,33 @@ def draw_domain(
         UsageError: the ensemble knows the metals of none of the families, or agrees on none.
     """
     known = set(ensemble.card.elements)
-    families = {n: (w, f.of(known)) for n, (w, f) in DRX_FAMILIES.items() if f.of(known) is not None}
-    total = sum(weight for weight, _ in families.values())
+    families = [(weight, narrow) for weight, f in DRX_FAMILIES.values() if (narrow := f.of(known)) is not None]
+    total = sum(weight for weight, _ in families)
     chosen: dict[Composition, None] = {}
-    for name, (weight, family) in families.items():
-        assert family is not None
-        wanted, found, drawn = max(1, round(count * weight / total)), 0, 0
-        while found < wanted and drawn < _MOST_DRAWN * count:
-            some = family.draw(min(_FAMILY_CHUNK, 2 * wanted + 20, family.most), rng)
-            drawn += len(some)
-            spread = ensemble.capacity(some, [CyclingConditions(20)]).numpy(force=True).std(0)[:, 0]
-            for composition, sigma in zip(some, spread, strict=True):
-                if sigma < most_spread_mah_g and composition not in chosen and not forbidden(composition):
-                    chosen[composition] = None
-                    found += 1
-                    if found == wanted:
-                        break
-        log.debug("%s: %d of %d drawn", name, found, drawn)
+    for weight, family in families:
+        wanted = max(1, round(count * weight / total))
+        drawn = _drawn(family, rng, chunk=min(_FAMILY_CHUNK, 2 * wanted + 20, family.most), most=_MOST_DRAWN * count)
+        agreed = (c for some in drawn for c in _agreed(ensemble, some, most_spread_mah_g))
+        for composition in islice((c for c in agreed if c not in chosen and not forbidden(c)), wanted):
+            chosen[composition] = None
     if not chosen:
         raise UsageError(f"{ensemble.card.name} agrees on no composition of the known families.")
     return [list(chosen)[i] for i in rng.permutation(len(chosen))]
+
+
+def _drawn(family: ChemicalFamily, rng: np.random.Generator, *, chunk: int, most: int) -> Iterator[list[Composition]]:
+    """Draw from a family, a chunk at a time, as long as there is call for it and no more than ``most`` are drawn."""
+    drawn = 0
+    while drawn < most:
+        some = family.draw(chunk, rng)
+        drawn += len(some)
+        yield some
+
+
+def _agreed(ensemble: Ensemble, compositions: Sequence[Composition], most_spread_mah_g: float) -> list[Composition]:
+    """Compositions on which the members agree at 20 mA/g."""
+    spread = ensemble.capacity(compositions, [CyclingConditions(20)]).numpy(force=True).std(0)[:, 0]
+    return [c for c, sigma in zip(compositions, spread, strict=True) if sigma < most_spread_mah_g]
 
 
 def simulate(
@@ -312,23 +317,14 @@ def simulate(
         raise UsageError(f"One cell per composition. Got {len(cells)} for {n}.")
     parsed = [Composition.parse(composition) for composition in compositions]
     voltage = np.stack([c.grid(points) for c in conditions])
-    shape = (ensemble.members, n, points)
-    capacity, slope, first = np.empty(shape), np.empty(shape), np.empty(shape)
-    for start in range(0, n, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        some, under = parsed[part], conditions[part]
-        capacity[:, part] = ensemble.predict(some, under, voltage[part]).numpy(force=True)
-        slope[:, part] = ensemble.predict_dqdv(some, under, voltage[part]).numpy(force=True)
-        at_first = [CyclingConditions(c.current_ma_g, *c.window) for c in under]
-        first[:, part] = ensemble.predict(some, at_first, voltage[part]).numpy(force=True)
-        progress(min(start + _CHUNK, n), n)
+    truth = _true_profiles(ensemble, parsed, conditions, voltage, progress)
     if not per_member:
-        capacity, slope, first = (x.mean(0, keepdims=True) for x in (capacity, slope, first))
+        truth = truth.mean(1, keepdims=True)
     cell = np.arange(n) if cells is None else np.unique(np.asarray(cells), return_inverse=True)[1]
-    factor = 1 + noise * np.random.default_rng(seed).standard_normal((len(capacity), cell.max() + 1, 1))[:, cell]
-    targets = [factor * x for x in (capacity, slope, first)]
+    factor = 1 + noise * np.random.default_rng(seed).standard_normal((truth.shape[1], cell.max() + 1, 1))[:, cell]
+    targets = factor * truth
     if not per_member:
-        targets = [x[0] for x in targets]
+        targets = targets[:, 0]
     return ProfileSet(
         compositions=tuple(parsed),
         current_ma_g=np.array([c.current_ma_g for c in conditions]),
@@ -339,3 +335,24 @@ def simulate(
         dqdv_mah_g_v=targets[1],
         first_capacity_mah_g=targets[2],
     )
+
+
+def _true_profiles(
+    ensemble: Ensemble,
+    compositions: Sequence[Composition],
+    conditions: Sequence[CyclingConditions],
+    voltage: np.ndarray,
+    progress: Progress,
+) -> np.ndarray:
+    """Q, dQ/dV and Q at cycle 1 of every member, ``3 x M x P x K``."""
+    n = len(compositions)
+    truth = np.empty((3, ensemble.members, *voltage.shape))
+    for start in range(0, n, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        some, under = compositions[part], conditions[part]
+        at_first = [CyclingConditions(c.current_ma_g, *c.window) for c in under]
+        truth[0, :, part] = ensemble.predict(some, under, voltage[part]).numpy(force=True)
+        truth[1, :, part] = ensemble.predict_dqdv(some, under, voltage[part]).numpy(force=True)
+        truth[2, :, part] = ensemble.predict(some, at_first, voltage[part]).numpy(force=True)
+        progress(min(start + _CHUNK, n), n)
+    return truth

@@ -13,7 +13,7 @@ import difflib
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from drxnet.checkpoint import CITATION, ModelCard
-from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER
+from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, Composition
 from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble, resolve_device
 from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning, UsageError
@@ -51,6 +51,26 @@ _LEAST_SHAKEN = 1e-3
 """Amount of a cation per formula unit that noise leaves of it."""
 
 STATE, LOSSES, LOSS_FIGURE = "state.safetensors", "losses.csv", "losses.png"
+
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (
+        ("members", "epochs", "profiles_per_batch", "points_per_profile", "smoothness_every"),
+        lambda v: int(v) == v and v >= 1,
+        "be a whole number from 1",
+    ),
+    (("learning_rate", "decay"), lambda v: v > 0, "be positive"),
+    (
+        ("capacity_weight", "dqdv_weight", "first_cycle_weight", "l2_weight", "smoothness_weight"),
+        lambda v: v >= 0,
+        "not be negative",
+    ),
+    (("amount_noise", "fluorine_noise"), lambda v: 0 <= v <= _MOST_NOISE, f"lie in [0, {_MOST_NOISE:g}]"),
+    (("trace_share",), lambda v: 0 <= v <= 1, "lie in [0, 1]"),
+    (("smoothness_share",), lambda v: 0 < v <= 1, "lie in (0, 1]"),
+    (("smoothness",), get_args(Smoothness).__contains__, f"be {' or '.join(get_args(Smoothness))}"),
+    (("input_statistics",), get_args(InputStatistics).__contains__, f"be {' or '.join(get_args(InputStatistics))}"),
+)
+"""Options, what their value must be, and the same in words."""
 
 
 @dataclass(frozen=True)
@@ -120,25 +140,10 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("members", "epochs", "profiles_per_batch", "points_per_profile", "smoothness_every"):
-            if int(getattr(self, name)) != getattr(self, name) or getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be a whole number from 1. Got {getattr(self, name)!r}.")
-        for name in ("learning_rate", "decay"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} must be positive. Got {getattr(self, name)!r}.")
-        for name in (f.name for f in fields(self) if f.name.endswith("_weight")):
-            if not getattr(self, name) >= 0:
-                raise ConfigurationError(f"{name} must not be negative. Got {getattr(self, name)!r}.")
-        for name in ("amount_noise", "fluorine_noise"):
-            if not 0 <= getattr(self, name) <= _MOST_NOISE:
-                raise ConfigurationError(f"{name} must lie in [0, {_MOST_NOISE:g}]. Got {getattr(self, name)!r}.")
-        if not 0 <= self.trace_share <= 1:
-            raise ConfigurationError(f"trace_share must lie in [0, 1]. Got {self.trace_share!r}.")
-        if not 0 < self.smoothness_share <= 1:
-            raise ConfigurationError(f"smoothness_share must lie in (0, 1]. Got {self.smoothness_share!r}.")
-        for name, choices in (("smoothness", get_args(Smoothness)), ("input_statistics", get_args(InputStatistics))):
-            if getattr(self, name) not in choices:
-                raise ConfigurationError(f"{name} must be {' or '.join(choices)}. Got {getattr(self, name)!r}.")
+        for names, holds, rule in _RULES:
+            for name in names:
+                if not holds(value := getattr(self, name)):
+                    raise ConfigurationError(f"{name} must {rule}. Got {value!r}.")
         known = [f.name for f in fields(NetworkShape) if f.name not in ("members", "process")]
         _refuse_unknown(self.network, known, "the network")
 
@@ -261,12 +266,7 @@ class TrainingTensors:
         unknown = sorted({s for c in compositions for s in c.elements if s not in SITE_INDEX})
         if unknown:
             raise DatasetError(f"No element vector for {', '.join(unknown)}; leave these cells out.")
-        longest = 1 + max(len(c.cations) for c in compositions)  # a place for a trace
-        sites = torch.zeros(len(compositions), longest, dtype=torch.long)
-        amounts = torch.zeros(len(compositions), longest, dtype=torch.float64)
-        for row, composition in enumerate(compositions):
-            for column, (symbol, amount) in enumerate(composition.cations):
-                sites[row, column], amounts[row, column] = SITE_INDEX[symbol], amount
+        sites, amounts = _padded(compositions)
 
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
@@ -399,6 +399,17 @@ class TrainingTensors:
         return torch.cat(parts, 1)[:, back], leaves
 
 
+def _padded(compositions: Sequence[Composition]) -> tuple[Tensor, Tensor]:
+    """Sites and amounts of the cations of n compositions, ``n x longest``, with a place left for a trace."""
+    longest = 1 + max(len(c.cations) for c in compositions)
+    sites = torch.zeros(len(compositions), longest, dtype=torch.long)
+    amounts = torch.zeros(len(compositions), longest, dtype=torch.float64)
+    for row, composition in enumerate(compositions):
+        for column, (symbol, amount) in enumerate(composition.cations):
+            sites[row, column], amounts[row, column] = SITE_INDEX[symbol], amount
+    return sites, amounts
+
+
 # -- the loss --------------------------------------------------------------------------------------------------
 
 
@@ -437,6 +448,7 @@ def batch_losses(
         batch = batch.flattened()
     rows = len(batch.compositions)
     sampled = rows if options.smoothness == "exact" else max(1, round(rows * options.smoothness_share))
+    fractions: list[Tensor] = []
     if smooth:
         u, fractions = tensors.encode_tracked(network, batch.compositions[:sampled])
         if sampled < rows:
@@ -448,14 +460,6 @@ def batch_losses(
     q, slope = network.capacity_and_slope(now, at_voltage, rise)
     q_first = network.capacity(first, at_voltage) if options.first_cycle_weight > 0 else None
 
-    norm = None
-    if smooth:
-        # At the first voltage of the first profiles, which stand for all: both come in random order.
-        k = batch.voltage.shape[1]
-        at_one = network.state(now[:, :sampled], batch.window[:sampled], batch.voltage[:sampled, :1])
-        grads = torch.autograd.grad(at_one.sum(), fractions, create_graph=True)
-        square = torch.stack([g.square().sum((1, 2)) for g in grads]).sum(0)
-        norm = (k * rows / sampled * square).sqrt()
     return Losses(
         capacity=_mean((q - batch.capacity).square(), batch.weight),
         dqdv=_mean_of_known(slope, batch.dqdv, batch.weight, squared=True),
@@ -464,8 +468,24 @@ def batch_losses(
             if q_first is None
             else _mean_of_known(q_first, batch.first, batch.weight, squared=False)
         ),
-        smoothness=norm,
+        smoothness=_roughness(network, batch, now[:, :sampled], fractions) if smooth else None,
     )
+
+
+def _roughness(network: DRXNet, batch: Batch, now: Tensor, fractions: Sequence[Tensor]) -> Tensor:
+    """Norm of dQ/dc over a batch, ``M``: at the first voltage of the first profiles, both of which are random.
+
+    Args:
+        network: that is trained.
+        batch: whose norm is meant.
+        now: vectors of its first profiles, ``M x sampled x d``.
+        fractions: what to differentiate by.
+    """
+    (rows, k), sampled = batch.voltage.shape, now.shape[1]
+    at_one = network.state(now, batch.window[:sampled], batch.voltage[:sampled, :1])
+    grads = torch.autograd.grad(at_one.sum(), list(fractions), create_graph=True)
+    square = torch.stack([g.square().sum((1, 2)) for g in grads]).sum(0)
+    return (k * rows / sampled * square).sqrt()
 
 
 def _mean(errors: Tensor, weight: Tensor) -> Tensor:
@@ -512,13 +532,7 @@ def pretrain(
         UsageError: a checkpoint lies in the folder, and not `resume`.
     """
     options = options or TrainingOptions()
-    if len(profiles) < 2:
-        raise DatasetError(
-            f"Training needs at least two profiles. Got {len(profiles)} ({profiles.compositions[0]}); "
-            "a single one can only be fine-tuned with."
-        )
-    if profiles.members not in (None, options.members):
-        profiles.for_members(options.members)  # refuses, naming both numbers
+    _check_profiles(profiles, options)
     run = _Run(folder, _identity(profiles, options, seed))
     if not resume:
         run.refuse_to_overwrite()
@@ -533,16 +547,10 @@ def pretrain(
         rate = options.learning_rate * options.decay**epoch
         for group in optimizer.param_groups:
             group["lr"] = rate
-        rng, noise = np.random.default_rng([seed, epoch]), np.random.default_rng([seed, epoch, 1])
         seen = []
-        for step, batch in enumerate(tensors.epoch(rng, options.profiles_per_batch, options.points_per_profile)):
-            shown = tensors.shaken(noise, options) if options.augmented else tensors
-            losses = batch_losses(network, shown, batch, options, smooth=step % options.smoothness_every == 0)
-            optimizer.zero_grad(set_to_none=True)
-            losses.total(options).backward()
-            optimizer.step()
+        for losses in _steps_of_epoch(network, optimizer, tensors, options, [seed, epoch]):
             seen.append(losses)
-            progress(epoch * steps + step + 1, options.epochs * steps)
+            progress(epoch * steps + len(seen), options.epochs * steps)
         history.append({"epoch": epoch + 1, "learning_rate": rate, **_mean_losses(seen)})
         log.info("epoch %d of %d: %s", epoch + 1, options.epochs, history[-1])
         if not np.isfinite(history[-1]["capacity_mse"]):
@@ -551,7 +559,13 @@ def pretrain(
                 f"({options.learning_rate:g}) or check the targets."
             )
         run.store(network, optimizer, history)
-    card = ModelCard(
+    card = _card(name, profiles, options, {"seed": seed, "final_losses": history[-1], "constant_inputs": still})
+    return Ensemble(network, card, device=resolve_device(device), dtype=dtype)
+
+
+def _card(name: str, profiles: ProfileSet, options: TrainingOptions, run: Mapping[str, Any]) -> ModelCard:
+    """Describe what was trained, with the facts of the run."""
+    return ModelCard(
         name=name,
         members=options.members,
         elements=tuple(sorted(profiles.elements, key=METALS_BY_NUMBER.index)),
@@ -561,15 +575,40 @@ def pretrain(
             "made": "trained from random initialisation",
             "profiles": len(profiles),
             "compositions": len(profiles.unique[0]),
-            "seed": seed,
             "options": asdict(options),
-            "final_losses": history[-1],
-            "constant_inputs": still,
+            **run,
             "torch": torch.__version__,
             "method": CITATION,
         },
     )
-    return Ensemble(network, card, device=resolve_device(device), dtype=dtype)
+
+
+def _check_profiles(profiles: ProfileSet, options: TrainingOptions) -> None:
+    if len(profiles) < 2:
+        raise DatasetError(
+            f"Training needs at least two profiles. Got {len(profiles)} ({profiles.compositions[0]}); "
+            "a single one can only be fine-tuned with."
+        )
+    if profiles.members not in (None, options.members):
+        profiles.for_members(options.members)  # refuses, naming both numbers
+
+
+def _steps_of_epoch(
+    network: DRXNet,
+    optimizer: torch.optim.Optimizer,
+    tensors: TrainingTensors,
+    options: TrainingOptions,
+    seed: Sequence[int],
+) -> Iterator[Losses]:
+    """Use every point once, and yield what was lost in each step after it is made."""
+    rng, noise = np.random.default_rng(seed), np.random.default_rng([*seed, 1])
+    for step, batch in enumerate(tensors.epoch(rng, options.profiles_per_batch, options.points_per_profile)):
+        shown = tensors.shaken(noise, options) if options.augmented else tensors
+        losses = batch_losses(network, shown, batch, options, smooth=step % options.smoothness_every == 0)
+        optimizer.zero_grad(set_to_none=True)
+        losses.total(options).backward()
+        optimizer.step()
+        yield losses
 
 
 def initial_network(options: TrainingOptions, seed: int) -> DRXNet:
@@ -676,29 +715,35 @@ class _Run:
     def restore(self, network: DRXNet, optimizer: torch.optim.Adam) -> list[dict[str, float]]:
         if self.folder is None or not (self.folder / STATE).is_file():
             return []
-        from safetensors import safe_open
-
         path = self.folder / STATE
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-            identity, history = json.loads(facts["identity"]), json.loads(facts["history"])
-        except Exception as error:  # noqa: BLE001 - safetensors raises its own type, which is not exported
-            raise CheckpointError(f"{path}: cannot be resumed from ({error}). Delete it to start over.") from None
+        tensors, identity, history = _read_state(path)
         wanted = json.loads(json.dumps(self.identity))
-        differs = [key for key in wanted if identity.get(key) != wanted[key]]
-        if differs:
+        if differs := [key for key in wanted if identity.get(key) != wanted[key]]:
             raise CheckpointError(
                 f"{path}: made with other {', '.join(differs)}. Resume with the same, or start in another folder."
             )
-        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        network.load_state_dict(_below("network.", tensors))
         for name, parameter in network.named_parameters():
-            prefix = f"adam.{name}."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            if state:
+            if state := _below(f"adam.{name}.", tensors):
                 optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
         return history
+
+
+def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[dict[str, float]]]:
+    """Tensors of a checkpoint, the identity of its run, and its history."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        return tensors, json.loads(facts["identity"]), json.loads(facts["history"])
+    except Exception as error:  # noqa: BLE001 - safetensors raises its own type, which is not exported
+        raise CheckpointError(f"{path}: cannot be resumed from ({error}). Delete it to start over.") from None
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def plot_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
