@@ -125,7 +125,8 @@ def test_prices_of_the_campaign_reach_the_filter_of_the_precursor_cost():
 
 def test_prices_change_the_fingerprint_of_a_space_only_where_there_are_some():
     plain, priced = (parse_spec({"space": "tiny", "prices": prices}) for prices in ({}, {"Mn": 9.0}))
-    assert plain.candidate_space is not None and priced.candidate_space is not None
+    assert plain.candidate_space is not None
+    assert priced.candidate_space is not None
     assert "prices" not in plain.candidate_space.model_dump(mode="json")["filters"]
     assert plain.candidate_space.fingerprint != priced.candidate_space.fingerprint
     assert priced.candidate_space.filters.prices == {"Mn": 9.0}
