@@ -546,7 +546,7 @@ class Entry:
                     insert(tables.predicted_profiles).values(
                         proposal_id=name,
                         position=place,
-                        **asdict(profile.conditions),
+                        **_columns_of(profile.conditions),
                         **{k: _blob(getattr(profile, k)) for k in arrays},
                     )
                 )
@@ -622,7 +622,7 @@ class Entry:
             cell_id=self._cells[key],
             sha256=sha256,
             composition=measurement.composition,
-            **asdict(measurement.conditions),
+            **_columns_of(measurement.conditions),
             capacity_mah_g=measurement.capacity_mah_g,
             average_voltage_v=profile.average_voltage_v() if profile else None,
             specific_energy_wh_kg=profile.specific_energy_wh_kg() if profile else None,
@@ -1107,6 +1107,10 @@ def _measurement(
 @lru_cache(maxsize=4096)
 def _condition_values(current_ma_g: float, v_low: float, v_high: float, cycle: int) -> CyclingConditions:
     return CyclingConditions(current_ma_g, v_low, v_high, cycle)
+
+
+def _columns_of(conditions: CyclingConditions) -> dict[str, Any]:
+    return {name: getattr(conditions, name) for name in ("current_ma_g", "v_low", "v_high", "cycle")}
 
 
 def _conditions(row: Any) -> CyclingConditions:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -80,7 +79,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
     )
     return {
         **{name: getattr(measurement, name) for name in names.split()},
-        **asdict(measurement.conditions),
+        **measurement.conditions.row(),
         **{name: getattr(measurement, name) for name in more.split()},
         "flags": " ".join(measurement.flags),
     }
