@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,15 +205,19 @@ def read_card(folder: Path) -> ModelCard:
     newer = content.get("format")
     if type(newer) is int and newer > FORMAT:
         raise CheckpointError(f"{folder}: format {newer} is newer than this drx-screen reads ({FORMAT}). Upgrade.")
-    wrong = [f"no field {name}" for name in _REQUIRED if name not in content]
-    for name, value in content.items():
-        if name not in _FIELDS:
-            wrong.append(f"unknown field {name!r}")
-        elif not _FIELDS[name][0](value):
-            wrong.append(f"{name} must be {_FIELDS[name][1]}, got {repr(value)[:80]}")
-    if wrong:
+    if wrong := list(_wrong_fields(content)):
         raise CheckpointError(f"{folder}: its {CARD} cannot be used: {'; '.join(wrong)}. Copy the model again.")
     return ModelCard(**{**content, "elements": tuple(content.get("elements", MODEL_METALS))})
+
+
+def _wrong_fields(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the fields of a card."""
+    yield from (f"no field {name}" for name in _REQUIRED if name not in content)
+    for name, value in content.items():
+        if name not in _FIELDS:
+            yield f"unknown field {name!r}"
+        elif not _FIELDS[name][0](value):
+            yield f"{name} must be {_FIELDS[name][1]}, got {repr(value)[:80]}"
 
 
 def read_weights(folder: Path, card: ModelCard) -> dict[str, Any]:
@@ -294,13 +298,8 @@ def _shapes(file: Any, size: int) -> dict[str, tuple[int, ...]]:
     header.pop("__metadata__", None)
     shapes, spans = {}, []
     for name, tensor in header.items():
-        shape, (start, end) = tuple(tensor["shape"]), tensor["data_offsets"]
-        if len(shape) > 8 or not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
-            raise ValueError(f"the shape of {name[:80]!r}")
-        if end - start != math.prod(shape) * _FLOATS[tensor["dtype"]]:
-            raise ValueError(f"{name[:80]!r} is said to take {end - start:,} bytes")
-        shapes[name] = shape
-        spans.append((start, end))
+        shapes[name], span = _shape(name, tensor)
+        spans.append(span)
     filled = 0
     for start, end in sorted(spans):
         if start != filled:
@@ -309,6 +308,16 @@ def _shapes(file: Any, size: int) -> dict[str, tuple[int, ...]]:
     if filled != size - 8 - length:
         raise ValueError(f"its tensors take {filled:,} bytes of {size - 8 - length:,}")
     return shapes
+
+
+def _shape(name: str, tensor: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Shape of a tensor by its entry in the header, and the bytes that it takes, from one to before another."""
+    shape, (start, end) = tuple(tensor["shape"]), tensor["data_offsets"]
+    if len(shape) > 8 or not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
+        raise ValueError(f"the shape of {name[:80]!r}")
+    if end - start != math.prod(shape) * _FLOATS[tensor["dtype"]]:
+        raise ValueError(f"{name[:80]!r} is said to take {end - start:,} bytes")
+    return shape, (start, end)
 
 
 def save(folder: Path, weights: Mapping[str, Any], card: ModelCard, *, replace: bool = False) -> ModelCard:
@@ -484,12 +493,8 @@ def import_published(folder: Path, name: str | None = None, *, replace: bool = F
         UsageError: no such files, no name for files that are not the five, or something would be lost.
         CheckpointError: a file is not one of the published state dicts; others are not read, since they are pickles.
     """
-    paths = [path for path in folder.glob("model_*") if re.fullmatch(r"model_\d{1,4}(\.\w+)?", path.name)]
-    paths.sort(key=lambda path: int(path.stem.split("_")[1]))
-    if not paths:
-        raise UsageError(f"{folder}: holds no published state dicts (files named model_0, model_1, ...), and no model.")
-    contents = [_regular_file(path, _CARD_BYTES) for path in paths]
-    digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in zip(paths, contents, strict=True)}
+    contents = _state_dicts(folder)
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
     published = digests == PUBLISHED_SHA256
     target = _target(name or (PUBLISHED_NAME if published else None), folder)
     unknown = [file for file, digest in digests.items() if digest not in PUBLISHED_SHA256.values()]
@@ -500,7 +505,7 @@ def import_published(folder: Path, name: str | None = None, *, replace: bool = F
         )
     card = ModelCard(
         name=target.name,
-        members=len(paths),
+        members=len(contents),
         provenance={
             "made": "published state dicts",
             "source": PUBLISHED_URL,
@@ -508,10 +513,19 @@ def import_published(folder: Path, name: str | None = None, *, replace: bool = F
             "citation": CITATION,
         },
     )
-    weights, card = _serialised(stack_published([_read_state_dict(content) for content in contents]), card)
+    weights, card = _serialised(stack_published([_read_state_dict(content) for content in contents.values()]), card)
     if not _is_stored(target, card):
         _place(target, weights, card, replace=replace)
     return target
+
+
+def _state_dicts(folder: Path) -> dict[str, bytes]:
+    """The files ``model_0``, ``model_1``, ... of a folder, in this order."""
+    paths = [path for path in folder.glob("model_*") if re.fullmatch(r"model_\d{1,4}(\.\w+)?", path.name)]
+    if not paths:
+        raise UsageError(f"{folder}: holds no published state dicts (files named model_0, model_1, ...), and no model.")
+    paths.sort(key=lambda path: int(path.stem.split("_")[1]))
+    return {path.name: _regular_file(path, _CARD_BYTES) for path in paths}
 
 
 def _is_stored(folder: Path, card: ModelCard) -> bool:
@@ -547,67 +561,86 @@ def stack_published(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     The first linear layer of each pair network is split into the part of the attending node and that of the
     other node; heads are joined.
     """
-    import torch
-
     from drxnet.network import DRXNet, NetworkShape
 
     network = DRXNet(NetworkShape(members=len(states)))
-    weights = network.state_dict()
-    heads = range(network.shape.heads)
-    features = network.shape.features
-
-    def put(name: str, pick: Callable[[Mapping[str, Any]], Any]) -> None:
-        stacked = torch.stack([pick(state) for state in states])
-        weights[name] = stacked.reshape(weights[name].shape).to(weights[name].dtype)
-
-    def linear(name: str, key: str) -> None:
-        put(f"{name}.weight", lambda s: s[f"{key}.weight"].T)
-        put(f"{name}.bias", lambda s: s[f"{key}.bias"])
-
-    def batch_norm(name: str, *keys: str) -> None:
-        def joined(kind: str) -> Callable[[Mapping[str, Any]], Any]:
-            return lambda s: torch.cat([s[f"{key}.{kind}"] for key in keys])
-
-        for ours, theirs in (("weight", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")):
-            put(f"{name}.{ours}", joined(theirs))
-
-    def attention(name: str, key: str) -> None:
-        def first(s: Mapping[str, Any], kind: str) -> Any:
-            return torch.cat([s[f"{key}.{h}.{part}_nn.fcs.0.{kind}"] for part in ("gate", "message") for h in heads])
-
-        if f"{name}.own.weight" in weights:
-            put(f"{name}.own.weight", lambda s: first(s, "weight")[:, :features].T)
-            put(f"{name}.other.weight", lambda s: first(s, "weight")[:, features:].T)
-        else:
-            put(f"{name}.other.weight", lambda s: first(s, "weight").T)
-        put(f"{name}.other.bias", lambda s: first(s, "bias"))
-        put(f"{name}.gate", lambda s: torch.cat([s[f"{key}.{h}.gate_nn.fc_out.weight"] for h in heads]))
-        put(f"{name}.out.weight", lambda s: torch.cat([s[f"{key}.{h}.message_nn.fc_out.weight"].T for h in heads]))
-        put(f"{name}.out_bias", lambda s: torch.stack([s[f"{key}.{h}.message_nn.fc_out.bias"] for h in heads]))
-
-    linear("embed", "material_nn.embedding")
+    stack = _Stack(states, network.state_dict(), range(network.shape.heads), network.shape.features)
+    stack.linear("embed", "material_nn.embedding")
     for layer in range(network.shape.layers):
-        attention(f"messages.{layer}", f"material_nn.graphs.{layer}.pooling")
-    attention("pool", "material_nn.cry_pool")
-
-    def gate(name: str, key: str) -> None:
-        put(f"{name}.linear.weight", lambda s: torch.cat([s[f"{key}.kernel.weight"], s[f"{key}.attn.weight"]]).T)
-        put(f"{name}.linear.bias", lambda s: torch.cat([s[f"{key}.kernel.bias"], s[f"{key}.attn.bias"]]))
-        batch_norm(f"{name}.norm", f"{key}.bn", f"{key}.bn_attn")
-
+        stack.attention(f"messages.{layer}", f"material_nn.graphs.{layer}.pooling")
+    stack.attention("pool", "material_nn.cry_pool")
     for kind in ("rate", "cycle"):
-        linear(f"{kind}.hidden", f"{kind}_embedding.hidden")
-        batch_norm(f"{kind}.norm", f"{kind}_embedding.bn")
-        linear(f"{kind}.out", f"{kind}_embedding.fc")
-        gate(f"at_{kind}", f"encode_{kind}")
-    put("fade", lambda s: s["delta_N.weight"][:, 0])
-    linear("window", "encode_voltage.fc_window")
-    linear("voltage", "encode_voltage.fc_Vii")
-    linear("voltage_out", "encode_voltage.fc")
-    linear("state_in", "add_voltage.hidden")
-    linear("state_hidden", "fc.hidden")
-    linear("state_out", "fc.fc")
-    return weights
+        stack.linear(f"{kind}.hidden", f"{kind}_embedding.hidden")
+        stack.batch_norm(f"{kind}.norm", f"{kind}_embedding.bn")
+        stack.linear(f"{kind}.out", f"{kind}_embedding.fc")
+        stack.gate(f"at_{kind}", f"encode_{kind}")
+    stack.put("fade", lambda s: s["delta_N.weight"][:, 0])
+    for name, key in (
+        ("window", "encode_voltage.fc_window"),
+        ("voltage", "encode_voltage.fc_Vii"),
+        ("voltage_out", "encode_voltage.fc"),
+        ("state_in", "add_voltage.hidden"),
+        ("state_hidden", "fc.hidden"),
+        ("state_out", "fc.fc"),
+    ):
+        stack.linear(name, key)
+    return stack.weights
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Puts parts of published state dicts, one for each member, in the places of a network's weights."""
+
+    states: Sequence[Mapping[str, Any]]
+    weights: dict[str, Any]
+    heads: range
+    features: int
+
+    def put(self, name: str, pick: Callable[[Mapping[str, Any]], Any]) -> None:
+        import torch
+
+        stacked = torch.stack([pick(state) for state in self.states])
+        self.weights[name] = stacked.reshape(self.weights[name].shape).to(self.weights[name].dtype)
+
+    def linear(self, name: str, key: str) -> None:
+        self.put(f"{name}.weight", lambda s: s[f"{key}.weight"].T)
+        self.put(f"{name}.bias", lambda s: s[f"{key}.bias"])
+
+    def batch_norm(self, name: str, *keys: str) -> None:
+        for ours, theirs in (("weight", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")):
+            self.put(f"{name}.{ours}", _joined(f"{key}.{theirs}" for key in keys))
+
+    def gate(self, name: str, key: str) -> None:
+        weight = _joined((f"{key}.kernel.weight", f"{key}.attn.weight"))
+        self.put(f"{name}.linear.weight", lambda s: weight(s).T)
+        self.put(f"{name}.linear.bias", _joined((f"{key}.kernel.bias", f"{key}.attn.bias")))
+        self.batch_norm(f"{name}.norm", f"{key}.bn", f"{key}.bn_attn")
+
+    def attention(self, name: str, key: str) -> None:
+        of_heads = [f"{key}.{h}.{part}_nn.fcs.0" for part in ("gate", "message") for h in self.heads]
+        first = _joined(f"{part}.weight" for part in of_heads)
+        other = slice(None)
+        if f"{name}.own.weight" in self.weights:
+            other = slice(self.features, None)
+            self.put(f"{name}.own.weight", lambda s: first(s)[:, : self.features].T)
+        self.put(f"{name}.other.weight", lambda s: first(s)[:, other].T)
+        self.put(f"{name}.other.bias", _joined(f"{part}.bias" for part in of_heads))
+        self.put(f"{name}.gate", _joined(f"{key}.{h}.gate_nn.fc_out.weight" for h in self.heads))
+        out = [f"{key}.{h}.message_nn.fc_out" for h in self.heads]
+        self.put(f"{name}.out.weight", _joined((f"{head}.weight" for head in out), transposed=True))
+        self.put(f"{name}.out_bias", _joined(f"{head}.bias" for head in out))
+
+
+def _joined(keys: Iterable[str], *, transposed: bool = False) -> Callable[[Mapping[str, Any]], Any]:
+    """What picks tensors of a state dict, one below another."""
+    listed = tuple(keys)
+
+    def pick(state: Mapping[str, Any]) -> Any:
+        import torch
+
+        return torch.cat([state[key].T if transposed else state[key] for key in listed])
+
+    return pick
 
 
 def fetch_published(name: str = PUBLISHED_NAME, url: str = PUBLISHED_URL, *, replace: bool = False) -> Path:

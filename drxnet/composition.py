@@ -100,32 +100,13 @@ class Composition:
             CompositionError: as for :meth:`parse`.
         """
         written = "".join(f"{symbol}{amount:g}" for symbol, amount in amounts.items())
-        bad = {s: a for s, a in amounts.items() if not math.isfinite(a) or a < 0}
-        if bad:
-            raise CompositionError(f"{written}: amounts must be finite and not negative. Got {bad}.")
-        oxygen, fluorine = amounts.get("O", 0.0), amounts.get("F", 0.0)
-        cations = {s: a for s, a in amounts.items() if s not in ("O", "F") and a > 0}
-        unknown = sorted(s for s in cations if s not in _ORDER)
-        if unknown:
-            raise CompositionError(
-                f"{written}: a disordered rocksalt holds Li, metals, O and F. Got {', '.join(unknown)}."
-            )
-        anions = oxygen + fluorine
+        cations, fluorine = _cations(written, amounts), amounts.get("F", 0.0)
+        anions = amounts.get("O", 0.0) + fluorine
         if anions <= 0:
             raise CompositionError(f"{written}: no O or F. DRXNet needs Li...O(2-x)F(x).")
         scale = 2.0 / anions
         ratio = sum(cations.values()) * scale
-        tolerance = NONSTOICHIOMETRIC_TOLERANCE if nonstoichiometric else CATION_TOLERANCE
-        if abs(ratio - 2) > tolerance * 2 + 1e-9:
-            way_out = (
-                ""
-                if nonstoichiometric
-                else f" Up to {NONSTOICHIOMETRIC_TOLERANCE:.0%} is read with --nonstoichiometric."
-            )
-            raise CompositionError(
-                f"{written}: cations {ratio:.4g}, anions 2; they may differ by {100 * tolerance:.0f} %. DRXNet needs "
-                f"Li...O(2-x)F(x).{way_out}"
-            )
+        _check_ratio(written, ratio, nonstoichiometric)
         if cations.get("Li", 0.0) <= 0:
             raise CompositionError(f"{written}: no lithium. DRXNet needs Li...O(2-x)F(x).")
         if fluorine * scale > MAX_FLUORINE + 1e-9:
@@ -245,6 +226,28 @@ class Composition:
         """Largest difference of any amount per formula unit."""
         mine, theirs = self.amounts(), other.amounts()
         return max(abs(mine.get(s, 0.0) - theirs.get(s, 0.0)) for s in mine.keys() | theirs.keys())
+
+
+def _cations(written: str, amounts: Mapping[str, float]) -> dict[str, float]:
+    """Amounts of the cations that are there, all of them metals."""
+    if bad := {s: a for s, a in amounts.items() if not math.isfinite(a) or a < 0}:
+        raise CompositionError(f"{written}: amounts must be finite and not negative. Got {bad}.")
+    cations = {s: a for s, a in amounts.items() if s not in ("O", "F") and a > 0}
+    if unknown := sorted(cations.keys() - _ORDER.keys()):
+        raise CompositionError(f"{written}: a disordered rocksalt holds Li, metals, O and F. Got {', '.join(unknown)}.")
+    return cations
+
+
+def _check_ratio(written: str, ratio: float, nonstoichiometric: bool) -> None:
+    """Refuse cations per two anions that are too far from two."""
+    tolerance = NONSTOICHIOMETRIC_TOLERANCE if nonstoichiometric else CATION_TOLERANCE
+    if abs(ratio - 2) <= tolerance * 2 + 1e-9:
+        return
+    way_out = "" if nonstoichiometric else f" Up to {NONSTOICHIOMETRIC_TOLERANCE:.0%} is read with --nonstoichiometric."
+    raise CompositionError(
+        f"{written}: cations {ratio:.4g}, anions 2; they may differ by {100 * tolerance:.0f} %. DRXNet needs "
+        f"Li...O(2-x)F(x).{way_out}"
+    )
 
 
 def _amount(amount: float) -> str:

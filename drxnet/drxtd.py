@@ -39,6 +39,7 @@ ColumnSet = Literal["example", "theory", "delta"]
 Grid = Literal["window", "measured"]
 
 _CASE_COLUMNS = ("material_id", "composition", "V_low", "V_high", "rate", "cycle")
+_NUMBER_COLUMNS = ("V_low", "V_high", "rate", "cycle", "Vii", "Q0ii", "Qii", "DQii", "dQdVii")
 COLUMN_SETS: Mapping[ColumnSet, tuple[str, ...]] = {
     "example": (*_CASE_COLUMNS, "Vii", "Q0ii", "Qii", "dQdVii"),
     "theory": (*_CASE_COLUMNS, "theory_Q", "Vii", "Q0ii", "Qii", "dQdVii"),
@@ -209,17 +210,9 @@ def read_json(path: str | Path, profiles: str = "discharge_list") -> CyclingTest
         CompositionError: the composition is not a disordered rocksalt.
     """
     path = Path(path)
-    try:
-        content = json.loads(_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise MeasurementError(f"{path.name}: not a complete json file ({error}).") from None
-    if not isinstance(content, dict):
-        raise MeasurementError(f"{path.name}: a DRX-TD json holds one object. Got a {type(content).__name__}.")
-    missing = [key for key in _METADATA if key not in content]
-    if missing:
-        raise MeasurementError(
-            f"{path.name}: {', '.join(map(repr, missing))} missing; expected {', '.join(_METADATA)}."
-        )
+    content = _json_object(path)
+    if missing := [repr(key) for key in _METADATA if key not in content]:
+        raise MeasurementError(f"{path.name}: {', '.join(missing)} missing; expected {', '.join(_METADATA)}.")
     processed = profiles in content
     if not processed and "discharge_info" not in content:
         raise MeasurementError(f"{path.name}: neither 'discharge_info' (raw) nor {profiles!r} (processed) is there.")
@@ -233,10 +226,20 @@ def read_json(path: str | Path, profiles: str = "discharge_list") -> CyclingTest
             charges=_raw_curves(content.get("charge_info") or []),
             processed=processed,
             material_id=str(content.get("material_id", "0")),
-            masses_g={k: _number(content, k) for k in _MASSES if content.get(k) is not None},
+            masses_g=_masses(content),
         )
     except DataRefused as error:
         raise type(error)(f"{path.name}: {error}") from None
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise MeasurementError(f"{path.name}: not a complete json file ({error}).") from None
+    if not isinstance(content, dict):
+        raise MeasurementError(f"{path.name}: a DRX-TD json holds one object. Got a {type(content).__name__}.")
+    return content
 
 
 def read_csv(path: str | Path) -> tuple[CyclingTest, ...]:
@@ -382,6 +385,10 @@ def _composition(amounts: Any) -> Composition:
         raise CompositionError(f"composition must map elements to amounts. Got {amounts!r:.80}.") from None
 
 
+def _masses(content: Mapping[str, Any]) -> dict[str, float]:
+    return {key: _number(content, key) for key in _MASSES if content.get(key) is not None}
+
+
 def _number(content: Mapping[str, Any], key: str) -> float:
     try:
         value = float(content[key])
@@ -447,6 +454,19 @@ def _from_difference(
 
 
 def _csv_table(path: Path) -> pd.DataFrame:
+    table = _separated(path)
+    needed = [*_CASE_COLUMNS, "Vii", *(("Qii",) if "Qii" in table else ("Q0ii", "DQii"))]
+    if missing := [c for c in needed if c not in table]:
+        raise MeasurementError(f"{path.name}: not a DRX-TD csv, column {', '.join(missing)} missing.")
+    for column in [c for c in _NUMBER_COLUMNS if c in table]:
+        table[column] = _finite(table[column], path)
+    if table.empty:
+        raise MeasurementError(f"{path.name}: no rows below the header.")
+    return table
+
+
+def _separated(path: Path) -> pd.DataFrame:
+    """The columns of a csv, whatever separates them."""
     text = _text(path)
     header = text.split("\n", 1)[0]
     separator = max(",;\t", key=header.count)  # a comma as published, another where a spreadsheet saved it again
@@ -456,24 +476,19 @@ def _csv_table(path: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise MeasurementError(f"{path.name}: not a readable csv ({str(error).strip()}).") from None
     table.columns = table.columns.astype(str).str.strip()
-    needed = [c for c in (*_CASE_COLUMNS, "Vii") if c not in table]
-    if "Qii" not in table:
-        needed += [c for c in ("Q0ii", "DQii") if c not in table]
-    if needed:
-        raise MeasurementError(f"{path.name}: not a DRX-TD csv, column {', '.join(needed)} missing.")
-    numbers = [c for c in ("V_low", "V_high", "rate", "cycle", "Vii", "Q0ii", "Qii", "DQii", "dQdVii") if c in table]
-    for column in numbers:
-        values = pd.to_numeric(table[column], errors="coerce")
-        bad = np.flatnonzero(~np.isfinite(values.to_numpy(float)))
-        if len(bad):
-            row = int(bad[0])
-            raise MeasurementError(
-                f"{path.name}, row {row + 2}: {column} must be a finite number. Got {str(table[column].iloc[row])!r}."
-            )
-        table[column] = values.astype(float)
-    if table.empty:
-        raise MeasurementError(f"{path.name}: no rows below the header.")
     return table
+
+
+def _finite(column: pd.Series, path: Path) -> pd.Series:
+    """The numbers of a column; one that is none or not finite is refused with its row."""
+    values = pd.to_numeric(column, errors="coerce")
+    bad = np.flatnonzero(~np.isfinite(values.to_numpy(float)))
+    if len(bad):
+        row = int(bad[0])
+        raise MeasurementError(
+            f"{path.name}, row {row + 2}: {column.name} must be a finite number. Got {str(column.iloc[row])!r}."
+        )
+    return values.astype(float)
 
 
 def _cycles(rows: pd.DataFrame) -> list[Curve]:

@@ -395,18 +395,22 @@ class Ensemble:
         if (fused := self._fused_encoder(present, tracked)) is None:
             yield from self._encoded_blocks(cations, fluorine, sites, present, tracked)
             return
-        given = cations.detach().numpy(), fluorine.detach().numpy(), sites.numpy()
         for part in _pieces(len(cations), _FUSED_ROWS):
-            u, trusted = fused(
-                given[0][part], given[1][part], given[2], self.encoder_threads or torch.get_num_threads()
-            )
             rows = torch.arange(part.start, part.stop)
-            if trusted:
-                yield rows, u
-            else:
-                self._tell("some exponents of the network are too large for it")
-                for at, v in self._encoded_blocks(cations[part], fluorine[part], sites, present[part], tracked=False):
-                    yield rows[at], v
+            for at, u in self._fused_piece(fused, cations[part], fluorine[part], sites, present[part]):
+                yield rows[at], u
+
+    def _fused_piece(
+        self, fused: FusedEncoder, cations: Tensor, fluorine: Tensor, sites: Tensor, present: Tensor
+    ) -> Iterator[tuple[Tensor | slice, Tensor]]:
+        """Encode by the fused kernel, and by the network itself where the kernel does not trust its result."""
+        threads = self.encoder_threads or torch.get_num_threads()
+        u, trusted = fused(cations.detach().numpy(), fluorine.detach().numpy(), sites.numpy(), threads)
+        if trusted:
+            yield slice(None), u
+            return
+        self._tell("some exponents of the network are too large for it")
+        yield from self._encoded_blocks(cations, fluorine, sites, present, tracked=False)
 
     def _encoded_blocks(
         self, cations: Tensor, fluorine: Tensor, sites: Tensor, present: Tensor, tracked: bool

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from drxnet.composition import LEAST_METAL, Composition
 from drxnet.discharge import CyclingConditions
@@ -293,57 +294,78 @@ def capacity_map(
     Raises:
         UsageError: an element twice, or one whose oxidation state is not tabulated.
     """
+    fixed = fixed or {}
+    _check_elements(x, y, balance, fixed)
+    xs, ys = np.linspace(*x_range, points), np.linspace(*y_range, points)
+    amounts, exists, valence = _balanced(dict(zip((x, y), np.meshgrid(xs, ys), strict=True)), balance, fixed)
+    encoded = ensemble.encode(amounts)
+    members = ensemble.capacity(encoded, list(conditions))
+    mean, spread = mean_and_spread(members)
+    maps = np.full((4, len(conditions), *exists.shape), np.nan)
+    maps[0][:, exists], maps[1][:, exists] = mean.T, spread.T
+    domain: dict[tuple[int, int], Label] | None = None
+    if calibration is not None:
+        made = _compositions(amounts)
+        for c, at in enumerate(conditions):
+            labels, maps[2, c, exists], maps[3, c, exists] = calibration.intervals(
+                encoded.features, members[:, :, c].cpu().double().numpy(), made, [at] * len(made)
+            )
+        domain = {(int(i), int(j)): label for (i, j), label in zip(np.argwhere(exists), labels, strict=True)}
+    interval = None if domain is None else maps[2:]
+    return CapacityMap(x, y, balance, xs, ys, valence, maps[0], maps[1], tuple(conditions), interval, domain)
+
+
+def _check_elements(x: str, y: str, balance: str, fixed: Mapping[str, float]) -> None:
+    elements = ("Li", "F", *COMMON_STATES)
     if balance not in STATE_RANGES:
         raise UsageError(f"The balancing metal must be one of {', '.join(STATE_RANGES)}. Got {balance}.")
-    if len({x, y, balance}) < 3 or not {x, y} <= {"Li", "F", *COMMON_STATES}:
+    if len({x, y, balance}) < 3 or not {x, y} <= set(elements):
         raise UsageError(
             f"--x, --y and --balance must be three different elements of the model. Got {x}, {y}, {balance}."
         )
-    unknown = [s for s in fixed or {} if s not in ("Li", "F", *COMMON_STATES) or s in (x, y, balance)]
-    if unknown:
+    if unknown := [s for s in fixed if s not in elements or s in (x, y, balance)]:
         raise UsageError(f"--fix takes elements of the model that are no axis. Got {', '.join(unknown)}.")
-    xs, ys = np.linspace(*x_range, points), np.linspace(*y_range, points)
-    grid_x, grid_y = np.meshgrid(xs, ys)
-    held = {"Li": 1.2, "F": 0.0, **(fixed or {})}
-    amounts = {s: np.full(grid_x.shape, a) for s, a in held.items()} | {x: grid_x, y: grid_y}
+
+
+def _balanced(
+    axes: Mapping[str, np.ndarray], balance: str, fixed: Mapping[str, float]
+) -> tuple[Amounts, np.ndarray, np.ndarray]:
+    """Fill the remaining cation sites of a grid with the balancing metal.
+
+    Args:
+        axes: amounts of the elements of the axes, ``rows x columns`` each.
+        balance: metal that fills the sites.
+        fixed: amounts of others.
+
+    Returns:
+        The neutral compositions, in the order of the grid; where these are, and the valence of the balancing metal
+        there, NaN elsewhere, both ``rows x columns``.
+    """
+    shape = next(iter(axes.values())).shape
+    amounts = {s: np.full(shape, a) for s, a in {"Li": 1.2, "F": 0.0, **fixed}.items()} | dict(axes)
     fluorine = amounts.pop("F")
-    rest = 2 - np.sum(list(amounts.values()), axis=0)
     charge = 4 - fluorine - amounts["Li"] - sum(COMMON_STATES[s] * a for s, a in amounts.items() if s != "Li")
+    amounts[balance] = rest = 2 - np.sum(list(amounts.values()), axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         valence = np.where(rest > 1e-9, charge / rest, np.nan)
     low, high = STATE_RANGES[balance]
     exists = (valence >= low - 1e-9) & (valence <= high + 1e-9) & (rest > 1e-9)
     for amount in (*amounts.values(), fluorine):
         exists &= amount >= -1e-9
-    for symbol, amount in (*amounts.items(), (balance, rest)):
-        if symbol != "Li":  # a trace is nothing that the model knows
-            exists &= (amount <= 1e-9) | (amount >= LEAST_METAL - 1e-9)
+    for amount in (a for s, a in amounts.items() if s != "Li"):  # a trace is nothing that the model knows
+        exists &= (amount <= 1e-9) | (amount >= LEAST_METAL - 1e-9)
     if not exists.any():
         raise UsageError(f"No neutral composition in this map: {balance} would need a state outside {low}+ to {high}+.")
-    symbols = (*amounts, balance)
-    columns = np.stack([*(a[exists] for a in amounts.values()), rest[exists]], 1).clip(0)
-    import torch
+    cations = np.stack([amount[exists] for amount in amounts.values()], 1).clip(0)
+    there = Amounts(tuple(amounts), torch.from_numpy(cations), torch.from_numpy(fluorine[exists]))
+    return there, exists, np.where(exists, valence, np.nan)
 
-    table = Amounts(symbols, torch.from_numpy(columns), torch.from_numpy(fluorine[exists]))
-    encoded = ensemble.encode(table)
-    members = ensemble.capacity(encoded, list(conditions))
-    mean, spread = mean_and_spread(members)
-    maps = np.full((4, len(conditions), *grid_x.shape), np.nan)
-    maps[0][:, exists], maps[1][:, exists] = mean.T, spread.T
-    domain: dict[tuple[int, int], Label] | None = None
-    if calibration is not None:
-        made = [
-            Composition.from_amounts({**dict(zip(symbols, row, strict=True)), "O": 2 - f, "F": f})
-            for row, f in zip(columns.tolist(), fluorine[exists].tolist(), strict=True)
-        ]
-        for c, at in enumerate(conditions):
-            labels, maps[2, c, exists], maps[3, c, exists] = calibration.intervals(
-                encoded.features, members[:, :, c].cpu().double().numpy(), made, [at] * len(made)
-            )
-        domain = {(int(i), int(j)): label for (i, j), label in zip(np.argwhere(exists), labels, strict=True)}
-    known = np.where(exists, valence, np.nan)
-    interval = None if domain is None else maps[2:]
-    return CapacityMap(x, y, balance, xs, ys, known, maps[0], maps[1], tuple(conditions), interval, domain)
+
+def _compositions(amounts: Amounts) -> list[Composition]:
+    return [
+        Composition.from_amounts({**dict(zip(amounts.symbols, row, strict=True)), "O": 2 - f, "F": f})
+        for row, f in zip(amounts.cations.tolist(), amounts.fluorine.tolist(), strict=True)
+    ]
 
 
 def _typical_interval(capacity: CapacityMap) -> str:

@@ -6,7 +6,7 @@ of a disordered rocksalt (brackets, a rare element, too many cations, a mistake)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -123,23 +123,30 @@ def _parse_block(
         plain &= doubt < 0.5 - _CLOSE
     cations, fluorine = cations / UNITS, rounded / UNITS
     symbols = [columns[i] for i in metals]
-    rest = {}
-    for row in np.flatnonzero(~plain).tolist():
-        try:
-            rest[row] = Composition.parse(formulas[row], nonstoichiometric=nonstoichiometric)
-        except CompositionError as error:
-            raise CompositionError(f"{where(first + row)}: {error}" if where else str(error)) from None
-    present = set(np.array(symbols, dtype=object)[cations[plain].any(0)]) | {
-        s for c in rest.values() for s in c.elements
-    }
+    doubted = np.flatnonzero(~plain).tolist()
+    rest = {row: _parse_one(formulas[row], first + row, where, nonstoichiometric) for row in doubted}
+    return _joined(CompositionTable(tuple(symbols), cations, fluorine), plain, rest)
+
+
+def _joined(table: CompositionTable, plain: np.ndarray, rest: Mapping[int, Composition]) -> CompositionTable:
+    """A table with other compositions in the rows that are not plain, and the metals in their order."""
+    present = {symbol for composition in rest.values() for symbol in composition.elements}
+    present |= set(np.array(table.symbols, dtype=object)[table.cations[plain].any(0)])
     held = tuple(symbol for symbol in METALS_BY_NUMBER if symbol in present)
-    table = np.zeros((len(formulas), len(held)))
+    cations, fluorine = np.zeros((len(plain), len(held))), table.fluorine
     for i, symbol in enumerate(held):
-        table[:, i] = _column(cations, symbols, symbol)
+        cations[:, i] = _column(table.cations, table.symbols, symbol)
     for row, composition in rest.items():
-        table[row] = [dict(composition.cations).get(symbol, 0) for symbol in held]
+        cations[row] = [dict(composition.cations).get(symbol, 0) for symbol in held]
         fluorine[row] = composition.fluorine
-    return CompositionTable(held, table, fluorine)
+    return CompositionTable(held, cations, fluorine)
+
+
+def _parse_one(formula: str, place: int, where: Callable[[int], str] | None, nonstoichiometric: bool) -> Composition:
+    try:
+        return Composition.parse(formula, nonstoichiometric=nonstoichiometric)
+    except CompositionError as error:
+        raise CompositionError(f"{where(place)}: {error}" if where else str(error)) from None
 
 
 def _column(dense: np.ndarray, columns: Sequence[str], symbol: str) -> np.ndarray:

@@ -365,7 +365,7 @@ def _pool(
             _store(pooled, (c,), s)
 
 
-@_compile
+@_compile  # one loop nest, since numba keeps the buffers of a block in registers and cache only inside a function
 def _encode(
     begin: int,
     end: int,

@@ -153,7 +153,10 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "mass_basis": ("active", "electrode"),
     "quoted": ("primary", "secondary"),
 }
-_NUMBERS = ("current_ma_g", "v_low", "v_high", "temperature_c", "specific_energy_wh_kg")
+_NUMBERS: dict[str, type] = {
+    **dict.fromkeys(("current_ma_g", "v_low", "v_high", "temperature_c", "specific_energy_wh_kg"), float),
+    "cycle": int,
+}
 
 
 def _read_row(row: dict[str, str]) -> PublishedCapacity:
@@ -166,9 +169,8 @@ def _read_row(row: dict[str, str]) -> PublishedCapacity:
         warnings.simplefilter("ignore", DRXWarning)  # that the cations are off is said in the row itself
         composition = Composition.parse(row["composition"], nonstoichiometric=True)
     values: dict[str, Any] = {name: row[name] for name in PublishedCapacity.__dataclass_fields__}
-    values |= {name: float(row[name]) if row[name] else None for name in _NUMBERS}
+    values |= {name: kind(row[name]) if row[name] else None for name, kind in _NUMBERS.items()}
     values["capacity_mah_g"] = float(row["capacity_mah_g"])
-    values["cycle"] = int(row["cycle"]) if row["cycle"] else None
     return PublishedCapacity(**{**values, "composition": composition})
 
 

@@ -137,23 +137,23 @@ def check_domain(
     Raises:
         CompositionError: an element is outside the model's, and `allow_unseen` is not set.
     """
-    known = set(ensemble.card.elements)
     for composition in dict.fromkeys(c for c, _ in cases):
-        unseen = [s for s in composition.elements if s not in known]
-        if unseen and not allow_unseen:
-            raise CompositionError(
-                f"{composition}: the model {ensemble.card.name} has never seen {', '.join(unseen)}; it knows "
-                f"{' '.join(ensemble.card.elements)}. To extrapolate all the same: --allow-unseen."
-            )
-        if unseen:
-            warnings.warn(
-                f"{composition}: {', '.join(unseen)} unseen in training; the spread does not cover this.",
-                DRXWarning,
-                stacklevel=2,
-            )
+        if unseen := ", ".join(s for s in composition.elements if s not in ensemble.card.elements):
+            _refuse_or_warn(ensemble, composition, unseen, allow_unseen)
     for conditions in dict.fromkeys(c for _, c in cases):
         for text in beyond_data(conditions):
             warnings.warn(text, DRXWarning, stacklevel=2)
+
+
+def _refuse_or_warn(ensemble: Ensemble, composition: Composition, unseen: str, allow_unseen: bool) -> None:
+    if not allow_unseen:
+        raise CompositionError(
+            f"{composition}: the model {ensemble.card.name} has never seen {unseen}; it knows "
+            f"{' '.join(ensemble.card.elements)}. To extrapolate all the same: --allow-unseen."
+        )
+    warnings.warn(
+        f"{composition}: {unseen} unseen in training; the spread does not cover this.", DRXWarning, stacklevel=3
+    )
 
 
 def beyond_data(conditions: CyclingConditions) -> list[str]:
@@ -207,24 +207,34 @@ def predict_cases(
     check_domain(ensemble, cases, allow_unseen=allow_unseen)
     predictions: list[PredictedDischarge] = []
     for start in range(0, len(cases), _BATCH):
-        batch = cases[start : start + _BATCH]
-        grids = np.stack([conditions.grid(points) for _, conditions in batch])
-        amounts: Compositions = Amounts.of([composition for composition, _ in batch])
-        if calibration is not None:
-            amounts = ensemble.encode(amounts)  # once, for the profile and for the domain
-        profiles = ensemble.predict(amounts, [conditions for _, conditions in batch], grids).cpu().double().numpy()
-        intervals = _intervals(calibration, amounts, profiles[:, :, 0], batch)
-        predictions += [
-            PredictedDischarge(
-                composition, conditions, grids[i], profiles[:, i], None if before is composition else before, interval
-            )
-            for i, ((composition, conditions), before, interval) in enumerate(
-                zip(batch, asked[start:], intervals, strict=False)
-            )
-        ]
+        part = slice(start, start + _BATCH)
+        predictions += _predict_batch(ensemble, cases[part], asked[part], points, calibration)
         progress(len(predictions), len(cases))
     _warn([text for prediction in predictions for text in beyond_physics(prediction)])
     return predictions
+
+
+def _predict_batch(
+    ensemble: Ensemble,
+    cases: Sequence[tuple[Composition, CyclingConditions]],
+    asked: Sequence[Composition],
+    points: int,
+    calibration: Calibration | None,
+) -> list[PredictedDischarge]:
+    """Predict some cases at once; ``asked`` are their compositions with traces."""
+    conditions = [under for _, under in cases]
+    grids = np.stack([under.grid(points) for under in conditions])
+    amounts: Compositions = Amounts.of([composition for composition, _ in cases])
+    if calibration is not None:
+        amounts = ensemble.encode(amounts)  # once, for the profile and for the domain
+    profiles = ensemble.predict(amounts, conditions, grids).cpu().double().numpy()
+    intervals = _intervals(calibration, amounts, profiles[:, :, 0], cases)
+    return [
+        PredictedDischarge(composition, under, grid, members, None if before is composition else before, interval)
+        for (composition, under), before, grid, members, interval in zip(
+            cases, asked, grids, profiles.swapaxes(0, 1), intervals, strict=True
+        )
+    ]
 
 
 def _intervals(

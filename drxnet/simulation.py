@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from types import MappingProxyType
 
 import numpy as np
@@ -252,19 +252,24 @@ def draw_domain(
     Raises:
         UsageError: the ensemble knows the metals of none of the families, or agrees on none.
     """
-    known = set(ensemble.card.elements)
-    families = [(weight, narrow) for weight, f in DRX_FAMILIES.values() if (narrow := f.of(known)) is not None]
+    families = _families_of(ensemble)
     total = sum(weight for weight, _ in families)
     chosen: dict[Composition, None] = {}
     for weight, family in families:
         wanted = max(1, round(count * weight / total))
         drawn = _drawn(family, rng, chunk=min(_FAMILY_CHUNK, 2 * wanted + 20, family.most), most=_MOST_DRAWN * count)
-        agreed = (c for some in drawn for c in _agreed(ensemble, some, most_spread_mah_g))
+        agreed = chain.from_iterable(_agreed(ensemble, some, most_spread_mah_g) for some in drawn)
         for composition in islice((c for c in agreed if c not in chosen and not forbidden(c)), wanted):
             chosen[composition] = None
     if not chosen:
         raise UsageError(f"{ensemble.card.name} agrees on no composition of the known families.")
     return [list(chosen)[i] for i in rng.permutation(len(chosen))]
+
+
+def _families_of(ensemble: Ensemble) -> list[tuple[float, ChemicalFamily]]:
+    """Weights and families, as far as an ensemble knows their metals."""
+    narrowed = [(weight, family.of(ensemble.card.elements)) for weight, family in DRX_FAMILIES.values()]
+    return [(weight, family) for weight, family in narrowed if family is not None]
 
 
 def _drawn(family: ChemicalFamily, rng: np.random.Generator, *, chunk: int, most: int) -> Iterator[list[Composition]]:
@@ -311,25 +316,25 @@ def simulate(
         UsageError: not one set of conditions, or not one cell, per composition.
     """
     n = len(compositions)
-    if len(conditions) != n or n == 0:
-        raise UsageError(f"One set of conditions per composition. Got {len(conditions)} for {n}.")
-    if cells is not None and len(cells) != n:
-        raise UsageError(f"One cell per composition. Got {len(cells)} for {n}.")
+    cells = range(n) if cells is None else cells
+    for what, given in (("set of conditions", conditions), ("cell", cells)):
+        if len(given) != n or n == 0:
+            raise UsageError(f"One {what} per composition. Got {len(given)} for {n}.")
     parsed = [Composition.parse(composition) for composition in compositions]
     voltage = np.stack([c.grid(points) for c in conditions])
-    truth = _true_profiles(ensemble, parsed, conditions, voltage, progress)
+    targets = _true_profiles(ensemble, parsed, conditions, voltage, progress)
     if not per_member:
-        truth = truth.mean(1, keepdims=True)
-    cell = np.arange(n) if cells is None else np.unique(np.asarray(cells), return_inverse=True)[1]
-    factor = 1 + noise * np.random.default_rng(seed).standard_normal((truth.shape[1], cell.max() + 1, 1))[:, cell]
-    targets = factor * truth
-    if not per_member:
-        targets = targets[:, 0]
+        targets = targets.mean(1, keepdims=True)
+    cell = np.unique(cells, return_inverse=True)[1]
+    deviations = np.random.default_rng(seed).standard_normal((targets.shape[1], cell.max() + 1, 1))
+    targets = (1 + noise * deviations[:, cell]) * targets
+    targets = targets if per_member else targets[:, 0]
+    current, cycle, window = zip(*((c.current_ma_g, c.cycle, c.window) for c in conditions), strict=True)
     return ProfileSet(
         compositions=tuple(parsed),
-        current_ma_g=np.array([c.current_ma_g for c in conditions]),
-        cycle=np.array([c.cycle for c in conditions]),
-        window_v=np.array([c.window for c in conditions]),
+        current_ma_g=np.array(current),
+        cycle=np.array(cycle),
+        window_v=np.array(window),
         voltage_v=voltage,
         capacity_mah_g=targets[0],
         dqdv_mah_g_v=targets[1],

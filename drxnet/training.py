@@ -263,9 +263,6 @@ class TrainingTensors:
         weight: np.ndarray | None = None,
     ) -> None:
         compositions, which = profiles.unique
-        unknown = sorted({s for c in compositions for s in c.elements if s not in SITE_INDEX})
-        if unknown:
-            raise DatasetError(f"No element vector for {', '.join(unknown)}; leave these cells out.")
         sites, amounts = _padded(compositions)
 
         def tensor(array: np.ndarray) -> Tensor:
@@ -401,6 +398,8 @@ class TrainingTensors:
 
 def _padded(compositions: Sequence[Composition]) -> tuple[Tensor, Tensor]:
     """Sites and amounts of the cations of n compositions, ``n x longest``, with a place left for a trace."""
+    if unknown := sorted({s for c in compositions for s in c.elements if s not in SITE_INDEX}):
+        raise DatasetError(f"No element vector for {', '.join(unknown)}; leave these cells out.")
     longest = 1 + max(len(c.cations) for c in compositions)
     sites = torch.zeros(len(compositions), longest, dtype=torch.long)
     amounts = torch.zeros(len(compositions), longest, dtype=torch.float64)

@@ -371,38 +371,33 @@ def write_levels(found: Mapping[str, ErrorLevels], names: Mapping[str, str]) -> 
 def _stored() -> dict[str, tuple[str, ErrorLevels]]:
     """Name and levels of each model of the shipped table, by model id."""
     rows = list(csv.DictReader((files("drxnet") / "data" / "error_levels.csv").read_text("utf-8").splitlines()))
-    found: dict[str, tuple[str, ErrorLevels]] = {}
-    for model_id in dict.fromkeys(row["model_id"] for row in rows):
-        mine = [row for row in rows if row["model_id"] == model_id]
-        one = {row["level"]: float(row["value"]) for row in mine if not row["domain"]}
-        sizes = {
-            (row["domain"], float(row["current_ma_g"])): float(row["value"]) for row in mine if row["current_ma_g"]
-        }
-        currents = tuple(sorted({current for _, current in sizes}))
-        freedom = {row["domain"]: float(row["value"]) for row in mine if row["level"] == "freedom"}
-        shared = one["bias_covariance"]
-        found[model_id] = (
-            mine[0]["model"],
-            ErrorLevels(
-                ModelLevel(
-                    currents,
-                    {label: tuple(sizes[label, current] for current in currents) for label in LABELS},
-                    {label: freedom[label] for label in LABELS},
-                ),
-                LaboratoryLevel(
-                    np.array([one["bias_lithium_rich_mah_g"], one["bias_stoichiometric_mah_g"]]),
-                    np.array(
-                        [[one["bias_variance_lithium_rich"], shared], [shared, one["bias_variance_stoichiometric"]]]
-                    ),
-                    one["laboratory_mah_g"],
-                    one["sample_mah_g"],
-                    one["laboratory_freedom"],
-                    int(one["rows"]),
-                    int(one["studies"]),
-                ),
-            ),
-        )
-    return found
+    return {
+        model_id: _read_levels([row for row in rows if row["model_id"] == model_id])
+        for model_id in dict.fromkeys(row["model_id"] for row in rows)
+    }
+
+
+def _read_levels(rows: Sequence[Mapping[str, str]]) -> tuple[str, ErrorLevels]:
+    """Name and levels of one model by its rows of the table."""
+    value = {(row["level"], row["domain"], row["current_ma_g"]): float(row["value"]) for row in rows}
+    one = {level: found for (level, domain, _), found in value.items() if not domain}
+    currents = sorted({row["current_ma_g"] for row in rows if row["current_ma_g"]}, key=float)
+    shared = one["bias_covariance"]
+    model = ModelLevel(
+        tuple(map(float, currents)),
+        {label: tuple(value["typical_mah_g", label, current] for current in currents) for label in LABELS},
+        {label: value["freedom", label, ""] for label in LABELS},
+    )
+    laboratory = LaboratoryLevel(
+        np.array([one["bias_lithium_rich_mah_g"], one["bias_stoichiometric_mah_g"]]),
+        np.array([[one["bias_variance_lithium_rich"], shared], [shared, one["bias_variance_stoichiometric"]]]),
+        one["laboratory_mah_g"],
+        one["sample_mah_g"],
+        one["laboratory_freedom"],
+        int(one["rows"]),
+        int(one["studies"]),
+    )
+    return rows[0]["model"], ErrorLevels(model, laboratory)
 
 
 class Locate(Protocol):
