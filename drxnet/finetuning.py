@@ -16,7 +16,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,8 @@ from drxnet.composition import Composition
 from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, DatasetError
-from drxnet.network import DRXNet
+from drxnet.network import DRXNet, NetworkShape, ProcessBranch
+from drxnet.process import FIELDS, Value
 from drxnet.progress import Progress, silent
 from drxnet.simulation import CELL_NOISE, ConditionMix, draw_domain, simulate
 from drxnet.training import Batch, TrainingOptions, TrainingTensors, batch_losses, freeze_statistics
@@ -82,6 +83,15 @@ class FineTuningOptions:
 
     dqdv_weight: float = 0.03
     """Of the mean squared error of dQ/dV; less than in training, where sharp features of few cells count less."""
+
+    process_rate: float = 0.02
+    """Learning rate of the branches for conditions of the process, which start from nothing."""
+
+    process_weight: float = 30.0
+    """Pull of their effect back to zero, of its mean square ((mAh/g)^2)."""
+
+    fewest_cells: int = 3
+    """Compositions that must state a condition of the process in each of two values for it to get a branch."""
 
     noise: float = CELL_NOISE
     """Relative standard deviation of a cell, drawn anew for every member."""
@@ -170,6 +180,8 @@ def fine_tune(
         replay = replay_profiles(
             ensemble, options.replay_profiles, seed, away_from=profiles.unique[0], by=options.replay_distance
         )
+    varied = varied_conditions(profiles, options.fewest_cells)
+    facts["process"] = list(varied)
     school = _School(ensemble, profiles.for_members(ensemble.members), folds, replay, options, seed)
     best = school.run(progress)
     facts |= school.facts(best)
@@ -178,13 +190,16 @@ def fine_tune(
     log.info("%s", reason)
     if not accepted:
         return FineTuned(ensemble, False, facts)
-    network = DRXNet(ensemble.network.shape)
+    network = DRXNet(replace(school.network.shape, members=ensemble.members))
     network.load_state_dict(best.weights)
+    learned = {name: list(ensemble.card.process.get(name, ())) for name, _ in network.shape.process}
+    learned |= {name: sorted({*learned[name], *values}, key=str) for name, values in varied.items()}
     card = ModelCard(
         name=name or f"{ensemble.card.name}-tuned",
         members=ensemble.members,
         elements=ensemble.card.elements,
         network=ensemble.card.network,
+        process=learned,
         parent=ensemble.model_id,
         data_fingerprint=profiles.fingerprint,
         provenance={"made": "fine-tuned", "gate": facts, "parent": dict(ensemble.card.provenance)},
@@ -210,6 +225,28 @@ def choose_folds(profiles: ProfileSet, count: int, seed: int) -> tuple[np.ndarra
         folds = np.random.default_rng(seed).permutation(len(profiles)) % min(count, len(profiles))
         return folds, "profiles of the only composition"
     return None, "nothing"
+
+
+def varied_conditions(profiles: ProfileSet, fewest: int) -> dict[str, list[Value]]:
+    """Conditions of the process whose effect can be learned, with the values that occur.
+
+    Args:
+        profiles: what was measured.
+        fewest: compositions that must state a condition in each of two values that are not the same.
+    """
+    seen: dict[str, dict[Value, set[Composition]]] = {}
+    for composition, process in zip(profiles.compositions, profiles.each_process, strict=True):
+        for field, value in process:
+            seen.setdefault(field.name, {}).setdefault(value, set()).add(composition)
+    found = {}
+    for name, held in seen.items():
+        groups: dict[Value, set[Composition]] = {}
+        for value in sorted(held, key=str if FIELDS[name].words else float):
+            alike = next((v for v in groups if FIELDS[name].same(v, value)), value)
+            groups.setdefault(alike, set()).update(held[value])
+        if sum(len(compositions) >= fewest for compositions in groups.values()) >= 2:
+            found[name] = list(held)
+    return {name: found[name] for name in FIELDS if name in found}
 
 
 def replay_profiles(
@@ -262,8 +299,8 @@ class _School:
         self.rng = np.random.default_rng([seed, 2])
         self.classes = int(folds.max()) + 2  # every fold, and all of the data
         m = parent.members
-        network = DRXNet(replace(parent.network.shape, members=self.classes * m))
-        state = parent.network.state_dict()
+        shape, state = _with_branches(parent.network, varied_conditions(profiles, options.fewest_cells), seed)
+        network = DRXNet(replace(shape, members=self.classes * m))
         network.load_state_dict({k: torch.cat([v] * self.classes) for k, v in state.items()})
         self.network = network.to(parent.device, parent.dtype).train()
         freeze_statistics(self.network)
@@ -311,15 +348,23 @@ class _School:
     def run(self, progress: Progress) -> _Best:
         """Train until the held-out error no longer falls."""
         options = self.options
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate, fused=True)
+        branches = list(self.network.process.parameters())
+        others = [p for name, p in self.network.named_parameters() if not name.startswith("process.")]
+        groups = [
+            {"params": p, "at_most": r}
+            for p, r in ((others, options.learning_rate), (branches, options.process_rate))
+            if p
+        ]
+        optimizer = torch.optim.Adam(groups, lr=options.learning_rate, fused=True)
         best = self._look(0)
         log.debug("before: held-out error %.2f", best.error)
         for step in range(1, options.steps + 1):
             for group in optimizer.param_groups:
-                group["lr"] = options.learning_rate * min(step / options.evaluate_every, 1 - (step - 1) / options.steps)
+                group["lr"] = group["at_most"] * min(step / options.evaluate_every, 1 - (step - 1) / options.steps)
             optimizer.zero_grad(set_to_none=True)
             loss = self._loss(self.data, options.profiles_per_step)
             loss = loss + options.replay_weight * self._loss(self.replay, options.replay_per_step)
+            loss = loss + options.process_weight * self._effects()
             loss.backward()
             optimizer.step()
             progress(step, options.steps)
@@ -332,6 +377,12 @@ class _School:
                     break
         progress(options.steps, options.steps)
         return best
+
+    def _effects(self) -> Tensor:
+        """Mean square of what the branches do, summed over members."""
+        effects = [cast(ProcessBranch, branch).effect for branch in self.network.process.values()]
+        pulls = [effect.square().mean((1, 2)).sum() for effect in effects]
+        return torch.stack(pulls).sum() if pulls else torch.zeros((), device=self.parent.device)
 
     def _loss(self, tensors: TrainingTensors, most: int) -> Tensor:
         rows = self.rng.permutation(tensors.profiles)[:most]
@@ -358,7 +409,8 @@ class _School:
         """Mean over the members of the capacity at some voltages, ``classes x P x k``."""
         whole = tensors.whole
         with torch.no_grad():
-            _, now = network.condition(tensors.encode(network, whole.compositions), whole.current, whole.cycle)
+            u = tensors.encode(network, whole.compositions)
+            _, now = network.condition(u, whole.current, whole.cycle, whole.process)
             q = network.state(now, whole.window, whole.voltage[:, _looked_at(tensors.points)])
         return q.unflatten(0, (-1, self.parent.members)).mean(1).double().numpy(force=True)
 
@@ -414,6 +466,17 @@ class _School:
             "drift_mah_g": best.drift,
             "profiles_held_out": int((self.folds >= 0).sum()),
         }
+
+
+def _with_branches(network: DRXNet, conditions: Iterable[str], seed: int) -> tuple[NetworkShape, dict[str, Tensor]]:
+    """Shape and weights of a network that has a branch for these conditions too, which does nothing yet."""
+    old = network.shape
+    new = tuple((name, FIELDS[name].width) for name in conditions if name not in dict(old.process))
+    shape = replace(old, process=(*old.process, *new))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = DRXNet(shape).to(network.element_vectors.device, network.fade.dtype)
+    return shape, {**fresh.state_dict(), **network.state_dict()}
 
 
 def _looked_at(points: int) -> slice:

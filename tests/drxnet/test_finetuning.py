@@ -13,7 +13,8 @@ from drxnet.dataset import ProfileSet
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, DatasetError
-from drxnet.finetuning import FineTuningOptions, choose_folds, fine_tune, replay_profiles
+from drxnet.finetuning import FineTuningOptions, choose_folds, fine_tune, replay_profiles, varied_conditions
+from drxnet.process import Process
 from drxnet.training import pretrain
 
 QUICK = FineTuningOptions(
@@ -175,3 +176,52 @@ def test_replay_is_the_parents_own_prediction(parent: Ensemble) -> None:
 def test_wrong_options_are_refused(key: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=key):
         FineTuningOptions(**{key: value})
+
+
+# -- conditions of the process -------------------------------------------------------------------------------------
+
+MILLED, PLAIN = Process.of({"milled": "yes"}), Process.of({"milled": "no"})
+
+
+def processed(factors: dict[Process, float], *, seed: int = 1) -> ProfileSet:
+    """First cycles of a laboratory in which the process decides what factor of the teaching a cell gets."""
+    profiles = linear_profiles(24, formulas=FORMULAS, seed=seed)
+    which = [list(factors)[i % len(factors)] for i in np.random.default_rng(seed).permutation(len(profiles))]
+    factor = np.array([factors[p] for p in which])[:, None]
+    names = ("capacity_mah_g", "dqdv_mah_g_v", "first_capacity_mah_g")
+    scaled = {name: factor * getattr(profiles, name) for name in names}
+    return replace(profiles, processes=tuple(which), **scaled)
+
+
+def test_a_branch_learns_what_the_process_does_and_leaves_the_unstated_alone(parent: Ensemble) -> None:
+    tuned = fine_tune(parent, processed({PLAIN: 0.6, MILLED: 1.0}), seed=0, options=QUICK)
+    assert tuned.accepted
+    assert tuned.report["process"] == ["milled"]
+    assert tuned.ensemble.card.process == {"milled": ["no", "yes"]}
+    assert [name for name, _ in tuned.ensemble.network.shape.process] == ["milled"]
+    at = [CyclingConditions(20.0, process=p) for p in (PLAIN, MILLED)]
+    plain, milled = tuned.ensemble.capacity([Composition.parse(f) for f in FORMULAS], at).mean((0, 1)).tolist()
+    assert plain < 0.85 * milled
+
+    again = fine_tune(tuned.ensemble, processed({PLAIN: 0.6, MILLED: 1.0}, seed=2), seed=0, options=QUICK)
+    assert again.ensemble.network.shape.process == tuned.ensemble.network.shape.process
+
+
+def test_a_process_that_does_not_vary_gets_no_branch(parent: Ensemble) -> None:
+    tuned = fine_tune(parent, processed({MILLED: 0.7}), seed=0, options=QUICK)
+    assert tuned.accepted
+    assert tuned.ensemble.network.shape.process == ()
+    assert tuned.ensemble.card.process == {}
+
+
+def test_a_condition_varies_where_two_values_are_not_the_same_and_held_by_enough(parent: Ensemble) -> None:
+    profiles = linear_profiles(24, formulas=FORMULAS)
+
+    def fired(*temperatures: float) -> ProfileSet:
+        every = [Process.of({"firing_temperature_c": t}) for t in temperatures]
+        return replace(profiles, processes=tuple(every[i % len(every)] for i in range(len(profiles))))
+
+    assert varied_conditions(fired(900.0, 905.0), 2) == {}
+    assert varied_conditions(fired(900.0, 905.0, 1000.0), 2) == {"firing_temperature_c": [900.0, 905.0, 1000.0]}
+    assert varied_conditions(fired(900.0, 1000.0), len(FORMULAS) + 1) == {}
+    assert varied_conditions(profiles, 1) == {}
