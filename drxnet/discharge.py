@@ -65,7 +65,7 @@ class CyclingConditions:
 
     def row(self) -> dict[str, Any]:
         """Return the public form: the four numbers, and what is stated of the process."""
-        four = {"current_ma_g": self.current_ma_g, "v_low": self.v_low, "v_high": self.v_high, "cycle": self.cycle}
+        four = {"current_ma_g": self.current_ma_g, "cycle": self.cycle, "v_low": self.v_low, "v_high": self.v_high}
         return {**four, **self.process.row()}
 
     def grid(self, points: int = GRID_POINTS) -> np.ndarray:

@@ -16,6 +16,8 @@ from drxnet.errors import CompositionError, DRXWarning
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from drxnet.checkpoint import ModelCard
+    from drxnet.process import Process
     from drxnet.uncertainty import Calibration, Label
 
 TRAINED_CURRENT = (5.0, 20000.0)
@@ -91,10 +93,7 @@ class PredictedDischarge:
         """Return the public form; means and population standard deviations (ddof 0) over members."""
         row: dict[str, Any] = {
             "composition": self.composition.formula,
-            "current_ma_g": self.conditions.current_ma_g,
-            "cycle": self.conditions.cycle,
-            "v_low": self.conditions.v_low,
-            "v_high": self.conditions.v_high,
+            **self.conditions.row(),
             "capacity_mah_g_mean": float(self.total_members.mean()),
             "capacity_mah_g_std": float(self.total_members.std()),
             "capacity_mah_g_members": self.total_members.tolist(),
@@ -141,7 +140,7 @@ def check_domain(
         if unseen := ", ".join(s for s in composition.elements if s not in ensemble.card.elements):
             _refuse_or_warn(ensemble, composition, unseen, allow_unseen)
     for conditions in dict.fromkeys(c for _, c in cases):
-        for text in beyond_data(conditions):
+        for text in (*beyond_data(conditions), *beyond_processes(ensemble.card, conditions.process)):
             warnings.warn(text, DRXWarning, stacklevel=2)
 
 
@@ -175,6 +174,30 @@ def beyond_data(conditions: CyclingConditions) -> list[str]:
         said.append(f"Lower cut-off {conditions.v_low:g} V lies outside the {low:g}-{high:g} V of the training data.")
     if conditions.cycle > TRAINED_CYCLES:
         said.append(f"Cycle {conditions.cycle}: few cells of the training data ran beyond {TRAINED_CYCLES} cycles.")
+    return said
+
+
+def beyond_processes(card: ModelCard, process: Process) -> list[str]:
+    """Say which of the stated conditions of the process a model has not learned, and which lie outside what it has."""
+    unknown = [field.label for field, _ in process if field.name not in card.process]
+    said = []
+    if unknown:
+        said.append(
+            f"The model {card.name} has learned nothing of {', '.join(unknown)}: what is stated does not change its "
+            "numbers. Fine-tuning on cells that vary in it teaches it."
+        )
+    for field, value in process:
+        learned = card.process.get(field.name)
+        if learned is None or any(field.same(value, other) for other in learned):
+            continue
+        if field.words:
+            known = ", ".join(map(str, learned))
+            said.append(f"{field.label}: {field.text(value)} is none of what the model learned ({known}).")
+            continue
+        least, most = min(map(float, learned)), max(map(float, learned))
+        if not least <= float(value) <= most:
+            ends = f"{field.text(least)} to {field.text(most)}"
+            said.append(f"{field.label}: {field.text(value)} lies outside the {ends} that the model learned.")
     return said
 
 

@@ -16,6 +16,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.errors import CompositionError, DataRefused, DRXWarning, UsageError
 from drxnet.files import new_file
 from drxnet.formulas import CompositionTable, parse_formulas
+from drxnet.process import FIELDS, Process
 from drxnet.progress import Progress
 from drxnet.text import csv_table
 
@@ -43,7 +44,10 @@ class CaseFile:
         """
         self.path, self.nonstoichiometric = path, nonstoichiometric
         self._conditions: dict[tuple[str, ...], CyclingConditions] = {}
-        self.count, self.traced = 0, False
+        self.count, traced = 0, False
+        self.stated: tuple[str, ...] = ()
+        """Conditions of the process that have a column."""
+
         self.samples: list[Case] = []
         """One composition for each set of elements and each set of conditions, to check them all by."""
 
@@ -54,9 +58,11 @@ class CaseFile:
                 if not {elements, conditions} <= seen:
                     self.samples.append((block.composition(row), conditions))
                 seen |= {elements, conditions}
-            self.traced |= block.traced
+            traced |= block.traced
         if not self.count:
             raise _no_cases(path, "it has no rows")
+        self.sometimes = (*(["composition_asked"] if traced else []), *self.stated)
+        """Columns that the rows of predictions may have or not."""
 
     def __iter__(self) -> Iterator[list[Case]]:
         """Yield the cases in blocks."""
@@ -70,7 +76,8 @@ class CaseFile:
                 header = next(reader, [])
                 if missing := [column for column in CASE_COLUMNS if column not in header]:
                     raise _no_cases(self.path, f"the columns {', '.join(missing)} are missing")
-                places = [header.index(column) for column in CASE_COLUMNS]
+                self.stated = tuple(name for name in FIELDS if name in header)
+                places = [header.index(column) for column in (*CASE_COLUMNS, *self.stated)]
                 rows: list[list[str]] = []
                 number = 2
                 for row in reader:
@@ -91,8 +98,9 @@ class CaseFile:
             try:
                 key = tuple(row[place] for place in places[1:])
                 if key not in self._conditions:
-                    current, low, high, cycle = map(float, key)
-                    self._conditions[key] = CyclingConditions(current, low, high, int(cycle))
+                    current, low, high, cycle = map(float, key[:4])
+                    process = Process.of(dict(zip(self.stated, key[4:], strict=True)))
+                    self._conditions[key] = CyclingConditions(current, low, high, int(cycle), process)
                 conditions.append(self._conditions[key])
             except (ValueError, IndexError, OverflowError) as error:
                 raise DataRefused(f"{self.path}, row {number}: {error}") from None
@@ -152,7 +160,7 @@ def predict_to_file(
     target: Path,
     *,
     count: int,
-    traced: bool,
+    sometimes: Sequence[str],
     profile: bool,
     allow_unseen: bool,
     calibration: Calibration | None = None,
@@ -165,7 +173,8 @@ def predict_to_file(
         blocks: of cases.
         target: where to; its ending says the form.
         count: of cases, for the progress.
-        traced: whether some hold traces of metals, whose formula as asked has a column of its own.
+        sometimes: columns that a row may have or not: the formula as asked where it held traces of metals, conditions
+            of the process.
         profile: with the whole profile (not in CSV, which holds single values).
         allow_unseen: predict for elements outside the model's too.
         calibration: of the ensemble, for intervals and domain labels.
@@ -175,7 +184,7 @@ def predict_to_file(
 
     ensemble = ensemble.with_engine(ensemble.engine_for(count))
     done, told = 0, dict[str, None]()
-    with new_file(target) as partial, _writer(partial, target.suffix.lower(), traced) as write:
+    with new_file(target) as partial, _writer(partial, target.suffix.lower(), sometimes) as write:
         for cases in blocks:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", DRXWarning)
@@ -191,9 +200,9 @@ def predict_to_file(
 
 
 @contextmanager
-def _writer(partial: Path, form: str, traced: bool) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+def _writer(partial: Path, form: str, sometimes: Sequence[str]) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     if form == ".parquet":
-        with _parquet(partial, traced) as write:
+        with _parquet(partial, sometimes) as write:
             yield write
         return
     with partial.open("w", encoding="utf-8", newline="") as file:
@@ -202,7 +211,7 @@ def _writer(partial: Path, form: str, traced: bool) -> Iterator[Callable[[list[d
 
             def write(rows: list[dict[str, Any]]) -> None:
                 nonlocal first
-                text = csv_table(rows, _columns(rows[0], traced))
+                text = csv_table(rows, _columns(rows[0], sometimes))
                 file.write(text if first else text.partition("\n")[2])
                 first = False
         else:
@@ -214,20 +223,20 @@ def _writer(partial: Path, form: str, traced: bool) -> Iterator[Callable[[list[d
 
 
 @contextmanager
-def _parquet(path: Path, traced: bool) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+def _parquet(path: Path, sometimes: Sequence[str]) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
     import pyarrow as pa
     from pyarrow import parquet
 
     writers: list[parquet.ParquetWriter] = []
 
     def write(rows: list[dict[str, Any]]) -> None:
-        if traced:
-            rows = [{"composition_asked": None, **row} for row in rows]
+        rows = [{**dict.fromkeys(sometimes), **row} for row in rows]
         if not writers:
             schema = pa.Table.from_pylist(rows).schema
-            if traced:
-                place = schema.get_field_index("composition_asked")
-                schema = schema.set(place, pa.field("composition_asked", pa.string()))
+            for name in sometimes:
+                number = name in FIELDS and not FIELDS[name].words
+                kind = pa.float64() if number else pa.string()
+                schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
             writers.append(parquet.ParquetWriter(path, schema))
         writers[0].write_table(pa.Table.from_pylist(rows, schema=writers[0].schema))
 
@@ -238,6 +247,6 @@ def _parquet(path: Path, traced: bool) -> Iterator[Callable[[list[dict[str, Any]
             writer.close()
 
 
-def _columns(row: Mapping[str, Any], traced: bool) -> list[str]:
+def _columns(row: Mapping[str, Any], sometimes: Sequence[str]) -> list[str]:
     single = [key for key, value in row.items() if not isinstance(value, list | dict)]
-    return list(dict.fromkeys([*single, *(["composition_asked"] if traced else [])]))
+    return list(dict.fromkeys([*single, *sometimes]))

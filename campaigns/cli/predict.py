@@ -13,10 +13,26 @@ from campaigns.cli.console import emit, format_option, print_table, progress, sa
 if TYPE_CHECKING:
     from drxnet.ensemble import Ensemble
     from drxnet.prediction import PredictedDischarge
+    from drxnet.process import Process
     from drxnet.uncertainty import Calibration
 
 model_option = click.option(
     "--model", default="default", show_default=True, help="Name of an installed model, or its folder."
+)
+
+
+def _read_process(context: click.Context, parameter: click.Parameter, said: tuple[str, ...]) -> Process:
+    from drxnet.process import Process
+
+    return Process.read(",".join(said))
+
+
+process_option = click.option(
+    "--process",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_read_process,
+    help="How the cell was made and tested, e.g. route=sol-gel or firing_temperature_c=900; repeat.",
 )
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or auto.")
 
@@ -30,11 +46,12 @@ device_option = click.option("--device", default="cpu", show_default=True, help=
     "--window", type=float, nargs=2, default=(1.5, 4.8), show_default=True, help="Lower and upper cut-off (V)."
 )
 @click.option("--cycle", "cycles", type=int, multiple=True, default=(1,), help="Cycle number from 1; repeat.")
+@process_option
 @click.option(
     "--input",
     "table",
     type=click.Path(path_type=Path),
-    help="CSV with the columns composition,current_ma_g,v_low,v_high,cycle.",
+    help="CSV with the columns composition,current_ma_g,v_low,v_high,cycle, and any condition of the process.",
 )
 @click.option(
     "--output",
@@ -56,6 +73,7 @@ def predict(
     currents: tuple[float, ...],
     window: tuple[float, float],
     cycles: tuple[int, ...],
+    process: Process,
     table: Path | None,
     target: Path | None,
     profile: bool,
@@ -92,12 +110,12 @@ def predict(
             raise UsageError("A figure is of a few predictions. Leave out --plot or --output.")
     if table is not None:
         file = CaseFile(table, nonstoichiometric=nonstoichiometric)
-        blocks, count, traced, samples = iter(file), file.count, file.traced, file.samples
+        blocks, count, sometimes, samples = iter(file), file.count, file.sometimes, file.samples
     else:
-        crossed = [CyclingConditions(i, *window, n) for i in currents for n in cycles]
+        crossed = [CyclingConditions(i, *window, n, process) for i in currents for n in cycles]
         cases = [(Composition.parse(f, nonstoichiometric=nonstoichiometric), c) for f in formulas for c in crossed]
         blocks, count, samples = iter([cases]), len(cases), cases
-        traced = any(composition.traces for composition, _ in cases)
+        sometimes = ("composition_asked",) if any(composition.traces for composition, _ in cases) else ()
 
     from drxnet.ensemble import Ensemble
     from drxnet.prediction import check_domain, predict_cases
@@ -115,7 +133,7 @@ def predict(
                 blocks,
                 target,
                 count=count,
-                traced=traced,
+                sometimes=sometimes,
                 profile=profile,
                 allow_unseen=allow_unseen,
                 calibration=calibration,
@@ -145,14 +163,16 @@ def _calibration(ensemble: Ensemble) -> Calibration:
 
 
 def _show(predictions: list[PredictedDischarge], model: str, calibration: Calibration) -> None:
-    rows = []
-    for row in (p.row() for p in predictions):
+    rows, stated = [], any(p.conditions.process for p in predictions)
+    for p in predictions:
+        row = p.row()
         rows.append(
             {
                 "composition": row["composition"],
                 "mA/g": row["current_ma_g"],
                 "window (V)": f"{row['v_low']:g}-{row['v_high']:g}",
                 "cycle": row["cycle"],
+                **({"process": str(p.conditions.process)} if stated else {}),
                 "Q (mAh/g)": f"{row['capacity_mah_g_mean']:.1f}",
                 "80 % interval": f"{row['capacity_mah_g_lower']:.0f}-{row['capacity_mah_g_upper']:.0f}",
                 "± members": f"{row['capacity_mah_g_std']:.1f}",

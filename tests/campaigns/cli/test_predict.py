@@ -259,3 +259,66 @@ def test_a_damaged_model_is_left_out_of_the_list_and_said(run, tmp_path):
     assert "Left out mine: " in result.stderr
     result = run("predict", HE1, "--model", "mine")
     assert (result.exit_code, "members must be a whole number" in result.stderr) == (3, True)
+
+
+# -- conditions of the process -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def milled(tmp_path):
+    """A model that has learned what milling does."""
+    torch.manual_seed(0)
+    network = DRXNet(NetworkShape(members=2, process=(("milled", 2), ("firing_temperature_c", 1))))
+    with torch.no_grad():
+        network.process["milled"].effect.uniform_(-1, 1)
+    learned = {"milled": ["no", "yes"], "firing_temperature_c": [800.0, 1000.0]}
+    save(tmp_path / "milled", network.state_dict(), ModelCard("milled", 2, process=learned))
+
+
+def test_what_is_stated_of_the_process_is_predicted_with(run, milled):
+    def rows(*said):
+        result = run("predict", HE1, "--model", "milled", "--format", "json", *said)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout), result.stderr
+
+    ((plain,), quiet), ((stated,), also) = (
+        rows(),
+        rows("--process", "milled=yes", "--process", "firing_temperature_c=900"),
+    )
+    assert (stated["milled"], stated["firing_temperature_c"]) == ("yes", 900.0)
+    assert stated["capacity_mah_g_mean"] != plain["capacity_mah_g_mean"]
+    assert "learned" not in quiet + also
+    (_, beyond) = rows("--process", "firing_temperature_c=1200")
+    assert "1200 °C lies outside the 800 °C to 1000 °C that the model learned" in " ".join(beyond.split())
+
+
+def test_a_process_that_the_model_has_not_learned_is_said_to_change_nothing(run, tmp_path):
+    result = run("predict", HE1, "--model", "small", "--process", "milled=yes")
+    assert result.exit_code == 0, result.output
+    assert "has learned nothing of milled after firing" in " ".join(result.stderr.split())
+    assert "milled after firing yes" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [("milled", "name=value"), ("milled=perhaps", "milled is one of no, yes"), ("colour=red", "Known: temperature_c")],
+)
+def test_an_impossible_process_is_one_line(run, said, answer):
+    result = run("predict", HE1, "--model", "small", "--process", said)
+    assert result.exit_code == 2, result.output
+    assert answer in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_table_of_cases_may_state_the_process_in_some_rows(run, tmp_path, milled, form):
+    lines = ["composition,current_ma_g,v_low,v_high,cycle,milled,firing_temperature_c"]
+    lines += [f"{HE1},20,1.5,4.8,1,,", f"{HE1},20,1.5,4.8,1,yes,900"]
+    (tmp_path / "cases.csv").write_text("\n".join(lines) + "\n")
+    result = run("predict", "--input", "cases.csv", "--model", "milled", "--output", f"rows.{form}")
+    assert result.exit_code == 0, result.output
+    read = {"csv": pd.read_csv, "jsonl": lambda path: pd.read_json(path, lines=True), "parquet": pd.read_parquet}[form]
+    table = read(tmp_path / f"rows.{form}")
+    assert table["milled"].isna().tolist() == [True, False]
+    assert table["milled"][1] == "yes"
+    assert table["firing_temperature_c"][1] == 900.0
+    assert table["capacity_mah_g_mean"][0] != table["capacity_mah_g_mean"][1]
