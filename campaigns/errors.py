@@ -6,6 +6,11 @@
     ├── UsageError                 exit 2   a command, option or configuration is wrong
     │   ├── ConfigurationError              a YAML or a value in it
     │   │   └── NotBegun                    a campaign is to be read that has not begun
+    │   ├── Unknown                         a server has no campaign or job of that name
+    │   ├── Stale                           what a page or program had seen has changed; nothing was written
+    │   ├── ReadOnly                        a server only shows
+    │   ├── Busy                            a campaign's job is running
+    │   ├── Unreachable                     no server answers at an address
     │   ├── ModelNotFound                   no ensemble of that name or folder
     │   ├── MissingExtra                    an optional dependency is not installed
     │   └── ImpossibleValue                 a value that nothing can have; a ValueError, too
@@ -24,11 +29,31 @@ The command line turns each into one line on stderr and the exit code beside it.
 came, and the way out. Whatever else is raised is a defect, and the command line says so (exit code 1).
 """
 
-from drxnet.errors import ConfigurationError, DataRefused, DRXError
+from drxnet.errors import ConfigurationError, DataRefused, DRXError, UsageError
 
 
 class NotBegun(ConfigurationError):
     """A campaign is to be read that has not begun."""
+
+
+class Unknown(UsageError):
+    """A server has no campaign or job of that name."""
+
+
+class Stale(UsageError):
+    """What a page or a program had seen has changed since; nothing was written."""
+
+
+class ReadOnly(UsageError):
+    """A server only shows."""
+
+
+class Busy(UsageError):
+    """A job of this campaign is running; a server does one at a time."""
+
+
+class Unreachable(UsageError):
+    """No server answers at an address."""
 
 
 class RecipeError(DataRefused):

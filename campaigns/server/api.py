@@ -13,49 +13,42 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import unquote
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Header, Query, Request, UploadFile
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, File, Query, Request, UploadFile
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from campaigns.errors import LedgerError, LedgerLocked
-from campaigns.intake.measurement import SampleInfo
+from campaigns.errors import LedgerError, LedgerLocked, ReadOnly, Stale, Unknown
 from campaigns.intake.record import check_files, ingest
 from campaigns.intake.record import supersede as superseded
 from campaigns.ledger.records import Measurement
 from campaigns.report import views
+from campaigns.report.export import Form, export_campaign
 from campaigns.report.round import SHEETS_NAME, round_folder
-from campaigns.server.desk import Desk, Done, ReadOnly, Seen, Stale, Unknown, Write
-from campaigns.server.jobs import Jobs, as_json
+from campaigns.server.bodies import (
+    Correction,
+    Handled,
+    Key,
+    Mark,
+    Marks,
+    Name,
+    Order,
+    Reading,
+    Reason,
+    Rows,
+    Sample,
+    Who,
+)
+from campaigns.server.desk import Desk, Done, Seen, Write
+from campaigns.server.jobs import Jobs, Task, as_json, kind_of
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import DRXError, UsageError
 from drxnet.files import new_file
 from screening.errors import NothingToPropose
 
 router = APIRouter(prefix="/api")
-
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Word = Annotated[str, Field(max_length=80)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Numbers = Annotated[list[Number], Field(max_length=100_000)]
-Text = Annotated[str, Field(max_length=4000)]
-Versions = Annotated[dict[str, str], Field(default_factory=dict, max_length=1000)]
-Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=80, pattern=r"^[A-Za-z0-9_.:-]+$")]
-
-
-def _who(
-    said: Annotated[
-        str, Header(alias="X-Who", max_length=360, description="Who does it, for the log; percent-encoded.")
-    ] = "somebody",
-) -> str:
-    return unquote(said).strip()[:120] or "somebody"
-
-
-Who = Annotated[str, Depends(_who)]
 
 STATUS: Sequence[tuple[type[DRXError], int]] = (
     (Done, 200),
@@ -71,139 +64,13 @@ STATUS: Sequence[tuple[type[DRXError], int]] = (
 """HTTP status of each kind of error; the first that fits."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Mark(_Body):
-    """What became of a proposal."""
-
-    state: Annotated[str, Field(max_length=40)] | None = None
-    reason: Text = ""
-    phases: Text | None = None
-    """Such as ``rocksalt 80, Li3NbO4 20``."""
-
-    single_phase: bool | None = None
-    icp: Name | None = None
-    seen: Versions
-
-
-class Reason(_Body):
-    """Why."""
-
-    reason: Text = ""
-    seen: Versions
-
-
-class Discharge(_Body):
-    """A measured discharge, as :meth:`campaigns.campaign.Campaign.add_measurements` takes it."""
-
-    proposal_id: Word | None = None
-    composition: Name | None = None
-    current_ma_g: Number | None = None
-    capacity_mah_g: Number | None = None
-    v_low: Number | None = None
-    v_high: Number | None = None
-    cycle: Annotated[int, Field(ge=1, le=10**6)] | None = None
-    cell: Word | None = None
-    sigma_mah_g: Number | None = None
-    voltage_v: Numbers | None = None
-    profile_mah_g: Numbers | None = None
-
-
-class Correction(_Body):
-    """What is different in the measurement that takes another's place."""
-
-    reason: Text
-    changes: Discharge
-    seen: Versions
-
-
-class Rows(_Body):
-    """Measured discharges."""
-
-    measurements: Annotated[list[Discharge], Field(min_length=1, max_length=10_000)]
-
-
-Count = Annotated[int, Field(ge=1, le=10**9)]
-
-
-class ProposeOptions(_Body):
-    """Of :meth:`campaigns.campaign.Campaign.recommend`; what is not given is as the campaign's YAML says."""
-
-    batch_size: Count | None = None
-    strategy: Word | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    method: Literal["walk", "best-first", "evolution", "auto"] | None = None
-    evaluations: Count | None = None
-    time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    workers: Annotated[int, Field(ge=0, le=1024)] | None = None
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
-    dry_run: bool = False
-
-
-class FineTuneOptions(_Body):
-    """Of :meth:`campaigns.campaign.Campaign.fine_tune`."""
-
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
-
-
-class ReportOptions(_Body):
-    """Of :meth:`campaigns.campaign.Campaign.report`."""
-
-    as_of: Count | None = None
-
-
-class RankOptions(_Body):
-    """Of :meth:`campaigns.campaign.Campaign.rank`."""
-
-    by: Word | None = None
-    within: Literal["measured", "proposed", "space"] = "proposed"
-    top: Annotated[int, Field(ge=1, le=10_000)] = 50
-    min_capacity_mah_g: Number | None = None
-    current_ma_g: Number | None = None
-    cycle: Count | None = None
-    order: Literal["lower", "mean"] = "lower"
-
-
-class Propose(_Body):
-    """Choose and record the next round."""
-
-    verb: Literal["propose"]
-    options: ProposeOptions = ProposeOptions()
-
-
-class FineTune(_Body):
-    """Let the model learn from every valid measurement."""
-
-    verb: Literal["finetune"]
-    options: FineTuneOptions = FineTuneOptions()
-
-
-class WriteReport(_Body):
-    """Write the report."""
-
-    verb: Literal["report"]
-    options: ReportOptions = ReportOptions()
-
-
-class Rank(_Body):
-    """Rank measured and predicted compositions together."""
-
-    verb: Literal["rank"]
-    options: RankOptions = RankOptions()
-
-
-Order = Annotated[Propose | FineTune | WriteReport | Rank, Field(discriminator="verb")]
-"""A job: a verb with its options."""
-
-
 def error_response(error: DRXError) -> JSONResponse:
     """A sentence, the exit code of the command line and the HTTP status."""
     status = next(number for kind, number in STATUS if isinstance(error, kind))
-    content: dict[str, Any] = {"error": str(error), "exit_code": error.exit_code}
+    content: dict[str, Any] = {"error": str(error), "exit_code": error.exit_code, "kind": kind_of(error)}
     if isinstance(error, Done):
-        content = {"replayed": True, "event": error.event.number, "summary": error.event.summary}
+        done = {"replayed": True, "event": error.event.number, "summary": error.event.summary}
+        content = {**error.answer, **done}
     return JSONResponse(content, status)
 
 
@@ -217,9 +84,11 @@ def _jobs(request: Request) -> Jobs:
     return jobs
 
 
-def _told(desk: Desk, name: str, **said: Any) -> dict[str, Any]:
+def _told(desk: Desk, name: str, how: Write, **said: Any) -> dict[str, Any]:
     """Answer of a write: what it says, and the entry of the log up to which it is."""
-    return {**said, "event": desk.campaign(name).ledger.last_event()}
+    answer = {**said, "event": desk.campaign(name).ledger.last_event()}
+    desk.keep(name, how, answer)
+    return answer
 
 
 # -- looking ---------------------------------------------------------------------------------------------
@@ -249,6 +118,13 @@ def status(request: Request, name: Name) -> dict[str, Any]:
         "event": state.events[-1].number if state.events else 0,
         "read_only": desk.read_only,
     }
+
+
+@router.get("/campaigns/{name}/status")
+def summary(request: Request, name: Name, as_of: Annotated[int | None, Query(ge=1)] = None) -> dict[str, Any]:
+    """Where a campaign stands or stood, exactly as ``drx-screen status --format json`` says it."""
+    desk = _desk(request)
+    return desk.seen(name).kept(("status", as_of), lambda: views.status(desk.campaign(name), as_of))
 
 
 @router.get("/campaigns/{name}/proposals")
@@ -453,40 +329,77 @@ def report(request: Request, name: Name) -> FileResponse:
     return FileResponse(max(files, key=lambda f: f.stat().st_mtime), media_type="text/html")
 
 
+@router.get("/campaigns/{name}/report/{file}", response_class=FileResponse)
+def report_file(request: Request, name: Name, file: Name) -> FileResponse:
+    """A file of the last report that the job `report` wrote: the page, or a figure."""
+    found = {path.name: path for path in _desk(request).campaign(name).folder.glob("report/*") if path.is_file()}
+    if file not in found:
+        raise UsageError(f"{name} has no report file {file!r}; the job `report` says which it wrote.")
+    return FileResponse(found[file])
+
+
+@router.get("/campaigns/{name}/export", response_class=Response)
+def export(
+    request: Request,
+    name: Name,
+    form: Form = "csv",
+    withdrawn: bool = False,
+    as_of: Annotated[int | None, Query(ge=1)] = None,
+    verbatim: bool = False,
+) -> Response:
+    """What was measured, as ``drx-screen export`` writes it; ``X-Discharges`` says how many discharges it holds."""
+    campaign = _desk(request).campaign(name)
+    with tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
+        target = Path(folder) / "export"
+        count = export_campaign(campaign, target, form=form, withdrawn=withdrawn, as_of=as_of, verbatim=verbatim)
+        content = target.read_bytes()
+    kind = "application/json" if form == "json" else "text/csv; charset=utf-8"
+    return Response(content, media_type=kind, headers={"X-Discharges": str(count)})
+
+
 # -- writing ---------------------------------------------------------------------------------------------
 
 
 @router.post("/campaigns/{name}/proposals/{proposal_id}/mark")
 def mark(request: Request, name: Name, proposal_id: Name, body: Mark, who: Who, key: Key = None) -> dict[str, Any]:
     """Say what became of a proposal."""
-    desk = _desk(request)
-    with desk.writing(name, "mark", Write(who, key, body.seen)) as campaign:
+    return _mark(_desk(request), name, [proposal_id], body, Write("mark", who, key, body.seen))
+
+
+@router.post("/campaigns/{name}/mark")
+def mark_several(request: Request, name: Name, body: Marks, who: Who, key: Key = None) -> dict[str, Any]:
+    """Say what became of several proposals, of all of them or of none."""
+    return _mark(_desk(request), name, body.proposal_ids, body, Write("mark", who, key, body.seen))
+
+
+def _mark(desk: Desk, name: str, proposal_ids: Sequence[str], body: Mark, how: Write) -> dict[str, Any]:
+    with desk.writing(name, how) as campaign:
         changed = campaign.mark(
-            proposal_id, body.state, body.reason, phases=body.phases, single_phase=body.single_phase, icp=body.icp
+            proposal_ids, body.state, body.reason, phases=body.phases, single_phase=body.single_phase, icp=body.icp
         )
-    return _told(desk, name, changed=list(changed))
+    return _told(desk, name, how, changed=list(changed))
 
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/retract")
 def retract(
     request: Request, name: Name, measurement_id: Name, body: Reason, who: Who, key: Key = None
 ) -> dict[str, Any]:
-    """Stop counting a measurement."""
-    desk = _desk(request)
-    with desk.writing(name, "retract", Write(who, key, body.seen)) as campaign:
+    """Stop counting a measurement, or all of a proposal or a file."""
+    desk, how = _desk(request), Write("retract", who, key, body.seen)
+    with desk.writing(name, how) as campaign:
         changed = campaign.retract_measurement(measurement_id, body.reason)
-    return _told(desk, name, measurements=list(changed))
+    return _told(desk, name, how, measurements=list(changed))
 
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/confirm")
 def confirm(
     request: Request, name: Name, measurement_id: Name, body: Reason, who: Who, key: Key = None
 ) -> dict[str, Any]:
-    """Say that a doubtful measurement is as it should be."""
-    desk = _desk(request)
-    with desk.writing(name, "confirm", Write(who, key, body.seen)) as campaign:
+    """Say that a doubtful measurement is as it should be, or all of a proposal or a file."""
+    desk, how = _desk(request), Write("confirm", who, key, body.seen)
+    with desk.writing(name, how) as campaign:
         changed = campaign.confirm_measurement(measurement_id, body.reason)
-    return _told(desk, name, measurements=list(changed))
+    return _told(desk, name, how, measurements=list(changed))
 
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/supersede")
@@ -494,46 +407,44 @@ def supersede(
     request: Request, name: Name, measurement_id: Name, body: Correction, who: Who, key: Key = None
 ) -> dict[str, Any]:
     """Correct a measurement; the wrong one stays in the ledger."""
-    desk = _desk(request)
-    with desk.writing(name, "supersede", Write(who, key, body.seen)) as campaign:
+    desk, how = _desk(request), Write("supersede", who, key, body.seen)
+    with desk.writing(name, how) as campaign:
         successors = superseded(campaign, [measurement_id], body.reason, body.changes.model_dump(exclude_none=True))
-    return _told(desk, name, measurements=list(successors))
+    return _told(desk, name, how, measurements=list(successors))
 
 
 @router.post("/campaigns/{name}/measurements", status_code=201)
 def add(request: Request, name: Name, body: Rows, who: Who, key: Key = None) -> dict[str, Any]:
     """Record measured discharges; the model learns from them when a fine-tuning is started."""
-    desk = _desk(request)
-    with desk.writing(name, "add", Write(who, key)) as campaign:
+    desk, how = _desk(request), Write("add", who, key)
+    with desk.writing(name, how) as campaign:
         rows = [m.model_dump(exclude_none=True) for m in body.measurements]
-        ids = campaign.add_measurements(rows, fine_tune=False)
-    return _told(desk, name, measurements=list(ids))
+        ids = campaign.add_measurements(rows, fine_tune=False, confirmed=body.confirmed)
+    return _told(desk, name, how, measurements=list(ids))
 
 
 @router.post("/campaigns/{name}/files")
 def files(
     request: Request,
     name: Name,
-    files: Annotated[list[UploadFile], File(max_length=50)],
+    files: Annotated[list[UploadFile], File(max_length=500)],
     who: Who,
-    proposal: Annotated[str | None, Form(max_length=40)] = None,
-    composition: Annotated[str | None, Form(max_length=200)] = None,
-    active_mass_mg: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None,
-    current_ma_g: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None,
-    cell: Annotated[str | None, Form(max_length=80)] = None,
-    dry_run: Annotated[bool, Form()] = False,
+    sample: Sample,
+    reading: Reading,
+    handled: Handled,
+    samples: Annotated[UploadFile | None, File(description="Table of what the lab says of single files.")] = None,
     key: Key = None,
 ) -> dict[str, Any]:
     """Check cycler files and tables and, unless it is a dry run, record the good ones."""
-    desk = _desk(request)
-    sample = SampleInfo(
-        proposal=proposal, composition=composition, active_mass_mg=active_mass_mg, current_ma_g=current_ma_g, cell=cell
-    )
-    with _kept(files) as paths, desk.writing(name, "ingest", Write(who, key)) as campaign:
-        checked = check_files(campaign, paths, otherwise=sample)
+    desk, how = _desk(request), Write("ingest", who, key)
+    tables = [] if samples is None else [samples]
+    with _kept([*tables, *files]) as paths, desk.writing(name, how) as campaign:
+        table = paths[0] if tables else None
+        checked = check_files(campaign, paths[len(tables) :], table=table, otherwise=sample, options=reading)
         named = [(replace(file, path=Path(file.path.name)), said) for file, said in checked]
-        done = ingest(campaign, named, dry_run=dry_run)
-    return _told(desk, name, **views.ingested(done))
+        done = ingest(campaign, named, all_or_nothing=handled.all_or_nothing, dry_run=handled.dry_run)
+    said = {**views.ingested(done), "judged_again": list(done.judged_again), "record": asdict(done)}
+    return _told(desk, name, how, **said)
 
 
 @contextmanager
@@ -563,14 +474,21 @@ def _last_part(name: str) -> str:
 
 
 @router.post("/campaigns/{name}/jobs", status_code=202)
-def start_job(request: Request, name: Name, body: Order, who: Who) -> dict[str, Any]:
+def start_job(request: Request, name: Name, body: Order, who: Who, key: Key = None) -> dict[str, Any]:
     """Start propose, finetune, report or rank in the background; one at a time per campaign."""
     desk = _desk(request)
     if desk.read_only and body.verb != "rank":
         raise ReadOnly("This server only shows (--read-only); nothing was started.")
-    options = body.options.model_dump(exclude_none=True)
-    folder = desk.campaign(name).folder
-    return as_json(_jobs(request).start(name, folder, body.verb, options, who, read_only=desk.read_only))
+    task = Task(
+        campaign=name,
+        folder=desk.campaign(name).folder,
+        verb=body.verb,
+        options=body.options.model_dump(exclude_unset=True),
+        who=who,
+        key=key,
+        read_only=desk.read_only,
+    )
+    return as_json(_jobs(request).start(task))
 
 
 @router.get("/jobs")

@@ -13,20 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from campaigns.campaign import Campaign
+from campaigns.errors import ReadOnly, Stale, Unknown
 from campaigns.ledger.records import Event, Measurement, Snapshot, fingerprint
 from campaigns.spec import FILE_NAME
 from campaigns.workspace import Workspace
 from drxnet.errors import DRXError, UsageError
 
 T = TypeVar("T")
-
-
-class Unknown(UsageError):
-    """No campaign or job of that name is here."""
-
-
-class Stale(UsageError):
-    """What a page showed has changed since; nothing was written."""
 
 
 class Done(DRXError):
@@ -37,10 +30,8 @@ class Done(DRXError):
     def __init__(self, event: Event) -> None:
         super().__init__(f"Done before, as entry {event.number} of the log: {event.summary}")
         self.event = event
-
-
-class ReadOnly(UsageError):
-    """The server only shows."""
+        self.answer: Mapping[str, Any] = {}
+        """What was answered then, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +92,15 @@ def version_of(state: Snapshot, proposal_id: str, measurements: Sequence[Measure
     return fingerprint([proposal.state, proposal.reason, measured, phases.event if phases else None, analysed])
 
 
+KEPT = 1000
+"""Answers that are remembered for requests that are sent again under their key."""
+
+
 @dataclass(frozen=True)
 class Write:
     """How a request wants to write."""
 
+    verb: str
     who: str
     key: str | None = None
     """Of idempotency: the same key is carried out once."""
@@ -112,17 +108,21 @@ class Write:
     seen: Mapping[str, str] | None = None
     """Versions of the proposals that the page showed, by id."""
 
+    @property
+    def command(self) -> str:
+        """What the log says was run."""
+        return f"serve {self.verb}" + (f" key={self.key}" if self.key else "")
+
     def check(self, before: Snapshot) -> None:
         """Refuse what was carried out before or rests on something that has changed.
 
         Raises:
             Done: this key was carried out before.
+            UsageError: this key stands for another verb.
             Stale: a proposal changed since.
         """
         if self.key is not None:
-            for event in reversed(before.events):
-                if event.command.endswith(f" key={self.key}"):
-                    raise Done(event)
+            self._check_key(before)
         for proposal_id, version in (self.seen or {}).items():
             if version_of(before, proposal_id) != version:
                 now = before.proposal(proposal_id)
@@ -130,6 +130,20 @@ class Write:
                     f"{proposal_id} has changed since this page showed it: it is {now.state} now"
                     f"{f' ({now.reason})' if now.reason else ''}. Nothing was written; look again, then repeat."
                 )
+
+    def _check_key(self, before: Snapshot) -> None:
+        for event in reversed(before.events):
+            if not event.command.endswith(f" key={self.key}"):
+                continue
+            if event.command != self.command:
+                raise UsageError(
+                    f"The key {self.key!r} stands for entry {event.number} of the log already ({event.verb}). A key is "
+                    "for one request and its repetitions; take a new one."
+                )
+            done = Done(event)
+            ids = [m.measurement_id for m in before.measurements if m.event == event.number]
+            done.answer = {"measurements": ids} if ids else {}
+            raise done
 
 
 class Desk:
@@ -149,6 +163,7 @@ class Desk:
         self._open: dict[str, Workspace] = {}
         self._seen: dict[str, Seen] = {}
         self._stamps: dict[str, int] = {}
+        self._answers: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._lock = threading.RLock()
         for source in folders:
             if not read_only:
@@ -200,7 +215,7 @@ class Desk:
         return self.seen(name).state
 
     @contextmanager
-    def writing(self, name: str, verb: str, how: Write) -> Iterator[Campaign]:
+    def writing(self, name: str, how: Write) -> Iterator[Campaign]:
         """A campaign to call one verb on; who asks, the key and what the page had seen go with it into the ledger.
 
         Raises:
@@ -210,12 +225,23 @@ class Desk:
         """
         if self.read_only:
             raise ReadOnly("This server only shows (--read-only); nothing was written.")
-        folder = self.campaign(name).folder
-        command = f"serve {verb}" + (f" key={how.key}" if how.key else "")
-        with Campaign(folder, command=command) as campaign:
+        with Campaign(self.campaign(name).folder, command=how.command) as campaign:
             campaign.ledger.who = how.who
             campaign.ledger.expects = how.check
-            yield campaign
+            try:
+                yield campaign
+            except Done as done:
+                done.answer = self._answers.get((name, how.key or ""), done.answer)
+                raise
+
+    def keep(self, name: str, how: Write, answer: Mapping[str, Any]) -> None:
+        """Remember what was answered, for a request that is sent again because its answer was lost."""
+        if how.key is None:
+            return
+        with self._lock:
+            self._answers[name, how.key] = answer
+            if len(self._answers) > KEPT:
+                del self._answers[next(iter(self._answers))]
 
     def close(self) -> None:
         """Give back the connections."""

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from campaigns.server.desk import Unknown
-from drxnet.errors import UsageError
+from campaigns.errors import Busy, Unknown
+from drxnet.errors import DRXError, UsageError
 
 Verb = Literal["propose", "finetune", "report", "rank"]
 VERBS: tuple[Verb, ...] = ("propose", "finetune", "report", "rank")
@@ -48,14 +48,31 @@ class Report:
     result: Any = None
     error: str = ""
     exit_code: int | None = None
+    kind: str = ""
+    """Name of the error's class."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job is to do."""
+
+    campaign: str
+    folder: Path
+    verb: Verb
+    options: Mapping[str, Any]
+    """Of the verb."""
+
+    who: str
+    key: str | None = None
+    """Of idempotency: a second request under it is told of the first one's job."""
+
+    read_only: bool = False
 
 
 @dataclass
 class _Job:
     job_id: str
-    campaign: str
-    verb: Verb
-    who: str
+    task: Task
     process: subprocess.Popen[str]
     begun: float = field(default_factory=time.monotonic)
     state: JobState = "running"
@@ -64,6 +81,7 @@ class _Job:
     result: Any = None
     error: str = ""
     exit_code: int | None = None
+    kind: str = ""
     ended: float | None = None
 
     def report(self) -> Report:
@@ -72,9 +90,9 @@ class _Job:
         remaining = elapsed / self.done * (self.total - self.done) if known else None
         return Report(
             job_id=self.job_id,
-            campaign=self.campaign,
-            verb=self.verb,
-            who=self.who,
+            campaign=self.task.campaign,
+            verb=self.task.verb,
+            who=self.task.who,
             state=self.state,
             done=self.done,
             total=self.total,
@@ -83,6 +101,7 @@ class _Job:
             result=self.result,
             error=self.error,
             exit_code=self.exit_code,
+            kind=self.kind,
         )
 
 
@@ -93,46 +112,41 @@ class Jobs:
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
 
-    def start(
-        self,
-        campaign: str,
-        folder: Path,
-        verb: Verb,
-        options: Mapping[str, Any],
-        who: str,
-        *,
-        read_only: bool = False,
-    ) -> Report:
+    def start(self, task: Task) -> Report:
         """Start a job.
 
         Raises:
-            UsageError: unknown verb, or another job of this campaign runs.
+            UsageError: unknown verb.
+            Busy: another job of this campaign runs.
         """
-        if verb not in VERBS:
-            raise UsageError(f"A job is one of {', '.join(VERBS)}. Got {verb!r}.")
+        if task.verb not in VERBS:
+            raise UsageError(f"A job is one of {', '.join(VERBS)}. Got {task.verb!r}.")
         with self._lock:
-            running = [j for j in self._jobs.values() if j.campaign == campaign and j.state == "running"]
+            mine = [j for j in self._jobs.values() if j.task.campaign == task.campaign]
+            for job in mine:
+                if task.key is not None and job.task.key == task.key:
+                    return job.report()
+            running = [j for j in mine if j.state == "running"]
             if running:
-                raise UsageError(
-                    f"{running[0].verb} of {campaign} is running (job {running[0].job_id}, started by "
-                    f"{running[0].who}). Wait for it, or cancel it."
+                raise Busy(
+                    f"{running[0].task.verb} of {task.campaign} is running (job {running[0].job_id}, started by "
+                    f"{running[0].task.who}). Wait for it, or cancel it."
                 )
             number = 1 + max((int(name[1:]) for name in self._jobs), default=0)
             command = [sys.executable, "-m", "campaigns.server.worker"]
             process = _start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            job = _Job(f"J{number:04d}", campaign, verb, who, process)
+            job = _Job(f"J{number:04d}", task, process)
             self._jobs[job.job_id] = job
             ended = [name for name, j in self._jobs.items() if j.state != "running"]
             for name in ended[:-KEPT]:
                 del self._jobs[name]
-        order = {"folder": str(folder), "verb": verb, "options": dict(options), "who": who, "read_only": read_only}
-        threading.Thread(target=self._follow, args=(job, order), daemon=True).start()
+        threading.Thread(target=self._follow, args=(job,), daemon=True).start()
         return job.report()
 
     def reports(self, campaign: str | None = None) -> list[Report]:
         """All jobs, the latest first."""
         with self._lock:
-            found = [j.report() for j in self._jobs.values() if campaign in (None, j.campaign)]
+            found = [j.report() for j in self._jobs.values() if campaign in (None, j.task.campaign)]
         return found[::-1]
 
     def report(self, job_id: str) -> Report:
@@ -174,11 +188,11 @@ class Jobs:
                 raise Unknown(f"No job {job_id!r}; jobs end with the server that started them.")
             return self._jobs[job_id]
 
-    def _follow(self, job: _Job, order: Mapping[str, Any]) -> None:
+    def _follow(self, job: _Job) -> None:
         assert job.process.stdin is not None
         assert job.process.stdout is not None
         try:
-            job.process.stdin.write(json.dumps(order))
+            job.process.stdin.write(json.dumps(asdict(job.task), default=str))
             job.process.stdin.close()
         except BrokenPipeError:
             pass  # it ended before it read; that is told below
@@ -194,7 +208,7 @@ class Jobs:
             else:
                 job.state = "failed"
                 job.error = told.get("error", f"The process ended without an answer (code {job.process.returncode}).")
-                job.exit_code = told.get("exit_code")
+                job.exit_code, job.kind = told.get("exit_code"), told.get("kind", "")
 
     def _read(self, job: _Job, lines: IO[str]) -> dict[str, Any]:
         """Follow what a process says; its last word."""
@@ -210,3 +224,8 @@ class Jobs:
 def as_json(report: Report) -> dict[str, Any]:
     """Plain values of a report."""
     return asdict(report)
+
+
+def kind_of(error: DRXError) -> str:
+    """Name of the nearest class that its sentence alone makes, for whoever raises it again elsewhere."""
+    return next(kind.__name__ for kind in type(error).__mro__ if "__init__" not in vars(kind))

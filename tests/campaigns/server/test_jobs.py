@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from campaigns.campaign import Campaign
 from campaigns.server import jobs as module
-from campaigns.server.jobs import Jobs
+from campaigns.server.jobs import Jobs, Task
 from campaigns.server.worker import run
 from drxnet.errors import UsageError
 
@@ -32,7 +32,7 @@ def test_a_report_is_written_watched_and_shown(client: TestClient):
         told = [json.loads(line[5:]) for line in events.iter_lines() if line.startswith("data:")]
     assert told[0]["state"] == "running"
     assert told[-1]["state"] == "done", told[-1]
-    assert (told[-1]["who"], told[-1]["result"]) == ("Ada", {"page": "report.html"})
+    assert (told[-1]["who"], told[-1]["result"]["page"]) == ("Ada", "report.html")
     assert "<html" in client.get(f"{BASE}/report").text
     assert client.get("/api/jobs?campaign=demo").json()[0]["job_id"] == job
 
@@ -78,7 +78,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_progress_is_told_and_a_job_can_be_cancelled(slow: Jobs, tmp_path: Path):
-    job = slow.start("demo", tmp_path, "report", {}, "Ada").job_id
+    job = slow.start(Task("demo", tmp_path, "report", {}, "Ada")).job_id
     until(lambda: slow.report(job).total == 4)
     assert slow.report(job).remaining_s > 0
     assert slow.cancel(job).state == "cancelled"
@@ -88,16 +88,16 @@ def test_progress_is_told_and_a_job_can_be_cancelled(slow: Jobs, tmp_path: Path)
 
 
 def test_other_campaigns_have_jobs_of_their_own(slow: Jobs, tmp_path: Path):
-    slow.start("demo", tmp_path, "report", {}, "Ada")
+    slow.start(Task("demo", tmp_path, "report", {}, "Ada"))
     with pytest.raises(UsageError, match=r"report of demo is running \(job J0001, started by Ada\)"):
-        slow.start("demo", tmp_path, "rank", {}, "Bo")
-    assert slow.start("other", tmp_path, "rank", {}, "Bo").job_id == "J0002"
+        slow.start(Task("demo", tmp_path, "rank", {}, "Bo"))
+    assert slow.start(Task("other", tmp_path, "rank", {}, "Bo")).job_id == "J0002"
     slow.close()
     assert [r.state for r in slow.reports()] == ["cancelled", "cancelled"]
 
 
 def test_a_process_that_dies_is_a_failed_job(slow: Jobs, tmp_path: Path):
-    job = slow.start("demo", tmp_path, "report", {}, "Ada").job_id
+    job = slow.start(Task("demo", tmp_path, "report", {}, "Ada")).job_id
     until(lambda: slow.report(job).total == 4)
     slow._jobs[job].process.kill()
     until(lambda: slow.report(job).state == "failed")
