@@ -6,8 +6,10 @@ import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from campaigns.client.client import Client
+from campaigns.client.connection import is_address
 from campaigns.ledger.records import State
 from campaigns.workspace import Workspace
 from drxnet.errors import DRXError, DRXWarning
@@ -28,7 +30,15 @@ _log = logging.getLogger(__name__)
 
 
 class Campaign(Workspace):
-    """One search with one laboratory: an opened campaign and the verbs on it."""
+    """One search with one laboratory: an opened campaign and the verbs on it.
+
+    ``Campaign("http://host:8000/he-rate")`` is one that `drx-screen serve` holds on another machine: the same verbs,
+    rows and errors (:class:`campaigns.client.client.Client`; options ``token`` and ``who``).
+    """
+
+    def __new__(cls, source: str | Path = "", **_: Any) -> Self:
+        """Make what the verbs are called on, here or at a server."""
+        return object.__new__(ServedCampaign if is_address(source) else cls)  # type: ignore[return-value]
 
     # -- proposing ---------------------------------------------------------------------------------------
 
@@ -422,3 +432,7 @@ class Campaign(Workspace):
             _log.debug("fine-tuning failed", exc_info=True)
             ids = ", ".join(measurement_ids)
             warnings.warn(f"Recorded {ids}, but not learned from: {error}", DRXWarning, stacklevel=3)
+
+
+class ServedCampaign(Client, Campaign):
+    """A campaign that a server holds."""

@@ -23,6 +23,7 @@ FLOORS = (
     (("campaigns.cli", "commands: parse, call, print"),),
     (("campaigns.server", "the verbs over HTTP, and the page"),),
     (("campaigns.campaign", "the face: what users call"),),
+    (("campaigns.client", "the same face at an address"),),
     (("campaigns.report", "page, figures, export"),),
     (("campaigns.loop", "propose, rank, learn, rehearse"), ("campaigns.backup", "a campaign as one file")),
     (("campaigns.intake", "files in, checked and recorded"), ("campaigns.recipe", "what to weigh, how to fire")),

@@ -946,7 +946,15 @@ def record_paths(campaign: Workspace, paths: Sequence[Path]) -> tuple[str, ...]:
     Raises:
         MeasurementError: a file is refused; the message holds the rules it breaks.
     """
-    done = ingest(campaign, check_files(campaign, paths), all_or_nothing=True)
+    return all_recorded(ingest(campaign, check_files(campaign, paths), all_or_nothing=True))
+
+
+def all_recorded(done: Ingested) -> tuple[str, ...]:
+    """Ids of what was recorded, where nothing was refused.
+
+    Raises:
+        MeasurementError: a file was refused; the message holds the rules it breaks.
+    """
     if done.refused:
         reasons = [str(rule) for file in done.refused for rule in file.rules]
         raise MeasurementError(f"{len(done.refused)} of {len(done.files)} files are refused. {' '.join(reasons)}")
@@ -1256,7 +1264,7 @@ def check_files(
     from campaigns.intake.samples import read_samples
     from campaigns.intake.validation import check_file, check_replicates
 
-    listed = [path for path in expanded(paths) if table is None or path.resolve() != table.resolve()]
+    listed = listed_files(paths, table)
     said = read_samples(table) if table else None
     stated, state = otherwise or SampleInfo(), campaign.state()
     checked = []
@@ -1288,6 +1296,15 @@ def _with_hit(file: CheckedFile, hit: RuleHit | str | None) -> CheckedFile:
     if isinstance(hit, RuleHit):
         return replace(file, rules=(*file.rules, hit))
     return replace(file, notes=(*file.notes, hit)) if hit else file
+
+
+def listed_files(paths: Sequence[Path], table: Path | None = None) -> list[Path]:
+    """Files that are handed in, folders by what is in them, without the sample table.
+
+    Raises:
+        UsageError: nothing there.
+    """
+    return [path for path in expanded(paths) if table is None or path.resolve() != table.resolve()]
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:

@@ -105,7 +105,7 @@ class Ledger:
         Raises:
             LedgerUnreadable: no ledger there, damaged, of another campaign or of a newer version.
         """
-        self.campaign, self.command, self.who = campaign, command, who or _who()
+        self.campaign, self.command, self.who = campaign, command, who or user_and_host()
         self.lens: Mapping[str, Any] = {}
         """Fields of a :class:`~campaigns.ledger.records.Snapshot` that a campaign's YAML decides, not the ledger."""
 
@@ -935,7 +935,7 @@ def _make(engine: Engine, campaign: str, model: NewModel, command: str, timeout_
         entry = Entry(connection, Snapshot(campaign, None), 1)
         entry.add_model(model)
         entry.summary = f"started with model {model.model_id}"
-        entry._close("init", _who(), command)
+        entry._close("init", user_and_host(), command)
 
 
 def _make_tables(connection: Connection, campaign: str) -> None:
@@ -1156,7 +1156,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _who() -> str:
+def user_and_host() -> str:
+    """Who runs this, for the log."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -48,10 +48,7 @@ def export_campaign(
     Raises:
         UsageError: the form is neither given nor told by the name, or there is nothing to write.
     """
-    by_name: dict[str, Form] = {".csv": "csv", ".json": "json"}
-    form = form or by_name.get(target.suffix.lower())
-    if form not in FORMS:
-        raise UsageError(f"{target.name}: cannot tell the form from the name. Give --form {', '.join(FORMS)}.")
+    form = form_of(target, form)
     state = campaign.state(as_of)
     listed = state.measurements if withdrawn and form != "drx-td" else state.valid
     if not listed and form != "json":
@@ -69,6 +66,19 @@ def export_campaign(
         return _write_drxtd(campaign.ledger.profiles(listed), target)
     replace_file(target, content.encode())
     return len(listed)
+
+
+def form_of(target: Path, form: Form | None = None) -> Form:
+    """The form that is asked for, else the one that the name of a file tells.
+
+    Raises:
+        UsageError: neither says.
+    """
+    by_name: dict[str, Form] = {".csv": "csv", ".json": "json"}
+    found = form or by_name.get(target.suffix.lower())
+    if found not in FORMS:
+        raise UsageError(f"{target.name}: cannot tell the form from the name. Give --form {', '.join(FORMS)}.")
+    return found
 
 
 def _row(measurement: Measurement) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from campaigns.errors import LedgerError, LedgerLocked, ReadOnly, Stale, Unknown
 from campaigns.intake.record import check_files, ingest
 from campaigns.intake.record import supersede as superseded
 from campaigns.ledger.records import Measurement
+from campaigns.loop.places import Order as ByOrder
 from campaigns.report import views
 from campaigns.report.export import Form, export_campaign
 from campaigns.report.round import SHEETS_NAME, round_folder
@@ -263,8 +264,13 @@ def refused(request: Request, name: Name) -> list[dict[str, Any]]:
 def rank(
     request: Request,
     name: Name,
-    by: Annotated[str, Query(max_length=60)] | None = None,
-    top: Annotated[int, Query(ge=1, le=1000)] = 50,
+    by: Annotated[str | None, Query(max_length=60)] = None,
+    top: Annotated[int, Query(ge=1, le=100_000)] = 50,
+    min_capacity_mah_g: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    current_ma_g: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    cycle: Annotated[int | None, Query(ge=1, le=10**6)] = None,
+    order: ByOrder = "lower",
+    as_of: Annotated[int | None, Query(ge=1)] = None,
 ) -> dict[str, Any]:
     """What is measured, ranked, as ``drx-screen rank --within measured``; predictions are ranked by a job."""
     from campaigns.loop.rank import rank as ranked
@@ -272,9 +278,17 @@ def rank(
     desk = _desk(request)
 
     def make() -> dict[str, Any]:
-        return views.ranking(ranked(desk.campaign(name), by or None, within="measured", top=top))
+        return views.ranking(ranked(desk.campaign(name), by or None, within="measured", **how))
 
-    return desk.seen(name).kept(("rank", by, top), make)
+    how: dict[str, Any] = {
+        "top": top,
+        "min_capacity_mah_g": min_capacity_mah_g,
+        "current_ma_g": current_ma_g,
+        "cycle": cycle,
+        "order": order,
+        "as_of": as_of,
+    }
+    return desk.seen(name).kept(("rank", by, *how.values()), make)
 
 
 @router.get("/campaigns/{name}/models")
