@@ -266,19 +266,10 @@ class CandidateList(Candidates):
             ConfigurationError: no such column, or no row.
             CompositionError: a formula that is not a disordered rocksalt; the message names the line.
         """
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            table = csv.reader(file)
-            header = [name.strip().lower() for name in next(table, [])]
-            if not (names := [name for name in ("composition", "formula") if name in header]):
-                raise ConfigurationError(
-                    f"{path}: a list of candidates has a column 'composition'. Got {', '.join(header) or 'no header'}."
-                )
-            column = header.index(names[0])
-            formulas = [line[column].strip() if column < len(line) else "" for line in table if line]
-        places = [place for place, formula in enumerate(formulas, start=2) if formula]
-        filled = [formula for formula in formulas if formula]
+        lines = _listed_formulas(Path(path))
+        table = parse_formulas([formula for _, formula in lines], lambda i: f"{path}, line {lines[i][0]}")
         listed = cls.__new__(cls)
-        listed._collect(parse_formulas(filled, lambda i: f"{path}, line {places[i]}"), filters or Filters.none())
+        listed._collect(table, filters or Filters.none())
         return listed
 
     def unrank(self, ranks: np.ndarray | Sequence[int]) -> np.ndarray:
@@ -301,6 +292,21 @@ class CandidateList(Candidates):
         stop = self.count if stop is None else min(stop, self.count)
         for first in range(start, stop, chunk):
             yield first, self._rows[first : min(first + chunk, stop)].copy()
+
+
+def _listed_formulas(path: Path) -> list[tuple[int, str]]:
+    """Number of the line and formula of every filled row of a list of candidates."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        table = csv.reader(file)
+        header = [name.strip().lower() for name in next(table, [])]
+        if not (names := [name for name in ("composition", "formula") if name in header]):
+            raise ConfigurationError(
+                f"{path}: a list of candidates has a column 'composition'. Got {', '.join(header) or 'no header'}."
+            )
+        column = header.index(names[0])
+        rows = enumerate(filter(None, table), start=2)
+        formulas = [(place, "".join(row[column : column + 1]).strip()) for place, row in rows]
+    return [(place, formula) for place, formula in formulas if formula]
 
 
 def _keys(rows: np.ndarray) -> list[bytes]:
@@ -385,22 +391,16 @@ def explain(candidates: Candidates, composition: Composition | str) -> Explanati
     reasons = candidates.why_not(composition)
     if not reasons:  # written with fewer decimals than the candidates have
         (composition,) = candidates.compositions(candidates.row(composition)[None])
-    metals = composition.metals
-    states = {m: candidates.states.get(m) or _states(m) for m in metals}
-    amounts = np.array([list(metals.values())])
-    total = np.array([4 - composition.lithium - composition.fluorine])
-    charges, missing = fill_ladder(list(metals), states, amounts, total)
-    cations = np.concatenate([[[composition.lithium]], amounts], 1)
-    mixtures = Mixtures.of(states, cations, np.array([composition.fluorine]), charges)
+    mixtures, charges, surplus = _filled(composition, candidates.states)
     present = {s: round(float(a), 6) for s, a in zip(mixtures.species, mixtures.amounts[0], strict=True) if a > 0}
     pairs = [(a, b, compatibility(a, b)) for a, b in itertools.combinations(present, 2)]
     return Explanation(
         composition,
         reasons,
         None if reasons else candidates.rank(candidates.row(composition)),
-        {m: round(float(c / a), 6) for m, c, a in zip(metals, charges[0], amounts[0], strict=True)},
+        {metal: round(charges[metal] / amount, 6) for metal, amount in composition.metals.items()},
         present,
-        0.0 if abs(missing[0]) < LEAST_AMOUNT else float(-missing[0]),
+        surplus,
         [pair for pair in pairs if pair[2] != "compatible"],
         reactions_to_metal(present),
         candidates.filters.verdicts(mixtures),
@@ -408,6 +408,29 @@ def explain(candidates: Candidates, composition: Composition | str) -> Explanati
         candidates.filters.oxygen_note(mixtures),
         exceptions().get(composition, {}),
     )
+
+
+def _filled(
+    composition: Composition, states: Mapping[str, tuple[int, ...]]
+) -> tuple[Mixtures, dict[str, float], float]:
+    """Fill the redox ladder of one composition.
+
+    Args:
+        composition: whose metals may have any state where ``states`` name none.
+        states: of metals, ascending.
+
+    Returns:
+        Its species, the charge on each metal, and what is left over with every metal at the end of its states.
+    """
+    metals = composition.metals
+    known = {m: states.get(m) or _states(m) for m in metals}
+    amounts = np.array([list(metals.values())])
+    total = np.array([4 - composition.lithium - composition.fluorine])
+    charges, missing = fill_ladder(list(metals), known, amounts, total)
+    cations = np.concatenate([[[composition.lithium]], amounts], 1)
+    mixtures = Mixtures.of(known, cations, np.array([composition.fluorine]), charges)
+    surplus = 0.0 if abs(missing[0]) < LEAST_AMOUNT else float(-missing[0])
+    return mixtures, dict(zip(metals, charges[0].tolist(), strict=True)), surplus
 
 
 def cautions(candidates: Candidates, composition: Composition | str) -> list[str]:

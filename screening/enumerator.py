@@ -35,7 +35,7 @@ import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -225,6 +225,12 @@ class Job:
         text = f"{self.candidates.fingerprint} {self.scorer.fingerprint} {self.keep} {self.batch}"
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def shards(self, length: int) -> list[tuple[int, int]]:
+        """First rank of every shard of a length, and the rank after its last."""
+        return [
+            (start, min(start + length, self.candidates.count)) for start in range(0, self.candidates.count, length)
+        ]
+
     def run(self, start: int, stop: int, watch: Callable[[int], None] = lambda done: None) -> _Part:
         """Score one shard."""
         begun = time.perf_counter()
@@ -309,47 +315,95 @@ def stream(
         ConfigurationError: the folder belongs to another job (the message says what differs).
         UsageError: a setting out of range, or Ray cannot be reached.
     """
-    if keep < 1 or batch < 1 or (workers is not None and workers < 0) or (shard is not None and shard < 1):
+    begun = time.monotonic()
+    _check_settings(keep, batch, shard, workers)
+    deadline = None if time_limit_s is None else begun + time_limit_s
+    job = Job(Lattice(space) if isinstance(space, CandidateSpace) else space, scorer, keep, batch)
+    store = _Store(Path(folder), job) if folder is not None else None
+    length, nodes = store.shard if store else None, {}
+    if length is None:
+        length, nodes = _shard_length(job, shard, workers, time_limit_s, gpus_per_worker, ray_address)
+    shards = job.shards(length)
+    walk = Walk(job, progress)
+    if store:
+        walk.resume(store, store.open(length, shards, nodes))
+    walk.watch(0)
+    missing = [s for s in shards if s[0] not in walk.done]
+    if workers == 0:
+        parts = _here(job, missing, deadline, walk.watch)
+    else:
+        parts = _on_ray(job, missing, deadline, workers, gpus_per_worker, ray_address)
+    for part in parts:
+        walk.add(part)
+    return walk.shortlist(len(shards), time.monotonic() - begun)
+
+
+def _check_settings(keep: int, batch: int, shard: int | None, workers: int | None) -> None:
+    if min(keep, batch, 1 if shard is None else shard) < 1 or (workers or 0) < 0:
         raise UsageError(
             "keep, batch and shard are at least 1, workers at least 0. "
             f"Got keep {keep}, batch {batch}, shard {shard}, workers {workers}."
         )
-    begun = time.monotonic()
-    deadline = None if time_limit_s is None else begun + time_limit_s
-    candidates = Lattice(space) if isinstance(space, CandidateSpace) else space
-    job = Job(candidates, scorer, keep, batch)
-    store = _Store(Path(folder), job) if folder is not None else None
-    length, nodes = store.shard if store else None, {}
-    if length is None:
-        nodes = _nodes(job, ray_address) if workers != 0 and shard is None and gpus_per_worker == 0 else {}
-        length = _shard_length(job, shard, workers, time_limit_s, gpus_per_worker, nodes)
-    shards = [(a, min(a + length, candidates.count)) for a in range(0, candidates.count, length)]
-    done = store.open(length, shards, nodes) if store else {}
-    resumed = len(done)
-    finished = sum(part.stop - part.start for part in done.values())
-    progress(finished, candidates.count)
-    missing = [s for s in shards if s[0] not in done]
 
-    def watch(here: int) -> None:
-        progress(finished + here, candidates.count)
 
-    if workers == 0:
-        parts = _here(job, missing, deadline, watch)
-    else:
-        parts = _on_ray(job, missing, deadline, workers, gpus_per_worker, ray_address)
-    best = _Part(0, candidates.count)
-    for part in done.values():
-        best.add(part.ranks, part.scores, keep)
-    for part in parts:
-        best.add(part.ranks, part.scores, keep)
-        if len(best.scores) == keep:
-            part.drop_below(best.scores[-1])
-        if store:
-            store.save(part)
-        done[part.start] = part
-        finished += part.stop - part.start
-        progress(finished, candidates.count)
-    return _merged(job, best, list(done.values()), len(shards), resumed, time.monotonic() - begun)
+class Walk:
+    """What the shards of a job have given so far."""
+
+    def __init__(self, job: Job, progress: Progress = silent) -> None:
+        """Begin with nothing.
+
+        Args:
+            job: of the shards.
+            progress: called with candidates done and in all.
+        """
+        self.job, self.done, self._progress = job, dict[int, _Part](), progress
+        self._store: _Store | None = None
+        self._resumed = self._finished = 0
+        self._best = _Part(0, job.candidates.count)
+
+    def resume(self, store: _Store, done: Mapping[int, _Part]) -> None:
+        """Go on with what is done already, by first ranks, and keep what comes in the same folder."""
+        for part in done.values():
+            self.add(part)
+        self._store, self._resumed = store, len(done)
+
+    def watch(self, here: int) -> None:
+        """Tell of candidates of a shard that is being scored."""
+        self._progress(self._finished + here, self.job.candidates.count)
+
+    def add(self, part: _Part) -> None:
+        """Take a finished shard; it forgets what others have beaten."""
+        self._best.add(part.ranks, part.scores, self.job.keep)
+        if len(self._best.scores) == self.job.keep:
+            part.drop_below(self._best.scores[-1])
+        if self._store:
+            self._store.save(part)
+        self.done[part.start] = part
+        self._finished += part.stop - part.start
+        self.watch(0)
+
+    def shortlist(self, shards: int, seconds: float) -> Shortlist:
+        """The best of all of them; with a proof where none of so many shards is missing."""
+        candidates, best, parts = self.job.candidates, self._best, [part for _, part in sorted(self.done.items())]
+        refused: Counter[str] = Counter()
+        for part in parts:
+            refused.update(part.refused)
+        statistics = Statistics(
+            count=candidates.count,
+            walked=self._finished,
+            scored=sum(part.scored for part in parts),
+            rejected=sum(part.rejected for part in parts),
+            refused=dict(sorted(refused.items())),
+            shards=shards,
+            shards_done=len(parts),
+            shards_resumed=self._resumed,
+            seconds=seconds,
+            worker_seconds=sum(part.seconds for part in parts),
+        )
+        proof = None
+        if statistics.complete:
+            proof = WalkProof(self.job.identity(), tuple(part.record(best.ranks) for part in parts))
+        return Shortlist(best.ranks, best.scores, candidates.unrank(best.ranks), statistics, proof=proof)
 
 
 def speed(candidates: Candidates, scorer: Scorer, *, batch: int = BATCH, seconds: float = 1.0) -> float:
@@ -381,29 +435,40 @@ def _shard_length(
     workers: int | None,
     time_limit_s: float | None,
     gpus_per_worker: float,
+    address: str | None,
+) -> tuple[int, dict[str, dict[str, float]]]:
+    """Candidates per shard, whole batches, and the speed of each node where that was measured."""
+    nodes = _nodes(job, address) if workers != 0 and asked is None and gpus_per_worker == 0 else {}
+    length = asked or _fitting_shard(job, workers, time_limit_s, gpus_per_worker, nodes)
+    return -(-length // job.batch) * job.batch, nodes
+
+
+def _fitting_shard(
+    job: Job,
+    workers: int | None,
+    time_limit_s: float | None,
+    gpus_per_worker: float,
     nodes: Mapping[str, Mapping[str, float]],
 ) -> int:
-    """Candidates per shard, whole batches."""
-    if asked is None:
-        cpus = int(sum(node["cpus"] for node in nodes.values())) or os.cpu_count() or 1
-        pool = max(1, workers if workers is not None else cpus)
-        fair = -(-job.candidates.count // (pool * SMALLEST_SHARDS))
-        target = SHARD_SECONDS if time_limit_s is None else min(SHARD_SECONDS, max(0.2, time_limit_s / 10))
-        if job.candidates.count <= job.batch * pool:
-            asked = job.batch
-        elif gpus_per_worker > 0:  # the driver may have no GPU to measure with
-            asked = min(fair, 64 * job.batch)
-        else:
-            rates = [node["candidates_per_s"] for node in nodes.values()] or [
-                speed(job.candidates, job.scorer, batch=job.batch, seconds=0.5)
-            ]
-            log.info("measured %.3g to %.3g candidates/s in one process", min(rates), max(rates))
-            length = float(np.median(rates)) * target
-            if len(rates) > 1:
-                least, most = SHARD_SECONDS_RANGE
-                length = min(max(length, least * max(rates)), most * min(rates))
-            asked = min(fair, max(1, int(length)))
-    return -(-asked // job.batch) * job.batch
+    """Candidates of a shard that takes about :data:`SHARD_SECONDS`, and leaves every worker several."""
+    pool = max(1, _cpus(nodes) if workers is None else workers)
+    if job.candidates.count <= job.batch * pool:
+        return job.batch
+    fair = -(-job.candidates.count // (pool * SMALLEST_SHARDS))
+    if gpus_per_worker > 0:  # the driver may have no GPU to measure with
+        return min(fair, 64 * job.batch)
+    rates = [node["candidates_per_s"] for node in nodes.values()] or [_measured(job)]
+    log.info("measured %.3g to %.3g candidates/s in one process", min(rates), max(rates))
+    target = SHARD_SECONDS if time_limit_s is None else min(SHARD_SECONDS, max(0.2, time_limit_s / 10))
+    length = float(np.median(rates)) * target
+    if len(rates) > 1:
+        least, most = SHARD_SECONDS_RANGE
+        length = min(max(length, least * max(rates)), most * min(rates))
+    return min(fair, max(1, int(length)))
+
+
+def _cpus(nodes: Mapping[str, Mapping[str, float]]) -> int:
+    return int(sum(node["cpus"] for node in nodes.values())) or os.cpu_count() or 1
 
 
 def _nodes(job: Job, address: str | None) -> dict[str, dict[str, float]]:
@@ -437,27 +502,6 @@ def _node_speeds(job: Job) -> dict[str, dict[str, float]]:
 def _measured(job: Job) -> float:
     """Candidates per second of one process where this runs."""
     return speed(job.candidates, job.scorer, batch=job.batch, seconds=0.5)
-
-
-def _merged(job: Job, best: _Part, parts: list[_Part], shards: int, resumed: int, seconds: float) -> Shortlist:
-    names = {name for part in parts for name in part.refused}
-    statistics = Statistics(
-        count=job.candidates.count,
-        walked=sum(p.stop - p.start for p in parts),
-        scored=sum(p.scored for p in parts),
-        rejected=sum(p.rejected for p in parts),
-        refused={name: sum(p.refused.get(name, 0) for p in parts) for name in sorted(names)},
-        shards=shards,
-        shards_done=len(parts),
-        shards_resumed=resumed,
-        seconds=seconds,
-        worker_seconds=sum(p.seconds for p in parts),
-    )
-    proof = None
-    if statistics.complete:
-        records = (part.record(best.ranks) for part in sorted(parts, key=lambda part: part.start))
-        proof = WalkProof(job.identity(), tuple(records))
-    return Shortlist(best.ranks, best.scores, job.candidates.unrank(best.ranks), statistics, proof=proof)
 
 
 # -- where shards run ------------------------------------------------------------------------------------

@@ -287,18 +287,23 @@ def _order(block: Block) -> tuple[tuple[int, ...], ...]:
 def _cells(space: CandidateSpace, quotas: Sequence[Quota]) -> Iterator[LatticeCell]:
     """Yield the cells of a space that satisfy what it and its filters ask of species."""
     options = _Options(space, quotas)
-    fillings = [f for f in _fillings(space) if not space.asks_for_species or _present_agrees(space, f)]
-    if fillings and space.filters.active(of_species=True):
-        masks = space.filters.refused(Mixtures.standing([_present(f) for f in fillings]), of_species=True)
-        refused = np.any(list(masks.values()), axis=0)
-        fillings = [f for f, no in zip(fillings, refused, strict=True) if not no]
     column = {metal: i for i, metal in enumerate(space.metals)}
-    for filling in fillings:
+    for filling in _admitted(space):
         yield options.cell([column[m] for m in filling], list(filling.values()))
 
 
 Filling = Mapping[str, tuple[int, int]]
 """Metals with their lower and upper state, equal unless mixed."""
+
+
+def _admitted(space: CandidateSpace) -> list[Filling]:
+    """Fillings whose species the space and its filters let stand side by side."""
+    fillings = [f for f in _fillings(space) if not space.asks_for_species or _present_agrees(space, f)]
+    if not fillings or not space.filters.active(of_species=True):
+        return fillings
+    masks = space.filters.refused(Mixtures.standing([_present(f) for f in fillings]), of_species=True)
+    refused = np.any(list(masks.values()), axis=0)
+    return [f for f, no in zip(fillings, refused, strict=True) if not no]
 
 
 def _fillings(space: CandidateSpace) -> Iterator[Filling]:

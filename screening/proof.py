@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -212,14 +212,7 @@ def consistent(proof: WalkProof, *, root: str | None = None) -> list[str]:
     wrong = []
     if root is not None and proof.root != root:
         wrong.append(f"the proof hashes to {proof.root[:12]}, the round recorded {root[:12]}: it is not the same proof")
-    reached = 0
-    for shard in proof.shards:
-        if shard.start != reached:
-            word = "are missing" if shard.start > reached else "are there twice"
-            wrong.append(f"ranks {min(reached, shard.start):,} to {max(reached, shard.start) - 1:,} {word}")
-        reached = shard.stop
-    if reached != proof.job["count"]:
-        wrong.append(f"ranks {reached:,} to {proof.job['count'] - 1:,} are missing")
+    wrong += _gaps(proof)
     keep, last = int(proof.job["keep"]), proof.last
     if len(proof.best) != min(keep, sum(shard.scored - shard.rejected for shard in proof.shards)):
         wrong.append(f"the list holds {len(proof.best):,} candidates, not the best {keep:,}")
@@ -229,6 +222,18 @@ def consistent(proof: WalkProof, *, root: str | None = None) -> list[str]:
         if shard.outside > last
     ]
     return wrong
+
+
+def _gaps(proof: WalkProof) -> Iterator[str]:
+    """Yield the ranks that no shard holds, or two of them."""
+    reached = 0
+    for shard in proof.shards:
+        if shard.start != reached:
+            word = "are missing" if shard.start > reached else "are there twice"
+            yield f"ranks {min(reached, shard.start):,} to {max(reached, shard.start) - 1:,} {word}"
+        reached = shard.stop
+    if reached != proof.job["count"]:
+        yield f"ranks {reached:,} to {proof.job['count'] - 1:,} are missing"
 
 
 def compare(told: ShardRecord, found: ShardRecord, last: float, tolerance: float = TOLERANCE) -> list[str]:

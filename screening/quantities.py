@@ -486,16 +486,21 @@ def cost_usd_kg(symbols: Sequence[str], cations: Any, fluorine: Any, prices: Map
         ConfigurationError: an element of the compositions has no price.
     """
     known = {s: e.price_usd_kg for s, e in supply().items()} | dict(prices or {})
-    present = [(s, a) for s, a in (*zip(symbols, cations, strict=True), ("F", fluorine)) if s in known or _any(a)]
-    if unknown := [s for s, _ in present if s not in known]:
-        table = ", ".join(f"{s}: 12.5" for s in unknown)
-        raise ConfigurationError(
-            f"No price is known for {', '.join(unknown)}. Give what a kilogram of the contained element costs (USD) in "
-            f"the campaign's YAML, e.g. `prices: {{{table}}}`, or leave the cost out."
-        )
+    held = [*zip(symbols, cations, strict=True), ("F", fluorine)]
+    _refuse_unpriced([s for s, amounts in held if s not in known and _any(amounts)])
+    present = [(s, amounts) for s, amounts in held if s in known]
     mass = sum(a * ATOMIC_MASS[s] for s, a in present)
     cost = sum(a * (ATOMIC_MASS[s] * known[s]) for s, a in present)
     return cost / (mass + (2 - fluorine) * ATOMIC_MASS["O"])
+
+
+def _refuse_unpriced(elements: Sequence[str]) -> None:
+    if elements:
+        table = ", ".join(f"{s}: 12.5" for s in elements)
+        raise ConfigurationError(
+            f"No price is known for {', '.join(elements)}. Give what a kilogram of the contained element costs (USD) "
+            f"in the campaign's YAML, e.g. `prices: {{{table}}}`, or leave the cost out."
+        )
 
 
 def _any(amounts: Any) -> bool:

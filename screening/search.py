@@ -97,27 +97,28 @@ def plan(
         method: ``auto``, or what to do whatever the speed.
         evaluations: of a search; by default what fits into the time.
     """
-    searchable = isinstance(candidates, Lattice)
     if method not in ("auto", *METHODS):
         raise UsageError(f"method is auto or one of {', '.join(METHODS)}. Got {method!r}.")
-    if method == "walk" or not searchable:
+    if method == "walk" or not isinstance(candidates, Lattice):
         return Plan("walk", candidates.count, f"all {candidates.count:,} candidates, as asked")
     if method != "auto" and evaluations is not None:
         return Plan(method, evaluations, f"{method} search with {evaluations:,} evaluations, as asked")
     rate = speed(candidates, scorer)
-    pool = max(1, (os.cpu_count() or 1) if workers is None else workers)
-    needed = candidates.count / (rate * pool)
     measured = f"{rate:,.0f} candidates/s per process"
-    if method == "auto" and needed <= time_budget_s:
-        return Plan(
-            "walk", candidates.count, f"all {candidates.count:,} candidates: about {needed:,.0f} s at {measured}"
-        )
-    chosen: Method = "best-first" if method == "auto" else method
-    affordable = max(1, int(rate * time_budget_s)) if evaluations is None else evaluations
-    reason = f"{chosen} search with {affordable:,} evaluations at {measured}"
-    if method == "auto":
-        reason += f"; walking all {candidates.count:,} would take {needed:,.0f} s of {time_budget_s:,.0f} s"
-    return Plan(chosen, affordable, reason)
+    affordable = evaluations or max(1, int(rate * time_budget_s))
+    if method != "auto":
+        return Plan(method, affordable, f"{method} search with {affordable:,} evaluations at {measured}")
+    pool = os.cpu_count() if workers is None else workers
+    needed = candidates.count / (rate * (pool or 1))
+    if needed <= time_budget_s:
+        reason = f"all {candidates.count:,} candidates: about {needed:,.0f} s at {measured}"
+        return Plan("walk", candidates.count, reason)
+    return Plan(
+        "best-first",
+        affordable,
+        f"best-first search with {affordable:,} evaluations at {measured}; walking all {candidates.count:,} would take "
+        f"{needed:,.0f} s of {time_budget_s:,.0f} s",
+    )
 
 
 def shortlist(

@@ -165,6 +165,12 @@ class Quota(_Frozen):
             return species.is_d0
         return species.charge == int(self.group)
 
+    def against_number(self, present: Sequence[Species]) -> Iterable[str]:
+        """Yield what the quota has against the number of species of its group that stand side by side."""
+        number = sum(map(self.holds, present))
+        if self.count is not None and not self.count.admits(number):
+            yield f"quotas: {number} species of {self}, {self.count} allowed"
+
     def __str__(self) -> str:
         """Return the name of the group."""
         return self.group or "+".join(self.members)
@@ -338,9 +344,7 @@ class CandidateSpace(_Frozen):
         names = elements | {str(s) for s in present}
         yield from (f"forbidden_pairs: {a} with {b}" for a, b in self.forbidden_pairs if {a, b} <= names)
         for quota in self.quotas:
-            number = sum(map(quota.holds, present))
-            if quota.count is not None and not quota.count.admits(number):
-                yield f"quotas: {number} species of {quota}, {quota.count} allowed"
+            yield from quota.against_number(present)
 
     def why_not(self, composition: Composition) -> list[str]:
         """List the constraints that keep a composition out of the space; empty when it belongs."""

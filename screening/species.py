@@ -193,25 +193,17 @@ def couples(element: str, states: tuple[int, ...]) -> tuple[Couple, ...]:
 
 def _couple(element: str, lower: int, upper: int) -> Couple:
     steps = [c for c in ladder() if c.element == element and lower <= c.lower and c.upper <= upper]
-    weights = [c.upper - c.lower for c in steps]
-    if sum(weights) != upper - lower:
+    if sum(c.upper - c.lower for c in steps) != upper - lower:
         raise ConfigurationError(
             f"The redox ladder has no couple {Species(element, lower)}/{Species(element, upper)}; list only one of the "
             "two states."
         )
 
-    def mean(values: Iterable[float]) -> float:
-        return sum(w * v for w, v in zip(weights, values, strict=True)) / (upper - lower)
-
-    return Couple(
-        element,
-        lower,
-        upper,
-        mean(c.place for c in steps),
-        mean(c.oxide_v for c in steps),
-        mean(c.aqueous_v for c in steps),
-        any(c.estimated for c in steps),
+    place, oxide_v, aqueous_v = (
+        sum((c.upper - c.lower) * getattr(c, scale) for c in steps) / (upper - lower)
+        for scale in ("place", "oxide_v", "aqueous_v")
     )
+    return Couple(element, lower, upper, place, oxide_v, aqueous_v, any(c.estimated for c in steps))
 
 
 def oxidation_order(states: Mapping[str, tuple[int, ...]]) -> list[Couple]:
@@ -357,29 +349,49 @@ def reduction_to_metal(oxidant: Species, reductant: Species) -> Reduction | None
         oxidant: such as Ni2+.
         reductant: such as Fe2+, which becomes Fe3+.
     """
-    lowest = known_states(oxidant.element)[:1] == (oxidant.charge,)
-    if oxidant.element == reductant.element or oxidant.element not in REDUCED_TO_METAL or not lowest:
+    up = _oxidation_of(reductant)
+    if up is None or oxidant.element == reductant.element or not _becomes_metal(oxidant):
         return None
-    up = next((c for c in ladder() if c.element == reductant.element and c.lower == reductant.charge), None)
+    before, after = oxides().get(Species(up.element, up.lower)), oxides().get(Species(up.element, up.upper))
     taken = oxides().get(oxidant)
-    before, after = (oxides().get(Species(reductant.element, z)) for z in ((up.lower, up.upper) if up else (0, 0)))
-    if up is None or taken is None or before is None or after is None:
+    if taken is None or before is None or after is None:
         return None
     atoms = Fraction(oxidant.charge, up.upper - up.lower)  # of the reductant for each of the oxidant
     gibbs = float(atoms) * (after.per_metal_kj - before.per_metal_kj) - taken.per_metal_kj
     if gibbs >= 0:
         return None
     moles = [atoms / before.metal, Fraction(1, taken.metal), atoms / after.metal, Fraction(1)]
-    whole = lcm(*(m.denominator for m in moles))
     names = (before.formula, taken.formula, after.formula, oxidant.element)
-    terms = [f"{n} {name}" if (n := int(m * whole)) > 1 else name for m, name in zip(moles, names, strict=True)]
     return Reduction(
         oxidant.element,
-        f"{terms[0]} + {terms[1]} -> {terms[2]} + {terms[3]}",
+        _equation(names, moles),
         gibbs,
         -gibbs / (oxidant.charge * KJ_MOL_PER_EV),
         taken.estimated or before.estimated or after.estimated,
     )
+
+
+def _becomes_metal(oxidant: Species) -> bool:
+    """Whether what a species is reduced to is the metal."""
+    return oxidant.element in REDUCED_TO_METAL and known_states(oxidant.element)[:1] == (oxidant.charge,)
+
+
+def _equation(names: Sequence[str], moles: Sequence[Fraction]) -> str:
+    """Two formulas that react to two others, in the smallest whole numbers."""
+    whole = lcm(*(m.denominator for m in moles))
+    numbers = [int(m * whole) for m in moles]
+    terms = [f"{n} {name}" if n > 1 else name for n, name in zip(numbers, names, strict=True)]
+    return f"{terms[0]} + {terms[1]} -> {terms[2]} + {terms[3]}"
+
+
+def _oxidation_of(species: Species) -> Couple | None:
+    """The couple of which a species is the lower state."""
+    return next((c for c in ladder() if c.element == species.element and c.lower == species.charge), None)
+
+
+def _reduction_of(species: Species) -> Couple | None:
+    """The couple of which a species is the upper state."""
+    return next((c for c in ladder() if c.element == species.element and c.upper == species.charge), None)
 
 
 _SEVERITY: tuple[Compatibility, ...] = ("compatible", "uncertain", "unlikely", "impossible")
@@ -420,8 +432,7 @@ def _to_metal(oxidant: Species, reductant: Species) -> Compatibility:
 
 
 def _reaction(oxidant: Species, reductant: Species) -> Compatibility:
-    down = next((c for c in ladder() if c.element == oxidant.element and c.upper == oxidant.charge), None)
-    up = next((c for c in ladder() if c.element == reductant.element and c.lower == reductant.charge), None)
+    down, up = _reduction_of(oxidant), _oxidation_of(reductant)
     if down is None or up is None:
         return "compatible"
     margins = (down.oxide_v - up.oxide_v, down.aqueous_v - up.aqueous_v)

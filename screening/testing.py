@@ -29,6 +29,11 @@ def check_strategy(strategy: type[Strategy], outlook: Outlook, candidates: Seque
         candidates: at least eight, not among what is measured.
     """
     assert len(candidates) >= 8, "give at least eight candidates"
+    _check_scores(strategy, outlook, candidates)
+    _check_turns(strategy, outlook, candidates)
+
+
+def _check_scores(strategy: type[Strategy], outlook: Outlook, candidates: Sequence[Composition]) -> None:
     table = _units(candidates)
 
     def score(places: Sequence[int]) -> np.ndarray:
@@ -44,6 +49,8 @@ def check_strategy(strategy: type[Strategy], outlook: Outlook, candidates: Seque
     np.testing.assert_allclose(apart, together, rtol=1e-6, err_msg="a score does not depend on the rows beside it")
     np.testing.assert_allclose(score(range(n - 1, -1, -1)), together[::-1], rtol=1e-6, err_msg="nor on their order")
 
+
+def _check_turns(strategy: type[Strategy], outlook: Outlook, candidates: Sequence[Composition]) -> None:
     batches = [Batch(candidates, outlook, (), Limits(), seed=3) for _ in range(2)]
     for turn in range(3):
         with torch.no_grad():
@@ -67,6 +74,13 @@ def check_quantity(quantity: type[Quantity], ensemble: Ensemble, compositions: S
         compositions: at least three.
     """
     assert len(compositions) >= 3, "give at least three compositions"
+    one = _check_definition(quantity)
+    _check_members(one, ensemble, compositions)
+    _check_cells(one, compositions[0])
+
+
+def _check_definition(quantity: type[Quantity]) -> Quantity:
+    """Check the names and limits of a quantity, and return the usual one."""
     rates = Rates()
     one = quantity.of(rates)
     assert one == quantity.of(rates), "equal quantities compare equal, so that a column is found again"
@@ -77,7 +91,10 @@ def check_quantity(quantity: type[Quantity], ensemble: Ensemble, compositions: S
     assert one.key(rates).isidentifier(), f"the key of a row is a plain name with its unit, got {one.key(rates)!r}"
     assert str(one), "it has a name for sentences"
     assert one.identity != quantity.of(Rates(v_low=2.0)).identity, "the window is part of what it is"
+    return one
 
+
+def _check_members(one: Quantity, ensemble: Ensemble, compositions: Sequence[Composition]) -> None:
     amounts = Amounts.of(compositions)
     values = one.of_members(MemberProfiles(ensemble, amounts, [one]))
     expected = (ensemble.members, len(compositions))
@@ -90,18 +107,20 @@ def check_quantity(quantity: type[Quantity], ensemble: Ensemble, compositions: S
     moved = one.of_members(MemberProfiles(ensemble, Amounts(amounts.symbols, cations, amounts.fluorine), [one]))
     assert moved.requires_grad, "of_members is differentiable with respect to the amounts"
 
-    nothing = MeasuredCells(compositions[0], ())
+
+def _check_cells(one: Quantity, composition: Composition) -> None:
+    nothing = MeasuredCells(composition, ())
     assert one.of_cells(nothing) is None, "without cells there is no value"
     cells = tuple(
         _Discharge(f"{number}", at, 200.0 - number, 3.0, 600.0) for at in one.conditions for number in range(2)
     )
-    found = one.of_cells(MeasuredCells(compositions[0], cells))
+    found = one.of_cells(MeasuredCells(composition, cells))
     assert found is not None, "cells under all its conditions give a value"
     assert found.error is not None, "with the error of its mean (Estimate.over gives it)"
     assert one.limits[0] <= found.mean <= one.limits[1], "within the limits"
     for at in one.conditions:
         some = tuple(c for c in cells if c.conditions != at)
-        assert one.of_cells(MeasuredCells(compositions[0], some)) is None, f"without cells at {at} there is no value"
+        assert one.of_cells(MeasuredCells(composition, some)) is None, f"without cells at {at} there is no value"
 
 
 def check_filter(added: Filter, mixtures: Mixtures) -> None:

@@ -235,10 +235,10 @@ def _parts(job: Any, n: int) -> list[tuple[int, int]]:
 def _collected(job: Any, parts: list[Any], shards: list[tuple[int, int]]) -> Shortlist:
     from screening import enumerator
 
-    best = enumerator._Part(0, job.candidates.count)
+    walk = enumerator.Walk(job)
     for part in parts:
-        best.add(part.ranks, part.scores, job.keep)
-    return enumerator._merged(job, best, parts, len(shards), 0, 0.0)
+        walk.add(part)
+    return walk.shortlist(len(shards), 0.0)
 
 
 def _by_actors(job: Any, n: int) -> Shortlist:
