@@ -37,6 +37,7 @@ ROWS: tuple[Table, ...] = (
     tables.verdicts,
     tables.phase_outcomes,
     tables.analyses,
+    tables.processes,
 )
 """Read whenever the ledger is."""
 

@@ -13,6 +13,8 @@ from campaigns.ledger import tables
 from drxnet.errors import DataRefused
 
 _ROWS_PER_INSERT = 200
+_OLDEST = 2
+"""Schema of the first version that wrote such files."""
 
 
 def dump(connection: Connection) -> dict[str, Any]:
@@ -39,12 +41,15 @@ def load(connection: Connection, content: Mapping[str, Any]) -> None:
     Raises:
         DataRefused: it is not that, or of another version.
     """
-    if content.get("schema") != tables.schema_version():
+    written, newest = content.get("schema"), tables.schema_version()
+    if type(written) is not int or not _OLDEST <= written <= newest:
         raise DataRefused(
-            f"The file holds a ledger of schema {content.get('schema')!r}; this drx-screen reads "
-            f"{tables.schema_version()}. Use the version that wrote it."
+            f"The file holds a ledger of schema {written!r}; this drx-screen reads {_OLDEST} to {newest}. Use the "
+            "version that wrote it."
         )
     given = content.get("tables")
+    if isinstance(given, Mapping):
+        given = {**{name: [] for since, names in tables.ADDED.items() if since > written for name in names}, **given}
     known = {t.name for t in tables.metadata.sorted_tables} - {tables.meta.name}
     if not isinstance(given, Mapping) or set(given) != known:
         raise DataRefused(f"The file must hold the tables {', '.join(sorted(known))}. It is damaged or no export.")

@@ -67,6 +67,7 @@ from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import ConfigurationError, DRXError, MissingExtra, UsageError
 from drxnet.files import replace_file
 from drxnet.names import check_name
+from drxnet.process import NOT_STATED, Process
 from drxnet.text import storable
 
 _log = logging.getLogger(__name__)
@@ -635,6 +636,7 @@ class Entry:
             elapsed_s=measurement.elapsed_s,
             charge_top_v=measurement.charge_top_v,
         )
+        self._state_process(measurement.conditions.process, measurement=self._measurements)
         if profile is not None:
             blobs = {"voltage_v": _blob(profile.voltage_v), "capacity_mah_g": _blob(profile.capacity_mah_g)}
             self._connection.execute(insert(tables.profiles).values(number=self._measurements, **blobs))
@@ -645,6 +647,10 @@ class Entry:
         else:
             self.judge(name, DOUBTFUL, *doubt)
         return name
+
+    def _state_process(self, process: Process, **owner: int | str) -> None:
+        if process:
+            self._add_numbered(tables.processes, stated=process.row(), **owner)
 
     def judge(self, measurement_id: str, verdict: str, rule: str, reason: str) -> None:
         """Record what is thought of a standing measurement, and let its proposal wait or be measured accordingly.
@@ -1025,6 +1031,7 @@ def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None,
     by_number = {c.cell_id: c for c in cells}
     names = {f.sha256: f.name for f in files}
     judged = {r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event) for r in read["verdicts"]}
+    stated = {r.measurement or r.proposal_id: Process.of(r.stated) for r in read["processes"]}
     rounds = tuple(Round(**r._mapping) for r in read["rounds"])
     specs = {r.number: r.spec for r in rounds}
     return Snapshot(
@@ -1040,12 +1047,21 @@ def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None,
                 *state[r.proposal_id],
                 _prediction(r.prediction, specs.get(r.round, {})),
                 r.event,
+                stated.get(r.proposal_id, NOT_STATED),
             )
             for r in sorted(read["proposals"], key=lambda r: (r.event, r.position))
         ),
         cells=cells,
         measurements=tuple(
-            _measurement(r, by_number[r.cell_id], names, judged.get(r.number), last, latest=len(read["measurements"]))
+            _measurement(
+                r,
+                by_number[r.cell_id],
+                names,
+                judged.get(r.number),
+                stated.get(r.number, NOT_STATED),
+                last,
+                latest=len(read["measurements"]),
+            )
             for r in read["measurements"]
         ),
         files=files,
@@ -1074,7 +1090,14 @@ def _as_models(rows: Iterable[Any]) -> tuple[ModelRecord, ...]:
 
 
 def _measurement(
-    row: Any, cell: Cell, names: Mapping[str, str], verdict: Verdict | None, last: int | None, *, latest: int
+    row: Any,
+    cell: Cell,
+    names: Mapping[str, str],
+    verdict: Verdict | None,
+    process: Process,
+    last: int | None,
+    *,
+    latest: int,
 ) -> Measurement:
     """A measurement as of an event; its successor is named once that is among the ``latest`` ones."""
     withdrawn = row.withdrawn_event is not None and (last is None or row.withdrawn_event <= last)
@@ -1083,7 +1106,7 @@ def _measurement(
         proposal_id=cell.proposal_id,
         cell=cell.label,
         composition=row.composition,
-        conditions=_conditions(row),
+        conditions=_conditions(row, process),
         capacity_mah_g=row.capacity_mah_g,
         average_voltage_v=row.average_voltage_v,
         specific_energy_wh_kg=row.specific_energy_wh_kg,
@@ -1105,16 +1128,18 @@ def _measurement(
 
 
 @lru_cache(maxsize=4096)
-def _condition_values(current_ma_g: float, v_low: float, v_high: float, cycle: int) -> CyclingConditions:
-    return CyclingConditions(current_ma_g, v_low, v_high, cycle)
+def _condition_values(
+    current_ma_g: float, v_low: float, v_high: float, cycle: int, process: Process
+) -> CyclingConditions:
+    return CyclingConditions(current_ma_g, v_low, v_high, cycle, process)
 
 
 def _columns_of(conditions: CyclingConditions) -> dict[str, Any]:
     return {name: getattr(conditions, name) for name in ("current_ma_g", "v_low", "v_high", "cycle")}
 
 
-def _conditions(row: Any) -> CyclingConditions:
-    return _condition_values(row.current_ma_g, row.v_low, row.v_high, row.cycle)
+def _conditions(row: Any, process: Process = NOT_STATED) -> CyclingConditions:
+    return _condition_values(row.current_ma_g, row.v_low, row.v_high, row.cycle, process)
 
 
 def _measurement_number(name: str) -> int:

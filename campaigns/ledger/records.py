@@ -20,6 +20,7 @@ import numpy as np
 from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import UsageError
+from drxnet.process import NOT_STATED, Process
 from screening.estimates import pessimistic
 
 
@@ -163,6 +164,8 @@ class Proposal:
 
     prediction: Prediction | None
     event: int
+    process: Process = NOT_STATED
+    """How it is to be made, as far as the round said."""
 
 
 @dataclass(frozen=True)

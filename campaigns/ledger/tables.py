@@ -8,7 +8,7 @@ Triggers keep the event log and the measurements from being deleted or rewritten
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -203,6 +203,18 @@ analyses = Table(
 )
 """Compositions as measured (ICP); the last row of each proposal counts."""
 
+processes = Table(
+    "processes",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("measurement", Integer, ForeignKey("measurements.number")),
+    Column("proposal_id", String(32), ForeignKey("proposals.proposal_id")),
+    Column("stated", JSON, nullable=False),
+    _event(),
+)
+"""How the cell of a measurement was made and tested, or how a proposal is to be; the last row of each counts. Since
+schema 3."""
+
 profiles = Table(
     "profiles",
     metadata,
@@ -278,6 +290,11 @@ def _to_schema_2(connection: Connection) -> None:
             )
 
 
+def _to_schema_3(connection: Connection) -> None:
+    """Conditions of the process."""
+    processes.create(connection, checkfirst=True)
+
+
 def _add_column(connection: Connection, column: Column[Any]) -> None:
     """Add a column that may be empty to a table of an older ledger."""
     if column.name in {known["name"] for known in inspect(connection).get_columns(column.table.name)}:
@@ -286,8 +303,12 @@ def _add_column(connection: Connection, column: Column[Any]) -> None:
     connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}")
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [_to_schema_2]
+MIGRATIONS: list[Callable[[Connection], None]] = [_to_schema_2, _to_schema_3]
 """Step i turns a ledger of schema version i + 1 into version i + 2; runs inside one transaction."""
+
+
+ADDED: Mapping[int, tuple[str, ...]] = {3: ("processes",)}
+"""Tables that an export of an older schema does not hold, by the schema that added them."""
 
 
 def schema_version() -> int:

@@ -31,6 +31,7 @@ from campaigns.ledger.records import (
 )
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import ConfigurationError, MeasurementError, UsageError
+from drxnet.process import Process
 
 LOW, HIGH = CyclingConditions(20.0), CyclingConditions(1000.0)
 SAID = QuantityValue("rate-retention: here", "rate_retention", 0.7, 0.05, 0.62)
@@ -602,3 +603,50 @@ def test_ledger_of_the_first_version_is_read_and_goes_on(ledger: Ledger, ledger_
     (doubted,) = upgraded.read().doubtful
     assert (doubted.charge_mah, doubted.mass_mg) == (0.5, 2.0)
     upgraded.close()
+
+
+# -- conditions of the process -------------------------------------------------------------------------------------
+
+FIRED = Process.of({"route": "sol-gel", "firing_temperature_c": 900})
+
+
+def test_the_process_of_a_cell_is_read_back_and_is_part_of_the_chain(ledger: Ledger):
+    record_round(ledger, FIRST)
+    with ledger.write("ingest") as entry:
+        entry.add_measurement("R01-01", "A", measurement(conditions=replace(LOW, process=FIRED)), None)
+        entry.add_measurement("R01-01", "B", measurement(240.0), None)
+    fired, plain = ledger.read().valid
+    assert fired.conditions == replace(LOW, process=FIRED)
+    assert plain.conditions == LOW
+    with ledger._engine.connect() as connection, connection.begin():
+        connection.execute(text('UPDATE processes SET stated = \'{"route": "combustion"}\''))
+    with pytest.raises(LedgerUnreadable, match="not as it was written"):
+        ledger.read()
+
+
+def test_a_ledger_of_schema_2_goes_on_with_its_chain_whole(ledger: Ledger, ledger_url: str):
+    record_round(ledger, FIRST)
+    with ledger.write("ingest") as entry:
+        entry.add_measurement("R01-01", "A", measurement(), None)
+    before = ledger.read()
+    with ledger._engine.connect() as connection, connection.begin():
+        connection.execute(text("DROP TABLE processes"))
+        connection.execute(text("UPDATE meta SET value = '2' WHERE key = 'schema_version'"))
+    upgraded = Ledger(ledger_url, "demo")
+    assert upgraded.read() == before
+    assert all(finding.sound for finding in upgraded.findings())
+    with upgraded.write("ingest") as entry:
+        entry.add_measurement("R01-01", "B", measurement(conditions=replace(LOW, process=FIRED)), None)
+    assert upgraded.read().valid[1].conditions.process == FIRED
+    assert all(finding.sound for finding in upgraded.findings())
+    upgraded.close()
+
+
+def test_an_export_of_schema_2_is_rebuilt(ledger: Ledger, tmp_path: Path):
+    record_round(ledger, FIRST)
+    content = ledger.dump()
+    content["schema"] = 2
+    assert content["tables"].pop("processes") == []
+    rebuilt = Ledger.rebuild(f"sqlite:///{tmp_path / 'again.sqlite'}", "demo", content)
+    assert rebuilt.read() == ledger.read()
+    rebuilt.close()
