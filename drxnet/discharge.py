@@ -6,7 +6,7 @@ measured profile and an ensemble's ``members x n x voltages``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,11 @@ class CyclingConditions:
     def window(self) -> tuple[float, float]:
         """Lower and upper cut-off (V)."""
         return (self.v_low, self.v_high)
+
+    @property
+    def bare(self) -> CyclingConditions:
+        """The same current, window and cycle, whatever is stated of the process."""
+        return replace(self, process=NOT_STATED) if self.process else self
 
     def row(self) -> dict[str, Any]:
         """Return the public form: the four numbers, and what is stated of the process."""

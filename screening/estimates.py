@@ -27,12 +27,16 @@ LOWER_Z = -NormalDist().inv_cdf(LOWER_QUANTILE)
 
 
 def same_conditions(came: CyclingConditions, wanted: CyclingConditions) -> bool:
-    """Whether a discharge counts as one under the conditions that were asked for."""
+    """Whether a discharge counts as one under the conditions that were asked for.
+
+    What only one of them states of the process is not known to differ.
+    """
     return (
         came.cycle == wanted.cycle
         and abs(came.current_ma_g / wanted.current_ma_g - 1) <= CURRENT_TOLERANCE
         and abs(came.v_low - wanted.v_low) <= VOLTAGE_TOLERANCE_V
         and abs(came.v_high - wanted.v_high) <= VOLTAGE_TOLERANCE_V
+        and not came.process.differs(wanted.process)
     )
 
 

@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from drxnet.discharge import DEFAULT_WINDOW, CyclingConditions
-from drxnet.errors import ConfigurationError
+from drxnet.errors import ConfigurationError, ImpossibleValue
+from drxnet.process import FIELDS, NOT_STATED, Process
 from screening.estimates import pessimistic
 from screening.quantities import CAPACITY_FLOOR_MAH_G, QUANTITIES, Capacity, MemberProfiles, Quantity, RateRetention
 
@@ -32,6 +42,28 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _process(said: Any) -> Process:
+    if isinstance(said, Process):
+        return said
+    if not isinstance(said, Mapping):
+        raise ValueError(f"a process is a mapping of its conditions, such as {{route: sol-gel}}. Got {said!r}")
+    try:
+        return Process.of(said)
+    except ImpossibleValue as error:
+        raise ValueError(str(error).rstrip(".")) from None
+
+
+def _process_schema() -> dict[str, Any]:
+    kinds = {f.name: {"enum": list(f.words)} if f.words else {"type": "number"} for f in FIELDS.values()}
+    return {"type": "object", "properties": kinds, "additionalProperties": False}
+
+
+StatedProcess = Annotated[
+    Process, PlainValidator(_process), PlainSerializer(Process.row), WithJsonSchema(_process_schema())
+]
+"""A :class:`~drxnet.process.Process` as a YAML has it: a mapping of its conditions."""
+
+
 class Rates(_Frozen):
     """The two rates of a campaign, the window they are measured in and the floor of a retention."""
 
@@ -40,6 +72,8 @@ class Rates(_Frozen):
     v_low: float = DEFAULT_WINDOW[0]
     v_high: float = DEFAULT_WINDOW[1]
     capacity_floor_mah_g: Annotated[float, Field(gt=0)] = CAPACITY_FLOOR_MAH_G
+    process: StatedProcess = NOT_STATED
+    """How every cell is made and tested, unless something else is stated of it."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -66,7 +100,7 @@ class Rates(_Frozen):
 
     def at(self, current_ma_g: float, cycle: int = 1) -> CyclingConditions:
         """Cycling conditions in this window."""
-        return CyclingConditions(current_ma_g, self.v_low, self.v_high, cycle)
+        return CyclingConditions(current_ma_g, self.v_low, self.v_high, cycle, self.process)
 
 
 class QuantitySpec(_Frozen):

@@ -13,6 +13,7 @@ from drxnet.errors import DataRefused
 if TYPE_CHECKING:
     from campaigns.intake.measurement import CheckedFile, SampleInfo
     from campaigns.intake.readers.recording import ReadOptions
+    from drxnet.process import Process
 
 
 def sample_options(command: Any) -> Any:
@@ -28,6 +29,21 @@ def sample_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+def _read_process(context: click.Context, parameter: click.Parameter, said: tuple[str, ...]) -> Process:
+    from drxnet.process import Process
+
+    return Process.read(",".join(said))
+
+
+process_option = click.option(
+    "--process",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_read_process,
+    help="How the cell was made and tested, e.g. route=sol-gel or firing_temperature_c=900; repeat.",
+)
 
 
 def part_options(command: Any) -> Any:

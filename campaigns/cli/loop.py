@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
-from campaigns.cli.files import part_options, read_options, reading_options
+from campaigns.cli.files import part_options, process_option, read_options, reading_options
 from campaigns.errors import NotBegun
 from drxnet.engines import ENGINES
 from drxnet.errors import DataRefused, UsageError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from campaigns.loop.rank import Ranking
     from campaigns.report.export import Form
     from campaigns.spec import Method
+    from drxnet.process import Process
     from screening.goals import Goals
 
 _log = logging.getLogger(__name__)
@@ -325,6 +326,7 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
 )
 @part_options
 @click.option("--icp", metavar="FORMULA", help="Composition as measured, beside the one that was aimed at.")
+@process_option
 @reading_options
 @click.option("--all-or-nothing", is_flag=True, help="Record none when one is refused.")
 @click.option("--dry-run", is_flag=True, help="Say what would be recorded.")
@@ -344,6 +346,7 @@ def ingest(
     continues: str | None,
     formation: int | None,
     icp: str | None,
+    process: Process,
     decimal: str | None,
     time_unit: str | None,
     voltage_unit: str | None,
@@ -381,6 +384,7 @@ def ingest(
         continues=continues,
         formation=formation,
         icp=icp,
+        process=process or None,
     )
     stated.check_conditions()
     options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
@@ -830,6 +834,7 @@ def confirm(source: str, measurements: tuple[str, ...], reason: str) -> None:
 @click.option("--current", type=float, metavar="MA_G", help="Current that they were measured at.")
 @click.option("--proposal", metavar="ID", help="Proposal that the cells belong to.")
 @click.option("--cell", help="Label of the cell.")
+@process_option
 def supersede(
     source: str,
     measurements: tuple[str, ...],
@@ -839,6 +844,7 @@ def supersede(
     current: float | None,
     proposal: str | None,
     cell: str | None,
+    process: Process,
 ) -> None:
     """Correct measurements, retracted ones too; the wrong ones stay in the ledger with the reason.
 
@@ -853,7 +859,7 @@ def supersede(
     from campaigns.intake.record import supersede as correct
 
     given = {"capacity_mah_g": capacity, "current_ma_g": current, "proposal_id": proposal, "cell": cell}
-    changes = {key: value for key, value in given.items() if value is not None}
+    changes = {key: value for key, value in given.items() if value is not None} | process.row()
     if capacity is not None and active_mass:
         raise UsageError("Give the capacity or the active mass, not both.")
     with open_campaign(source) as campaign:

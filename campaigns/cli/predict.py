@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
+from campaigns.cli.files import process_option
 
 if TYPE_CHECKING:
     from drxnet.ensemble import Ensemble
@@ -18,21 +19,6 @@ if TYPE_CHECKING:
 
 model_option = click.option(
     "--model", default="default", show_default=True, help="Name of an installed model, or its folder."
-)
-
-
-def _read_process(context: click.Context, parameter: click.Parameter, said: tuple[str, ...]) -> Process:
-    from drxnet.process import Process
-
-    return Process.read(",".join(said))
-
-
-process_option = click.option(
-    "--process",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=_read_process,
-    help="How the cell was made and tested, e.g. route=sol-gel or firing_temperature_c=900; repeat.",
 )
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda or auto.")
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import MeasurementError, UsageError
+from drxnet.process import Process
 
 Provenance = Literal["cycler", "drx-td", "digitised", "summary", "sheet"]
 Severity = Literal["error", "doubt", "warning"]
@@ -56,6 +57,9 @@ class SampleInfo:
 
     icp: str | None = None
     """Composition of what was made as measured, beside the one that was aimed at."""
+
+    process: Process | None = None
+    """How the cell was made and tested, as far as stated."""
 
     def check_conditions(self) -> None:
         """Refuse a current or a window that no cell can be cycled with; a mass is a matter of the rules.

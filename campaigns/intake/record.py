@@ -34,6 +34,7 @@ from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, MeasurementError, UsageError
+from drxnet.process import FIELDS, NOT_STATED, Process
 from drxnet.progress import Progress, silent
 from screening.estimates import same_conditions
 from screening.quantities import Capacity
@@ -255,7 +256,8 @@ def _plans(
         if file.sha256 in recorded:
             found[i] = _Plan(file, _known(file, recorded[file.sha256], state, sample))
             continue
-        found[i] = plan = _planned(file, sample, state, cells, dry_run)
+        made = (sample.process or NOT_STATED).over(campaign.spec.conditions.process)
+        found[i] = plan = _planned(file, replace(sample, process=made), state, cells, dry_run)
         if plan.new:
             recorded[file.sha256] = file.path.name
     plans = [found[i] for i in range(len(files))]
@@ -461,7 +463,9 @@ def _items(
                     "Correct one of them."
                 )
             label = target[1]
-        new = _new(composition, discharge, flags)
+        new = _new(
+            composition, discharge, flags, (sample.process or NOT_STATED).over(_planned_process(state, proposal_id))
+        )
         try:
             check_physics(new)
         except MeasurementError as error:
@@ -701,12 +705,19 @@ def match_composition(state: Snapshot, composition: Composition) -> tuple[str | 
     return best.proposal_id, best.composition
 
 
-def _new(composition: str, discharge: CheckedDischarge, flags: tuple[str, ...]) -> NewMeasurement:
+def _planned_process(state: Snapshot, proposal_id: str | None) -> Process:
+    """How the cells of a proposal are to be made."""
+    return NOT_STATED if proposal_id is None else state.proposal(proposal_id).process
+
+
+def _new(
+    composition: str, discharge: CheckedDischarge, flags: tuple[str, ...], process: Process = NOT_STATED
+) -> NewMeasurement:
     assert discharge.conditions is not None
     assert discharge.capacity_mah_g is not None
     return NewMeasurement(
         composition=composition,
-        conditions=discharge.conditions,
+        conditions=replace(discharge.conditions, process=process),
         capacity_mah_g=float(discharge.capacity_mah_g),
         profile=discharge.profile,
         sigma_mah_g=discharge.sigma_mah_g,
@@ -1033,10 +1044,10 @@ def _placed_one_by_one(items: Sequence[_Item], cells: Cells) -> list[_Placed]:
 def _says_the_same(one: _Item, other: _Item) -> bool:
     """Whether two rows are one, sent twice."""
     a, b = one.new, other.new
-    if (one.owner, one.label, a.conditions, a.capacity_mah_g) != (
+    if (one.owner, one.label, a.conditions.bare, a.capacity_mah_g) != (
         other.owner,
         other.label,
-        b.conditions,
+        b.conditions.bare,
         b.capacity_mah_g,
     ):
         return False
@@ -1134,7 +1145,7 @@ def _repeat(item: _Item, cell: str, cells: Cells) -> str | None:
     """What speaks against a correction: the cell has a discharge under these conditions already."""
     at = item.new.conditions
     for k in cells.of(item.owner, cell):
-        if k.counts and k.at == at:
+        if k.counts and k.at.bare == at.bare:
             return (
                 f"{item.where}: cell {cell} of {item.owner} has this discharge already ({at}): {k.by}. Retract that "
                 "one first, or give the cell another label."
@@ -1154,6 +1165,7 @@ def _corrected(
         "v_low": old.conditions.v_low,
         "v_high": old.conditions.v_high,
         "cycle": old.conditions.cycle,
+        **old.conditions.process.row(),
         "sigma_mah_g": None if old.sigma_mah_g is None else old.sigma_mah_g * factor,
     }
     if profile is not None:
@@ -1171,9 +1183,10 @@ def _nominal(current_ma_g: float, conditions: Rates) -> float:
 
 
 def _row(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: str) -> tuple[str | None, NewMeasurement]:
-    unknown = sorted(set(row) - _KEYS)
+    known = {*_KEYS, *FIELDS}
+    unknown = sorted(set(row) - known)
     if unknown:
-        raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(_KEYS))}.")
+        raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
     proposal_id: str | None
     if _given(row, "proposal_id"):
         proposal = state.proposal(str(row["proposal_id"]))
@@ -1189,6 +1202,9 @@ def _row(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: st
             float(row["v_low"]) if _given(row, "v_low") else window.v_low,
             float(row["v_high"]) if _given(row, "v_high") else window.v_high,
             _whole(row["cycle"]) if _given(row, "cycle") else 1,
+            Process.of({name: row[name] for name in FIELDS if _given(row, name)})
+            .over(_planned_process(state, proposal_id))
+            .over(window.process),
         )
         capacity = float(row["capacity_mah_g"])
         profile = None

@@ -3,8 +3,9 @@
 A csv or xlsx with the columns ``file``, ``proposal`` or ``composition``, ``cell``, ``active_mass_mg`` (or
 ``electrode_mass_mg`` and ``active_fraction``), ``current_ma_g``, ``window`` (such as ``1.5-4.8``, or two columns
 ``v_low`` and ``v_high``), and for a file that is not a whole test ``first_cycle``, ``continues`` and ``formation``.
-Cells may be empty. ``propose`` writes one for each round, to be filled in; its columns and their other spellings are
-the table ``readers/vocabulary/makers/samples.csv``.
+Every condition of the process (``drxnet/process.py``) is a column too. Cells may be empty. ``propose`` writes one for
+each round, to be filled in; its columns and their other spellings are the table
+``readers/vocabulary/makers/samples.csv``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from campaigns.intake.readers.words import maker
 from campaigns.intake.rules import BARE_C_RATE
 from drxnet.errors import ConfigurationError, ImpossibleValue, UsageError
 from drxnet.files import replace_file
+from drxnet.process import FIELDS, ConditionField, Process
 from drxnet.text import csv_table
 
 COLUMNS = (
@@ -124,6 +126,8 @@ class SampleTable(Mapping[Path, SampleInfo]):
         if said is None:
             return otherwise
         gaps = {f.name: getattr(otherwise, f.name) for f in fields(said) if getattr(said, f.name) is None}
+        if said.process and otherwise.process:
+            gaps["process"] = said.process.over(otherwise.process)
         return replace(said, **gaps)
 
 
@@ -252,12 +256,25 @@ def _sample(where: str, values: Mapping[str, str], header_units: Mapping[str, st
         formation=formation,
         formation_current_ma_g=formation_current,
         icp=values.get("icp"),
+        process=_process(where, values),
     )
     try:
         sample.check_conditions()
     except UsageError as error:
         raise ConfigurationError(f"{where}: {error}") from None
     return sample
+
+
+def _process(where: str, values: Mapping[str, str]) -> Process | None:
+    said = {
+        name: value if FIELDS[name].words else _number(where, name, value)
+        for name, value in values.items()
+        if name in FIELDS
+    }
+    try:
+        return Process.of(said) if said else None
+    except ImpossibleValue as error:
+        raise ConfigurationError(f"{where}: {error}") from None
 
 
 def _window(where: str, values: Mapping[str, str]) -> tuple[float, float] | None:
@@ -394,14 +411,17 @@ def _column(name: str, cell: str) -> tuple[str, str] | None:
     """What a column holds, and its unit; None for a column without a header."""
     if not cell.strip():
         return None
-    vocabulary = maker("samples")
+    vocabulary, conditions = maker("samples"), {spelling: f for f in FIELDS.values() for spelling in _spellings(f)}
+    if (condition := conditions.get(_plain(cell))) is not None:
+        return condition.name, condition.unit
     known = known_stem(cell, vocabulary)
     if known is None:
-        plain = re.sub(r"[^a-z0-9]", "", cell.lower())
-        close = difflib.get_close_matches(plain, list(vocabulary), n=1, cutoff=0.85)
-        meant = f"; did you mean {close[0]!r}?" if close else "."
+        close = difflib.get_close_matches(_plain(cell), [*vocabulary, *conditions], n=1, cutoff=0.85)
+        meant = (
+            f"; did you mean {conditions[close[0]].name if close[0] in conditions else close[0]!r}?" if close else "."
+        )
         raise ConfigurationError(
-            f"{name}: column {cell.strip()!r} is not known{meant} Known: {KNOWN}. "
+            f"{name}: column {cell.strip()!r} is not known{meant} Known: {KNOWN}; of the process: {', '.join(FIELDS)}. "
             "Put what is for people alone under 'remark'."
         )
     stem, unit = known
@@ -412,6 +432,15 @@ def _column(name: str, cell: str) -> tuple[str, str] | None:
             "active_mass_mg, or electrode_mass_mg and add active_fraction."
         )
     return None if meaning == "remark" else (meaning, unit or default)
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", cell.lower())
+
+
+def _spellings(condition: ConditionField) -> set[str]:
+    """How a column of a condition may be headed: by its name, or in words with the unit or without."""
+    return {_plain(text) for text in (condition.name, condition.label, f"{condition.label} {condition.unit}")}
 
 
 def _lines(path: Path) -> list[list[str]]:

@@ -14,6 +14,7 @@ from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.errors import UsageError
 from drxnet.files import replace_file
+from drxnet.process import FIELDS
 from drxnet.text import csv_table
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ def export_campaign(
         raise UsageError(f"Campaign {campaign.name} has no measurement to export.")
     if form == "csv":
         rows = [_row(m) for m in listed]
-        content = csv_table(rows, list(rows[0]), verbatim=verbatim)
+        stated = [name for name in FIELDS if any(name in row for row in rows)]
+        content = csv_table(rows, list(dict.fromkeys([*rows[0], *stated])), verbatim=verbatim)
     elif form == "json":
         everything = {"campaign": campaign.name, **state.content()}
         everything["measurements"] = [_full(m) for m in campaign.ledger.profiles(listed)]

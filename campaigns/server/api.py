@@ -44,7 +44,6 @@ from campaigns.server.bodies import (
 )
 from campaigns.server.desk import Desk, Done, Seen, Write
 from campaigns.server.jobs import Jobs, Task, as_json, kind_of
-from drxnet.discharge import CyclingConditions
 from drxnet.errors import DRXError, UsageError
 from drxnet.files import new_file
 from screening.errors import NothingToPropose
@@ -174,7 +173,7 @@ def proposal(request: Request, name: Name, proposal_id: Name) -> dict[str, Any]:
         "measurements": [measurement_row(m) for m in mine],
         "predicted": [
             {
-                **_conditions(p.conditions),
+                **p.conditions.row(),
                 "voltage_v": p.voltage_v.tolist(),
                 "capacity_mah_g_mean": p.capacity_mah_g_mean.tolist(),
                 "capacity_mah_g_std": p.capacity_mah_g_std.tolist(),
@@ -185,7 +184,7 @@ def proposal(request: Request, name: Name, proposal_id: Name) -> dict[str, Any]:
             {
                 "measurement_id": m.measurement.measurement_id,
                 "cell": m.measurement.cell,
-                **_conditions(m.measurement.conditions),
+                **m.measurement.conditions.row(),
                 "voltage_v": m.profile.voltage_v.tolist(),
                 "capacity_mah_g": m.profile.capacity_mah_g.tolist(),
             }
@@ -203,7 +202,7 @@ def measurement_row(m: Measurement) -> dict[str, Any]:
         "proposal_id": m.proposal_id,
         "composition": m.composition,
         "cell": m.cell,
-        **_conditions(m.conditions),
+        **m.conditions.row(),
         "capacity_mah_g": m.capacity_mah_g,
         "average_voltage_v": m.average_voltage_v,
         "specific_energy_wh_kg": m.specific_energy_wh_kg,
@@ -216,10 +215,6 @@ def measurement_row(m: Measurement) -> dict[str, Any]:
         "withdrawn_reason": m.withdrawn_reason,
         "superseded_by": m.superseded_by,
     }
-
-
-def _conditions(c: CyclingConditions) -> dict[str, Any]:
-    return {"current_ma_g": c.current_ma_g, "v_low": c.v_low, "v_high": c.v_high, "cycle": c.cycle}
 
 
 def _event(event: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.readers.recording import ReadOptions
 from drxnet.errors import UsageError
+from drxnet.process import Process
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Word = Annotated[str, Field(max_length=80)]
@@ -203,6 +204,7 @@ def _sample(
     formation: Whole = None,
     formation_current_ma_g: Positive = None,
     icp: Formula = None,
+    process: Formula = None,
 ) -> SampleInfo:
     if (v_low is None) != (v_high is None):
         raise UsageError("A window has two cut-offs. Give both, v_low and v_high, or neither.")
@@ -218,6 +220,7 @@ def _sample(
         formation=formation,
         formation_current_ma_g=formation_current_ma_g,
         icp=icp,
+        process=None if process is None else Process.read(process),
     )
 
 
