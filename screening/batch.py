@@ -58,6 +58,9 @@ _ROUNDING = 1e-6
 _SMALLEST_NUGGET, _LARGEST_NUGGET = 1e-8, 1e-3
 
 
+FAILED_APART = 2.0
+"""A batch keeps this many times the least distance from compositions whose synthesis failed."""
+
 DOMAIN_WEIGHT: Mapping[Label, float] = {"inside": 1.0, "edge": 1.0, "outside": 0.5}
 """Factor on the score of a candidate by its label; 0 would refuse it."""
 
@@ -125,8 +128,11 @@ class Choice:
     columns: dict[str, float]
     """``rate_retention_mean``, ..., ``feasibility``: the calibrated posterior, before the batch."""
 
+    phase_probability: float | None
+    """That the synthesis gives the phase; None where nothing is known of any. In no way part of the feasibility."""
+
     promise: str
-    """The objectives and the feasibility in words."""
+    """The objectives, the feasibility and the probability of the phase in words."""
 
     domain: Label
     learned_distance: float
@@ -230,7 +236,7 @@ def diverse(candidates: Sequence[Composition], keep: int) -> list[Composition]:
     if len(candidates) <= keep:
         return list(candidates)
     half = keep // 2
-    cells = torch.round(_table(candidates) / _NEIGHBOURHOOD).to(torch.int8).numpy()
+    cells = torch.round(_table(Amounts.of(candidates)) / _NEIGHBOURHOOD).to(torch.int8).numpy()
     visits: dict[bytes, int] = {}
     turn = np.empty(len(candidates), int)
     for i, cell in enumerate(cells):
@@ -306,11 +312,14 @@ class Batch:
                     self._await(everything.index(composition))
         self._covariances: dict[int, Tensor] = {}
         self._gain: Tensor | None = None
-        self._table = _table(everything)
+        self._amounts = Amounts.of(everything)
+        self._table = _table(self._amounts)
         self._elements = self._table > 0
         self._open = torch.zeros(len(everything), dtype=torch.bool)
         self._open[: len(self.candidates)] = True
         self._close([everything.index(c) for c in outlook.pending])
+        if outlook.phases is not None and outlook.phases.failed:
+            self._avoid(outlook.phases.failed)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -329,9 +338,14 @@ class Batch:
         return self.outlook.log_feasible(self.mean, self.std)
 
     @cached_property
+    def log_phase(self) -> Tensor:
+        """Log of the probability that the synthesis gives the phase, ``rows``."""
+        return self.outlook.log_phase(self._amounts)
+
+    @cached_property
     def log_weight(self) -> Tensor:
-        """Log of the factor of the domain label, ``rows``."""
-        return self.limits.log_domain_weight(self.outlook.domain.labels(self.points.features))
+        """Log of the factor of the domain label and of the probability of the phase, ``rows``."""
+        return self.limits.log_domain_weight(self.outlook.domain.labels(self.points.features)) + self.log_phase
 
     @property
     def remaining_std(self) -> Tensor:
@@ -404,6 +418,13 @@ class Batch:
             apart = (self._table - self._table[row]).abs().amax(1)
             self._open &= apart >= max(self.limits.min_distance, 1e-6) - 1e-9
 
+    def _avoid(self, failed: Sequence[Composition]) -> None:
+        """Rule out what is too near to syntheses that failed; these themselves may be tried again."""
+        table = _table(Amounts.of([*self.candidates, *failed]))
+        apart = torch.cdist(table[: -len(failed)], table[-len(failed) :], p=torch.inf)
+        apart = apart.where(apart > 1e-6, torch.inf).amin(1)
+        self._open[: len(self.candidates)] &= apart >= FAILED_APART * self.limits.min_distance - 1e-9
+
     def _describe(self, row: int) -> Choice:
         outlook, here = self.outlook, slice(row, row + 1)
         mean, std = self.mean[here], self.std[here]
@@ -422,7 +443,8 @@ class Batch:
             strategy="",
             score=0.0,
             columns={name: float(values[0]) for name, values in columns.items()},
-            promise=outlook.goals.in_words(mean[0].numpy(), std[0].numpy()),
+            phase_probability=None if outlook.phases is None else float(self.log_phase[row].exp()),
+            promise=outlook.goals.in_words(mean[0].numpy(), std[0].numpy()) + self._phase_in_words(row, composition),
             domain=nearest.labels[0],
             learned_distance=float(nearest.learned[0]),
             nearest_known=nearest.neighbours[0],
@@ -434,6 +456,13 @@ class Batch:
             candidates=len(self.candidates),
             joint_gain=float(self.log_gain[row].exp()),
         )
+
+    def _phase_in_words(self, row: int, composition: Composition) -> str:
+        """How probably the synthesis gives the phase, and what failures say against it."""
+        if self.outlook.phases is None:
+            return ""
+        against = self.outlook.phases.against(composition)
+        return f", phase {float(self.log_phase[row].exp()):.0%}" + (f" ({against})" if against else "")
 
 
 @dataclass(frozen=True)
@@ -504,7 +533,6 @@ def _factor(covariance: Tensor, least: Tensor) -> Tensor:
     raise RuntimeError("The joint posterior of the shortlist is not positive definite; this is a defect, report it.")
 
 
-def _table(compositions: Sequence[Composition]) -> Tensor:
+def _table(amounts: Amounts) -> Tensor:
     """Amounts of every element, F included and O left out, ``n x elements``."""
-    amounts = Amounts.of(compositions)
     return torch.cat([amounts.cations, amounts.fluorine[:, None]], 1).double()

@@ -22,6 +22,7 @@ from screening.improvement import Improvement, log_feasibility, objectives_of
 from screening.measured import Measured
 from screening.streaming import StreamMarginals
 from screening.surrogate import DRXNetGaussianModel, Points
+from screening.synthesis import PhaseModel, Tried
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Outlook:
     incumbents: tuple[tuple[float, ...], ...] = ()
     """Signed objectives of what is known and probably feasible, by their posterior means."""
 
+    tried: tuple[Tried, ...] = ()
+    """Syntheses that the probability of the phase is learned from; without any, every synthesis is taken to work."""
+
     engine: str = "auto"
     """What encodes compositions, of :data:`drxnet.engines.ENGINES`: they differ in speed and in the sixth digit."""
 
@@ -57,6 +61,7 @@ class Outlook:
         *,
         measured: Iterable[Measured] = (),
         pending: Iterable[Composition] = (),
+        tried: Iterable[Tried] = (),
     ) -> Self:
         """Fit the surrogate to what was measured.
 
@@ -65,6 +70,7 @@ class Outlook:
             goals: objectives and constraints.
             measured: what came back; without any quantity of the goals it teaches nothing.
             pending: what is being made; a composition may also be in `measured`.
+            tried: syntheses that the probability of the phase is learned from.
         """
         goals, measured = goals or Goals(), tuple(measured)
         surrogate = _conditioned(ensemble, goals, measured).fit()
@@ -76,6 +82,7 @@ class Outlook:
             model_id=ensemble.card.model_id,
             device=str(ensemble.device),
             hyperparameters=tuple((k, tuple(v)) for k, v in surrogate.hyperparameters().items()),
+            tried=tuple(tried),
         )
         return outlook._with(ensemble, surrogate).awaiting(pending)
 
@@ -90,12 +97,14 @@ class Outlook:
             incumbents = tuple(map(tuple, self.signed(mean[good]).tolist()))
         return replace(self, pending=pending, incumbents=incumbents)._with(self.ensemble, self.surrogate)
 
-    def updated(self, measured: Iterable[Measured], pending: Iterable[Composition]) -> Self:
+    def updated(
+        self, measured: Iterable[Measured], pending: Iterable[Composition], tried: Iterable[Tried] = ()
+    ) -> Self:
         """What is known now; fitted again only where something was measured in the meantime."""
-        measured = tuple(measured)
+        measured, tried = tuple(measured), tuple(tried)
         if measured == self.measured:
-            return self.awaiting(pending)
-        return type(self).of(self.ensemble, self.goals, measured=measured, pending=pending)
+            return replace(self, tried=tried)._with(self.ensemble, self.surrogate).awaiting(pending)
+        return type(self).of(self.ensemble, self.goals, measured=measured, pending=pending, tried=tried)
 
     def fitted(self) -> dict[str, Any]:
         """What was fitted to the data, as plain values: other machines fit the same to other last digits."""
@@ -154,6 +163,11 @@ class Outlook:
         return Improvement(self.goals, unit, incumbents)
 
     @cached_property
+    def phases(self) -> PhaseModel | None:
+        """How probably a synthesis gives the phase; None where nothing is known of any."""
+        return PhaseModel(self.tried) if self.tried else None
+
+    @cached_property
     def known(self) -> tuple[Composition, ...]:
         """What is measured."""
         return tuple(m.composition for m in self.measured)
@@ -183,6 +197,12 @@ class Outlook:
     def log_feasible(self, mean: Tensor, std: Tensor) -> Tensor:
         """Log of the probability that all constraints are met, ``n x m -> n``."""
         return log_feasibility(self.goals, mean, std)
+
+    def log_phase(self, amounts: Amounts) -> Tensor:
+        """Log of the probability that a synthesis gives the phase, ``n``; 0 where nothing is known of any."""
+        if self.phases is None:
+            return torch.zeros(len(amounts), dtype=torch.float64)
+        return self.phases.probability(amounts).log()
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the ensemble."""

@@ -48,9 +48,14 @@ class Rows:
         return self.outlook.marginals(self.points)
 
     @cached_property
+    def log_phase(self) -> Tensor:
+        """Log of the probability that the synthesis gives the phase, ``n``."""
+        return self.outlook.log_phase(self.amounts)
+
+    @cached_property
     def log_weight(self) -> Tensor:
-        """Log of the factor that the domain label puts on each candidate, ``n``."""
-        return self.limits.log_domain_weight(self.outlook.domain.labels(self.points.features))
+        """Log of the factor of the domain label and of the probability of the phase on each candidate, ``n``."""
+        return self.limits.log_domain_weight(self.outlook.domain.labels(self.points.features)) + self.log_phase
 
 
 @dataclass(frozen=True)

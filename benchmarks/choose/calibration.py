@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.choose.campaigns import BATCH, Laboratory, ours, run
+from benchmarks.choose.campaigns import BATCH, Laboratory, Ours, run
 from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble, pool_asked_for
 from drxnet.ensemble import Amounts
 from screening.domain import LABELS
@@ -39,7 +39,7 @@ def main() -> None:
                 pool.capacity[laboratory, : pool.candidates].astype(float), np.zeros(pool.candidates), seed
             )
             members = [i for i in range(len(pool.capacity)) if i != laboratory]
-            chosen_by = ours(pool, PooledEnsemble(pool, members), "logei", BATCH, seed)
+            chosen_by = Ours(pool, PooledEnsemble(pool, members), "logei", BATCH, seed)
             history = run(pool, cells, chosen_by, rounds)
             measured = [m for number, rows in enumerate(history) for m in cells.measure(pool, rows, number)]
             count = len(measured)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,10 @@ from screening.batch import Limits, choose_batch
 from screening.encoding import Encoding
 from screening.measured import Measured
 from screening.outlook import Outlook
+from screening.prospect import Prospect, prospect_of
 from screening.scoring import Rows
 from screening.strategies import STRATEGIES
+from screening.synthesis import Tried, reported
 
 NOISE = 0.03
 USUAL = Limits()
@@ -56,48 +59,54 @@ Recommend = Callable[[list[Measured], list[int], int], list[int]]
 """From what was measured, the rows that were made and the round to the rows of the next batch."""
 
 
-def ours(
-    pool: Pool,
-    ensemble: PooledEnsemble,
-    strategy: str,
-    batch: int,
-    seed: int,
-    *,
-    first: str = "variance-reduction",
-    limits: Limits = USUAL,
-) -> Recommend:
-    """The package as a campaign uses it: a score for every candidate, then the joint choice among the best.
+@dataclass
+class Ours:
+    """The package as a campaign uses it: a score for every candidate, then the joint choice among the best."""
 
-    ``first`` chooses the first batch, as in the shipped high-entropy campaigns.
-    """
-    amounts = Amounts.of(pool.compositions[: pool.candidates])
-    rows = pool.table[: pool.candidates]
+    pool: Pool
+    ensemble: PooledEnsemble
+    strategy: str
+    batch: int
+    seed: int
+    first: str = "variance-reduction"
+    """Strategy of the first batch, as in the shipped high-entropy campaigns."""
 
-    def recommend(measured: list[Measured], taken: list[int], round_number: int) -> list[int]:
-        how = strategy if measured else first
-        outlook = Outlook.of(ensemble, GOALS, measured=measured)  # type: ignore[arg-type]  # the same interface
+    limits: Limits = USUAL
+    phases: bool = True
+    """Whether failed syntheses teach anything."""
+
+    prospects: list[Prospect | None] = field(default_factory=list)
+    """What each batch was expected to gain, before it was made."""
+
+    @cached_property
+    def amounts(self) -> Amounts:
+        """Of the candidates."""
+        return Amounts.of(self.pool.compositions[: self.pool.candidates])
+
+    def __call__(self, measured: list[Measured], taken: list[int], round_number: int) -> list[int]:
+        """Rows of the next batch."""
+        pool, limits, seed = self.pool, self.limits, self.seed + round_number
+        how = self.strategy if measured else self.first
+        tried = self._tried(measured, taken) if self.phases else ()
+        outlook = Outlook.of(self.ensemble, GOALS, measured=measured, tried=tried)  # type: ignore[arg-type]  # the same interface
         if how == "space-filling":
-            scores = torch.from_numpy(np.random.default_rng([seed, round_number]).random(len(amounts)))
+            scores = torch.from_numpy(np.random.default_rng([self.seed, round_number]).random(pool.candidates))
         else:
-            chosen_by = STRATEGIES[how](seed + round_number)
+            rows = Rows(outlook, limits, self.amounts, pool.table[: pool.candidates])
             with torch.no_grad():
-                scores = chosen_by.score(outlook, Rows(outlook, limits, amounts, rows))
+                scores = STRATEGIES[how](seed).score(outlook, rows)
         scores[taken] = -torch.inf
-        order = scores.argsort(descending=True)
-        best = order[:LISTED].tolist()
-        picks = choose_batch(
-            [pool.compositions[i] for i in best],
-            outlook,
-            n=batch,
-            strategy=how,
-            limits=limits,
-            seed=seed + round_number,
-            shortlist=SHORTLIST,
-        )
+        best = scores.argsort(descending=True)[:LISTED].tolist()
+        listed = [pool.compositions[i] for i in best]
+        picks = choose_batch(listed, outlook, n=self.batch, strategy=how, limits=limits, seed=seed, shortlist=SHORTLIST)
+        self.prospects.append(prospect_of(outlook, [p.composition for p in picks], seed))
         row = {pool.compositions[i]: i for i in best}
         return [row[p.composition] for p in picks]
 
-    return recommend
+    def _tried(self, measured: list[Measured], taken: list[int]) -> tuple[Tried, ...]:
+        formed = {m.composition for m in measured}
+        made = [self.pool.compositions[i] for i in taken]
+        return (*reported(), *(Tried(c, float(c in formed)) for c in made))
 
 
 def at_random(pool: Pool, batch: int, seed: int) -> Recommend:

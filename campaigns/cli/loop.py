@@ -275,6 +275,8 @@ def propose(
         content = views.batch(chosen)
         for note in chosen.notes:
             say(note)
+        if chosen.prospect:
+            say(str(chosen.prospect))
         emit(output, content, lambda: _show_proposals(content["proposals"], campaign.spec.goals))
         if dry_run:
             say("Dry run: nothing was recorded.")
@@ -296,6 +298,7 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
                 "composition": row["composition"],
                 **cells_of(row, goals.shown, goals),
                 "feasible": f"{row['feasibility']:.0%}",
+                **({} if row["phase_probability"] is None else {"phase": f"{row['phase_probability']:.0%}"}),
                 "domain": row["domain"],
             }
             for row in rows
@@ -645,6 +648,8 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
         if best is None
         else f"{best['composition']} ({best['proposal_id']}): {best['quantity']} {best['value']:.3g} {best['unit']}",
     }
+    if found["prospect"]:
+        lines[f"before {found['prospect']['round']}"] = found["prospect"]["sentence"]
     half = [f"{h['proposal_id']} (no cell at {', '.join(h['missing'])})" for h in found["half_measured"]]
     if half:
         lines["half-measured"] = ", ".join(half[:6]) + (f" and {len(half) - 6} more" if len(half) > 6 else "")

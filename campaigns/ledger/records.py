@@ -96,6 +96,8 @@ class Prediction:
     """``inside``, ``edge`` or ``outside`` of what the model has learned from."""
 
     why: str
+    phase_probability: float | None = None
+    """That the synthesis gives the phase; None where nobody asked."""
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Prediction:

@@ -16,6 +16,7 @@ import torch
 from campaigns.ledger.records import PredictedProfile, Snapshot
 from campaigns.loop.outcomes import outcomes_of, pending_of, stated
 from campaigns.loop.places import Order, Place, labels_of, with_state
+from campaigns.loop.syntheses import tried_of
 from campaigns.spec import CampaignSpec
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
@@ -59,13 +60,16 @@ def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
     return tuple(m for m in found if m.estimates)
 
 
-def outlook_of(campaign: Workspace, state: Snapshot, goals: Goals, *, device: str = "cpu") -> Outlook:
-    """What the current model makes of everything that the ledger holds."""
+def outlook_of(
+    campaign: Workspace, state: Snapshot, goals: Goals, *, device: str = "cpu", phases: bool = True
+) -> Outlook:
+    """What the current model makes of everything that the ledger holds; without `phases` every synthesis works."""
     return Outlook.of(
         campaign.ensemble(state.current_model, device=device),
         goals,
         measured=measured_of(state, goals),
         pending=pending_of(state, goals),
+        tried=tried_of(state) if phases else (),
     )
 
 
@@ -78,6 +82,11 @@ class Forecast:
         mean, std = outlook.surrogate.marginals(points)
         self.mean, self.std = mean.numpy(), std.numpy()
         self.nearest = outlook.domain.nearest(Amounts.of(self.compositions), points.features)
+
+    @cached_property
+    def phase_probability(self) -> np.ndarray:
+        """That a synthesis gives the phase, ``n``."""
+        return np.asarray(self.outlook.log_phase(Amounts.of(self.compositions)).exp())
 
     @cached_property
     def columns(self) -> Mapping[str, np.ndarray]:
@@ -260,6 +269,7 @@ def predicted_places(
                 columns["feasibility"],
                 labels.get(composition, columns["domain"]),
                 with_state(proposal, why),
+                phase_probability=float(forecast.phase_probability[i]),
             )
         )
     return places

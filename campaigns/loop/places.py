@@ -31,6 +31,9 @@ class Place:
     beside: tuple[QuantityValue, ...] = ()
     """What was predicted of a measured one when it was proposed."""
 
+    phase_probability: float | None = None
+    """That a synthesis gives the phase; None of what is measured."""
+
     front: int | None = None
     """Pareto front, from 1; None when ranked by one quantity."""
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from screening.candidates import Candidates
     from screening.enumerator import Shortlist
     from screening.goals import Goals
+    from screening.prospect import Prospect
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class Proposed:
     """Of the stream."""
 
     notes: tuple[str, ...] = ()
+    prospect: Prospect | None = None
+    """What the batch is expected to gain; None before anything feasible is known."""
 
 
 def propose(
@@ -97,8 +100,10 @@ def propose(
         UsageError: workers for a search, which runs in this process.
     """
     from campaigns.loop.forecast import SEARCHES, Forecast, limits_of, looked_at, measured_of, outlook_of, run_stream
+    from campaigns.loop.syntheses import tried_of
     from screening.batch import choose_batch
     from screening.candidates import CandidateList, cautions
+    from screening.prospect import prospect_of
     from screening.scoring import StreamScorer
     from screening.strategies import STRATEGIES, today
 
@@ -150,6 +155,7 @@ def propose(
             **shortlist.proof.summary(),
             "engine": streamed.engine,
             "known_rounds": state.round,
+            "phases": True,
             "fitted": streamed.fitted(),
         }
     listed = source.compositions(shortlist.units)
@@ -172,27 +178,28 @@ def propose(
             (pick.composition.formula, prediction(pick, spec.goals, cautions(source, pick.composition)), profiles)
             for pick, profiles in zip(picks, forecast.profiles(), strict=True)
         ]
+        prospect = prospect_of(outlook, [p.composition for p in picks], round_seed)
         recipe = {
             "model_id": model.model_id,
             "seed": round_seed,
             "strategy": how,
             "spec": spec.resolved(),
             "spec_hash": spec.hash,
-            "statistics": statistics,
+            "statistics": statistics | ({"prospect": prospect.as_dict()} if prospect else {}),
         }
         if len(picks) < n:
             notes = (*notes, f"{len(picks)} of {n} proposed: the limits of the lab leave no other candidate.")
         if dry_run:
-            return Proposed(state.round + 1, model.model_id, _preview(rows, state), statistics, notes)
+            return Proposed(state.round + 1, model.model_id, _preview(rows, state), statistics, notes, prospect)
         new = {p.composition.formula for p in picks if p.kind == "candidate"}
         number = _record(campaign, rows, new, recipe)
         if number is not None:
             if shortlist.proof:
                 shortlist.proof.write(proof_path(campaign, number))
             sweep_resumed(campaign.folder / "rounds")  # a stream that was killed would go on from another state now
-            return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes)
+            return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes, prospect)
         state = campaign.state()
-        outlook = outlook.updated(measured_of(state, spec.goals), pending_of(state, spec.goals))
+        outlook = outlook.updated(measured_of(state, spec.goals), pending_of(state, spec.goals), tried_of(state))
         _log.info("another process proposed the same compositions in the meantime; choosing again")
     raise LedgerLocked(
         f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
@@ -230,6 +237,7 @@ def prediction(pick: Choice, goals: Goals, mind: Sequence[str] = ()) -> Predicti
         score=pick.score,
         domain=pick.domain,
         why="; ".join([pick.why, *mind]),
+        phase_probability=pick.phase_probability,
     )
 
 

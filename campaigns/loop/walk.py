@@ -92,8 +92,9 @@ def _verify(
     current = campaign.spec
     spec = type(current).model_validate({**current.model_dump(mode="json"), **one.spec, "folder": current.folder})
     source = _source(one, spec)
-    outlook = outlook_of(campaign, state, spec.goals, device=device).for_stream(told["engine"], source.count)
-    outlook = outlook.with_fitted(told["fitted"])
+    phases = bool(told.get("phases", False))  # 0.1.0 took every synthesis to work
+    outlook = outlook_of(campaign, state, spec.goals, device=device, phases=phases)
+    outlook = outlook.for_stream(told["engine"], source.count).with_fitted(told["fitted"])
     strategy = today(one.strategy)
     scorer = StreamScorer(outlook, source.columns, source.denominator, strategy, limits_of(spec), one.seed)
     job = Job(source, scorer, int(told["keep"]), int(proof.job["batch"]))

@@ -36,6 +36,7 @@ from campaigns.report.figures import (
     marker_size,
     places_in_rounds,
 )
+from campaigns.report.views import prospect_of_last
 from drxnet.text import visible
 from screening.estimates import Estimate
 from screening.goals import Goals
@@ -114,6 +115,8 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals) -> list
         f"<h1>Campaign {html.escape(snapshot.campaign)}, {_round_name(snapshot)}</h1>",
         f'<p class="lead">{_with_subscripts(html.escape(headline(snapshot, outcomes, goals)))}</p>',
     ]
+    if prospect := prospect_of_last(snapshot):
+        lines.append(f'<p class="note">Before {prospect["round"]}: {html.escape(prospect["sentence"])}</p>')
     if not outcomes:
         return [*lines, *_refused(snapshot), *_lineage(snapshot)]
     lines += [

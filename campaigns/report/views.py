@@ -43,7 +43,13 @@ def proposal_row(proposal: Proposal) -> Row:
 
 def _prediction(said: Prediction) -> Row:
     rates = {"low_current_ma_g": said.low_current_ma_g, "high_current_ma_g": said.high_current_ma_g}
-    rest = {"feasibility": said.feasibility, "score": said.score, "domain": said.domain, "why": said.why}
+    rest = {
+        "feasibility": said.feasibility,
+        "phase_probability": said.phase_probability,
+        "score": said.score,
+        "domain": said.domain,
+        "why": said.why,
+    }
     return _numbers({v.key: v for v in said.values}, rates) | rest
 
 
@@ -63,6 +69,7 @@ def batch(chosen: Proposed) -> Row:
         "round": chosen.round,
         "model": chosen.model_id,
         "proposals": [proposal_row(p) for p in chosen.proposals],
+        "prospect": None if chosen.prospect is None else chosen.prospect.as_dict(),
     }
 
 
@@ -101,6 +108,7 @@ def _place(found: Ranking, number: int, place: Place) -> Row:
         "state": str(place.proposal.state) if place.proposal else None,
         **_numbers({q.key(goals.rates): place.value(q) for q in goals.quantities}, rates),
         "feasibility": place.feasibility,
+        "phase_probability": place.phase_probability,
         "score": None,
         "domain": place.domain,
         "why": place.why,
@@ -169,7 +177,15 @@ def status(campaign: Workspace, as_of: int | None = None) -> Row:
             "tried": len(state.models) - 1,
         },
         "best": _best(outcomes, goals),
+        "prospect": prospect_of_last(state),
     }
+
+
+def prospect_of_last(state: Snapshot) -> Row | None:
+    """What the last round was expected to gain when it was proposed, and whether it was worth its cells."""
+    if not state.rounds or not state.rounds[-1].statistics.get("prospect"):
+        return None
+    return {"round": state.rounds[-1].name, **state.rounds[-1].statistics["prospect"]}
 
 
 def _staircases(goals: Goals, state: Snapshot) -> list[Row]:

@@ -23,7 +23,7 @@ class VarianceReduction(Strategy):
     objectives and constraints, in units of how much each differs between known compositions, every candidate weighted
     by how far its promise lies above a quantile (D. Cohn et al., J. Artif. Intell. Res. 4, 129 (1996), the weights as
     in targeted designs, V. Picheny et al., J. Mech. Des. 132, 071008 (2010)). The promise of a candidate is its
-    utility at the mean times the probability that the constraints hold.
+    utility at the mean times the probabilities that the constraints hold and that the synthesis gives the phase.
     """
 
     sharpness: ClassVar[float] = 4.0
@@ -42,13 +42,14 @@ class VarianceReduction(Strategy):
         """
         mean, std = rows.moments
         promise = outlook.improvement.log_utility(outlook.signed(mean)) + outlook.log_feasible(mean, std)
+        promise = promise + rows.log_phase
         noise = mean.new_tensor(uniform(rows.units, self.seed)).log().neg().log().neg()
         return self.sharpness * promise + noise
 
     def next(self, batch: Batch) -> Tensor:
         """Variance that measuring each row would remove from the promising ones, ``rows``."""
         outlook = batch.outlook
-        promise = (outlook.improvement.log_utility(batch.signed_mean) + batch.log_feasible).exp()
+        promise = (outlook.improvement.log_utility(batch.signed_mean) + batch.log_feasible + batch.log_phase).exp()
         rivals = promise[: len(batch.candidates)]
         weight = (promise - rivals.quantile(self.promising)).clamp_min(0)
         weight[len(rivals) :] = 0
@@ -56,7 +57,7 @@ class VarianceReduction(Strategy):
         for column in sorted({*outlook.goals.objective_columns, *outlook.goals.constraint_columns}):
             covariance, noise = batch.remaining_covariance(column), batch.noise(column)
             learned = covariance.square() @ weight / (covariance.diagonal() + noise)
-            total += learned / outlook.surrogate.reader.unit[column].square()
+            total += batch.log_phase.exp() * learned / outlook.surrogate.reader.unit[column].square()
         unlikely = batch.log_feasible < math.log(self.least_feasible)
         return total.where(~unlikely, total - total.max() - 1)
 

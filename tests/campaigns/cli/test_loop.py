@@ -34,6 +34,7 @@ PROPOSAL_KEYS = {
     "capacity_high_mah_g_std",
     "capacity_high_mah_g_lower",
     "feasibility",
+    "phase_probability",
     "score",
     "domain",
     "why",
@@ -447,7 +448,7 @@ def test_propose_prints_the_contract_and_leaves_a_round_behind(real: Path, monke
     done = run("propose", "--campaign", "live", "--format", "json")
     content = json.loads(done.stdout)
     assert content == dry
-    assert set(content) == {"round", "model", "proposals"}
+    assert set(content) == {"round", "model", "proposals", "prospect"}
     assert [set(p) for p in content["proposals"]] == [PROPOSAL_KEYS] * 3
     assert all(p["domain"] in ("inside", "edge", "outside") for p in content["proposals"])
     assert "live/rounds/R01/report.html" in done.stderr

@@ -13,6 +13,7 @@ from small_model import write_small_model
 from campaigns.campaign import Campaign
 from campaigns.ledger.records import State
 from campaigns.loop.propose import propose, seed_of_round
+from campaigns.report import views
 from campaigns.report.round import incomplete_rounds, write_round_files
 from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
@@ -86,6 +87,47 @@ def test_failed_may_come_back_and_abandoned_not(live: Campaign, few: Path):
         entry.set_state("R01-02", State.ABANDONED, "too dear")
     (again,) = propose(live, candidates=few, batch_size=1).proposals
     assert again.composition == live.state().proposal("R01-01").composition
+
+
+def test_a_failed_synthesis_keeps_its_neighbours_away_and_lowers_their_chance(live: Campaign, tmp_path: Path):
+    listed = [f"Li1.2Mn{0.3 + i / 40:.3f}Ti{0.5 - i / 40:.3f}O2" for i in range(9)]
+    near = tmp_path / "near.csv"
+    near.write_text("composition\n" + "\n".join(listed) + "\n")
+    before = {p.composition: p.prediction for p in propose(live, candidates=near, batch_size=9, dry_run=True).proposals}
+    (first,) = propose(live, candidates=near, batch_size=1).proposals
+    live.mark([first.proposal_id], "failed", "TiO2 left")
+    after = propose(live, candidates=near, batch_size=9, dry_run=True).proposals
+    assert after
+    failed = Composition.parse(first.composition)
+    for proposal in after:
+        assert proposal.prediction is not None
+        earlier = before.get(proposal.composition)
+        if earlier is not None:
+            assert proposal.prediction.phase_probability < earlier.phase_probability
+        assert failed.distance(Composition.parse(proposal.composition)) >= 0.1 - 1e-9 or proposal.composition == (
+            first.composition
+        )
+    live.mark([first.proposal_id], "failed", "cycler channel 4 died")  # says nothing of the composition
+    accident = propose(live, candidates=near, batch_size=9, dry_run=True).proposals
+    assert {p.composition: p.prediction.phase_probability for p in accident} == {
+        p.composition: before[p.composition].phase_probability for p in accident
+    }
+
+
+def test_what_a_round_is_expected_to_gain_is_recorded_and_shown(live: Campaign, few: Path):
+    assert propose(live, candidates=few, batch_size=2).prospect is None  # nothing is measured
+    rows = [
+        {"proposal_id": name, "current_ma_g": current, "capacity_mah_g": capacity}
+        for name, capacities in (("R01-01", (260.0, 170.0)), ("R01-02", (250.0, 140.0)))
+        for current, capacity in zip((20.0, 1000.0), capacities, strict=True)
+    ]
+    live.add_measurements(rows)
+    done = propose(live, candidates=few, batch_size=2)
+    assert done.prospect is not None
+    assert live.state().rounds[-1].statistics["prospect"] == done.prospect.as_dict()
+    assert views.batch(done)["prospect"]["sentence"] == str(done.prospect)
+    assert live.summarize()["prospect"] == {"round": "R02", **done.prospect.as_dict()}
+    assert live.summarize(1)["prospect"] is None
 
 
 def test_dry_run_shows_what_would_be_recorded(live: Campaign, few: Path):

@@ -57,7 +57,9 @@ def test_a_round_holds_after_the_campaign_went_on(campaign: Campaign) -> None:
     assert found.verification.identical == found.verification.recomputed > 0
     assert found.as_row()["holds"] is True
     told = campaign.state().rounds[1].statistics["walk"]
-    assert set(told) == {"root", "shards", "scored", "keep", "scorer", "engines", "engine", "known_rounds", "fitted"}
+    assert set(told) == {
+        "root", "shards", "scored", "keep", "scorer", "engines", "engine", "known_rounds", "phases", "fitted",
+    }  # fmt: skip
     assert told["scored"] == found.verification.scored == campaign.state().rounds[1].statistics["scored"]
 
 

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from drxnet.composition import Composition
+from drxnet.ensemble import Amounts
+from screening.domain import known_compositions
+from screening.synthesis import PhaseClassifier, PhaseModel, Tried, reported, size_mismatch
+
+MANGANESE = Composition.parse("Li1.2Mn0.5Ti0.3O2")
+VANADIUM = Composition.parse("Li1.2Mn0.1V0.7O2")
+
+
+def probability(model: PhaseModel, *compositions: Composition) -> list[float]:
+    return model.probability(Amounts.of(compositions)).tolist()
+
+
+def test_equal_radii_have_no_mismatch_and_shares_not_amounts_count() -> None:
+    amounts = Amounts(("Li", "Mg"), torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.5, 0.5]]), torch.zeros(3))
+    nothing, one, half = size_mismatch(amounts).tolist()
+    assert nothing == pytest.approx(0, abs=1e-12)
+    assert one == pytest.approx(half)
+    assert one == pytest.approx(0.02 / 0.74, rel=1e-6)  # 0.76 and 0.72 angstrom
+
+
+def test_without_a_synthesis_the_law_of_sizes_is_all_there_is() -> None:
+    nothing = torch.zeros(0, dtype=torch.float64)
+    classifier = PhaseClassifier(nothing, torch.zeros(0, 2, dtype=torch.float64), nothing)
+    at = torch.tensor([-1.0, 0.0, 1.0, 3.0], dtype=torch.float64)
+    found = classifier.probability(at, torch.zeros(4, 2, dtype=torch.float64)).tolist()
+    assert found == sorted(found, reverse=True)
+    assert found[1] == pytest.approx(1 / (1 + math.exp(-1.5 / math.sqrt(1 + math.pi / 8 * 3))))
+
+
+def test_a_failure_counts_most_where_it_happened() -> None:
+    before = PhaseModel(reported())
+    after = PhaseModel((*reported(), Tried(VANADIUM, 0.0, "V2O5 left")))
+    near = Composition.parse("Li1.2Mn0.1V0.65Ti0.05O2")
+    change = [a - b for a, b in zip(*(probability(m, VANADIUM, near, MANGANESE) for m in (after, before)), strict=True)]
+    assert change[0] < change[1] < change[2]
+    assert change[1] < -0.02
+
+
+def test_a_synthesis_that_worked_raises_it_and_a_share_lies_between() -> None:
+    none, some, all_of_it = (
+        probability(PhaseModel((*reported(), Tried(VANADIUM, formed))), VANADIUM)[0] for formed in (0.0, 0.5, 1.0)
+    )
+    assert none < some < all_of_it
+
+
+def test_probabilities_stay_within_their_limits_however_much_failed() -> None:
+    tried = [Tried(VANADIUM, 0.0)] * 40 + [Tried(MANGANESE, 1.0)] * 40
+    bad, good = probability(PhaseModel((*reported(), *tried)), VANADIUM, MANGANESE)
+    assert 0 < bad < 0.2
+    assert 0.8 < good < 1
+
+
+def test_reported_failures_are_less_probable_than_reported_rocksalts() -> None:
+    model = PhaseModel(reported())
+    failed = [t.composition for t in reported() if t.formed < 0.5]
+    assert len(failed) >= 3
+    assert max(probability(model, *failed)) < sum(probability(model, *known_compositions())) / len(known_compositions())
+
+
+def test_what_separates_failures_is_named() -> None:
+    rows = {0.75: 0.0, 0.8: 0.0, 0.85: 0.0, 0.9: 1.0, 0.1: 1.0, 0.2: 1.0, 0.7: 1.0}
+    own = [
+        Tried(Composition.from_amounts({"Li": 1.05, "V": v, "Mg": 0.95 - v, "O": 2}), formed)
+        for v, formed in rows.items()
+    ]
+    model = PhaseModel((*reported(), *own))
+    rich = Composition.from_amounts({"Li": 1.05, "V": 0.87, "Mg": 0.08, "O": 2})
+    assert model.against(rich) == "3 of 4 syntheses with V > 0.7 failed"
+    assert model.against(MANGANESE) == ""
+    assert PhaseModel(reported()).against(rich) == ""
+    assert [c.formula for c in model.failed] == [t.composition.formula for t in own[:3]]
