@@ -28,6 +28,7 @@ def _register() -> None:
         insight,
         keep,
         loop,
+        mcp,
         models,
         predict,
         reproduce,
@@ -37,7 +38,7 @@ def _register() -> None:
         verification,
     )
 
-    for module in (loop, files, predict, spaces, insight, models, training, reproduce, verification, keep, serve):
+    for module in (loop, files, predict, spaces, insight, models, training, reproduce, verification, keep, serve, mcp):
         for command in module.COMMANDS:
             main.add_command(command)
 

@@ -52,7 +52,7 @@ def serve(sources: Sequence[str], port: int, host: str, read_only: bool, token: 
         ) from None
     only = bool(click.get_current_context().find_root().params.get("read_only"))
     hosts = LOOPBACK if host in LOOPBACK else frozenset[str]()
-    app = create_app(sources or _campaigns_here(), read_only=read_only or only, hosts=hosts, token=token)
+    app = create_app(sources or campaigns_here(), read_only=read_only or only, hosts=hosts, token=token)
     settings = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=2
     )
@@ -78,7 +78,8 @@ def _check_token(host: str, token: str | None) -> None:
         )
 
 
-def _campaigns_here() -> list[str]:
+def campaigns_here() -> list[str]:
+    """Folders of the campaigns in the working directory."""
     from campaigns.spec import FILE_NAME
 
     found = [str(path.parent) for path in (Path(FILE_NAME), *sorted(Path().glob(f"*/{FILE_NAME}"))) if path.is_file()]

@@ -137,9 +137,15 @@ def proposals(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
     """Proposals with state, prediction and version, of some states or of one round."""
-    seen = _desk(request).seen(name)
+    return proposal_page(_desk(request).seen(name), state, round, offset, limit)
+
+
+def proposal_page(seen: Seen, states: Sequence[str], number: int | None, offset: int, limit: int) -> dict[str, Any]:
+    """Some proposals of those of some states or of one round."""
     found = [
-        p for p in seen.state.proposals if (not state or str(p.state) in state) and (round is None or p.round == round)
+        p
+        for p in seen.state.proposals
+        if (not states or str(p.state) in states) and (number is None or p.round == number)
     ]
     rows = [_proposal(seen, p.proposal_id) for p in found[offset : offset + limit]]
     return {"total": len(found), "offset": offset, "rows": rows}
@@ -162,7 +168,11 @@ def _proposal(seen: Seen, proposal_id: str) -> dict[str, Any]:
 @router.get("/campaigns/{name}/proposals/{proposal_id}")
 def proposal(request: Request, name: Name, proposal_id: Name) -> dict[str, Any]:
     """One proposal: prediction, profiles predicted and measured, measurements, and what happened to it."""
-    desk = _desk(request)
+    return proposal_view(_desk(request), name, proposal_id)
+
+
+def proposal_view(desk: Desk, name: str, proposal_id: str) -> dict[str, Any]:
+    """All that is known of a proposal."""
     seen, ledger = desk.seen(name), desk.campaign(name).ledger
     row = _proposal(seen, proposal_id)
     mine = seen.measured.get(row["proposal_id"], ())
@@ -191,7 +201,7 @@ def proposal(request: Request, name: Name, proposal_id: Name) -> dict[str, Any]:
             for m in measured
             if m.profile is not None
         ],
-        "history": [_event(e) for e in seen.history(row["proposal_id"])],
+        "history": [event_row(e) for e in seen.history(row["proposal_id"])],
     }
 
 
@@ -217,7 +227,8 @@ def measurement_row(m: Measurement) -> dict[str, Any]:
     }
 
 
-def _event(event: Any) -> dict[str, Any]:
+def event_row(event: Any) -> dict[str, Any]:
+    """One entry of the log as a page shows it."""
     return {
         "number": event.number,
         "at": event.at,
@@ -314,7 +325,7 @@ def log(
 ) -> dict[str, Any]:
     """Who did what, the latest first."""
     events = _desk(request).state(name).events[::-1]
-    return {"total": len(events), "offset": offset, "rows": [_event(e) for e in events[offset : offset + limit]]}
+    return {"total": len(events), "offset": offset, "rows": [event_row(e) for e in events[offset : offset + limit]]}
 
 
 @router.get("/campaigns/{name}/rounds/{number}/sheet", response_class=PlainTextResponse)
@@ -462,7 +473,7 @@ def _kept(files: Sequence[UploadFile]) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
         paths = []
         for number, file in enumerate(files):
-            last = _last_part(file.filename or "")
+            last = last_part(file.filename or "")
             place = Path(folder) / str(number)
             place.mkdir()
             target = place / last
@@ -472,7 +483,7 @@ def _kept(files: Sequence[UploadFile]) -> Iterator[list[Path]]:
         yield paths
 
 
-def _last_part(name: str) -> str:
+def last_part(name: str) -> str:
     """Name of a file without any folder, short enough for every file system."""
     last = name.replace("\\", "/").rpartition("/")[2].replace("\0", "")
     short = last.encode(errors="replace")[-200:].decode(errors="ignore")
