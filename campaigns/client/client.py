@@ -16,6 +16,7 @@ from campaigns.ledger.records import ModelRecord, Prediction, Proposal, State
 from drxnet.composition import Composition
 from drxnet.errors import DRXError, DRXWarning, UsageError
 from drxnet.files import replace_file
+from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -434,13 +435,16 @@ def _fields(sample: SampleInfo | None, options: ReadOptions | None) -> dict[str,
         return fields
     said = dict(vars(sample))
     fields["v_low"], fields["v_high"] = said.pop("window") or (None, None)
+    process: Process | None = said.pop("process")
+    fields["process"] = ", ".join(f"{name}={value}" for name, value in (process or NOT_STATED).stated) or None
     return fields | {name: _plain(value) for name, value in said.items()}
 
 
 def _proposal(row: Mapping[str, Any]) -> Proposal:
     said = row["prediction"]
     prediction = None if said is None else Prediction.of(said)
-    return Proposal(**{**row, "state": State(row["state"]), "prediction": prediction})
+    process = Process.of(dict(row["process"]["stated"]))
+    return Proposal(**{**row, "state": State(row["state"]), "prediction": prediction, "process": process})
 
 
 def _ingested(record: Mapping[str, Any], paths: Sequence[Path]) -> Ingested:

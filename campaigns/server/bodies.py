@@ -204,7 +204,7 @@ def _sample(
     formation: Whole = None,
     formation_current_ma_g: Positive = None,
     icp: Formula = None,
-    process: Formula = None,
+    process: Annotated[str | None, Form(max_length=4000)] = None,
 ) -> SampleInfo:
     if (v_low is None) != (v_high is None):
         raise UsageError("A window has two cut-offs. Give both, v_low and v_high, or neither.")

@@ -27,6 +27,7 @@ from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.readers.recording import ReadOptions
 from drxnet.composition import Composition
 from drxnet.errors import DataRefused, DRXError, DRXWarning, MeasurementError, UsageError
+from drxnet.process import Process
 from screening.errors import NothingToPropose
 
 
@@ -124,7 +125,12 @@ QUICK: list[tuple[str, Call]] = [
         "ingest with options",
         lambda c, f: c.ingest(
             f / "new.json",
-            sample=SampleInfo(composition=Composition.parse(SECOND), window=(1.5, 4.8), current_ma_g=20.0),
+            sample=SampleInfo(
+                composition=Composition.parse(SECOND),
+                window=(1.5, 4.8),
+                current_ma_g=20.0,
+                process=Process.read("route=sol-gel, firing_temperature_c=950"),
+            ),
             options=ReadOptions(decimal="."),
             fine_tune=False,
         ),
