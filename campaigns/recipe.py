@@ -268,31 +268,33 @@ def read_precursors(path: Path) -> tuple[Precursor, ...]:
 
 
 def _read_precursor(path: Path, line: int, row: Mapping[str, str | None]) -> Precursor:
-    def text(key: str) -> str:
-        return (row.get(key) or "").strip()
-
+    text = {key: (value or "").strip() for key, value in row.items() if key}
     try:
-        states = {s.strip(): float(z) for s, z in (pair.split(":") for pair in text("states").split(";"))}
-        leaves = {m[2]: float(m[1] or 1) for m in (_COUNTED.fullmatch(g) for g in text("leaves").split("+")) if m}
-        precursor = Precursor(
-            formula=text("formula"),
-            name=text("name"),
-            states=states,
-            leaves=leaves,
-            usual=text("usual").lower() not in ("no", "false", "0"),
-            usd_per_kg=float(text("usd_per_kg") or 0),
-            price_basis=text("price_basis"),
-            assay=float(text("assay") or 1),
-            note=text("note"),
-        )
+        precursor = _precursor(text)
         charge = precursor.charge
     except (ValueError, KeyError) as error:
         raise UsageError(f"{path}, line {line}: not a precursor ({error}).") from None
     if abs(charge) > 1e-6:
-        raise UsageError(f"{path}, line {line}: {precursor.formula} with {text('states')} has a charge of {charge:+g}.")
+        raise UsageError(f"{path}, line {line}: {precursor.formula} with {text['states']} has a charge of {charge:+g}.")
     if not 0 < precursor.assay <= 1:
         raise UsageError(f"{path}, line {line}: the assay must lie in (0, 1]. Got {precursor.assay:g}.")
     return precursor
+
+
+def _precursor(text: Mapping[str, str]) -> Precursor:
+    """A row of a table; only the formula and the states must stand in it."""
+    leaves = (_COUNTED.fullmatch(gas) for gas in text.get("leaves", "").split("+"))
+    return Precursor(
+        formula=text["formula"],
+        name=text.get("name", ""),
+        states={s.strip(): float(z) for s, z in (pair.split(":") for pair in text["states"].split(";"))},
+        leaves={m[2]: float(m[1] or 1) for m in leaves if m},
+        usual=text.get("usual", "").lower() not in ("no", "false", "0"),
+        usd_per_kg=float(text.get("usd_per_kg") or 0),
+        price_basis=text.get("price_basis", ""),
+        assay=float(text.get("assay") or 1),
+        note=text.get("note", ""),
+    )
 
 
 def merged(mine: Sequence[Precursor]) -> tuple[Precursor, ...]:
@@ -352,19 +354,9 @@ def make_recipe(
     states = dict(oxidation_states) if oxidation_states is not None else default_oxidation_states(composition)
     _check_states(composition, states)
     stock = shipped_precursors() if precursors is None else tuple(precursors)
-    known = {p.formula for p in stock}
-    unknown = sorted({*prefer, *avoid, *(assays or {})} - known)
-    if unknown:
-        raise UsageError(
-            f"Not in the table of precursors: {', '.join(unknown)}. It holds {', '.join(sorted(known))}; "
-            "add your own with a csv file (--precursors)."
-        )
+    _check_known(stock, {*prefer, *avoid, *(assays or {})})
     target, lost = _with_excess(composition, li_excess, f_excess)
-    usable = [
-        p
-        for p in stock
-        if _offered(p, prefer, route) and p.formula not in avoid and p.residue.keys() <= target.keys() | {"O"}
-    ]
+    usable = _usable(stock, prefer, avoid, route, target)
     states = _on_offered(states, composition, usable)
     moles = _solve(composition, target, states, usable, prefer, atmosphere, cheapest)
     batch_mol = batch_mass_g / composition.molar_mass
@@ -382,20 +374,14 @@ def make_recipe(
             f"{imbalance:+.3f} e per formula unit; {_CHARGE_TOLERANCE} is allowed. Make a larger batch or use a "
             "finer balance."
         )
-    gases: dict[str, float] = {}
-    for w in weighings:
-        for gas, per_formula in w.precursor.leaves.items():
-            gases[gas] = gases.get(gas, 0.0) + w.moles_per_formula_unit * per_formula * batch_mol * _molar_mass(gas)
-    oxygen_brought = sum(w.moles_per_formula_unit * w.precursor.residue.get("O", 0.0) for w in weighings)
-    oxygen_needed = composition.oxygen + composition.lithium * li_excess / 2  # the excess leaves as Li2O
     return Recipe(
         composition=composition,
         batch_mass_g=batch_mass_g,
         oxidation_states=states,
         atmosphere=atmosphere,
         weighings=tuple(sorted(weighings, key=lambda w: _order(w, composition))),
-        gases_g=gases,
-        oxygen_uptake_mol=_clean((oxygen_needed - oxygen_brought) / 2),
+        gases_g=_gases(weighings, batch_mol),
+        oxygen_uptake_mol=_oxygen_uptake(weighings, composition, li_excess),
         route=route,
         firing=firing,
         li_excess=li_excess,
@@ -404,6 +390,43 @@ def make_recipe(
         achieved=achieved,
         charge_imbalance=_clean(imbalance),
     )
+
+
+def _check_known(stock: Sequence[Precursor], named: Collection[str]) -> None:
+    known = {p.formula for p in stock}
+    if unknown := sorted(set(named) - known):
+        raise UsageError(
+            f"Not in the table of precursors: {', '.join(unknown)}. It holds {', '.join(sorted(known))}; "
+            "add your own with a csv file (--precursors)."
+        )
+
+
+def _usable(
+    stock: Sequence[Precursor],
+    prefer: Collection[str],
+    avoid: Collection[str],
+    route: Route,
+    target: Mapping[str, float],
+) -> list[Precursor]:
+    """Precursors that may be weighed and bring nothing but what is wanted."""
+    offered = [p for p in stock if _offered(p, prefer, route) and p.formula not in avoid]
+    return [p for p in offered if p.residue.keys() <= target.keys() | {"O"}]
+
+
+def _gases(weighings: Sequence[Weighing], batch_mol: float) -> dict[str, float]:
+    """Mass of each gas that the precursors give off (g)."""
+    gases: dict[str, float] = {}
+    for w in weighings:
+        for gas, per_formula in w.precursor.leaves.items():
+            gases[gas] = gases.get(gas, 0.0) + w.moles_per_formula_unit * per_formula * batch_mol * _molar_mass(gas)
+    return gases
+
+
+def _oxygen_uptake(weighings: Sequence[Weighing], composition: Composition, li_excess: float) -> float:
+    """O2 from the furnace per formula unit (mol); negative where it is given off."""
+    brought = sum(w.moles_per_formula_unit * w.precursor.residue.get("O", 0.0) for w in weighings)
+    needed = composition.oxygen + composition.lithium * li_excess / 2  # the excess leaves as Li2O
+    return _clean((needed - brought) / 2)
 
 
 def cost_usd_per_kg(
@@ -543,36 +566,16 @@ def _solve(
                 f"{composition}: no precursor of {symbol} may be used. Take one into the table "
                 "(--precursors), or allow one that is avoided or not usual (--prefer)."
             )
-    metals = list(composition.metals)
-    p, m = len(usable), len(metals)
+    p, m = len(usable), len(composition.metals)
     bound = sum(target.values())
-    element_rows = np.array([[q.residue.get(s, 0.0) for q in usable] for s in target])
-    charge_rows = np.array([[q.states.get(s, 0.0) * q.residue.get(s, 0.0) for q in usable] for s in metals])
-    equal = np.block(
-        [
-            [element_rows, np.zeros((len(target), p + 2 * m))],
-            [charge_rows, np.zeros((m, p)), np.eye(m), -np.eye(m)],
-        ]
-    )
-    right = np.array([*target.values(), *(states[s] * composition.metals[s] for s in metals)])
+    equal, right = _balances(composition, target, states, usable)
     below = [np.concatenate([row, -bound * row, np.zeros(2 * m)]) for row in np.eye(p)]  # x <= bound y
     limits = [0.0] * p
     slack = 4 * bound if atmosphere == "open" else 0.0
     bounds = [(0.0, bound)] * p + [(0.0, 1.0)] * p + [(0.0, slack)] * (2 * m)
     integrality = np.array([0] * p + [1] * p + [0] * (2 * m))
-    zeros = np.zeros(p)
-    mismatch = np.concatenate([zeros, zeros, np.ones(2 * m)])
-    preferred = np.array([-float(q.formula in prefer) for q in usable])
-    count = np.concatenate([zeros, np.ones(p), np.zeros(2 * m)])
-    steps = [sum(abs(q.states[s] - states[s]) * q.residue[s] for s in metals if s in q.states) for q in usable]
-    distance = np.concatenate([steps, np.zeros(p + 2 * m)])
-    cost = np.array([q.usd_per_mol for q in usable])
-    objectives = [mismatch] if atmosphere == "open" else []
-    objectives += [np.concatenate([preferred, np.zeros(p + 2 * m)])] if prefer else []
-    objectives += [] if cheapest else [count, distance]
-    objectives += [np.concatenate([cost, np.zeros(p + 2 * m)])]
-    solution = None
-    for objective in objectives:
+    moles = np.zeros(p)
+    for objective in _objectives(composition, states, usable, prefer, atmosphere, cheapest):
         solution = linprog(
             objective, np.array(below), limits, equal, right, bounds, integrality=integrality, method="highs"
         )
@@ -580,8 +583,44 @@ def _solve(
             raise RecipeError(_why_not(composition, target, states, usable, atmosphere))
         below.append(objective)
         limits.append(solution.fun + 1e-7)
-    assert solution is not None
-    return np.asarray(solution.x[:p])
+        moles = solution.x[:p]
+    return np.asarray(moles)
+
+
+def _balances(
+    composition: Composition, target: Mapping[str, float], states: Mapping[str, float], usable: Sequence[Precursor]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Amounts of every element and charge of every metal as equations in the variables of :func:`_solve`."""
+    metals, p = composition.metals, len(usable)
+    m = len(metals)
+    elements = np.array([[q.residue.get(s, 0.0) for q in usable] for s in target])
+    charges = np.array([[q.states.get(s, 0.0) * q.residue.get(s, 0.0) for q in usable] for s in metals])
+    rows = [[elements, np.zeros((len(target), p + 2 * m))], [charges, np.zeros((m, p)), np.eye(m), -np.eye(m)]]
+    return np.block(rows), np.array([*target.values(), *(states[s] * amount for s, amount in metals.items())])
+
+
+def _objectives(
+    composition: Composition,
+    states: Mapping[str, float],
+    usable: Sequence[Precursor],
+    prefer: Collection[str],
+    atmosphere: Atmosphere,
+    cheapest: bool,
+) -> list[np.ndarray]:
+    """What is to be small, the most important first, as rows over the variables of :func:`_solve`."""
+    p, m = len(usable), len(composition.metals)
+
+    def row(moles: Sequence[float], used: float = 0.0, charge: float = 0.0) -> np.ndarray:
+        return np.concatenate([moles, np.full(p, used), np.full(2 * m, charge)])
+
+    nothing = [0.0] * p
+    steps = [
+        sum(abs(q.states[s] - states[s]) * q.residue[s] for s in composition.metals if s in q.states) for q in usable
+    ]
+    objectives = [row(nothing, charge=1.0)] if atmosphere == "open" else []
+    objectives += [row([-float(q.formula in prefer) for q in usable])] if prefer else []
+    objectives += [] if cheapest else [row(nothing, used=1.0), row(steps)]
+    return [*objectives, row([q.usd_per_mol for q in usable])]
 
 
 def _why_not(
@@ -594,14 +633,8 @@ def _why_not(
     if atmosphere == "closed":
         for symbol in composition.metals:
             offered = {q.formula: q.states[symbol] for q in usable if symbol in q.states}
-            low, high = min(offered.values()), max(offered.values())
-            if not low - 1e-6 <= states[symbol] <= high + 1e-6:
-                listed = ", ".join(f"{f} ({z:.3g}+)" for f, z in offered.items())
-                verb = "take up O2 (--atmosphere open)" if states[symbol] > high else "lose O2 (--atmosphere open)"
-                return (
-                    f"{composition}: {symbol} must arrive as {states[symbol]:.3g}+ in a closed furnace; the precursors "
-                    f"at hand are {listed}. Let the furnace {verb}, or allow another precursor (--prefer)."
-                )
+            if not min(offered.values()) - 1e-6 <= states[symbol] <= max(offered.values()) + 1e-6:
+                return _out_of_reach(composition, symbol, states[symbol], offered)
     if "F" in target and target["F"] > target["Li"]:
         return (
             f"{composition}: {target['F']:.3g} F cannot come from LiF with {target['Li']:.3g} Li. Allow the fluoride "
@@ -611,6 +644,16 @@ def _why_not(
     return (
         f"{composition}: no amounts of {listed} give its cations, fluorine and oxidation states at once. Allow another "
         "precursor (--prefer) or let the furnace exchange O2 (--atmosphere open)."
+    )
+
+
+def _out_of_reach(composition: Composition, symbol: str, state: float, offered: Mapping[str, float]) -> str:
+    """Say that the precursors of a metal, with their states, do not reach the one that it must have."""
+    listed = ", ".join(f"{f} ({z:.3g}+)" for f, z in offered.items())
+    verb = "take up" if state > max(offered.values()) else "lose"
+    return (
+        f"{composition}: {symbol} must arrive as {state:.3g}+ in a closed furnace; the precursors at hand are {listed}. "
+        f"Let the furnace {verb} O2 (--atmosphere open), or allow another precursor (--prefer)."
     )
 
 
@@ -650,7 +693,7 @@ def _achieved(
             if symbol != "O":
                 atoms[symbol] += moles * amount
     cations = sum(atoms[s] for s in composition.elements)
-    scale = sum(a for _, a in composition.cations) / cations if cations > 0 else float("nan")
+    scale = sum(dict(composition.cations).values()) / cations if cations > 0 else float("nan")
     return {symbol: amount * scale for symbol, amount in atoms.items() if symbol != "F" or composition.fluorine}
 
 

@@ -12,7 +12,7 @@ from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.models import ModelStore
 from campaigns.ledger.records import ModelRecord, NewModel, Snapshot
 from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
-from drxnet.checkpoint import check_model, find_model, read_card, read_files
+from drxnet.checkpoint import ModelCard, check_model, find_model, read_card, read_files
 from drxnet.errors import ConfigurationError, ModelNotFound
 from drxnet.files import replace_file, sweep
 from drxnet.names import check_name
@@ -47,18 +47,7 @@ class Workspace:
             for place in (self.folder, *(self.folder / name for name in ("models", "rounds", "report"))):
                 sweep(place)
         self.spec: CampaignSpec = read_spec(self.folder)
-        url = self.spec.ledger_url(self.folder)
-        begins = not Ledger.is_there(url, self.spec.name, read_only=self.read_only)
-        if begins and self.read_only:
-            raise NotBegun(_not_begun(self.spec.name, source))
-        if begins:
-            self.ledger = Ledger.create(url, self.spec.name, _first_model(self.spec), command=command)
-        else:
-            self.ledger = Ledger(url, self.spec.name, command=command, read_only=self.read_only)
-        self.ledger.lens = {
-            "staircase": self.spec.first_cycle == "staircase",
-            "as_analysed": self.spec.composition == "measured",
-        }
+        begins = self._open_ledger(source, command)
         self.models = ModelStore(self.ledger, self.folder)
         try:
             if begins:
@@ -69,6 +58,22 @@ class Workspace:
         except BaseException:
             self.close()
             raise
+
+    def _open_ledger(self, source: str | Path, command: str) -> bool:
+        """Open the ledger, and say whether it is one that begins."""
+        url, name = self.spec.ledger_url(self.folder), self.spec.name
+        begins = not Ledger.is_there(url, name, read_only=self.read_only)
+        if begins and self.read_only:
+            raise NotBegun(_not_begun(name, source))
+        if begins:
+            self.ledger = Ledger.create(url, name, _first_model(self.spec), command=command)
+        else:
+            self.ledger = Ledger(url, name, command=command, read_only=self.read_only)
+        self.ledger.lens = {
+            "staircase": self.spec.first_cycle == "staircase",
+            "as_analysed": self.spec.composition == "measured",
+        }
+        return begins
 
     @classmethod
     def open(cls, source: str | Path, *, command: str = "python", read_only: bool | None = None) -> Self:
@@ -133,31 +138,37 @@ class Workspace:
         asked = start.metrics.get("asked", self.spec.model)
         if asked == self.spec.model:
             return
-        state = self.ledger.read()
-        try:
-            source = find_model(_model_path(self.spec))
-            card = read_card(source)
-        except ModelNotFound as error:
-            if not _is_begun(state):
-                raise ModelNotFound(f"{self.folder / FILE_NAME}: {error}") from None
-            card = None
+        begun = _is_begun(self.ledger.read())
+        source, card = self._asked_model(begun=begun)
         if card is not None and card.model_id == start.model_id:
             return
-        if card is None or _is_begun(state):
+        if card is None or source is None or begun:
             raise ConfigurationError(
                 f"{self.folder / FILE_NAME}: asks for model {self.spec.model!r}, but campaign {self.name} started "
                 f"with {asked!r} ({start.model_id}), and its rounds and measurements rest on that one. Write "
                 f"`model: {asked}` again, or start another campaign: drx-screen init NAME --from {self.folder.name}/"
             )
-        if self.read_only:
-            return
+        if not self.read_only:
+            self._begin_with(source, card, instead_of=start)
+
+    def _asked_model(self, *, begun: bool) -> tuple[Path | None, ModelCard | None]:
+        """Folder and card of the model that the YAML asks for; None where it is lost to a campaign that has begun."""
+        try:
+            source = find_model(_model_path(self.spec))
+            return source, read_card(source)
+        except ModelNotFound as error:
+            if not begun:
+                raise ModelNotFound(f"{self.folder / FILE_NAME}: {error}") from None
+            return None, None
+
+    def _begin_with(self, source: Path, card: ModelCard, *, instead_of: ModelRecord) -> None:
         files = read_files(source)
         with self.ledger.write("init") as entry:
             if _is_begun(entry.before) or entry.before.first_model.model_id == card.model_id:
                 return  # another process was faster; the next command says what that means
             metrics = {"name": card.name, "asked": self.spec.model}
             entry.add_model(NewModel(card.model_id, f"models/{card.model_id}", metrics=metrics, files=files))
-            entry.summary = f"starts with model {card.model_id} in place of {start.model_id}"
+            entry.summary = f"starts with model {card.model_id} in place of {instead_of.model_id}"
 
     def __enter__(self) -> Self:
         return self

@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import secrets
@@ -36,7 +37,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -227,9 +228,8 @@ class Job:
 
     def shards(self, length: int) -> list[tuple[int, int]]:
         """First rank of every shard of a length, and the rank after its last."""
-        return [
-            (start, min(start + length, self.candidates.count)) for start in range(0, self.candidates.count, length)
-        ]
+        count = self.candidates.count
+        return [(start, min(start + length, count)) for start in range(0, count, length)]
 
     def run(self, start: int, stop: int, watch: Callable[[int], None] = lambda done: None) -> _Part:
         """Score one shard."""
@@ -317,18 +317,17 @@ def stream(
     """
     begun = time.monotonic()
     _check_settings(keep, batch, shard, workers)
-    deadline = None if time_limit_s is None else begun + time_limit_s
     job = Job(Lattice(space) if isinstance(space, CandidateSpace) else space, scorer, keep, batch)
     store = _Store(Path(folder), job) if folder is not None else None
-    length, nodes = store.shard if store else None, {}
-    if length is None:
-        length, nodes = _shard_length(job, shard, workers, time_limit_s, gpus_per_worker, ray_address)
+    asked = store.shard if store and store.shard else shard
+    length, nodes = _shard_length(job, asked, workers, time_limit_s, gpus_per_worker, ray_address)
     shards = job.shards(length)
     walk = Walk(job, progress)
     if store:
         walk.resume(store, store.open(length, shards, nodes))
     walk.watch(0)
-    missing = [s for s in shards if s[0] not in walk.done]
+    missing = walk.missing(shards)
+    deadline = begun + (math.inf if time_limit_s is None else time_limit_s)
     if workers == 0:
         parts = _here(job, missing, deadline, walk.watch)
     else:
@@ -366,6 +365,10 @@ class Walk:
         for part in done.values():
             self.add(part)
         self._store, self._resumed = store, len(done)
+
+    def missing(self, shards: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Which shards are not done."""
+        return [shard for shard in shards if shard[0] not in self.done]
 
     def watch(self, here: int) -> None:
         """Tell of candidates of a shard that is being scored."""
@@ -507,12 +510,10 @@ def _measured(job: Job) -> float:
 # -- where shards run ------------------------------------------------------------------------------------
 
 
-def _here(
-    job: Job, shards: list[tuple[int, int]], deadline: float | None, watch: Callable[[int], None]
-) -> Iterator[_Part]:
+def _here(job: Job, shards: list[tuple[int, int]], deadline: float, watch: Callable[[int], None]) -> Iterator[_Part]:
     job.scorer.prepare()
     for i, (start, stop) in enumerate(shards):
-        if i > 0 and deadline is not None and time.monotonic() > deadline:
+        if i > 0 and time.monotonic() > deadline:
             return
         yield job.run(start, stop, watch)
 
@@ -542,7 +543,7 @@ def _run(key: str, job: Job, start: int, stop: int) -> _Part:
 def _on_ray(
     job: Job,
     shards: list[tuple[int, int]],
-    deadline: float | None,
+    deadline: float,
     workers: int | None,
     gpus_per_worker: float,
     address: str | None,
@@ -573,7 +574,7 @@ def _on_ray(
                 pool, looked = max(1, room()), time.monotonic()
             while queue and len(pending) < 2 * pool:
                 first = len(shards) - len(queue) < pool
-                if not first and deadline is not None and time.monotonic() > deadline:
+                if not first and time.monotonic() > deadline:
                     return
                 pending.add(submit(*queue.popleft()))
 

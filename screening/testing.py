@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,15 +111,13 @@ def _check_members(one: Quantity, ensemble: Ensemble, compositions: Sequence[Com
 def _check_cells(one: Quantity, composition: Composition) -> None:
     nothing = MeasuredCells(composition, ())
     assert one.of_cells(nothing) is None, "without cells there is no value"
-    cells = tuple(
-        _Discharge(f"{number}", at, 200.0 - number, 3.0, 600.0) for at in one.conditions for number in range(2)
-    )
-    found = one.of_cells(MeasuredCells(composition, cells))
+    found = one.of_cells(MeasuredCells(composition, _discharges(one.conditions)))
     assert found is not None, "cells under all its conditions give a value"
     assert found.error is not None, "with the error of its mean (Estimate.over gives it)"
-    assert one.limits[0] <= found.mean <= one.limits[1], "within the limits"
+    least, most = one.limits
+    assert least <= found.mean <= most, "within the limits"
     for at in one.conditions:
-        some = tuple(c for c in cells if c.conditions != at)
+        some = _discharges(set(one.conditions) - {at})
         assert one.of_cells(MeasuredCells(composition, some)) is None, f"without cells at {at} there is no value"
 
 
@@ -154,6 +152,11 @@ class _Discharge:
     average_voltage_v: float | None
     specific_energy_wh_kg: float | None
     sigma_mah_g: float | None = None
+
+
+def _discharges(conditions: Iterable[CyclingConditions]) -> tuple[_Discharge, ...]:
+    """Of two cells under each of the conditions."""
+    return tuple(_Discharge(f"{n}", at, 200.0 - n, 3.0, 600.0) for at in conditions for n in range(2))
 
 
 def _units(compositions: Sequence[Composition]) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any
@@ -79,20 +79,30 @@ def text_of_rows(read: Mapping[str, Sequence[Any]], last: int | None = None) -> 
         last: event up to which rows were read; None for all.
     """
     texts: defaultdict[int, list[str]] = defaultdict(list)
+    for event, text in (*_as_made(read), *_as_ended(read[tables.measurements.name], last)):
+        texts[event].append(text)
+    return texts
+
+
+def _as_made(read: Mapping[str, Sequence[Any]]) -> Iterator[tuple[int, str]]:
+    """Yield the events that made rows, with their texts."""
     for table in ROWS:
         kept = [c.name not in _FILLED_LATER for c in table.columns]
-        columns = [c for c, keep in zip(table.columns, kept, strict=True) if keep]
+        columns = list(compress(table.columns, kept))
         event = list(table.columns.keys()).index("number" if table is tables.events else "event")
         for row in read[table.name]:
             values = row if all(kept) else compress(row, kept)
-            texts[row[event]].append(f"{table.name} {_text(values, columns)}")
-    made = {row.number: row.event for row in read[tables.measurements.name]}
-    for row in read[tables.measurements.name]:
+            yield row[event], f"{table.name} {_text(values, columns)}"
+
+
+def _as_ended(measurements: Sequence[Any], last: int | None) -> Iterator[tuple[int, str]]:
+    """Yield the events that withdrew or superseded measurements, up to a last one, with their texts."""
+    made = {row.number: row.event for row in measurements}
+    for row in measurements:
         if row.withdrawn_event is not None and (last is None or row.withdrawn_event <= last):
-            texts[row.withdrawn_event].append(f"withdrawn {row.number} {row.withdrawn_reason}")
+            yield row.withdrawn_event, f"withdrawn {row.number} {row.withdrawn_reason}"
         if row.superseded_by in made:
-            texts[made[row.superseded_by]].append(f"superseded {row.number} by {row.superseded_by}")
-    return texts
+            yield made[row.superseded_by], f"superseded {row.number} by {row.superseded_by}"
 
 
 def text_of_arrays(
@@ -168,27 +178,33 @@ def broken(
         events: numbers of the events that were read.
         accepted: digests of rows that a person has accepted as they are, by event.
     """
-    wrong: dict[int, str] = {}
-    before, first = "", begins(chain)
-    told = {link.event: link for link in chain}
     present = set(events)
+    wrong = dict(_wrong_links(chain, texts, present, accepted))
+    told, first = {link.event for link in chain}, begins(chain)
+    untold = () if first is None else (event for event in present - told if event > first)
+    for events_, what in (
+        (untold, "its digest was taken away, or it was written by other hands"),
+        (set(range(1, max(present, default=0) + 1)) - present, "it was taken away"),
+        (set(texts) - present, "rows name it, and it is not there"),
+    ):
+        for event in sorted(events_):
+            wrong.setdefault(event, what)
+    return wrong
+
+
+def _wrong_links(
+    chain: Sequence[Link], texts: Mapping[int, Sequence[str]], present: Container[int], accepted: Mapping[int, str]
+) -> Iterator[tuple[int, str]]:
+    """Yield the events that are not what their link says, and what is wrong with each; the last word counts."""
+    before = ""
     for link in chain:
         if link.link != link_of(before, link.rows, link.arrays):
-            wrong[link.event] = "its link to the events before it is not right"
+            yield link.event, "its link to the events before it is not right"
         before = link.link
         if link.event not in present:
-            wrong[link.event] = "it was taken away"
+            yield link.event, "it was taken away"
         elif (found := digest_of(texts.get(link.event, []))) != link.rows and accepted.get(link.event) != found:
-            wrong[link.event] = "a row of it was changed, added or taken away"
-    for event in sorted(present):
-        if first is not None and event > first and event not in told:
-            wrong[event] = "its digest was taken away, or it was written by other hands"
-    most = max(present, default=0)
-    for event in sorted(set(range(1, most + 1)) - present):
-        wrong.setdefault(event, "it was taken away")
-    for event in sorted(set(texts) - present):
-        wrong.setdefault(event, "rows name it, and it is not there")
-    return wrong
+            yield link.event, "a row of it was changed, added or taken away"
 
 
 def _rows_of(connection: Connection, event: int) -> dict[str, Sequence[Any]]:
