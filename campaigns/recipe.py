@@ -365,7 +365,6 @@ def make_recipe(
         for p, x in zip(usable, moles.tolist(), strict=True)
         if x > _SIGNIFICANT_MOLES
     ]
-    warned = _reductions(composition, weighings) if closed else ()
     achieved = _achieved(weighings, composition, lost, batch_mol)
     imbalance = _charge(achieved, states) - 4
     if not abs(imbalance) <= _CHARGE_TOLERANCE:
@@ -386,7 +385,7 @@ def make_recipe(
         firing=firing,
         li_excess=li_excess,
         f_excess=f_excess,
-        warnings=warned,
+        warnings=_reductions(composition, weighings) if closed else (),
         achieved=achieved,
         charge_imbalance=_clean(imbalance),
     )
@@ -614,13 +613,16 @@ def _objectives(
         return np.concatenate([moles, np.full(p, used), np.full(2 * m, charge)])
 
     nothing = [0.0] * p
-    steps = [
-        sum(abs(q.states[s] - states[s]) * q.residue[s] for s in composition.metals if s in q.states) for q in usable
-    ]
+    steps = [_distance(q, composition.metals, states) for q in usable]
     objectives = [row(nothing, charge=1.0)] if atmosphere == "open" else []
     objectives += [row([-float(q.formula in prefer) for q in usable])] if prefer else []
     objectives += [] if cheapest else [row(nothing, used=1.0), row(steps)]
     return [*objectives, row([q.usd_per_mol for q in usable])]
+
+
+def _distance(precursor: Precursor, metals: Collection[str], states: Mapping[str, float]) -> float:
+    """How far the states of a precursor are from those that are wanted, over its atoms."""
+    return sum(abs(precursor.states[s] - states[s]) * precursor.residue[s] for s in metals if s in precursor.states)
 
 
 def _why_not(
@@ -652,8 +654,8 @@ def _out_of_reach(composition: Composition, symbol: str, state: float, offered: 
     listed = ", ".join(f"{f} ({z:.3g}+)" for f, z in offered.items())
     verb = "take up" if state > max(offered.values()) else "lose"
     return (
-        f"{composition}: {symbol} must arrive as {state:.3g}+ in a closed furnace; the precursors at hand are {listed}. "
-        f"Let the furnace {verb} O2 (--atmosphere open), or allow another precursor (--prefer)."
+        f"{composition}: {symbol} must arrive as {state:.3g}+ in a closed furnace; the precursors at hand are "
+        f"{listed}. Let the furnace {verb} O2 (--atmosphere open), or allow another precursor (--prefer)."
     )
 
 

@@ -1022,48 +1022,16 @@ def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None,
         as_of: round whose recording this is the state after.
         last: event up to which rows count.
     """
-    state = {row.proposal_id: (State(row.state), row.reason) for row in read["proposal_states"]}
-    cells = tuple(Cell(r.cell_id, r.proposal_id, r.label) for r in read["cells"])
-    files = tuple(
-        IngestedFile(r.sha256, r.name, r.format, r.status, tuple(r.rules), r.event)
-        for r in sorted(read["files"], key=lambda r: (r.event, r.name))
-    )
-    by_number = {c.cell_id: c for c in cells}
-    names = {f.sha256: f.name for f in files}
-    judged = {r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event) for r in read["verdicts"]}
-    stated = {r.measurement or r.proposal_id: Process.of(r.stated) for r in read["processes"]}
     rounds = tuple(Round(**r._mapping) for r in read["rounds"])
-    specs = {r.number: r.spec for r in rounds}
+    files = _files(read["files"])
+    cells = tuple(Cell(r.cell_id, r.proposal_id, r.label) for r in read["cells"])
     return Snapshot(
         campaign=campaign,
         as_of=as_of,
         rounds=rounds,
-        proposals=tuple(
-            Proposal(
-                r.proposal_id,
-                r.round,
-                r.composition,
-                r.origin,
-                *state[r.proposal_id],
-                _prediction(r.prediction, specs.get(r.round, {})),
-                r.event,
-                stated.get(r.proposal_id, NOT_STATED),
-            )
-            for r in sorted(read["proposals"], key=lambda r: (r.event, r.position))
-        ),
+        proposals=_proposals(read, {r.number: r.spec for r in rounds}),
         cells=cells,
-        measurements=tuple(
-            _measurement(
-                r,
-                by_number[r.cell_id],
-                names,
-                judged.get(r.number),
-                stated.get(r.number, NOT_STATED),
-                last,
-                latest=len(read["measurements"]),
-            )
-            for r in read["measurements"]
-        ),
+        measurements=_measurements(read, cells, files, last),
         files=files,
         models=_as_models(read["models"]),
         phase_outcomes=tuple(
@@ -1071,6 +1039,42 @@ def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None,
         ),
         analyses=tuple(Analysis(r.proposal_id, r.composition, r.event) for r in read["analyses"]),
         events=tuple(Event(**r._mapping) for r in read["events"]),
+    )
+
+
+def _files(rows: Sequence[Any]) -> tuple[IngestedFile, ...]:
+    return tuple(
+        IngestedFile(r.sha256, r.name, r.format, r.status, tuple(r.rules), r.event)
+        for r in sorted(rows, key=lambda r: (r.event, r.name))
+    )
+
+
+def _proposals(read: Mapping[str, Sequence[Any]], specs: Mapping[int, Mapping[str, Any]]) -> tuple[Proposal, ...]:
+    """Proposals in the order in which they came, with what was predicted under the specifications of their rounds."""
+    state = {row.proposal_id: (State(row.state), row.reason) for row in read["proposal_states"]}
+    return tuple(
+        Proposal(
+            r.proposal_id,
+            r.round,
+            r.composition,
+            r.origin,
+            *state[r.proposal_id],
+            _prediction(r.prediction, specs.get(r.round, {})),
+            r.event,
+        )
+        for r in sorted(read["proposals"], key=lambda r: (r.event, r.position))
+    )
+
+
+def _measurements(
+    read: Mapping[str, Sequence[Any]], cells: Sequence[Cell], files: Sequence[IngestedFile], last: int | None
+) -> tuple[Measurement, ...]:
+    by_number = {c.cell_id: c for c in cells}
+    names = {f.sha256: f.name for f in files}
+    judged = {r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event) for r in read["verdicts"]}
+    rows = read["measurements"]
+    return tuple(
+        _measurement(r, by_number[r.cell_id], names, judged.get(r.number), last, latest=len(rows)) for r in rows
     )
 
 
