@@ -350,29 +350,25 @@ def make_recipe(
     firing = suggest(composition, route, closed=closed)
     li_excess = firing.li_excess if li_excess is None else li_excess
     f_excess = firing.f_excess if f_excess is None else f_excess
-    _check_numbers(batch_mass_g, li_excess, f_excess, balance_g, assays or {})
+    assays = assays or {}
+    _check_numbers(batch_mass_g, li_excess, f_excess, balance_g, assays)
     states = dict(oxidation_states) if oxidation_states is not None else default_oxidation_states(composition)
     _check_states(composition, states)
-    stock = shipped_precursors() if precursors is None else tuple(precursors)
-    _check_known(stock, {*prefer, *avoid, *(assays or {})})
+    stock = shipped_precursors() if precursors is None else precursors
+    _check_known(stock, {*prefer, *avoid, *assays})
     target, lost = _with_excess(composition, li_excess, f_excess)
     usable = _usable(stock, prefer, avoid, route, target)
     states = _on_offered(states, composition, usable)
     moles = _solve(composition, target, states, usable, prefer, atmosphere, cheapest)
     batch_mol = batch_mass_g / composition.molar_mass
     weighings = [
-        _weigh(p, x, batch_mol, (assays or {}).get(p.formula, 1.0), balance_g)
+        _weigh(p, x, batch_mol, assays.get(p.formula, 1.0), balance_g)
         for p, x in zip(usable, moles.tolist(), strict=True)
         if x > _SIGNIFICANT_MOLES
     ]
     achieved = _achieved(weighings, composition, lost, batch_mol)
     imbalance = _charge(achieved, states) - 4
-    if not abs(imbalance) <= _CHARGE_TOLERANCE:
-        raise RecipeError(
-            f"{composition}: rounded to {balance_g:g} g, {batch_mass_g:g} g of product would miss neutrality by "
-            f"{imbalance:+.3f} e per formula unit; {_CHARGE_TOLERANCE} is allowed. Make a larger batch or use a "
-            "finer balance."
-        )
+    _check_neutral(composition, imbalance, batch_mass_g, balance_g)
     return Recipe(
         composition=composition,
         batch_mass_g=batch_mass_g,
@@ -397,6 +393,15 @@ def _check_known(stock: Sequence[Precursor], named: Collection[str]) -> None:
         raise UsageError(
             f"Not in the table of precursors: {', '.join(unknown)}. It holds {', '.join(sorted(known))}; "
             "add your own with a csv file (--precursors)."
+        )
+
+
+def _check_neutral(composition: Composition, imbalance: float, batch_mass_g: float, balance_g: float) -> None:
+    if not abs(imbalance) <= _CHARGE_TOLERANCE:
+        raise RecipeError(
+            f"{composition}: rounded to {balance_g:g} g, {batch_mass_g:g} g of product would miss neutrality by "
+            f"{imbalance:+.3f} e per formula unit; {_CHARGE_TOLERANCE} is allowed. Make a larger batch or use a "
+            "finer balance."
         )
 
 

@@ -1024,14 +1024,15 @@ def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None,
     """
     rounds = tuple(Round(**r._mapping) for r in read["rounds"])
     files = _files(read["files"])
+    stated = {r.measurement or r.proposal_id: Process.of(r.stated) for r in read["processes"]}
     cells = tuple(Cell(r.cell_id, r.proposal_id, r.label) for r in read["cells"])
     return Snapshot(
         campaign=campaign,
         as_of=as_of,
         rounds=rounds,
-        proposals=_proposals(read, {r.number: r.spec for r in rounds}),
+        proposals=_proposals(read, {r.number: r.spec for r in rounds}, stated),
         cells=cells,
-        measurements=_measurements(read, cells, files, last),
+        measurements=_measurements(read, cells, files, stated, last),
         files=files,
         models=_as_models(read["models"]),
         phase_outcomes=tuple(
@@ -1049,7 +1050,9 @@ def _files(rows: Sequence[Any]) -> tuple[IngestedFile, ...]:
     )
 
 
-def _proposals(read: Mapping[str, Sequence[Any]], specs: Mapping[int, Mapping[str, Any]]) -> tuple[Proposal, ...]:
+def _proposals(
+    read: Mapping[str, Sequence[Any]], specs: Mapping[int, Mapping[str, Any]], stated: Mapping[Any, Process]
+) -> tuple[Proposal, ...]:
     """Proposals in the order in which they came, with what was predicted under the specifications of their rounds."""
     state = {row.proposal_id: (State(row.state), row.reason) for row in read["proposal_states"]}
     return tuple(
@@ -1061,20 +1064,33 @@ def _proposals(read: Mapping[str, Sequence[Any]], specs: Mapping[int, Mapping[st
             *state[r.proposal_id],
             _prediction(r.prediction, specs.get(r.round, {})),
             r.event,
+            stated.get(r.proposal_id, NOT_STATED),
         )
         for r in sorted(read["proposals"], key=lambda r: (r.event, r.position))
     )
 
 
 def _measurements(
-    read: Mapping[str, Sequence[Any]], cells: Sequence[Cell], files: Sequence[IngestedFile], last: int | None
+    read: Mapping[str, Sequence[Any]],
+    cells: Sequence[Cell],
+    files: Sequence[IngestedFile],
+    stated: Mapping[Any, Process],
+    last: int | None,
 ) -> tuple[Measurement, ...]:
-    by_number = {c.cell_id: c for c in cells}
-    names = {f.sha256: f.name for f in files}
+    by_number, names = {c.cell_id: c for c in cells}, {f.sha256: f.name for f in files}
     judged = {r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event) for r in read["verdicts"]}
     rows = read["measurements"]
     return tuple(
-        _measurement(r, by_number[r.cell_id], names, judged.get(r.number), last, latest=len(rows)) for r in rows
+        _measurement(
+            r,
+            by_number[r.cell_id],
+            names,
+            judged.get(r.number),
+            stated.get(r.number, NOT_STATED),
+            last,
+            latest=len(rows),
+        )
+        for r in rows
     )
 
 
