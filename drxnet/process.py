@@ -104,6 +104,16 @@ class ConditionField:
         middle, spread = self.typical
         return (((math.log(value) if self.logarithmic else value) - middle) / spread,)
 
+    def decoded(self, numbers: Sequence[float]) -> Value:
+        """Return the value that :meth:`encoded` gives these numbers for, or comes nearest to them."""
+        if self.words:
+            return self.words[max(range(len(self.words)), key=numbers.__getitem__)]
+        assert self.number is not None
+        middle, spread = self.typical
+        raw = middle + spread * numbers[0]
+        low, high = self.number
+        return min(max(math.exp(raw) if self.logarithmic else raw, low), high)
+
     def text(self, value: Value) -> str:
         """Return the value for tables and messages."""
         return value if isinstance(value, str) else f"{value:g} {self.unit}".rstrip()
@@ -265,6 +275,29 @@ class Process:
     def __str__(self) -> str:
         """Return what was stated, for tables and messages; empty for nothing."""
         return ", ".join(f"{f.label} {f.text(value)}" for f, value in self)
+
+
+def alike(processes: Sequence[Process]) -> list[list[int]]:
+    """Group processes that do not differ, by their indices; what states most opens the groups, the largest is first.
+
+    What does not state a condition in which groups differ joins the first one that it does not differ from.
+    """
+    groups: list[list[int]] = []
+    for i in sorted(range(len(processes)), key=lambda i: -len(processes[i].stated)):
+        same = (g for g in groups if not any(processes[i].differs(processes[j]) for j in g))
+        if (group := next(same, None)) is None:
+            groups.append([i])
+        else:
+            group.append(i)
+    return sorted((sorted(g) for g in groups), key=len, reverse=True)
+
+
+def joined(processes: Sequence[Process]) -> Process:
+    """What any of some processes that do not differ states."""
+    together = NOT_STATED
+    for process in processes:
+        together = together.over(process)
+    return together
 
 
 def encoded_processes(processes: Sequence[Process]) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """The only border between compositions and rows of X.
 
-A row holds the amounts per formula unit of the metals and of F. Lithium and oxygen are what is left:
+A row holds the amounts per formula unit of the metals and of F, and what is stated of the process where that has
+columns. Lithium and oxygen are what is left:
 Li = 2 - sum of metals (every cation site is filled) and O = 2 - F. Charge balance is therefore an interval on the
 metal amounts, not an equality to hit (see :meth:`Encoding.charge_balance`).
 """
@@ -18,11 +19,26 @@ from torch import Tensor
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, Composition
 from drxnet.ensemble import Amounts
 from drxnet.errors import CompositionError, UsageError
+from drxnet.process import FIELDS, ConditionField, Process, Value, encoded_processes
 
 CATION_SITES = 2.0
 """Cations per formula unit, of which lithium takes what the metals leave."""
 
 _ORDER = {symbol: i for i, symbol in enumerate(METALS_BY_NUMBER)}
+
+
+def _names(field: ConditionField) -> tuple[str, ...]:
+    values = tuple(f"{field.name}={word}" for word in field.words) or (field.name,)
+    return (*values, f"{field.name} stated")
+
+
+def _limits(field: ConditionField) -> list[tuple[float, float]]:
+    if field.words:
+        return [(0.0, 1.0)] * (field.width + 1)
+    assert field.number is not None
+    low, high = (field.encoded(max(end, 1e-9) if field.logarithmic else end)[0] for end in field.number)
+    return [(low, high), (0.0, 1.0)]
+
 
 LinearConstraint = tuple[Tensor, Tensor, float]
 """``(indices, coefficients, rhs)`` with ``sum(coefficients * x[indices]) >= rhs``, as BoTorch's optimisers take it."""
@@ -30,9 +46,12 @@ LinearConstraint = tuple[Tensor, Tensor, float]
 
 @dataclass(frozen=True)
 class Encoding:
-    """Columns of X: metals in the order of their atomic number, then F; ``d = len(metals) + 1``."""
+    """Columns of X: metals in the order of their atomic number, then F, then conditions of the process."""
 
     metals: tuple[str, ...]
+    process: tuple[str, ...] = ()
+    """Conditions of the process that have columns: what a model sees of the value, then 1 where it is stated. All are 0
+    where it is not."""
 
     def __post_init__(self) -> None:
         """Put the metals into canonical order."""
@@ -51,23 +70,31 @@ class Encoding:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Symbol of each column of X."""
-        return (*self.metals, "F")
+        """Name of each column of X: a symbol, or a condition of the process."""
+        return (*self.metals, "F", *(name for field in self._fields for name in _names(field)))
 
     @property
     def d(self) -> int:
         """Width of X."""
-        return len(self.metals) + 1
+        return len(self.metals) + 1 + sum(field.width + 1 for field in self._fields)
+
+    @property
+    def _fields(self) -> tuple[ConditionField, ...]:
+        return tuple(FIELDS[name] for name in self.process)
 
     @cached_property
     def _column(self) -> dict[str, int]:
         return {symbol: i for i, symbol in enumerate(self.columns)}
 
-    def encode(self, compositions: Sequence[Composition | str]) -> Tensor:
+    def encode(self, compositions: Sequence[Composition | str], processes: Sequence[Process] | None = None) -> Tensor:
         """Turn compositions into rows (float64, ``n x d``).
 
         Exact for compositions whose cations add up to 2; where a lab reports up to 5 % more or less, lithium takes
         the difference.
+
+        Args:
+            compositions: n compositions.
+            processes: what is stated of each; by default nothing of any.
 
         Raises:
             CompositionError: a metal that has no column.
@@ -82,16 +109,38 @@ class Encoding:
                         "build it with Encoding.of from all compositions that it must hold."
                     )
                 x[row, self._column[symbol]] = amount
-            x[row, -1] = parsed.fluorine
+            x[row, len(self.metals)] = parsed.fluorine
+        if processes is not None:
+            x[:, len(self.metals) + 1 :] = self.encode_processes(processes).numpy()
         return torch.from_numpy(x)
+
+    def encode_processes(self, processes: Sequence[Process]) -> Tensor:
+        """Columns of what is stated of processes (float64), ``n x`` the columns behind F."""
+        table, columns = encoded_processes(processes), []
+        for field in self._fields:
+            values = table.get(field.name, np.full((len(processes), field.width), np.nan))
+            columns += [np.nan_to_num(values), np.isfinite(values[:, :1]).astype(float)]
+        return torch.from_numpy(np.concatenate([np.zeros((len(processes), 0)), *columns], 1))
+
+    def decode_processes(self, columns: Tensor) -> list[Process]:
+        """Turn the columns behind F, ``n x``, back into what they state."""
+        found: list[dict[str, Value]] = [{} for _ in range(len(columns))]
+        start = 0
+        for field in self._fields:
+            part = columns[:, start : start + field.width + 1].detach().cpu().double()
+            for row in (part[:, -1] > 0.5).nonzero().flatten().tolist():
+                found[row][field.name] = field.decoded(part[row, :-1].tolist())
+            start += field.width + 1
+        return [Process.of(said) for said in found]
 
     def decode(self, x: Tensor) -> list[Composition]:
         """Turn rows (``n x d``) back into compositions."""
         rows = x.detach().cpu().double().numpy()
         compositions = []
         for row in rows:
-            amounts = dict(zip(self.metals, row[:-1].tolist(), strict=True))
-            lithium, fluorine = CATION_SITES - float(row[:-1].sum()), float(row[-1])
+            metals = row[: len(self.metals)]
+            amounts = dict(zip(self.metals, metals.tolist(), strict=True))
+            lithium, fluorine = CATION_SITES - float(metals.sum()), float(row[len(self.metals)])
             compositions.append(Composition.from_amounts({"Li": lithium, **amounts, "O": 2 - fluorine, "F": fluorine}))
         return compositions
 
@@ -104,11 +153,11 @@ class Encoding:
         Args:
             x: ``... x d``.
         """
-        metals = x[..., :-1]
+        metals, others = x[..., : len(self.metals)], x[..., len(self.metals) :]
         kept = torch.where(metals < LEAST_METAL, torch.zeros_like(metals), metals)
         rest = kept.sum(-1, keepdim=True)
         share = torch.where(rest > 0, metals.clamp_min(0).sum(-1, keepdim=True) / rest.clamp_min(1e-12), rest)
-        return torch.cat([kept * share, x[..., -1:]], -1)
+        return torch.cat([kept * share, others], -1)
 
     def amounts(self, x: Tensor) -> Amounts:
         """Amounts for the network, with lithium from the site balance; differentiable.
@@ -117,9 +166,13 @@ class Encoding:
             x: ``... x d``; leading axes are flattened.
         """
         flat = x.reshape(-1, self.d)
-        metals = flat[:, :-1]
+        metals = flat[:, : len(self.metals)]
         lithium = CATION_SITES - metals.sum(-1, keepdim=True)
-        return Amounts(("Li", *self.metals), torch.cat([lithium, metals], -1), flat[:, -1])
+        return Amounts(("Li", *self.metals), torch.cat([lithium, metals], -1), flat[:, len(self.metals)])
+
+    def process_columns(self, x: Tensor) -> Tensor:
+        """The columns behind F, ``... x d`` flattened to ``n x``."""
+        return x.reshape(-1, self.d)[:, len(self.metals) + 1 :]
 
     def bounds(
         self,
@@ -134,7 +187,8 @@ class Encoding:
             fluorine: limits of F.
         """
         limits = [(metal or {}).get(s, (0.0, CATION_SITES)) for s in self.metals]
-        return torch.tensor([*limits, fluorine], dtype=torch.float64).T.contiguous()
+        process = [limit for field in self._fields for limit in _limits(field)]
+        return torch.tensor([*limits, fluorine, *process], dtype=torch.float64).T.contiguous()
 
     def lithium_limits(self, lithium: tuple[float, float]) -> list[LinearConstraint]:
         """Constraints on the metals that keep lithium within limits."""
@@ -156,7 +210,7 @@ class Encoding:
         missing = [s for s in self.metals if s not in oxidation_states]
         if missing:
             raise UsageError(f"Charge balance needs the oxidation states of every metal. Missing {', '.join(missing)}.")
-        every = torch.arange(self.d)
+        every = torch.arange(len(self.metals) + 1)
         lowest = torch.tensor([*(oxidation_states[s][0] - 1 for s in self.metals), 1.0], dtype=torch.float64)
         highest = torch.tensor([*(oxidation_states[s][1] - 1 for s in self.metals), 1.0], dtype=torch.float64)
         return [(every, -lowest, -2.0), (every, highest, 2.0)]

@@ -7,7 +7,7 @@ torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -219,6 +219,13 @@ class Goals:
         columns = self.objective_columns
         if len(set(columns)) < len(columns):
             raise ValueError(f"Every objective may stand once. Got {', '.join(map(str, self.objectives))}.")
+
+    def under(self, process: Process) -> Goals:
+        """The same goals for cells that are made and tested so."""
+        if process == self.rates.process:
+            return self
+        rates = self.rates.model_copy(update={"process": process})
+        return replace(self, rates=rates, also=tuple(q.under(process) for q in self.also))
 
     @cached_property
     def wanted(self) -> tuple[Quantity, ...]:

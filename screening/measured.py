@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from drxnet.composition import Composition
+from drxnet.process import NOT_STATED, Process
 from screening.estimates import Estimate
 from screening.goals import Goals, Rates
 from screening.quantities import Capacity, MeasuredCells, Quantity, RateRetention
@@ -21,6 +22,9 @@ class Measured:
     composition: Composition
     estimates: Mapping[Quantity, Estimate]
     """By quantity; what is not measured is not there."""
+
+    process: Process = NOT_STATED
+    """How its cells were made and tested, as far as stated."""
 
     @classmethod
     def of_cells(cls, cells: MeasuredCells, quantities: Iterable[Quantity]) -> Self:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.ensemble import Amounts, Ensemble
+from drxnet.process import FIELDS, Process
 from screening.domain import Domain
 from screening.encoding import Encoding
 from screening.goals import Goals
@@ -225,7 +226,7 @@ def _conditioned(ensemble: Ensemble, goals: Goals, measured: Sequence[Measured])
     """Build the surrogate on everything measured, hyperparameters as they are without data."""
     useful = [m for m in measured if np.isfinite(m.values(goals)).any()]
     metals = {s for m in useful for s in m.composition.metals} or set(MODEL_METALS)
-    encoding = Encoding(tuple(metals - {"Li"}))
+    encoding = Encoding(tuple(metals - {"Li"}), _told_apart([goals.rates.process, *(m.process for m in useful)]))
     if not useful:
         return DRXNetGaussianModel(ensemble, encoding, goals)
     values, variances = (
@@ -233,5 +234,16 @@ def _conditioned(ensemble: Ensemble, goals: Goals, measured: Sequence[Measured])
         for rows in zip(*((m.values(goals), m.variances(goals)) for m in useful), strict=True)
     )
     return DRXNetGaussianModel(
-        ensemble, encoding, goals, encoding.encode([m.composition for m in useful]), values, variances
+        ensemble,
+        encoding,
+        goals,
+        encoding.encode([m.composition for m in useful], [m.process for m in useful]),
+        values,
+        variances,
     )
+
+
+def _told_apart(processes: Sequence[Process]) -> tuple[str, ...]:
+    """Conditions that are stated differently: what all state alike, or nobody states, teaches nothing."""
+    rows = [process.row() for process in processes]
+    return tuple(name for name in FIELDS if len({row[name] for row in rows if name in row}) > 1)

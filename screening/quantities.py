@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
@@ -23,6 +23,7 @@ import numpy as np
 from drxnet.discharge import CyclingConditions
 from drxnet.elements import ATOMIC_MASS
 from drxnet.errors import ConfigurationError
+from drxnet.process import Process
 from screening.estimates import Estimate, same_conditions
 from screening.plugins import Registry
 from screening.species import supply
@@ -215,6 +216,15 @@ class Quantity(ABC):
     @abstractmethod
     def of_cells(self, cells: MeasuredCells) -> Estimate | None:
         """Form it over measured cells; None where a condition is missing."""
+
+    def under(self, process: Process) -> Self:
+        """The same of cells that were made and tested so."""
+        at = {
+            f.name: replace(value, process=process)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), CyclingConditions)
+        }
+        return replace(self, **at)
 
     @property
     def sign(self) -> int:

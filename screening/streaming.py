@@ -36,6 +36,10 @@ class _Output:
     length: float
     amount_weight: float
     amount_length: float
+    process_weight: float
+    """0 where nothing is stated of any process."""
+
+    process_length: float
     tilt: Tensor
     """Of the observations, ``n``."""
 
@@ -48,6 +52,9 @@ class _Output:
     features: Tensor
     """``n x f``"""
 
+    process: Tensor
+    """``n x p``"""
+
     alpha: Tensor
     """Inverse covariance of the observations times what the ensemble misses of them, ``n``."""
 
@@ -58,12 +65,14 @@ class _Output:
     def of(cls, gp: QuantityGP, members: int) -> _Output:
         """Take apart what GPyTorch put together."""
         kernels: Any = gp.covar_module.kernels
-        scale, shift, slope, trend, learned, smooth = kernels
+        scale, shift, slope, trend, learned, smooth, *made = kernels
         (train,) = gp.train_inputs
         factor, white = gp.whitened(train)
         inverse = torch.linalg.solve_triangular(factor, torch.eye(len(train), dtype=train.dtype), upper=False)
-        elements = train.shape[1] - 2 - members - members * 32
-        _, tilt, deviations, amounts, features = train.split((1, 1, members, elements, members * 32), 1)
+        behind = len(made[0].base_kernel.active_dims) if made else 0
+        elements = train.shape[1] - 2 - members - members * 32 - behind
+        widths = (1, 1, members, elements, members * 32, behind)
+        _, tilt, deviations, amounts, features, process = train.split(widths, 1)
         return cls(
             float(scale.variance),
             float(shift.constant),
@@ -73,10 +82,13 @@ class _Output:
             float(learned.base_kernel.lengthscale),
             float(smooth.outputscale),
             float(smooth.base_kernel.lengthscale),
+            float(made[0].outputscale) if made else 0.0,
+            float(made[0].base_kernel.lengthscale) if made else 1.0,
             tilt[:, 0],
             deviations,
             amounts,
             features,
+            process,
             (inverse.mT @ white)[:, 0],
             inverse.mT.contiguous(),
         )
@@ -121,17 +133,24 @@ class StreamMarginals:
         for j, o in self._outputs.items():
             tilt, deviations = points.tilt[j, part], points.deviations[j, part]
             prior = o.scale * deviations.square().sum(1) + o.slope * tilt.square() + o.trend * squared
-            prior += o.shift + o.weight + o.amount_weight
+            prior += o.shift + o.weight + o.amount_weight + o.process_weight
             mean[part, j] = points.mean[j, part]
             if len(o.tilt):
                 if near is None or not near[0].same_observations(o):
                     near = o, torch.cdist(features, o.features), torch.cdist(amounts, o.amounts)
                 k = torch.exp(near[1] * (-1 / o.length)).mul_(o.weight)
-                apart = near[2] * (math.sqrt(5) / o.amount_length)
-                k.addcmul_(torch.exp(-apart).mul_(o.amount_weight), (apart / 3).add_(1).mul_(apart).add_(1))
+                _add_matern(k, near[2], o.amount_weight, o.amount_length)
+                if o.process_weight:
+                    _add_matern(k, torch.cdist(points.process[part], o.process), o.process_weight, o.process_length)
                 one = torch.cat([deviations * o.scale, amounts * o.trend, (tilt * o.slope)[:, None]], 1)
                 other = torch.cat([o.deviations, o.amounts, o.tilt[:, None]], 1)
                 k.add_(torch.addmm(torch.full((1, 1), o.shift, dtype=k.dtype), one, other.mT))
                 mean[part, j] += k @ o.alpha
                 prior -= (k @ o.whitening).square_().sum(1)
             std[part, j] = prior.clamp_min_(1e-12).sqrt_()
+
+
+def _add_matern(k: Tensor, distance: Tensor, weight: float, length: float) -> None:
+    """Add a Matern-5/2 kernel of distances to what is there."""
+    apart = distance * (math.sqrt(5) / length)
+    k.addcmul_(torch.exp(-apart).mul_(weight), (apart / 3).add_(1).mul_(apart).add_(1))

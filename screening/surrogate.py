@@ -56,7 +56,7 @@ from linear_operator.operators import DiagLinearOperator
 from linear_operator.utils.cholesky import psd_safe_cholesky
 from torch import Tensor, nn
 
-from drxnet.ensemble import Amounts, Ensemble
+from drxnet.ensemble import Amounts, Encoded, Ensemble
 from drxnet.errors import UsageError
 from drxnet.network import SITE_INDEX
 from screening.domain import FeatureScale, known_compositions
@@ -72,6 +72,12 @@ DEFAULT_WEIGHT = 0.5
 DEFAULT_SLOPE = 0.45
 """Default standard deviation of the factor by which the ensemble may have over- or understated differences."""
 
+DEFAULT_PROCESS = 0.15
+"""Default standard deviation of what a process does to a quantity, relative to its typical size."""
+
+DEFAULT_PROCESS_LENGTH = 2.0
+"""Default length scale of that, in spreads of :attr:`drxnet.process.ConditionField.typical`."""
+
 DEFAULT_LENGTH = 0.5
 """Default length scale of the residual kernels, in typical distances between known compositions."""
 
@@ -86,6 +92,8 @@ PRIORS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "amount_weight": (2.0, 1.0),
         "amount_length": (1.0, 0.5),
         "noise": (2.5, 0.7),
+        "process_weight": (1.0, 1.0),
+        "process_length": (1.0, 0.5),
     }
 )
 """Where the fit looks for each hyperparameter: most probable value in units of its default, and the standard deviation
@@ -170,8 +178,15 @@ def check_rows(X: Tensor, encoding: Encoding) -> None:
     if X.shape[-1] != encoding.d:
         raise UsageError(f"X has {encoding.d} columns: {names}. Got {X.shape[-1]}.")
     rows = X.detach().reshape(-1, X.shape[-1])
-    metals, fluorine = rows[:, :-1].sum(-1), rows[:, -1]
-    inside = (rows > -_SLACK).all(-1) & (metals < CATION_SITES + _SLACK) & (fluorine < 2 + _SLACK)
+    width = len(encoding.metals) + 1
+    amounts, behind = rows[:, :width], rows[:, width:]
+    metals, fluorine = amounts[:, :-1].sum(-1), amounts[:, -1]
+    inside = (
+        (amounts > -_SLACK).all(-1)
+        & behind.isfinite().all(-1)
+        & (metals < CATION_SITES + _SLACK)
+        & (fluorine < 2 + _SLACK)
+    )
     if X.requires_grad:
         inside = rows.isfinite().all(-1)
     if not inside.all():  # NaN is not inside
@@ -207,7 +222,8 @@ class DRXNetEnsembleModel(EnsembleModel):
     def forward(self, X: Tensor) -> Tensor:
         """Quantities of every member, ``b x n x d -> b x s x n x m``; float64, differentiable."""
         check_rows(X, self.encoding)
-        values = self.goals.evaluate(self.ensemble, self.encoding.amounts(X))  # s, b * n, m
+        amounts, process = self.encoding.amounts(X), self.encoding.process_columns(X)
+        values = _evaluated(self.ensemble, self.encoding, self.goals, amounts, process)  # s, b * n, m
         return values[..., self._outputs].unflatten(1, X.shape[:-1]).movedim(0, -3)
 
     def posterior(  # type: ignore[override]  # a transformed posterior need not be an ensemble's
@@ -259,20 +275,29 @@ class EnsembleReader:
         if self._last is not None and self._last[0] is X and self._last[1] == X._version:
             return self._last[2]
         check_rows(X, self.encoding)
-        points = self.read(self.encoding.amounts(X), X.shape[:-1])
+        points = self.read(self.encoding.amounts(X), X.shape[:-1], self.encoding.process_columns(X))
         if self._once or not (X.requires_grad and torch.is_grad_enabled()):
             self._last = X, X._version, points
         return points
 
-    def read(self, amounts: Amounts, shape: torch.Size | None = None) -> Points:
-        """Ask about amounts, folded to ``shape`` (``b x n``)."""
+    def read(self, amounts: Amounts, shape: torch.Size | None = None, process: Tensor | None = None) -> Points:
+        """Ask about amounts, folded to ``shape`` (``b x n``).
+
+        Args:
+            amounts: ``b * n`` of them.
+            shape: by default all in a row.
+            process: columns of the encoding for what is stated of the process; by default what the goals state.
+        """
         shape = torch.Size([len(amounts)]) if shape is None else shape
+        if process is None:
+            process = self.encoding.encode_processes([self.goals.rates.process]).expand(len(amounts), -1)
         if not shape.numel():
             s, m, f = *self.known.shape[::2], self.ensemble.members * 32
-            empty = ((m, 0), (m, 0), (m, 0, s), (0, f), (0, _ELEMENTS))
+            empty = ((m, 0), (m, 0), (m, 0, s), (0, f), (0, _ELEMENTS), (0, process.shape[-1]))
             return Points(*(torch.zeros((*shape[:-1], *part), dtype=torch.float64) for part in empty))
         encoded = self.ensemble.encode(amounts)
-        values = self.goals.evaluate(self.ensemble, amounts, encoded).unflatten(1, shape).cpu()  # s, b, n, m
+        values = _evaluated(self.ensemble, self.encoding, self.goals, amounts, process, encoded)
+        values = values.unflatten(1, shape).cpu()  # s, b, n, m
         mean = values.mean(0)
         deviations = (values - mean).movedim(0, -1).movedim(-2, -3) / math.sqrt(max(len(values) - 1, 1))
         return Points(
@@ -281,7 +306,28 @@ class EnsembleReader:
             deviations,
             self.scale.scaled(encoded.features).unflatten(0, shape),
             ((_by_element(amounts) - self._amount_center) / self._amount_width).unflatten(0, shape),
+            process.cpu().double().unflatten(0, shape),
         )
+
+
+def _evaluated(
+    ensemble: Ensemble,
+    encoding: Encoding,
+    goals: Goals,
+    amounts: Amounts,
+    process: Tensor,
+    encoded: Encoded | None = None,
+) -> Tensor:
+    """Quantities of every member, each row under its own process where members know what that does, ``s x n x m``."""
+    if not encoding.process or not ensemble.card.process:
+        return goals.evaluate(ensemble, amounts, encoded)
+    kinds, which = process.detach().unique(dim=0, return_inverse=True)
+    values: Tensor | None = None
+    for number, stated in enumerate(encoding.decode_processes(kinds)):
+        found = goals.under(stated.over(goals.rates.process)).evaluate(ensemble, amounts, encoded)
+        values = found if values is None else torch.where((which == number).to(found.device)[:, None], found, values)
+    assert values is not None  # there is a row
+    return values
 
 
 @dataclass(frozen=True)
@@ -303,10 +349,13 @@ class Points:
     amounts: Tensor
     """Amounts of the metals and F, centred and scaled to a typical distance of 1; ``b x n x elements``."""
 
+    process: Tensor
+    """Columns of what is stated of the process, ``b x n x p``; of no width where nobody states any."""
+
     def columns(self, output: int) -> Tensor:
-        """What one output's kernels see, side by side, ``b x n x (2 + s + elements + f)``."""
+        """What one output's kernels see, side by side, ``b x n x (2 + s + elements + f + p)``."""
         own = [self.mean[..., output, :, None], self.tilt[..., output, :, None], self.deviations[..., output, :, :]]
-        return torch.cat([*own, self.amounts, self.features], -1)
+        return torch.cat([*own, self.amounts, self.features, self.process], -1)
 
 
 class EnsembleColumns(InputTransform):
@@ -432,19 +481,21 @@ class QuantityGP(SingleTaskGP):
             own: their variances, ``n``; NaN for that of one cell.
             levels: beyond which it matters little how bad a value is.
         """
-        widths = (1, 1, reader.ensemble.members, _ELEMENTS, reader.ensemble.members * 32)
+        stated = reader.encoding.encode_processes([]).shape[1]
+        widths = (1, 1, reader.ensemble.members, _ELEMENTS, reader.ensemble.members * 32, stated)
         ends = np.cumsum(widths).tolist()
         columns = (tuple(range(end - width, end)) for width, end in zip(widths, ends, strict=True))
-        _, tilt, members, amounts, features = columns
+        _, tilt, members, amounts, features, process = columns
         scale, slope, trend = (LinearKernel(active_dims=part) for part in (members, tilt, amounts))
         shift = ConstantKernel()
         learned = ScaleKernel(MaternKernel(nu=0.5, active_dims=features))
         smooth = ScaleKernel(MaternKernel(nu=2.5, active_dims=amounts))
+        made = [ScaleKernel(MaternKernel(nu=2.5, active_dims=process))] if process else []
         super().__init__(
             X,
             y[:, None],
             likelihood=CellLikelihood(own, indifference(levels, y)),
-            covar_module=AdditiveKernel(scale, shift, slope, trend, learned, smooth),
+            covar_module=AdditiveKernel(scale, shift, slope, trend, learned, smooth, *made),
             mean_module=EnsembleMean(),
             input_transform=EnsembleColumns(reader, output),
             outcome_transform=None,
@@ -460,6 +511,9 @@ class QuantityGP(SingleTaskGP):
             "amount_length": Hyperparameter(smooth.base_kernel, "lengthscale"),
             "noise": Hyperparameter(self.likelihood.noise_covar, "noise", 2),
         }
+        for kernel in made:
+            self.of["process_weight"] = Hyperparameter(kernel, "outputscale", 2)
+            self.of["process_length"] = Hyperparameter(kernel.base_kernel, "lengthscale")
         self.levels = levels
         self._factor: tuple[Tensor, Tensor] | None = None
         self.eval()
@@ -609,10 +663,12 @@ class DRXNetGaussianModel(ModelListGP):
 
         scale_j^2 C_j(a, b) + shift_j^2 + slope_j^2 h_j(a) h_j(b)
             + trend_j^2 2 (a - o)(b - o) + weight_j^2 k(a, b; length_j) + amount_weight_j^2 l(a, b; amount_length_j)
+            + process_weight_j^2 l(p, q; process_length_j)
 
     with C the sample covariance (ddof 1) over the members, h the ensemble mean, centred and in units of how much it
     differs between known compositions, a - o the amounts less their mean over known compositions, k an exponential
-    kernel (Matern-1/2) on the learned features and l a Matern-5/2 kernel on the amounts. Shift, slope and trend let the
+    kernel (Matern-1/2) on the learned features and l a Matern-5/2 kernel on the amounts; the last term is there where
+    something is stated of the processes p and q that a and b were made by. Shift, slope and trend let the
     data correct the ensemble as a whole, element by element, so that the kernels need not bend it far from the data.
     Observations carry the noise ``noise_j^2``, or their own. Missing observations are NaN and leave the other outputs
     of the point alone.
@@ -726,7 +782,7 @@ class DRXNetGaussianModel(ModelListGP):
 
     def hyperparameters(self) -> dict[str, list[float]]:
         """Every hyperparameter of every output, in the units of the outputs."""
-        return {name: [output.of[name].value for output in self.outputs] for name in PRIORS}
+        return {name: [output.of[name].value for output in self.outputs] for name in self.outputs[0].of}
 
     def with_hyperparameters(self, values: Mapping[str, Sequence[float]]) -> Self:
         """Set what :meth:`hyperparameters` of a fitted model gave; returns this model."""
@@ -766,7 +822,7 @@ def _defaults(reader: EnsembleReader) -> dict[str, Tensor]:
     typical = known.mean(0).abs().mean(0)
     tiny = 1e-3 * typical + 1e-6
     amplitude, one = DEFAULT_WEIGHT * spread.maximum(tiny), torch.ones_like(spread)
-    return {
+    defaults = {
         "scale": math.sqrt(1 + 1 / s) * one,
         "shift": amplitude,
         "slope": DEFAULT_SLOPE * reader.unit.maximum(tiny),
@@ -777,6 +833,12 @@ def _defaults(reader: EnsembleReader) -> dict[str, Tensor]:
         "amount_length": DEFAULT_LENGTH * one,
         "noise": RELATIVE_NOISE * typical.maximum(tiny),
     }
+    if reader.encoding.process:
+        defaults |= {
+            "process_weight": DEFAULT_PROCESS * typical.maximum(tiny),
+            "process_length": one * DEFAULT_PROCESS_LENGTH,
+        }
+    return defaults
 
 
 Levels = tuple[tuple[int, float], ...]

@@ -22,6 +22,7 @@ from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS
 from drxnet.ensemble import Amounts
+from drxnet.process import NOT_STATED, joined
 from drxnet.progress import Progress, silent
 from screening.batch import Limits
 from screening.candidates import Candidates
@@ -30,7 +31,7 @@ from screening.goals import Goals
 from screening.lattice import Lattice
 from screening.measured import Measured
 from screening.outlook import Outlook
-from screening.quantities import Quantity
+from screening.quantities import MeasuredCells, Quantity
 from screening.scoring import StreamScorer
 from screening.search import shortlist as find_shortlist
 
@@ -54,10 +55,17 @@ def limits_of(spec: CampaignSpec) -> Limits:
 
 
 def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
-    """What was found for each composition, means over its cells."""
-    outcomes = [o for o in outcomes_of(state, goals) if o.measurements]
-    found = [Measured.of_cells(o.cells, goals.quantities) for o in outcomes]
+    """What was found for each composition and process, means over its cells."""
+    found = [_found(cells, goals) for o in outcomes_of(state, goals) if o.measurements for cells in o.groups]
     return tuple(m for m in found if m.estimates)
+
+
+def _found(cells: MeasuredCells, goals: Goals) -> Measured:
+    """What cells that were made and tested alike gave, under the names that the quantities have for the campaign."""
+    process = joined([d.conditions.process for d in cells.discharges])
+    bare = Measured.of_cells(cells, goals.under(NOT_STATED).quantities)
+    names = dict(zip(goals.under(NOT_STATED).quantities, goals.quantities, strict=True))
+    return Measured(bare.composition, {names[q]: e for q, e in bare.estimates.items()}, process)
 
 
 def outlook_of(

@@ -15,6 +15,7 @@ import numpy as np
 from campaigns.ledger.records import PENDING, Measurement, Proposal, QuantityValue, Snapshot, State
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
+from drxnet.process import alike
 from screening.estimates import Estimate, pessimistic
 from screening.goals import Goals, fronts
 from screening.quantities import Capacity, MeasuredCells, Quantity
@@ -35,10 +36,19 @@ class Outcome:
     _read: dict[Quantity, Estimate | None] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
-    def cells(self) -> MeasuredCells:
-        """What its cells gave, as a quantity reads it."""
+    def groups(self) -> tuple[MeasuredCells, ...]:
+        """What its cells gave, those apart that were made or tested differently; most discharges first."""
         made = Composition.parse(self.made or self.proposal.composition)
-        return MeasuredCells(made, self.measurements, self.goals.prices)
+        together = alike([m.conditions.process for m in self.measurements])
+        each = [tuple(self.measurements[i] for i in group) for group in together] or [()]
+        return tuple(MeasuredCells(made, discharges, self.goals.prices) for discharges in each)
+
+    @cached_property
+    def cells(self) -> MeasuredCells:
+        """What counts, as a quantity reads it: what was made as the campaign has it, else most discharges alike."""
+        wanted = self.goals.rates.process
+        as_wanted = (g for g in self.groups if not any(wanted.differs(d.conditions.process) for d in g.discharges))
+        return next(as_wanted, self.groups[0])
 
     def measured(self, quantity: Quantity) -> Estimate | None:
         """Measured value of a quantity; None where a condition is missing."""

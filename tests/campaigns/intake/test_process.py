@@ -12,6 +12,7 @@ from ledgers import LOW, record_round, write_discharge
 from campaigns import Campaign
 from campaigns.cli import main
 from campaigns.intake.samples import read_samples
+from campaigns.loop.forecast import measured_of
 from campaigns.loop.outcomes import outcomes_of
 from campaigns.report.export import export_campaign
 from drxnet.errors import ConfigurationError, UsageError
@@ -101,3 +102,19 @@ def test_nothing_is_stated_where_nobody_says_so(campaign: Campaign) -> None:
     exported = campaign.folder / "all.json"
     export_campaign(campaign, exported)
     assert "route" not in json.loads(exported.read_text())["measurements"][0]
+
+
+def test_cells_that_were_made_differently_are_never_one_number(campaign: Campaign) -> None:
+    record_round(campaign, FORMULA)
+    cells = [row(200.0, cell="A", milled="yes"), row(206.0, cell="B"), row(150.0, cell="C", milled="no")]
+    campaign.add_measurements(cells, fine_tune=False, confirmed=True)
+    goals = campaign.spec.goals
+    (outcome,) = outcomes_of(campaign.state(), goals)
+    assert outcome.measured(Capacity(goals.rates.low)).mean == 203.0
+    milled, plain = measured_of(campaign.state(), goals)
+    assert (milled.process, milled.estimates[Capacity(goals.rates.low)].mean) == (Process.of({"milled": "yes"}), 203.0)
+    assert (plain.process, plain.estimates[Capacity(goals.rates.low)].mean) == (Process.of({"milled": "no"}), 150.0)
+    fixed = goals.under(Process.of({"milled": "no"}))
+    (outcome,) = outcomes_of(campaign.state(), fixed)
+    assert outcome.measured(Capacity(fixed.rates.low)).mean == 150.0
+    assert [m.estimates[Capacity(fixed.rates.low)].mean for m in measured_of(campaign.state(), fixed)] == [203.0, 150.0]
