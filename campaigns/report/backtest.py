@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campaigns.loop.backtest import TOP_SHARE, Backtest
-from campaigns.report.figures import COLOURS, figure_with_axes, save
+from campaigns.report.figures import figure_with_axes, save
 from drxnet.files import replace_file
+from drxnet.style import COLOURS, styled
 from drxnet.text import csv_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@styled
 def plot_backtest(found: Backtest) -> Figure:
     """Best true objective and hits by round, one colour per strategy; thin lines are single repeats."""
     figure, grid = figure_with_axes(10, 4.2, 1, 2)

@@ -1,8 +1,4 @@
-"""Figures of a campaign as PNG, by matplotlib.
-
-The same code everywhere: a filled mark is measured, a hollow one predicted; in profiles blue is the low rate and
-orange the high one, a dashed line with a band is predicted and a solid line measured.
-"""
+"""Figures of a campaign as PNG, by matplotlib; :mod:`campaigns.report.drawing` says what the marks mean."""
 
 from __future__ import annotations
 
@@ -14,31 +10,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campaigns.ledger.records import MeasuredProfile, ModelRecord, PredictedProfile
-from campaigns.loop.outcomes import (
-    STATE_WORDS,
-    Comparison,
-    Outcome,
-    best_so_far,
-    compare,
-    composition_map,
-    coverage,
-    trade_off,
+from campaigns.loop.outcomes import STATE_WORDS, Comparison, Outcome, compare, composition_map, coverage, trade_off
+from campaigns.report.drawing import (
+    CELLS_AT_MOST,
+    CELLS_SPREAD,
+    COLOUR_MAP,
+    FAILED_COLOUR,
+    FRONT_COLOUR,
+    HIGH_COLOUR,
+    LEVELS,
+    LOW_COLOUR,
+    MEASURED_COLOUR,
+    MEMBERS_SPREAD,
+    NAMED_AT_MOST,
+    POSTERIOR_SPREAD,
+    PREDICTED_COLOUR,
+    Fade,
+    bars,
+    best_line,
+    held_out_errors,
+    marker_size,
+    parity_ends,
+    places_in_rounds,
+    rate_colour,
 )
 from drxnet.composition import Composition
 from drxnet.files import save_figure
+from drxnet.style import new_figure, styled
 from screening.goals import Goals, Rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOW_COLOUR, HIGH_COLOUR = "#0072B2", "#D55E00"
-MEASURED_COLOUR, PREDICTED_COLOUR, FRONT_COLOUR, FAILED_COLOUR = "#222222", "#0072B2", "#D55E00", "#8C8C8C"
-"""From Okabe and Ito's palette, which colour-blind readers can tell apart, and greys."""
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-COLOUR_MAP = "cividis"
-LEVELS = np.linspace(0.05, 0.95, 19)
 PANELS_AT_MOST = 12
 BARS_AT_MOST = 60
 """Points up to which each shows its spread."""
@@ -51,38 +55,37 @@ def mathtext(formula: str) -> str:
     return re.sub(r"(\d+\.?\d*)", r"$_{\1}$", Composition.parse(formula).formula)
 
 
-def marker_size(count: int) -> float:
-    """Diameter of a mark (pixels): small where there are thousands."""
-    return 9.0 if count <= 150 else 6.5 if count <= 600 else 4.5
-
-
+@styled
 def plot_progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     """First objective of every proposal by round, and the best measured so far."""
     figure, axes = figure_with_axes(8, 4.2)
     rounds = sorted({o.proposal.round or 0 for o in outcomes})
     places = places_in_rounds(outcomes)
-    predicted = [(x, p) for o, x in zip(outcomes, places, strict=True) if (p := o.predicted(goals.first))]
-    measured = [(x, m) for o, x in zip(outcomes, places, strict=True) if (m := o.leading)]
+    predicted = [(x, o, p) for o, x in zip(outcomes, places, strict=True) if (p := o.predicted(goals.first))]
+    measured = [(x, o, m) for o, x in zip(outcomes, places, strict=True) if (m := o.leading)]
     few = len(outcomes) <= 400
     for found, style in (
         (
             predicted,
             {"mfc": "white", "color": PREDICTED_COLOUR, "lw": 0.8, "alpha": 0.8, "elinewidth": 0.8 if few else 0.3}
-            | {"label": "predicted when proposed, ± 1 s.d. over members"},
+            | {"label": f"predicted when proposed, {POSTERIOR_SPREAD}"},
         ),
         (
             measured,
-            {"color": MEASURED_COLOUR, "elinewidth": 1 if few else 0.3, "label": "measured, ± 1 s.d. over cells"},
+            {"color": MEASURED_COLOUR, "elinewidth": 1 if few else 0.3, "label": f"measured, {CELLS_SPREAD}"},
         ),
     ):
+        means = [e.mean for _, _, e in found]
         axes.errorbar(
-            [x for x, _ in found],
-            [e.mean for _, e in found],
-            yerr=[e.spread or 0 for _, e in found],
+            [x for x, _, _ in found],
+            means,
+            yerr=bars(goals.first, means, [e.spread or 0 for _, _, e in found]),
             fmt="o",
             ms=marker_size(len(outcomes)) * 0.6,
             **style,
         )
+    known = [(x, o, e.mean) for x, o, e in measured] + [(x, o, e.mean) for x, o, e in predicted if o.leading is None]
+    _name_points(axes, [(x, y) for x, _, y in known], [o for _, o, _ in known])
     x, y = best_line(outcomes, rounds)
     if x:
         label = f"best measured so far, {goals.sides[0]} bound (90 %)"
@@ -93,72 +96,77 @@ def plot_progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
         axes.set_xticks(rounds)
     if goals.signs[0] > 0:
         axes.set_ylim(bottom=0)
-    _legend_above(axes, columns=3)
+    _legend_above(axes, columns=2)
     return figure
 
 
-def best_line(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Corners of the line of the best measured so far: rounds, and the bound of its first objective."""
-    trail = zip(rounds, best_so_far(outcomes, rounds), strict=True)
-    best = [(r, b) for r, o in trail if o and (b := o.bound(o.goals.first)) is not None]
-    if not best:
-        return [], []
-    return [*(float(r) for r, _ in best), best[-1][0] + 0.45], [*(b for _, b in best), best[-1][1]]
+@styled
+def plot_comparison(outcomes: Sequence[Outcome], goals: Goals) -> Figure | None:
+    """Predicted against measured for all that the campaign looks at, and the calibration of the intervals.
 
-
-def plot_comparison(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
-    """Predicted against measured for all that the campaign looks at, and the calibration of the intervals."""
-    comparisons = [compare(outcomes, quantity) for quantity in goals.shown]
+    Returns:
+        None before anything is both predicted and measured.
+    """
+    comparisons = [c for q in goals.shown if len((c := compare(outcomes, q)).measured)]
+    if not comparisons:
+        return None
     rows = -(-(len(comparisons) + 1) // 2)
-    figure, grid = figure_with_axes(9.5, 4.25 * rows, rows, 2)
+    figure, grid = figure_with_axes(9.5, 4.4 * rows, rows, 2)
     panels = list(grid.flat)
     for axes, c in zip(panels, comparisons, strict=False):
         _draw_comparison(axes, c)
     for axes in panels[len(comparisons) + 1 :]:
         axes.set_axis_off()
-    axes = panels[len(comparisons)]
-    covered = coverage(comparisons, LEVELS)
-    axes.plot([0, 1], [0, 1], color=FAILED_COLOUR, lw=1)
-    if np.isfinite(covered).any():
-        axes.plot(LEVELS, covered, "o-", color=HIGH_COLOUR, ms=4)
-        axes.text(0.05, 0.9, "too cautious", color=FAILED_COLOUR, fontsize=9)
-        axes.text(0.65, 0.07, "too confident", color=FAILED_COLOUR, fontsize=9)
-    else:
-        _say_nothing(axes)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("nominal probability of the predicted interval", fontsize=9)
-    axes.set_ylabel("fraction of measured values inside", fontsize=9)
-    axes.set_title(f"calibration, {', '.join(q.heading for q in goals.shown)}", fontsize=9, loc="left")
+    _draw_calibration(panels[len(comparisons)], comparisons)
     return figure
 
 
+def _draw_calibration(axes: Axes, comparisons: Sequence[Comparison]) -> None:
+    axes.plot([0, 1], [0, 1], color=FAILED_COLOUR, lw=1)
+    axes.plot(LEVELS, coverage(comparisons, LEVELS), "o-", color=HIGH_COLOUR, ms=4)
+    axes.text(0.05, 0.9, "too cautious", color=FAILED_COLOUR)
+    axes.text(0.65, 0.07, "too confident", color=FAILED_COLOUR)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_xlabel("nominal probability of the predicted interval")
+    axes.set_ylabel("fraction of measured values inside")
+    axes.set_title(f"calibration, {', '.join(c.quantity.heading for c in comparisons)}", fontsize=8.5)
+
+
 def _draw_comparison(axes: Axes, c: Comparison) -> None:
-    axes.set_xlabel(f"predicted {c.quantity.label}, ± 1 s.d.", fontsize=9)
-    axes.set_ylabel("measured, ± 1 s.d. over cells", fontsize=9)
-    if not len(c.measured):
-        _say_nothing(axes)
-        return
-    bars: dict[str, Any] = {"elinewidth": 0.8 if len(c.measured) <= 400 else 0.3, "alpha": 0.85, "fmt": "none"}
-    axes.errorbar(c.predicted, c.measured, xerr=c.predicted_std, ecolor=PREDICTED_COLOUR, **bars)
-    axes.errorbar(c.predicted, c.measured, yerr=np.nan_to_num(c.measured_std), ecolor=MEASURED_COLOUR, **bars)
+    axes.set_xlabel(f"predicted {c.quantity.label},\n{POSTERIOR_SPREAD}")
+    axes.set_ylabel(f"measured, {CELLS_SPREAD}")
+    across, along = bars(c.quantity, c.predicted, c.predicted_std), bars(c.quantity, c.measured, c.measured_std)
+    style: dict[str, Any] = {"elinewidth": 0.8 if len(c.measured) <= 400 else 0.3, "alpha": 0.85, "fmt": "none"}
+    axes.errorbar(c.predicted, c.measured, xerr=across, ecolor=PREDICTED_COLOUR, **style)
+    axes.errorbar(c.predicted, c.measured, yerr=along, ecolor=MEASURED_COLOUR, **style)
     axes.plot(c.predicted, c.measured, "o", color=MEASURED_COLOUR, ms=0.5 * marker_size(len(c.measured)))
-    both = np.concatenate([c.predicted - c.predicted_std, c.predicted + c.predicted_std, c.measured])
-    margin = 0.08 * max(float(np.ptp(both)), 1e-3 + 0.1 * abs(float(both.max())))
-    ends = [float(both.min()) - margin, float(both.max()) + margin]
+    ends = parity_ends(
+        np.concatenate([c.predicted - across[0], c.measured - along[0]]),
+        np.concatenate([c.predicted + across[1], c.measured + along[1]]),
+    )
     axes.plot(ends, ends, color=FAILED_COLOUR, lw=1, zorder=0)
-    axes.set_xlim(*ends)
-    axes.set_ylim(*ends)
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
+    _name_points(axes, list(zip(c.predicted, c.measured, strict=True)), c.outcomes)
     unit = f" {c.quantity.unit}" if c.quantity.unit else ""
     digits = c.quantity.digits + (not unit)
     axes.set_title(
         f"n = {len(c.measured)}, mean error {c.mean_absolute_error:.{digits}f}{unit}, "
         f"{c.within(1)} within ± 1 s.d. (68 % expected)",
-        fontsize=9,
-        loc="left",
+        fontsize=8.5,
     )
 
 
+def _name_points(axes: Axes, points: Sequence[tuple[float, float]], outcomes: Sequence[Outcome]) -> None:
+    """Write the id of its proposal beside each point, where there is room for all."""
+    if len(outcomes) > NAMED_AT_MOST:
+        return
+    for at, outcome in zip(points, outcomes, strict=True):
+        axes.annotate(
+            outcome.proposal.proposal_id, at, (4, 3), textcoords="offset points", fontsize=6.5, color="#444444"
+        )
+
+
+@styled
 def plot_pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     """The first objective against what it is traded for; the front of what is measured."""
     figure, axes = figure_with_axes(7, 5)
@@ -169,7 +177,7 @@ def plot_pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
         (points, known.measured_spreads, MEASURED_COLOUR, MEASURED_COLOUR, "measured ± s.d."),
     ):
         if len(where) <= BARS_AT_MOST:
-            across, along = np.nan_to_num(spreads).T
+            across, along = (bars(q, at, width) for q, at, width in zip(known.axes, where.T, spreads.T, strict=True))
             axes.errorbar(*where.T, along, across, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.35, zorder=1)
         axes.plot(*where.T, "o", mfc=face, mec=colour, ms=size, label=label, zorder=2)
     if len(points):
@@ -178,15 +186,17 @@ def plot_pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
         axes.plot(*points[front].T, "o", mfc="none", mec=FRONT_COLOUR, ms=11, mew=1.6)
         axes.set_xlim(**{"left" if known.signs[0] > 0 else "right": corner[0]})
         axes.set_ylim(**{"bottom" if known.signs[1] > 0 else "top": corner[1]})
-        for i in front if len(front) <= 8 else ():
-            name = known.measured[i].proposal.proposal_id
-            axes.annotate(name, points[i], xytext=(6, 5), textcoords="offset points", fontsize=8)
+    named = (*known.measured, *known.waiting)
+    _name_points(axes, [*map(tuple, points), *map(tuple, known.waiting_points)], named)
+    if len(named) > NAMED_AT_MOST and len(points):
+        _name_points(axes, [*map(tuple, points[known.front])], [known.measured[i] for i in known.front])
     axes.set_xlabel(known.axes[0].label)
     axes.set_ylabel(known.axes[1].label)
     _legend_above(axes, columns=3)
     return figure
 
 
+@styled
 def plot_profiles(
     outcomes: Sequence[Outcome],
     predicted: Mapping[str, Sequence[PredictedProfile]],
@@ -211,21 +221,18 @@ def plot_profiles(
     for axes, outcome in zip(panels, shown, strict=False):
         name = outcome.proposal.proposal_id
         for profile in predicted.get(name, ()):
-            colour = _rate_colour(profile.conditions.current_ma_g, rates)
+            colour = rate_colour(profile.conditions.current_ma_g, rates)
             mean, std = profile.capacity_mah_g_mean, profile.capacity_mah_g_std
             axes.fill_betweenx(profile.voltage_v, np.maximum(mean - std, 0), mean + std, color=colour, alpha=0.18, lw=0)
             axes.plot(mean, profile.voltage_v, "--", color=colour, lw=1.2)
         for each in measured.get(name, ()):
             if each.profile is None or each.measurement.conditions.cycle != 1:
                 continue
-            colour = _rate_colour(each.measurement.conditions.current_ma_g, rates)
+            colour = rate_colour(each.measurement.conditions.current_ma_g, rates)
             axes.plot(each.profile.capacity_mah_g, each.profile.voltage_v, "-", color=colour, lw=1.8)
         axes.set_title(
-            f"{name}, {STATE_WORDS[outcome.proposal.state]}\n{mathtext(outcome.proposal.composition)}",
-            fontsize=8,
-            loc="left",
+            f"{name}, {STATE_WORDS[outcome.proposal.state]}\n{mathtext(outcome.proposal.composition)}", fontsize=8
         )
-        axes.tick_params(labelsize=8)
     panels[0].set_xlim(left=0)
     figure.supxlabel("capacity (mAh/g)", fontsize=10)
     figure.supylabel("voltage (V)", fontsize=10)
@@ -233,53 +240,93 @@ def plot_profiles(
     return figure
 
 
+@styled
+def plot_fade(cells: Sequence[Fade], rates: Rates) -> Figure | None:
+    """Capacity of every cell over its measured cycles.
+
+    Args:
+        cells: the best first; at most :data:`CELLS_AT_MOST` are drawn.
+        rates: the two of the campaign.
+
+    Returns:
+        None where no cell was cycled on.
+    """
+    if not cells:
+        return None
+    figure, axes = figure_with_axes(8, 4.2)
+    for cell in cells[:CELLS_AT_MOST]:
+        colour = rate_colour(cell.conditions.current_ma_g, rates)
+        axes.plot(cell.cycles, cell.capacities_mah_g, ".-", color=colour, lw=1, ms=4)
+        name = cell.outcome.proposal.proposal_id
+        at = (cell.cycles[-1], cell.capacities_mah_g[-1])
+        axes.annotate(name, at, (5, -2), textcoords="offset points", fontsize=6.5, color="#444444")
+    for colour, current in ((LOW_COLOUR, rates.low_current_ma_g), (HIGH_COLOUR, rates.high_current_ma_g)):
+        axes.plot([], [], ".-", color=colour, label=f"{current:g} mA/g, one line a cell")
+    axes.set(xlabel="cycle", ylabel="measured capacity (mAh/g)")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend_above(axes, columns=2)
+    return figure
+
+
+@styled
 def plot_map(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
-    """What was tried, laid out by composition; colour is the first objective."""
+    """What was tried, laid out by composition: the first objective, and how uncertain it is."""
+    figure, grid = figure_with_axes(12.5, 5.4, 1, 2)
+    plane = composition_map([o.proposal.composition for o in outcomes])
+    known = [o.known(goals.first) for o in outcomes]
+    unit = f" ({goals.first.unit})" if goals.first.unit else ""
+    for axes, values, label in (
+        (grid.flat[0], [np.nan if e is None else e.mean for e in known], goals.first.label),
+        (grid.flat[1], [np.nan if e is None or e.spread is None else e.spread for e in known], f"its 1 s.d.{unit}"),
+    ):
+        _draw_places(axes, outcomes, plane.positions, np.array(values), label)
+        _draw_loadings(axes, plane.elements, plane.loadings, plane.positions)
+        axes.set_xlabel(f"first principal component of the amounts ({plane.explained[0]:.0%} of the variance)")
+        axes.set_ylabel(f"second ({plane.explained[1]:.0%})")
+    _legend_above(grid.flat[0], columns=3)
+    return figure
+
+
+def _draw_places(
+    axes: Axes, outcomes: Sequence[Outcome], positions: np.ndarray, values: np.ndarray, label: str
+) -> None:
+    """Draw every composition where it lies, filled where it is measured; grey where the value is not known."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    figure, axes = figure_with_axes(7.5, 5.6)
-    plane = composition_map([o.proposal.composition for o in outcomes])
-    values = np.array([e.mean if (e := o.known(goals.first)) else np.nan for o in outcomes])
     known = np.isfinite(values)
     norm = Normalize(values[known].min(), values[known].max()) if known.any() else Normalize(0, 1)
+    colours = np.where(known[:, None], colormaps[COLOUR_MAP](norm(values)), (0.6, 0.6, 0.6, 1.0))
     failed = np.array([o.dropped for o in outcomes])
     is_measured = np.array([o.leading is not None for o in outcomes])
-    x, y = plane.positions.T
-    kinds = {
-        "predicted": (
-            ~is_measured & ~failed & known,
-            {"marker": "o", "s": 0.6 * marker_size(len(outcomes)) ** 2, "linewidths": 1.5},
-        ),
-        "measured": (is_measured, {"marker": "o", "s": 0.7 * marker_size(len(outcomes)) ** 2, "linewidths": 0.7}),
-    }
-    colours = colormaps[COLOUR_MAP](norm(values))
-    for label, (where, style) in kinds.items():
-        face = "none" if label == "predicted" else colours[where]
-        edge = colours[where] if label == "predicted" else "#222222"
-        if where.any():
-            axes.scatter(x[where], y[where], facecolors=face, edgecolors=edge, label=label, **style)
+    size = marker_size(len(outcomes)) ** 2
+    x, y = positions.T
+    some = ~is_measured & ~failed
+    if some.any():
+        style: dict[str, Any] = {"s": 0.6 * size, "linewidths": 1.5, "label": "predicted"}
+        axes.scatter(x[some], y[some], facecolors="none", edgecolors=colours[some], **style)
+    if is_measured.any():
+        style = {"s": 0.7 * size, "linewidths": 0.7, "label": "measured"}
+        axes.scatter(x[is_measured], y[is_measured], facecolors=colours[is_measured], edgecolors="#222222", **style)
     if failed.any():
-        axes.scatter(
-            x[failed],
-            y[failed],
-            marker="x",
-            color=FAILED_COLOUR,
-            s=0.5 * marker_size(len(outcomes)) ** 2,
-            label="failed or abandoned",
-        )
-    _draw_loadings(axes, plane.elements, plane.loadings, plane.positions)
-    axes.set_xlabel(f"first principal component of the amounts ({plane.explained[0]:.0%} of the variance)")
-    axes.set_ylabel(f"second ({plane.explained[1]:.0%})")
-    bar = figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=axes, fraction=0.045, pad=0.02)
-    bar.set_label(goals.first.label)
-    _legend_above(axes, columns=3)
-    return figure
+        style = {"s": 0.5 * size, "color": FAILED_COLOUR, "label": "failed or abandoned"}
+        axes.scatter(x[failed], y[failed], marker="x", **style)
+    _name_points(axes, [*map(tuple, positions)], outcomes)
+    bar = axes.figure.colorbar(ScalarMappable(norm, COLOUR_MAP), ax=axes, fraction=0.045, pad=0.02)
+    bar.set_label(label)
 
 
-def plot_lineage(models: Sequence[ModelRecord]) -> Figure:
-    """Error of every model on held-out measurements, before and after it learned."""
+@styled
+def plot_lineage(models: Sequence[ModelRecord]) -> Figure | None:
+    """Error of every model on held-out measurements, before and after it learned.
+
+    Returns:
+        None where no model has learned from measurements.
+    """
+    if all(held_out_errors(m) is None for m in models):
+        return None
     figure, axes = figure_with_axes(7, 3.6)
     for model in models:
         errors = held_out_errors(model)
@@ -287,16 +334,12 @@ def plot_lineage(models: Sequence[ModelRecord]) -> Figure:
             continue
         before, after = errors
         colour = LOW_COLOUR if model.accepted else FAILED_COLOUR
-        axes.annotate(
-            "",
-            (model.number, after),
-            (model.number, before),
-            arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2},
-        )
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 2}
+        axes.annotate("", (model.number, after), (model.number, before), arrowprops=arrow)
         axes.plot(model.number, before, "o", mfc="white", mec=colour)
         axes.plot(model.number, after, "o", color=colour)
-    axes.set_xticks([m.number for m in models][:: max(1, len(models) // 15)])
-    axes.set_xticklabels([m.name for m in models][:: max(1, len(models) // 15)])
+    every = max(1, len(models) // 15)
+    axes.set_xticks([m.number for m in models][::every], [m.name for m in models][::every])
     axes.set_xlabel("model")
     axes.set_ylabel("error on held-out cells (mAh/g)")
     axes.plot([], [], "o", mfc="white", mec=LOW_COLOUR, label="before learning")
@@ -304,18 +347,8 @@ def plot_lineage(models: Sequence[ModelRecord]) -> Figure:
     axes.plot([], [], "o", color=FAILED_COLOUR, label="after, refused by the gate")
     axes.margins(y=0.2)
     axes.set_ylim(bottom=0)
-    if all(held_out_errors(m) is None for m in models):
-        _say_nothing(axes, "no model has learned from measurements yet")
     _legend_above(axes, columns=3)
     return figure
-
-
-def held_out_errors(model: ModelRecord) -> tuple[float, float] | None:
-    """Errors before and after a fine-tuning (mAh/g); None for a model that did not learn here."""
-    before, after = model.metrics.get("error_before_mah_g"), model.metrics.get("error_after_mah_g")
-    if before is None or after is None:
-        return None
-    return float(before), float(after)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -324,21 +357,12 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _rate_colour(current_ma_g: float, rates: Rates) -> str:
-    middle = (rates.low_current_ma_g * rates.high_current_ma_g) ** 0.5
-    return LOW_COLOUR if current_ma_g < middle else HIGH_COLOUR
-
-
-def places_in_rounds(outcomes: Sequence[Outcome]) -> list[float]:
-    """Round numbers, the proposals of one round spread out beside each other."""
-    groups: dict[int, list[int]] = {}
-    for i, outcome in enumerate(outcomes):
-        groups.setdefault(outcome.proposal.round or 0, []).append(i)
-    places = [0.0] * len(outcomes)
-    for number, members in groups.items():
-        for i, shift in zip(members, np.linspace(-0.38, 0.38, len(members) + 2)[1:-1], strict=True):
-            places[i] = number + float(shift)
-    return places
+def figure_with_axes(
+    width: float, height: float, rows: int = 1, columns: int = 1, *, share: bool = False
+) -> tuple[Figure, Any]:
+    """Figure with its axes, one or a grid of them."""
+    figure = new_figure(width, height)
+    return figure, figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=rows * columns == 1)
 
 
 def _draw_loadings(axes: Axes, elements: Sequence[str], loadings: np.ndarray, positions: np.ndarray) -> None:
@@ -363,31 +387,10 @@ def _rate_legend(figure: Figure, rates: Rates) -> None:
         Line2D([], [], color=LOW_COLOUR, ls="--", label=f"predicted at {low}"),
         Line2D([], [], color=HIGH_COLOUR, ls="--", label=f"predicted at {high}"),
         Line2D([], [], color="black", lw=1.8, label="measured (solid, same colours)"),
-        Patch(color=FAILED_COLOUR, alpha=0.4, label="± 1 s.d. over members"),
+        Patch(color=FAILED_COLOUR, alpha=0.4, label=MEMBERS_SPREAD),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
 
 
 def _legend_above(axes: Axes, columns: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, fontsize=8, frameon=False, borderaxespad=0.2)
-
-
-def _say_nothing(axes: Axes, text: str = "nothing measured yet") -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=FAILED_COLOUR)
-
-
-def figure_with_axes(
-    width: float, height: float, rows: int = 1, columns: int = 1, *, share: bool = False
-) -> tuple[Figure, Any]:
-    """Figure without pyplot, so that no state is left behind."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=rows * columns == 1)
-    for axes in np.atleast_1d(grid).flat:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#EEEEEE", lw=0.7)
-        axes.set_axisbelow(True)
-    return figure, grid
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2)

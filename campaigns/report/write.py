@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -13,6 +13,7 @@ from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import MeasuredProfile, PredictedProfile, Snapshot
 from campaigns.loop.outcomes import Outcome, outcomes_of
 from campaigns.report import figures, page
+from campaigns.report.drawing import fades
 from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 from screening.goals import Goals
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE_NAME = "report.html"
-FIGURES = ("progress", "predicted_vs_measured", "pareto", "profiles", "composition_map", "models")
+FIGURES = ("progress", "predicted_vs_measured", "pareto", "profiles", "fade", "composition_map", "models")
+"""Names of the figures; one for which there is nothing to show yet is not written."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,26 @@ class Content:
         return page.render(self.snapshot, self.outcomes, self.goals, self.predicted, self.measured, made=foot)
 
     def figures(self, drawn: Sequence[Outcome]) -> Iterator[tuple[str, Figure]]:
-        """Figures by name, one after the other; those of profiles show the outcomes given."""
+        """Figures by name, one after the other, without those that would be empty.
+
+        Args:
+            drawn: the outcomes whose profiles are shown.
+        """
         if not self.outcomes:
             return
-        yield "progress", figures.plot_progress(self.outcomes, self.goals)
-        yield "predicted_vs_measured", figures.plot_comparison(self.outcomes, self.goals)
-        yield "pareto", figures.plot_pareto(self.outcomes, self.goals)
-        yield "profiles", figures.plot_profiles(drawn, self.predicted, self.measured, self.goals.rates)
-        yield "composition_map", figures.plot_map(self.outcomes, self.goals)
-        yield "models", figures.plot_lineage(self.snapshot.models)
+        goals, outcomes = self.goals, self.outcomes
+        drawings: dict[str, Callable[[], Figure | None]] = {
+            "progress": lambda: figures.plot_progress(outcomes, goals),
+            "predicted_vs_measured": lambda: figures.plot_comparison(outcomes, goals),
+            "pareto": lambda: figures.plot_pareto(outcomes, goals),
+            "profiles": lambda: figures.plot_profiles(drawn, self.predicted, self.measured, goals.rates),
+            "fade": lambda: figures.plot_fade(fades(outcomes), goals.rates),
+            "composition_map": lambda: figures.plot_map(outcomes, goals),
+            "models": lambda: figures.plot_lineage(self.snapshot.models),
+        }
+        for name, draw in drawings.items():
+            if (figure := draw()) is not None:
+                yield name, figure
 
 
 def write_report(

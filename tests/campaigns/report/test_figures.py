@@ -10,8 +10,7 @@ from filled_ledgers import CONDITIONS, GOALS, filled_ledger
 from matplotlib.colors import to_hex
 
 from campaigns.ledger.records import ModelRecord
-from campaigns.loop.outcomes import outcomes_of
-from campaigns.report import figures
+from campaigns.report import drawing, figures
 from campaigns.report.write import FIGURES, Content
 
 
@@ -29,14 +28,14 @@ def test_formulas_have_subscripts():
 
 
 def test_proposals_of_a_round_stand_side_by_side(content: Content):
-    places = figures.places_in_rounds(content.outcomes)
+    places = drawing.places_in_rounds(content.outcomes)
     assert len(set(places)) == len(places)
     for place, outcome in zip(places, content.outcomes, strict=True):
         assert abs(place - (outcome.proposal.round or 0)) < 0.5
 
 
 def test_marks_shrink_where_there_are_many():
-    sizes = [figures.marker_size(n) for n in (1, 150, 300, 5000)]
+    sizes = [drawing.marker_size(n) for n in (1, 150, 300, 5000)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] > 2
 
@@ -45,7 +44,7 @@ def test_progress_marks_measured_filled_and_predicted_hollow(content: Content):
     axes = figures.plot_progress(content.outcomes, GOALS).axes[0]
     predicted, measured = axes.containers
     assert to_hex(predicted[0].get_markerfacecolor()) == "#ffffff"
-    assert to_hex(measured[0].get_markerfacecolor()) == figures.MEASURED_COLOUR
+    assert to_hex(measured[0].get_markerfacecolor()) == drawing.MEASURED_COLOUR
     assert len(predicted[0].get_xdata()) == sum(o.proposal.prediction is not None for o in content.outcomes)
     assert len(measured[0].get_xdata()) == sum(o.leading is not None for o in content.outcomes)
     (best,) = [line for line in axes.get_lines() if "best measured" in str(line.get_label())]
@@ -76,7 +75,7 @@ def test_profiles_have_a_band_a_dashed_mean_and_a_line_for_each_cell(content: Co
     assert styles.count("--") == len(axes.collections) == 2
     assert styles.count("-") == len(content.measured[name]) == 4
     assert {to_hex(line.get_color()) for line in axes.get_lines()} == {
-        figures.LOW_COLOUR.lower(), figures.HIGH_COLOUR.lower()
+        drawing.LOW_COLOUR.lower(), drawing.HIGH_COLOUR.lower()
     }  # fmt: skip
     longest = max(m.profile.total_capacity_mah_g for m in content.measured[name] if m.profile)
     assert axes.get_xlim()[0] == 0
@@ -106,23 +105,63 @@ def test_the_lineage_shows_errors_before_and_after():
         model(2, True, {"error_before_mah_g": 30.0, "error_after_mah_g": 20.0}),
         model(3, False, {"error_before_mah_g": 20.0, "error_after_mah_g": 25.0}),
     ]
-    assert [figures.held_out_errors(m) for m in models] == [None, (30.0, 20.0), (20.0, 25.0)]
+    assert [drawing.held_out_errors(m) for m in models] == [None, (30.0, 20.0), (20.0, 25.0)]
     axes = figures.plot_lineage(models).axes[0]
     assert labels(axes) == {"before learning", "after, taken into use", "after, refused by the gate"}
     drawn = {(float(x), float(y)) for line in axes.get_lines() for x, y in zip(*line.get_data(), strict=True)}
     assert drawn == {(2, 30), (2, 20), (3, 20), (3, 25)}
 
 
-def test_a_campaign_without_measurements_says_so_in_its_figures(tmp_path: Path):
-    snapshot = filled_ledger(tmp_path, rounds=1, batch=3).read(as_of=1)
-    outcomes = outcomes_of(snapshot, GOALS)
-    comparison = figures.plot_comparison(outcomes, GOALS)
-    assert all("nothing measured yet" in {t.get_text() for t in a.texts} for a in comparison.axes)
-    lineage = figures.plot_lineage(snapshot.models).axes[0]
-    assert [t.get_text() for t in lineage.texts] == ["no model has learned from measurements yet"]
-    for plot in (figures.plot_progress, figures.plot_pareto, figures.plot_map):
-        assert figures.save(plot(outcomes, GOALS), tmp_path / f"{plot.__name__}.png").stat().st_size > 5000
+def test_a_campaign_without_measurements_has_no_empty_figure(tmp_path: Path):
+    ledger = filled_ledger(tmp_path, rounds=1, batch=3)
+    before = Content.read(ledger, GOALS, as_of=1)
+    assert figures.plot_comparison(before.outcomes, GOALS) is None
+    assert figures.plot_lineage(before.snapshot.models) is None
+    assert figures.plot_fade(drawing.fades(before.outcomes), CONDITIONS) is None
+    assert [name for name, _ in before.figures(before.outcomes)] == [
+        "progress",
+        "pareto",
+        "profiles",
+        "composition_map",
+    ]
+
+
+def test_error_bars_end_where_the_quantity_does():
+    below, above = drawing.bars(GOALS.first, [0.02, 0.7, 1.0], [0.1, 0.1, 0.1])
+    assert below == pytest.approx([0.02, 0.1, 0.1])
+    assert above == pytest.approx([0.1, 0.1, 0.05])  # a retention ends at 1.05
+
+
+def test_both_axes_of_a_comparison_are_the_same(content: Content):
+    figure = figures.plot_comparison(content.outcomes, GOALS)
+    assert figure is not None
+    for axes in figure.axes:
+        assert axes.get_xlim() == axes.get_ylim()
+        assert axes.get_aspect() == 1.0
+
+
+def test_points_carry_the_ids_of_their_proposals(content: Content):
+    few = [o for o in content.outcomes if o.leading][:5]
+    ids = {o.proposal.proposal_id for o in few}
+    comparison = figures.plot_comparison(few, GOALS)
+    assert comparison is not None
+    for axes in (comparison.axes[0], figures.plot_map(few, GOALS).axes[0], figures.plot_progress(few, GOALS).axes[0]):
+        assert {t.get_text() for t in axes.texts} >= ids & {
+            o.proposal.proposal_id for o in few if o.proposal.prediction
+        }
+
+
+def test_later_cycles_are_shown_by_cell(tmp_path: Path):
+    content = Content.read(filled_ledger(tmp_path, rounds=2, batch=3, cells=1, cycles=4), GOALS)
+    cells = drawing.fades(content.outcomes)
+    assert {c.cycles for c in cells} == {(1, 2, 3, 4)}
+    assert len({(c.outcome.proposal.proposal_id, c.cell) for c in cells}) == len(cells)
+    figure = figures.plot_fade(cells, CONDITIONS)
+    assert figure is not None
+    drawn = [line for line in figure.axes[0].get_lines() if len(line.get_xdata())]
+    assert [tuple(line.get_ydata()) for line in drawn] == [c.capacities_mah_g for c in cells]
+    assert "fade" in [name for name, _ in content.figures(content.outcomes)]
 
 
 def test_every_figure_of_the_report_is_drawn(content: Content):
-    assert [name for name, _ in content.figures(content.outcomes[:2])] == list(FIGURES)
+    assert [name for name, _ in content.figures(content.outcomes[:2])] == [name for name in FIGURES if name != "fade"]

@@ -11,8 +11,9 @@ import pytest
 from filled_ledgers import GOALS, filled_ledger
 
 from campaigns.ledger.records import NewModel, State
-from campaigns.report import page
+from campaigns.report import interactive, page
 from campaigns.report.write import Content
+from drxnet.errors import UsageError
 from screening.estimates import Estimate
 from screening.quantities import Capacity, Quantity
 
@@ -89,16 +90,92 @@ def test_json_holds_no_not_a_number():
 
 def test_a_curve_is_resampled_between_its_ends():
     voltage, capacity = np.linspace(1.5, 4.8, 301), np.linspace(250, 0, 301)
-    curve = page._curve(voltage, capacity, 0.1 * capacity)
+    curve = interactive.curve(voltage, capacity, 0.1 * capacity)
     assert curve["v"] == [1.5, 4.8]
-    assert len(curve["q"]) == len(curve["s"]) == page.POINTS_PER_CURVE
-    assert curve["q"] == pytest.approx(np.linspace(250, 0, page.POINTS_PER_CURVE), abs=0.05)
-    assert curve["s"] == pytest.approx(np.linspace(25, 0, page.POINTS_PER_CURVE), abs=0.05)
+    assert len(curve["q"]) == len(curve["s"]) == interactive.POINTS_PER_CURVE
+    assert curve["q"] == pytest.approx(np.linspace(250, 0, interactive.POINTS_PER_CURVE), abs=0.05)
+    assert curve["s"] == pytest.approx(np.linspace(25, 0, interactive.POINTS_PER_CURVE), abs=0.05)
 
 
 def test_error_bars_are_left_out_where_there_are_too_many():
-    assert page._bars(np.ones(page.POINTS_WITH_BARS), "#000000")["array"] == [1.0] * page.POINTS_WITH_BARS
-    assert page._bars(np.ones(page.POINTS_WITH_BARS + 1), "#000000") == {"visible": False}
+    ones = np.ones(interactive.POINTS_WITH_BARS)
+    drawn = interactive._bars(CAPACITY, 10 * ones, ones, "#000000")
+    assert drawn["array"] == drawn["arrayminus"] == ones.tolist()
+    many = np.ones(interactive.POINTS_WITH_BARS + 1)
+    assert interactive._bars(CAPACITY, 10 * many, many, "#000000") == {"visible": False}
+
+
+def test_error_bars_do_not_reach_below_zero():
+    assert interactive._bars(CAPACITY, [5.0], [8.0], "#000000")["arrayminus"] == [5.0]
+
+
+def test_parity_plots_have_equal_axes(content: Content):
+    found = interactive.comparisons(content.outcomes, GOALS)
+    assert len(found) == 4
+    for figure in found.values():
+        x, y = figure["layout"]["xaxis"], figure["layout"]["yaxis"]
+        assert x["range"] == y["range"]
+        assert y["scaleanchor"] == "x"
+
+
+def test_every_point_knows_its_proposal(content: Content):
+    ids = {o.proposal.proposal_id for o in content.outcomes}
+    figures = {
+        "progress": interactive.progress(content.outcomes, GOALS),
+        "pareto": interactive.pareto(content.outcomes, GOALS),
+        **interactive.composition_maps(content.outcomes, GOALS),
+        **interactive.composition_maps(content.outcomes, GOALS, ["Li", "Cr"]),
+        **interactive.composition_maps(content.outcomes, GOALS, ["Mn", "Cr", "Ti"]),
+    }
+    for figure in figures.values():
+        for trace in (t for t in figure["data"] if t["mode"].startswith("markers")):
+            assert set(trace["customdata"]) <= ids
+            for name, told in zip(trace["customdata"], trace["hovertext"], strict=True):
+                assert name in told
+
+
+def test_a_map_has_two_or_three_elements_that_there_are(content: Content):
+    ternary = interactive.composition_maps(content.outcomes, GOALS, ["Mn", "Cr", "Ti"])["map"]["data"][0]
+    assert ternary["type"] == "scatterternary"
+    assert len(ternary["a"]) == len(ternary["b"]) == len(ternary["c"])
+    for elements in (["Li"], ["Li", "Li"], ["Li", "Xx"], ["Li", "Mn", "Cr", "Ti"]):
+        with pytest.raises(UsageError, match="two or three different elements of Li, Mg"):
+            interactive.composition_maps(content.outcomes, GOALS, elements)
+
+
+def test_the_map_says_how_uncertain_a_composition_is(content: Content):
+    found = interactive.composition_maps(content.outcomes, GOALS)
+    assert found.keys() == {"map", "map-spread"}
+    outcome = next(o for o in content.outcomes if o.leading is None and not o.dropped)
+    said = outcome.predicted(GOALS.first)
+    assert said is not None
+    waiting = next(t for t in found["map-spread"]["data"] if t["name"] == "predicted")
+    shown = waiting["marker"]["color"][waiting["customdata"].index(outcome.proposal.proposal_id)]
+    assert shown == pytest.approx(said.spread, rel=1e-4)
+
+
+def test_the_lineage_links_each_model_with_the_one_it_descends_from(content: Content):
+    models = content.snapshot.models
+    figure = interactive.lineage(models)
+    assert figure is not None
+    links = [t for t in figure["data"] if t.get("yaxis") == "y2" and t["mode"] == "lines"]
+    assert len(links) == sum(m.parent is not None for m in models)
+    assert interactive.lineage(models[:1]) is None
+
+
+def test_a_page_before_data_says_so_instead_of_empty_panels(tmp_path: Path):
+    text = Content.read(filled_ledger(tmp_path, rounds=1, batch=3), GOALS, as_of=1).page()
+    assert "there is nothing to compare" in text
+    assert "No cell was cycled on yet" in text
+    assert not re.search(r'id="(compare-|calibration|fade|lineage)', text)
+
+
+def test_the_page_says_what_the_campaign_wants_and_no_calibrated_spread_is_of_the_members(text: str):
+    assert "as large as possible (not worth making below 0.3)" in text
+    assert "at least 220" in text
+    for sentence in re.findall(r"[^.>]*over (?:the ensemble's )?members[^.<]*", text.split("<script")[2]):
+        assert "band" in sentence or "Dashed" in sentence, sentence
+    assert "s.d. of the calibrated posterior" in text
 
 
 def test_many_models_are_folded_away(tmp_path: Path):
@@ -120,7 +197,7 @@ def test_a_refused_model_says_why(tmp_path: Path):
 
 
 def test_formulas_have_subscripts_and_nothing_else():
-    assert page._formula("Li1.2Mn0.4Ti0.4O2").replace("<sub>", "").replace("</sub>", "") == "Li1.2Mn0.4Ti0.4O2"
+    assert page._formula("Li1.2Mn0.4O2") == "Li<sub>1.2</sub><wbr>Mn<sub>0.4</sub><wbr>O<sub>2</sub>"
     assert page._with_subscripts("keeps 85% of Li1.2Mn0.8O2 (R02-07) at 20") == (
-        "keeps 85% of Li<sub>1.2</sub>Mn<sub>0.8</sub>O<sub>2</sub> (R02-07) at 20"
+        "keeps 85% of Li<sub>1.2</sub><wbr>Mn<sub>0.8</sub><wbr>O<sub>2</sub> (R02-07) at 20"
     )

@@ -2,114 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import shutil
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvicorn
+from browser import Browser, needs_chromium
 from ledgers import FIRST, SECOND, THIRD, record_round, write_discharge
 
 from campaigns.campaign import Campaign
 from campaigns.server.app import create_app
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-debugging-pipe about:blank"
-).split()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
-PATIENCE_S = 60.0
-
-
-class Browser:
-    """Chromium, spoken to through its debugging pipe (file descriptors 3 and 4)."""
-
-    def __init__(self, home: Path) -> None:
-        down, up = os.pipe(), os.pipe()
-        self._out, self._in = os.fdopen(down[1], "wb", 0), os.fdopen(up[0], "rb", 0)
-        ours = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in (down[0], up[1])]
-
-        def theirs() -> None:
-            for end, number in zip(ours, (3, 4), strict=True):
-                os.dup2(end, number)
-
-        self._process = subprocess.Popen(
-            [CHROMIUM or "", *FLAGS, f"--user-data-dir={home}"],
-            close_fds=False,
-            preexec_fn=theirs,
-            stderr=subprocess.DEVNULL,
-        )
-        for end in (down[0], up[1], *ours):
-            os.close(end)
-        self.errors: list[str] = []
-        self._rest, self._number, self._session = b"", 0, ""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Runtime", "Log", "Page", "DOM"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """What the browser answers; errors of the page are kept on the way."""
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        self._out.write(json.dumps(message).encode() + b"\0")
-        while True:
-            said = self._next()
-            if said.get("id") == self._number:
-                assert "error" not in said, said
-                return dict(said["result"])
-            self._note(said)
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            part = self._in.read(65536)
-            assert part, "the browser ended"
-            self._rest += part
-        line, _, self._rest = self._rest.partition(b"\0")
-        return dict(json.loads(line))
-
-    def _note(self, said: dict[str, Any]) -> None:
-        told = said.get("params", {})
-        if said["method"] == "Runtime.exceptionThrown":
-            self.errors.append(str(told["exceptionDetails"]))
-        if said["method"] == "Log.entryAdded" and told["entry"]["level"] == "error":
-            self.errors.append(f"{told['entry']['text']} {told['entry'].get('url')}")
-
-    def run(self, script: str) -> Any:
-        """Value of a JavaScript expression."""
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def until(self, script: str) -> None:
-        """Wait until an expression holds."""
-        end = time.monotonic() + PATIENCE_S
-        while not self.run(script):
-            assert time.monotonic() < end, (script, self.run("document.body.innerText"), self.errors)
-            time.sleep(0.05)
-
-    def choose(self, selector: str, file: Path) -> None:
-        """Choose a file in an input."""
-        root = self.call("DOM.getDocument")["root"]["nodeId"]
-        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-        self.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
-        self._out.close()
-        self._in.close()
+pytestmark = needs_chromium
 
 
 @pytest.fixture
