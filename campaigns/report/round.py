@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from campaigns.errors import RecipeError
 from campaigns.intake.samples import Planned, write_samples
 from campaigns.ledger.records import Proposal
+from campaigns.report.bench import bench_sheet, recipe_of
 from campaigns.report.views import proposal_row
 from campaigns.report.write import write_report
 from campaigns.workspace import Workspace
@@ -15,7 +15,7 @@ from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
 from drxnet.text import csv_table
 
-PROPOSALS_NAME, RECIPES_NAME, SHEETS_NAME = "proposals.csv", "recipes.csv", "recipes.txt"
+PROPOSALS_NAME, RECIPES_NAME, SHEETS_NAME, BENCH_NAME = "proposals.csv", "recipes.csv", "recipes.txt", "bench.html"
 
 
 def round_folder(campaign: Workspace, number: int) -> Path:
@@ -34,8 +34,8 @@ def write_round_files(campaign: Workspace, number: int, *, progress: Progress = 
     """Write the table, the recipe sheets and the report of a round, and of any earlier one that lacks them.
 
     Returns:
-        Paths by what they are: ``table``, ``recipes``, ``report``, and ``samples``, the table to fill in (an xlsx
-        lies beside it).
+        Paths by what they are: ``table``, ``recipes``, ``bench`` (one page to take to the balance), ``report``, and
+        ``samples``, the table to fill in (an xlsx lies beside it).
     """
     for earlier in incomplete_rounds(campaign):
         if earlier != number:
@@ -47,13 +47,15 @@ def _write_round(campaign: Workspace, number: int, progress: Progress) -> dict[s
     folder = round_folder(campaign, number)
     proposals = campaign.state().proposals_of(number)
     sheets = _write_recipes(campaign, proposals, folder)
+    bench = folder / BENCH_NAME
+    replace_file(bench, bench_sheet(campaign, number).encode())
     goals = campaign.goals(campaign.state(number), number)
     report = write_report(campaign.ledger, goals, folder, as_of=number, progress=progress)
     samples, _ = write_samples(folder, _cells_to_make(campaign, proposals))
     rows = [proposal_row(p) for p in proposals]
     table = folder / PROPOSALS_NAME  # last: where it is, the others are
     replace_file(table, csv_table(rows, list(rows[0])).encode())
-    return {"table": table, "recipes": sheets, "report": report.page, "samples": samples}
+    return {"table": table, "recipes": sheets, "bench": bench, "report": report.page, "samples": samples}
 
 
 def _cells_to_make(campaign: Workspace, proposals: Sequence[Proposal]) -> list[Planned]:
@@ -70,18 +72,15 @@ def _cells_to_make(campaign: Workspace, proposals: Sequence[Proposal]) -> list[P
 
 def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: Path) -> Path:
     """Write what to weigh, as a sheet to print and as a table."""
-    from campaigns.recipe import make_recipe
-
-    synthesis, asked = campaign.spec.synthesis, campaign.spec.goals.conditions
+    asked = campaign.spec.goals.conditions
     last = {c.current_ma_g: c for c in sorted(asked, key=lambda c: c.cycle)}
     cells = f"{campaign.spec.cells_per_rate} cells each at {' and '.join(map(str, last.values()))}"
     sheets, rows = [], []
     for proposal in proposals:
         lines = [f"{proposal.proposal_id}  {proposal.composition}", f"cells: {cells}"]
-        try:
-            recipe = make_recipe(proposal.composition, **synthesis.model_dump())
-        except RecipeError as error:
-            sheets.append("\n".join([*lines, f"no recipe: {error}", ""]))
+        recipe = recipe_of(campaign, proposal)
+        if isinstance(recipe, str):
+            sheets.append("\n".join([*lines, f"no recipe: {recipe}", ""]))
             continue
         for weighing in recipe.weighings:
             row = weighing.row()

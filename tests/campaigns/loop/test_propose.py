@@ -199,6 +199,7 @@ def test_rounds_without_files_get_them_with_the_next(live: Campaign, few: Path):
     assert {name: path.name for name, path in files.items()} == {
         "table": "proposals.csv",
         "recipes": "recipes.txt",
+        "bench": "bench.html",
         "report": "report.html",
         "samples": "samples.csv",
     }
