@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from campaigns.spec import Method
 
 
+PAGE = 1000
+"""Rows asked for at a time."""
+
 MOST_ROWS = 100_000
 """Of a ranking that is asked for as a whole."""
 
@@ -254,6 +257,22 @@ class Client:
     def summarize(self, as_of: int | None = None) -> dict[str, Any]:
         """Say where the campaign stands; see :meth:`campaigns.campaign.Campaign.summarize`."""
         return dict(self._connection.get("/status", as_of=as_of))
+
+    def proposals(self, *states: str, round: int | None = None) -> Rows:
+        """List proposals with state, prediction and version.
+
+        Args:
+            *states: of which states, such as ``proposed``; all by default.
+            round: of one round.
+        """
+        from campaigns.report.rows import Rows
+
+        found = Rows()
+        while True:
+            page = self._connection.get("/proposals", state=list(states), round=round, offset=len(found), limit=PAGE)
+            found += page["rows"]
+            if len(found) >= page["total"] or not page["rows"]:
+                return found
 
     def show(self, proposal_id: str) -> dict[str, Any]:
         """Give everything that is known of a proposal, and remember it as seen.
