@@ -38,7 +38,7 @@ LEDGER_NAME = "ledger.sqlite"
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Lab(_Frozen):
@@ -75,6 +75,8 @@ class Synthesis(_Frozen):
     """How recipe sheets are worked out."""
 
     batch_mass_g: Annotated[float, Field(gt=0)] = 5.0
+    """Product of one synthesis (g)."""
+
     route: Literal["solid-state", "mechanochemical"] | None = None
     """By default what keeps the fluorine."""
 
@@ -82,11 +84,16 @@ class Synthesis(_Frozen):
     """Fraction of lithium weighed on top; by default what the route usually has."""
 
     f_excess: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Fraction of fluorine weighed on top; by default what the route usually has."""
+
     prefer: tuple[str, ...] = ()
     """Precursors to use as much as possible of, e.g. Li2O."""
 
     avoid: tuple[str, ...] = ()
+    """Precursors not to use."""
+
     atmosphere: Literal["closed", "open"] = "closed"
+    """``closed``: argon, every metal arrives in its final oxidation state; ``open``: oxygen may come and go."""
 
 
 class FineTuning(_Frozen):
@@ -103,7 +110,11 @@ class CampaignSpec(_Frozen):
     """One campaign: where it looks, what it wants, how it chooses."""
 
     name: str = "campaign"
+    """Name of the campaign; by default that of its folder."""
+
     description: str = ""
+    """What it is for, in your words."""
+
     space: str | Mapping[str, Any]
     """Name of a shipped space, a YAML or CSV file (relative to the campaign's YAML), or the keys of a space."""
 
@@ -111,14 +122,24 @@ class CampaignSpec(_Frozen):
     """Ensemble that the campaign starts with: a name or a folder."""
 
     conditions: Rates = Rates()
+    """The two rates, the window and the process that everything is compared under."""
+
     objectives: tuple[ObjectiveSpec, ...] = (RATE_RETENTION,)
+    """What to make large or small, the first one leading."""
+
     constraints: tuple[ConstraintSpec, ...] = ()
+    """What must hold beside; proposals show the probability that it does."""
+
     strategy: StrategyName = "logei"
+    """How a batch is chosen."""
+
     first_strategy: StrategyName | None = None
     """Strategy while nothing is measured or pending, so that nothing tells yet whether the model is right in this
     space; by default `strategy`."""
 
     batch_size: Annotated[int, Field(ge=1, le=500)] = 8
+    """Compositions of a round."""
+
     shortlist: Annotated[int, Field(ge=1)] = 2000
     """Candidates that the batch is chosen from jointly, drawn to be diverse from the best of the stream."""
 
@@ -129,8 +150,14 @@ class CampaignSpec(_Frozen):
     """What a kilogram of a contained element costs (USD), where the shipped price is another or none."""
 
     lab: Lab = Lab()
+    """What the laboratory has, and how it wants its batches."""
+
     synthesis: Synthesis = Synthesis()
+    """How recipe sheets are worked out."""
+
     fine_tuning: FineTuning = FineTuning()
+    """How the model learns from what comes back."""
+
     first_cycle: Literal["cell", "staircase"] = "cell"
     """What counts as a first cycle at a rate: the first cycle of a cell, or in a rate staircase also the first cycle
     at that rate, flagged; only for ranking and choosing, never for learning."""
@@ -139,6 +166,8 @@ class CampaignSpec(_Frozen):
     """What models are told was made: what was aimed at, or the composition as measured (ICP) where there is one."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """The same ledger and seed give the same batch."""
+
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that score the space; by default as many as there are cores, 0 for none beside this one."""
 

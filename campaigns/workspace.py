@@ -12,6 +12,7 @@ from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.models import ModelStore
 from campaigns.ledger.records import ModelRecord, NewModel, Snapshot
 from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
+from campaigns.template import commented
 from drxnet.checkpoint import ModelCard, check_model, find_model, read_card, read_files
 from drxnet.errors import ConfigurationError, ModelNotFound
 from drxnet.files import replace_file, sweep
@@ -235,7 +236,7 @@ def _write_template(path: Path, folder: Path) -> None:
     model = _model_path(spec)
     if isinstance(model, Path):
         text = re.sub(r"^model:.*$", f"model: {model.resolve()}", text, flags=re.MULTILINE)
-    replace_file(folder / FILE_NAME, f"name: {folder.resolve().name}\n{text}".encode())
+    replace_file(folder / FILE_NAME, commented(f"name: {folder.resolve().name}\n{text}").encode())
 
 
 def _refuse_if_changed(path: Path, folder: Path) -> None:

@@ -407,7 +407,7 @@ ALL_FILTERS: Registry[Filter] = Registry("filter", "drx_screen.filters", {f.name
 class Filters(BaseModel):
     """Thresholds by name of the filter; null switches a filter off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     added: Mapping[str, float] = Field(default_factory=dict)
     """Thresholds of filters that other packages add; in a YAML they stand beside the others."""
@@ -441,25 +441,58 @@ class Filters(BaseModel):
         return values if self.prices else {k: v for k, v in values.items() if k != "prices"}
 
     lithium_percolation: float | None = 1.10
+    """Least Li for 0-TM paths through the crystal (Li)."""
+
     accessible_lithium: float | None = None
+    """Least Li that 0-TM paths reach (Li)."""
+
     size_mismatch: float | None = 16.0
+    """Largest spread of the radii of all cations (%)."""
+
     metal_size_mismatch: float | None = 18.5
+    """Largest spread of the radii of the cations other than lithium (%)."""
+
     radius_range: float | None = 0.25
+    """Largest difference of the radii of two cations that are present (angstrom)."""
+
     metal_entropy: float | None = None
+    """Least entropy of mixing of the metals (R)."""
+
     cation_entropy: float | None = None
+    """Least entropy of mixing of all cations, Li too (R)."""
+
     lithium_capacity: float | None = None
+    """Least capacity of all lithium (mAh/g)."""
+
     redox_electrons: float | None = None
+    """Least electrons that the metals can give (e)."""
+
     oxygen_electrons: float | None = None
+    """Most electrons that oxygen may give (e)."""
+
     redox_electrons_with_oxygen: float | None = 0.4
+    """Least electrons of metals and oxygen together (e)."""
+
     redox_capacity: float | None = None
+    """Least capacity by the electrons of the metals (mAh/g)."""
+
     redox_compatibility: Literal["compatible", "uncertain", "unlikely"] | None = "unlikely"
     """Worst verdict on a pair of species that is let through."""
 
     fluorine_by_route: Literal["solid-state", "mechanochemical"] | None = "mechanochemical"
+    """Route of synthesis, which says how much F a product keeps."""
+
     precursors: int | None = Field(default=9, ge=1)
+    """Most precursors that a synthesis takes."""
+
     precursor_cost: float | None = None
+    """Highest cost of the elements in their precursors (USD per kg of product)."""
+
     supply_risk: float | None = None
+    """Highest Herfindahl-Hirschman index of production, averaged by mass; above 2500 a market is concentrated."""
+
     hazards: int | None = Field(default=None, ge=0)
+    """Most species with a hazard note."""
 
     @classmethod
     def none(cls) -> Filters:

@@ -39,7 +39,7 @@ _SMALLEST_STD = 1e-9
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _process(said: Any) -> Process:
@@ -68,10 +68,20 @@ class Rates(_Frozen):
     """The two rates of a campaign, the window they are measured in and the floor of a retention."""
 
     low_current_ma_g: Annotated[float, Field(gt=0)] = 20.0
+    """Current of the slow cell (mA/g)."""
+
     high_current_ma_g: Annotated[float, Field(gt=0)] = 1000.0
+    """Current of the fast cell (mA/g)."""
+
     v_low: float = DEFAULT_WINDOW[0]
+    """Lower cut-off (V)."""
+
     v_high: float = DEFAULT_WINDOW[1]
+    """Upper cut-off (V)."""
+
     capacity_floor_mah_g: Annotated[float, Field(gt=0)] = CAPACITY_FLOOR_MAH_G
+    """A retention counts as 0 where less is delivered at the low rate (mAh/g)."""
+
     process: StatedProcess = NOT_STATED
     """How every cell is made and tested, unless something else is stated of it."""
 
@@ -107,6 +117,8 @@ class QuantitySpec(_Frozen):
     """A quantity as a YAML names it; what is left out depends on the rates of the campaign."""
 
     quantity: str
+    """Its name: rate-retention, capacity, energy, average-voltage, capacity-retention, cost, or a plug-in's."""
+
     current_ma_g: Annotated[float, Field(gt=0)] | None = None
     """Current; by default the low rate of the campaign. A rate retention always uses the two rates."""
 
@@ -167,7 +179,10 @@ class ConstraintSpec(QuantitySpec):
     """A quantity that must lie on one side of a threshold."""
 
     at_least: float | None = None
+    """Least value, in the unit of the quantity; or ..."""
+
     at_most: float | None = None
+    """... the highest one."""
 
     @model_validator(mode="after")
     def _one_side(self) -> Self:

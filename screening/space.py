@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from configs import shipped
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, MODEL_METALS, Composition
@@ -72,21 +72,25 @@ def _filters(value: Any) -> Any:
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _number(value: Any) -> Any:
     return value if value is None else float(exact(value))
 
 
-Number = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | str)]
 
 
 class Range(_Frozen):
     """Amounts per formula unit from ``min`` to ``max``; written ``[min, max]``, or one number."""
 
     min: Number = Field(default=0.0, ge=0)
+    """Least amount per formula unit."""
+
     max: Number | None = None
+    """Largest amount; null for no limit."""
+
     step: Number | None = Field(default=None, gt=0)
     """Coarser than the step of the space, for this one element."""
 
@@ -117,7 +121,10 @@ class Count(_Frozen):
     """How many, from ``min`` to ``max``; written ``[min, max]`` (null: no limit), or one number."""
 
     min: int = Field(default=0, ge=0)
+    """At least so many."""
+
     max: int | None = Field(default=None, ge=0)
+    """At most so many; null for no limit."""
 
     def admits(self, number: int) -> bool:
         """Whether a number lies inside."""
@@ -127,6 +134,13 @@ class Count(_Frozen):
         """Return e.g. ``4 to 7`` or ``4 or more``."""
         return f"{self.min} or more" if self.max is None else f"{self.min} to {self.max}"
 
+
+Amounts = Annotated[
+    Range, BeforeValidator(_interval, json_schema_input_type=Range | tuple[Number | None, Number | None] | float | str)
+]
+Counts = Annotated[
+    Count, BeforeValidator(_interval, json_schema_input_type=Count | tuple[int | None, int | None] | int)
+]
 
 GROUPS = ("redox-active", "d0", "+2", "+3", "+4", "+5", "+6")
 """Names a quota may use for a group of species."""
@@ -141,8 +155,10 @@ class Quota(_Frozen):
     members: tuple[str, ...] = ()
     """... species (``Mn3+``) and elements (``Mn``)."""
 
-    count: Annotated[Count, BeforeValidator(_interval)] | None = None
-    amount: Annotated[Range, BeforeValidator(_interval)] | None = None
+    count: Counts | None = None
+    """How many of them may be present."""
+
+    amount: Amounts | None = None
     """Their amounts together, per formula unit."""
 
     @model_validator(mode="after")
@@ -180,22 +196,30 @@ class CandidateSpace(_Frozen):
     """Every composition a chemist would consider making. Frozen; checked when built."""
 
     name: str = "space"
+    """Name of the space, for tables; by default that of its file."""
+
     description: str = ""
-    step: str
+    """What it is for, in your words."""
+
+    step: Annotated[str, WithJsonSchema({"type": ["string", "number"]})]
     """``1/D``: every amount is a whole multiple of it."""
 
-    lithium: Annotated[Range, BeforeValidator(_interval)]
-    fluorine: Annotated[Range, BeforeValidator(_interval)]
+    lithium: Amounts
+    """Li per formula unit Li...O(2-y)F(y)."""
+
+    fluorine: Amounts
+    """F per formula unit, y."""
+
     species: tuple[str, ...] = Field(min_length=1)
     """Species other than Li+, such as ``Mn2+``; several of one element may be present side by side."""
 
-    limits: Mapping[str, Annotated[Range, BeforeValidator(_interval)]] = Field(default_factory=dict)
+    limits: Mapping[str, Amounts] = Field(default_factory=dict)
     """Amount of an element when it is present."""
 
-    k_elements: Annotated[Count, BeforeValidator(_interval)] = Count(min=1)
+    k_elements: Counts = Count(min=1)
     """Number of distinct metals, lithium not counted."""
 
-    k_species: Annotated[Count, BeforeValidator(_interval)] = Count()
+    k_species: Counts = Count()
     """Number of distinct species, Mn2+ and Mn3+ being two."""
 
     required: tuple[str, ...] = ()
@@ -208,7 +232,9 @@ class CandidateSpace(_Frozen):
     """Two species, or elements, that must not occur together."""
 
     quotas: tuple[Quota, ...] = ()
-    filters: Annotated[Filters, BeforeValidator(_filters)] = Filters()
+    """How many species of a group there may be, and how much of them."""
+
+    filters: Annotated[Filters, BeforeValidator(_filters, json_schema_input_type=Filters | Literal["none"])] = Filters()
     """Thresholds of :mod:`screening.filters`, ``null`` for none of one kind; ``none`` switches all off."""
 
     allow_elements_outside_model: bool = False
