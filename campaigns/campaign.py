@@ -179,7 +179,7 @@ class Campaign(Workspace):
 
     def add_measurements(
         self,
-        measurements: Iterable[Mapping[str, Any]] | Any,
+        measurements: Mapping[str, Any] | str | Path | Iterable[Mapping[str, Any]] | Any,
         *,
         fine_tune: bool = True,
         confirmed: bool = False,
@@ -188,10 +188,10 @@ class Campaign(Workspace):
         """Record measured discharges and learn from them.
 
         Args:
-            measurements: paths of files, rows of a mapping each, or a data frame. Keys of rows: ``proposal_id`` or
-                ``composition``, ``current_ma_g``, ``capacity_mah_g``; optionally ``v_low``, ``v_high`` (by default the
-                campaign's window), ``cycle``, ``cell``, ``sigma_mah_g``, and the profile as ``voltage_v`` with
-                ``profile_mah_g``.
+            measurements: paths of files, rows of a mapping each (or one of them), or a data frame. Keys of rows:
+                ``proposal_id`` or ``composition``, ``current_ma_g``, ``capacity_mah_g``; optionally ``v_low``,
+                ``v_high`` (by default the campaign's window), ``cycle``, ``cell``, ``sigma_mah_g``, and the profile as
+                ``voltage_v`` with ``profile_mah_g``.
             fine_tune: whether the model learns from them at once.
             confirmed: whether rows are vouched for, so that none is doubted (simulations, data that was checked).
             progress: of the fine-tuning.
@@ -205,6 +205,8 @@ class Campaign(Workspace):
         """
         from campaigns.intake.record import record_paths, record_rows
 
+        if isinstance(measurements, Mapping | str | Path):
+            measurements = [measurements]
         listed: Any = measurements if hasattr(measurements, "to_dict") else list(measurements)
         paths = [Path(m) for m in listed if isinstance(m, str | Path)] if isinstance(listed, list) else []
         ids = (

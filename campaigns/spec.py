@@ -11,7 +11,6 @@ Everything else has a default; see the shipped campaigns under ``configs/campaig
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,10 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from campaigns.ledger.records import fingerprint
-from configs import shipped
 from drxnet.composition import METALS_BY_NUMBER
 from drxnet.errors import ConfigurationError
-from drxnet.yaml_files import read_yaml
+from drxnet.names import hint
+from drxnet.yaml_files import read_yaml, shipped
 from screening.goals import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec, Rates
 from screening.space import CandidateSpace, load_space, parse_space, validated
 from screening.strategies import StrategyName
@@ -272,7 +271,7 @@ def parse_spec(values: Mapping[str, Any], where: str = "campaign", folder: Path 
         ConfigurationError: an unknown key, a value out of range, a space that does not exist, ...
     """
     if isinstance(values, Mapping) and "folder" in values:
-        raise ConfigurationError(f"{where}: unknown key 'folder'.")
+        raise ConfigurationError(f"{where}: unknown key 'folder'; a campaign lies where its YAML lies.")
     spec = validated(CampaignSpec, values, where)
     spec = spec.model_copy(update={"folder": folder})
     try:
@@ -317,9 +316,7 @@ def find_spec(source: str | Path) -> Path:
         return named[str(source)]
     if path.is_dir():
         raise ConfigurationError(f"{path}: a campaign's folder holds a {FILE_NAME}; this one does not.")
-    near = difflib.get_close_matches(str(source), named, n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
     raise ConfigurationError(
-        f"No campaign {str(source)!r}. {hint}Give a campaign's folder, a YAML file, or one of the shipped campaigns: "
-        f"{', '.join(named)}."
+        f"No campaign {str(source)!r}. {hint(source, named)}Give a campaign's folder, a YAML file, or one of the "
+        f"shipped campaigns: {', '.join(named)}."
     )

@@ -25,7 +25,7 @@ from typing import Any
 from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS
 from drxnet.errors import CheckpointError, ImpossibleValue, ModelNotFound, UsageError
 from drxnet.files import heal, new_folder, put_folder, replace_file, sweep
-from drxnet.names import check_name
+from drxnet.names import check_name, hint
 from drxnet.process import FIELDS, ConditionField
 
 FORMAT = 1
@@ -132,7 +132,7 @@ def find_model(name: str | Path) -> Path:
         return models[str(name)]
     have = ", ".join(models) or "none"
     raise ModelNotFound(
-        f"No model {str(name)!r}; installed: {have}. Get the published ensemble with "
+        f"No model {str(name)!r}; installed: {have}. {hint(name, models)}Get the published ensemble with "
         f"`drx-screen models fetch {PUBLISHED_NAME}`, or from a local copy of its files with "
         "`drx-screen models import DIR`; or name a folder that holds a model."
     )

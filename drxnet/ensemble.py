@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -67,9 +67,15 @@ class Amounts:
     """F per formula unit, ``n``."""
 
     @classmethod
-    def of(cls, compositions: Sequence[Composition | str]) -> Amounts:
-        """Collect compositions; the columns are the elements that occur."""
-        parsed = [Composition.parse(c) for c in compositions]
+    def of(cls, compositions: Composition | str | Iterable[Composition | str]) -> Amounts:
+        """Collect one or several compositions; the columns are the elements that occur.
+
+        A data frame is taken by its column ``composition`` (or ``formula``).
+
+        Raises:
+            UsageError: a data frame without such a column.
+        """
+        parsed = [Composition.parse(c) for c in _listed(compositions)]
         symbols = tuple(sorted({s for c in parsed for s in c.elements}, key=SITE_INDEX.__getitem__))
         column = {s: i for i, s in enumerate(symbols)}
         cations = np.zeros((len(parsed), len(symbols)))
@@ -96,7 +102,24 @@ class Encoded:
         return self.features.shape[1]
 
 
-Compositions = Amounts | Encoded | Sequence[Composition | str]
+Compositions = Amounts | Encoded | Composition | str | Iterable[Composition | str]
+"""One or several; a data frame is taken by its column ``composition``."""
+
+Conditions = CyclingConditions | Iterable[CyclingConditions]
+"""One or several."""
+
+
+def _listed(compositions: Composition | str | Iterable[Composition | str]) -> Iterable[Composition | str]:
+    if isinstance(compositions, Composition | str):
+        return [compositions]
+    if getattr(compositions, "ndim", 1) != 2:
+        return compositions
+    columns = [str(name) for name in getattr(compositions, "columns", ())]
+    named = next((name for name in ("composition", "formula") if name in columns), None)
+    if named is None:
+        raise UsageError(f"A table of compositions has a column 'composition'. Got {', '.join(columns) or 'no names'}.")
+    column: Iterable[str] = compositions[named]  # type: ignore[index]  # a data frame
+    return column
 
 
 def _keep_freed_memory() -> None:
@@ -250,32 +273,31 @@ class Ensemble:
 
     # -- what is asked for -------------------------------------------------------------------------------
 
-    def capacity(self, compositions: Compositions, conditions: Sequence[CyclingConditions]) -> Tensor:
+    def capacity(self, compositions: Compositions, conditions: Conditions) -> Tensor:
         """Capacity at the lower cut-off under each of c conditions (mAh/g), ``members x n x c``.
 
-        Only that one voltage is evaluated, and each composition is encoded once for all conditions.
+        One composition or condition counts as a list of one, so that n or c is 1. Only that
+        one voltage is evaluated, and each composition is encoded once for all conditions.
         Differentiable with respect to :class:`Amounts` that require a gradient.
         """
-        voltages = torch.tensor([[c.v_low] for c in conditions])
-        return self._crossed(compositions, conditions, voltages).squeeze(-1)
+        each = _each(conditions)
+        return self._crossed(compositions, each, torch.tensor([[c.v_low] for c in each])).squeeze(-1)
 
-    def profiles(
-        self, compositions: Compositions, conditions: Sequence[CyclingConditions], voltages: ArrayLike | Tensor
-    ) -> Tensor:
+    def profiles(self, compositions: Compositions, conditions: Conditions, voltages: ArrayLike | Tensor) -> Tensor:
         """Capacity at voltages under each of c conditions (mAh/g), ``members x n x c x voltages``.
 
         Args:
-            compositions: n compositions.
-            conditions: c conditions, each applied to every composition.
+            compositions: n compositions, or one.
+            conditions: c conditions, each applied to every composition, or one.
             voltages: (V), ``voltages`` for all conditions or ``c x voltages``.
         """
-        grid = torch.as_tensor(np.asarray(voltages, float))
-        return self._crossed(compositions, conditions, grid.expand(len(conditions), grid.shape[-1]))
+        each, grid = _each(conditions), torch.as_tensor(np.asarray(voltages, float))
+        return self._crossed(compositions, each, grid.expand(len(each), grid.shape[-1]))
 
     def predict(
         self,
         compositions: Compositions,
-        conditions: CyclingConditions | Sequence[CyclingConditions],
+        conditions: Conditions,
         voltages: ArrayLike | Tensor,
     ) -> Tensor:
         """Capacity at voltages, one row per composition (mAh/g), ``members x n x voltages``.
@@ -290,7 +312,7 @@ class Ensemble:
     def predict_dqdv(
         self,
         compositions: Compositions,
-        conditions: CyclingConditions | Sequence[CyclingConditions],
+        conditions: Conditions,
         voltages: ArrayLike | Tensor,
     ) -> Tensor:
         """DQ/dV at voltages, by forward differentiation (mAh/g/V), ``members x n x voltages``."""
@@ -343,13 +365,13 @@ class Ensemble:
     def _rows(
         self,
         compositions: Compositions,
-        conditions: CyclingConditions | Sequence[CyclingConditions],
+        conditions: Conditions,
         voltages: ArrayLike | Tensor,
         state: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> Tensor:
         amounts = self._checked(compositions)
         n = len(amounts)
-        each = [conditions] if isinstance(conditions, CyclingConditions) else list(conditions)
+        each = _each(conditions)
         grid = torch.as_tensor(np.asarray(voltages, float)).to(self.device, self.dtype)
         grid = grid[None] if grid.dim() == 1 else grid
         if len(each) not in (1, n) or len(grid) not in (1, n):
@@ -520,6 +542,10 @@ class _CompiledEncoder:
             warnings.warn(f"torch.compile failed, going on without it: {reason}", DRXWarning, stacklevel=2)
             self.fused = None
             return self.eager(sites, w, fluorine, None)
+
+
+def _each(conditions: Conditions) -> list[CyclingConditions]:
+    return [conditions] if isinstance(conditions, CyclingConditions) else list(conditions)
 
 
 def mean_and_spread(values: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,10 @@
-"""The one rule for names that become part of a path: models, campaigns, whatever is kept in a folder of its name."""
+"""The one rule for names that become part of a path, and what was probably meant by a name that nothing has."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 from drxnet.errors import ConfigurationError, DRXError
 
@@ -29,3 +31,32 @@ def check_name(name: str, whose: str, error: type[DRXError] = ConfigurationError
             f"has at most 63 characters. Got {name!r}."
         )
     return name
+
+
+def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Name of those known that was probably meant; None where none is like it.
+
+    Args:
+        name: what was given; capitals, spaces, dashes and underscores make no difference.
+        known: what there is.
+        cutoff: least likeness, from 0 to 1 (:func:`difflib.get_close_matches`).
+    """
+    by_plain = {_plain(k): k for k in known}
+    near = difflib.get_close_matches(_plain(name), by_plain, n=1, cutoff=cutoff)
+    return by_plain[near[0]] if near else None
+
+
+def hint(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``Did you mean X? ``, to stand before what there is; empty where nothing is like the name."""
+    near = nearest(name, known, cutoff)
+    return f"Did you mean {near}? " if near else ""
+
+
+def hint_or_all(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``Did you mean X?``, or where nothing is like the name ``Known: X, Y.``."""
+    listed = list(known)
+    return hint(name, listed, cutoff).strip() or f"Known: {', '.join(listed)}."
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[\s_-]+", "_", str(name).strip()).casefold()

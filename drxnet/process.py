@@ -10,7 +10,6 @@ unknown, and a model takes it as such. A laboratory's own condition is one more 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from drxnet.errors import ImpossibleValue
+from drxnet.names import hint_or_all, nearest
 
 Value = float | str
 """What a condition is: a number in the field's unit, or one of its words."""
@@ -85,8 +85,8 @@ class ConditionField:
         found = self.also.get(folded, folded)
         if found in self.words:
             return found
-        near = difflib.get_close_matches(folded, [*self.words, *self.also], 1)
-        hint = f" Did you mean {self.also.get(near[0], near[0])!r}?" if near else ""
+        near = nearest(folded, [*self.words, *self.also])
+        hint = f" Did you mean {self.also.get(near, near)!r}?" if near else ""
         raise ImpossibleValue(f"{self.name} is one of {', '.join(self.words)}. Got {said!r}.{hint}")
 
     def same(self, one: Value, other: Value) -> bool:
@@ -229,9 +229,7 @@ class Process:
         said = {name: value for name, value in values.items() if value is not None and str(value).strip() != ""}
         for name in said:
             if name not in FIELDS:
-                near = difflib.get_close_matches(str(name), FIELDS, 1)
-                hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(FIELDS)}."
-                raise ImpossibleValue(f"{str(name)!r} is no condition of a process. {hint}")
+                raise ImpossibleValue(f"{str(name)!r} is no condition of a process. {hint_or_all(name, FIELDS)}")
         return cls(tuple((name, f.parse(said[name])) for name, f in FIELDS.items() if name in said))
 
     @classmethod

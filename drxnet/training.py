@@ -9,7 +9,6 @@ starts from and, if wanted, its targets (``M x P x K``).
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import logging
 import warnings
@@ -28,6 +27,7 @@ from drxnet.dataset import ProfileSet
 from drxnet.ensemble import Ensemble, resolve_device
 from drxnet.errors import CheckpointError, ConfigurationError, DatasetError, DRXWarning, UsageError
 from drxnet.files import replace_file, save_figure
+from drxnet.names import hint_or_all
 from drxnet.network import SITE_INDEX, BatchNorm, DRXNet, NetworkShape
 from drxnet.process import encoded_processes
 from drxnet.progress import Progress, silent
@@ -161,9 +161,7 @@ class TrainingOptions:
 def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
-            raise ConfigurationError(f"{key!r} is no option of {what}. {hint}")
+            raise ConfigurationError(f"{key!r} is no option of {what}. {hint_or_all(key, known)}")
 
 
 def load_options(source: str | Path) -> TrainingOptions:
@@ -172,8 +170,7 @@ def load_options(source: str | Path) -> TrainingOptions:
     Raises:
         ConfigurationError: no such file, not a mapping, an unknown key or a value that cannot be.
     """
-    from configs import shipped
-    from drxnet.yaml_files import read_yaml
+    from drxnet.yaml_files import read_yaml, shipped
 
     path = shipped("models").get(str(source), Path(source))
     try:

@@ -1,4 +1,8 @@
-"""Read a YAML file that somebody else may have written: of a bounded size and depth, and without references."""
+"""Read a YAML file that somebody else may have written: of a bounded size and depth, and without references.
+
+Shipped files lie in the folder ``configs`` beside this package, and are found by where they lie: a package or a folder
+of that name is common in other people's projects, and whichever Python would import is none of ours.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,16 @@ from drxnet.errors import ConfigurationError
 
 _BYTES = 1 << 20
 _DEPTH = 30
+
+
+def shipped_folder(kind: str) -> Path:
+    """Folder of shipped files of a kind, such as ``campaigns``, ``spaces`` or ``models``."""
+    return Path(__file__).resolve().parents[1] / "configs" / kind
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """Shipped YAML files of a kind, by name."""
+    return {path.stem: path for path in sorted(shipped_folder(kind).glob("*.yaml"))}
 
 
 def read_yaml(path: Path) -> Any:

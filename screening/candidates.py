@@ -21,6 +21,7 @@ import numpy as np
 from drxnet.composition import LEAST_METAL, Composition
 from drxnet.errors import CompositionError, ConfigurationError, DRXWarning
 from drxnet.formulas import CompositionTable, parse_formulas
+from drxnet.names import nearest
 from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, exceptions, hazard_notes
 from screening.species import Reduction, Species, compatibility, fill_ladder, known_states, reactions_to_metal
 
@@ -301,7 +302,8 @@ def _listed_formulas(path: Path) -> list[tuple[int, str]]:
         header = [name.strip().lower() for name in next(table, [])]
         if not (names := [name for name in ("composition", "formula") if name in header]):
             raise ConfigurationError(
-                f"{path}: a list of candidates has a column 'composition'. Got {', '.join(header) or 'no header'}."
+                f"{path}: a list of candidates has a column 'composition'. Got {', '.join(header) or 'no header'}. "
+                + (f"Is {near!r} the one?" if (near := nearest("composition", header)) else "Name it so.")
             )
         column = header.index(names[0])
         rows = enumerate(filter(None, table), start=2)

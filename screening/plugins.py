@@ -10,13 +10,13 @@ Nothing of it is imported before something asks for the group.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from drxnet.errors import ConfigurationError
+from drxnet.names import hint
 
 T = TypeVar("T")
 
@@ -62,9 +62,7 @@ class Registry(Mapping[str, T], Generic[T]):
         added = self._added()
         if name in added:
             return added[name]
-        near = difflib.get_close_matches(str(name), list(self), n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise KeyError(f"No {self.kind} {name!r}. {hint}There are {', '.join(self)}.")
+        raise KeyError(f"No {self.kind} {name!r}. {hint(name, self)}There are {', '.join(self)}.")
 
     def __contains__(self, name: object) -> bool:
         return name in self.builtin or name in self._added()

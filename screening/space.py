@@ -16,7 +16,6 @@ of species.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -31,10 +30,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
-from configs import shipped
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, MODEL_METALS, Composition
 from drxnet.errors import CompositionError, ConfigurationError
-from drxnet.yaml_files import read_yaml
+from drxnet.names import hint, nearest
+from drxnet.yaml_files import read_yaml, shipped
 from screening.filters import Filters, Mixtures
 from screening.species import Couple, Species, couples, fill_ladder, oxidation_order, present_species
 
@@ -456,8 +455,9 @@ def _sentence(model: type[BaseModel], detail: Any) -> str:
     path = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         key = str(detail["loc"][-1])
-        near = difflib.get_close_matches(key, _keys(model, detail["loc"][:-1]), n=1)
-        return f"unknown key {path!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        known = _keys(model, detail["loc"][:-1])
+        near = nearest(key, known)
+        return f"unknown key {path!r}; " + (f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}")
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "missing":
         message = "this key is required"
@@ -465,22 +465,19 @@ def _sentence(model: type[BaseModel], detail: Any) -> str:
 
 
 def _keys(model: Any, path: Sequence[Any]) -> list[str]:
-    """Names of the fields of the model that a path of an error leads to; of all nested models where unsure."""
-    found, queue, seen = [], [model], set()
-    while queue:
-        current = queue.pop()
-        if not isinstance(current, type) or not issubclass(current, BaseModel) or current in seen:
-            continue
-        seen.add(current)
-        for name, field in current.model_fields.items():
-            if not path or current is not model:
-                found.append(name)
-            queue.extend(_inner(field.annotation))
-    return found
+    """Names of the fields of the model that the path of an error leads to."""
+    at = [model]
+    for part in path:
+        inner = [m.model_fields[part].annotation for one in at for m in _models(one) if part in m.model_fields]
+        at = inner or at  # a place in a list, a key of a mapping or the kind of a union leads to no field
+    found = [m.model_fields.items() for one in at for m in _models(one)]
+    return list(dict.fromkeys(name for fields in found for name, field in fields if not field.exclude))
 
 
-def _inner(annotation: Any) -> list[Any]:
-    return [annotation, *(leaf for part in getattr(annotation, "__args__", ()) for leaf in _inner(part))]
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
 
 
 def parse_space(values: Mapping[str, Any], where: str = "space") -> CandidateSpace:
@@ -501,10 +498,9 @@ def load_space(space: str | Path) -> CandidateSpace:
     named = shipped("spaces")
     path = named.get(str(space), Path(space))
     if not path.is_file():
-        near = difflib.get_close_matches(str(space), named, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
         raise ConfigurationError(
-            f"No space {str(space)!r}. {hint}Give a YAML file or one of the shipped spaces: {', '.join(named)}."
+            f"No space {str(space)!r}. {hint(space, named)}Give a YAML file or one of the shipped spaces: "
+            f"{', '.join(named)}."
         )
     values = read_yaml(path)
     if isinstance(values, Mapping):

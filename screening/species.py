@@ -23,7 +23,6 @@ Sources:
 from __future__ import annotations
 
 import csv
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ import numpy as np
 
 from drxnet.composition import HIGHEST_REDOX_STATE
 from drxnet.errors import ConfigurationError
+from drxnet.names import hint
 
 UNCERTAIN_BAND_V = 0.3
 """Difference of two couples (V) below which the order of a redox ladder is not to be trusted."""
@@ -93,8 +93,7 @@ class Species(NamedTuple):
 
 def _nearest_element(symbol: str) -> str:
     elements = sorted({s.element for s in radii()})
-    near = difflib.get_close_matches(symbol, elements, n=1, cutoff=0.3)
-    return (f"Did you mean {near[0]}? " if near else "") + f"Elements with data: {', '.join(elements)}."
+    return hint(symbol, elements, cutoff=0.3) + f"Elements with data: {', '.join(elements)}."
 
 
 @dataclass(frozen=True)

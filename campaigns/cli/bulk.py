@@ -16,6 +16,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.errors import CompositionError, DataRefused, DRXWarning, UsageError
 from drxnet.files import new_file
 from drxnet.formulas import CompositionTable, parse_formulas
+from drxnet.names import nearest
 from drxnet.process import FIELDS, Process
 from drxnet.progress import Progress
 from drxnet.text import csv_table
@@ -75,7 +76,7 @@ class CaseFile:
                 reader = csv.reader(file)
                 header = next(reader, [])
                 if missing := [column for column in CASE_COLUMNS if column not in header]:
-                    raise _no_cases(self.path, f"the columns {', '.join(missing)} are missing")
+                    raise _no_cases(self.path, _missing(missing, header))
                 self.stated = tuple(name for name in FIELDS if name in header)
                 places = [header.index(column) for column in (*CASE_COLUMNS, *self.stated)]
                 rows: list[list[str]] = []
@@ -133,6 +134,14 @@ class _Block:
 
 def _no_cases(path: Path, what: str) -> DataRefused:
     return DataRefused(f"{path}: must hold the columns {', '.join(CASE_COLUMNS)} and at least one row; {what}.")
+
+
+def _missing(columns: Sequence[str], header: Sequence[str]) -> str:
+    """Say which columns are missing, and which ones of the header may be meant for them."""
+    others = [name for name in header if name not in CASE_COLUMNS]
+    meant = [f"{near!r} for {column}" for column in columns if (near := nearest(column, others)) is not None]
+    missing = f"the columns {', '.join(columns)} are missing"
+    return f"{missing} (is {', '.join(meant)} meant?)" if meant else missing
 
 
 def check_target(path: Path) -> None:

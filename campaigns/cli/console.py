@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import click
@@ -160,7 +161,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
         return
     if title:
         tell(title)
-    table = Table(header_style="bold", box=None, pad_edge=False)
+    table = Table(header_style="" if os.environ.get("NO_COLOR") else "bold", box=None, pad_edge=False)
     for key, value in rows[0].items():
         table.add_column(Text(visible(str(key))), justify="right" if _is_numeric(value) else "left", overflow="fold")
     for row in rows:
@@ -218,6 +219,11 @@ def _flattened(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in facts.items():
         flat |= _flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def local_time(at: str) -> str:
+    """Write a moment of the ledger, which is in UTC, as the clock on this wall shows it, with its distance to UTC."""
+    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
 
 
 @contextmanager

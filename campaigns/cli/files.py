@@ -9,6 +9,7 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
 from drxnet.errors import DataRefused
+from drxnet.names import hint
 
 if TYPE_CHECKING:
     from campaigns.intake.measurement import CheckedFile, SampleInfo
@@ -223,7 +224,7 @@ def _explain(name: str, output: str) -> None:
     known: dict[str, Any] = {**RULES, **JUDGEMENTS}
     wanted = list(known) if name.lower() == "all" else [name.upper()]
     if any(rule not in known for rule in wanted):
-        raise UsageError(f"No rule {name!r}. There are {', '.join(known)}.")
+        raise UsageError(f"No rule {name!r}. {hint(name, known)}There are {', '.join(known)}.")
     rows = [{"id": rule, "rule": known[rule].title, "why": known[rule].why} for rule in wanted]
 
     def table() -> None:

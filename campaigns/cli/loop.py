@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
+from campaigns.cli.console import emit, format_option, local_time, print_table, progress, say, tell
 from campaigns.cli.files import part_options, process_option, read_options, reading_options
 from campaigns.errors import NotBegun
 from drxnet.engines import ENGINES
 from drxnet.errors import DataRefused, UsageError
+from drxnet.names import hint
 from screening.strategies import STRATEGIES, today
 
 if TYPE_CHECKING:
@@ -699,7 +700,8 @@ def log(source: str, last: int | None, as_of: str | None, output: str) -> None:
         events = campaign.state(_round(as_of)).events
     rows = [vars(e) for e in (events[-last:] if last else events)]
     short = [{k: r[k] for k in ("number", "at", "who", "verb", "summary")} for r in rows]
-    emit(output, rows if output == "json" else short)
+    local = [{**r, "at": local_time(r["at"])} for r in short]
+    emit(output, rows if output == "json" else short, lambda: print_table(local))
 
 
 # -- deciding --------------------------------------------------------------------------------------------
@@ -751,7 +753,8 @@ def mark(
     if found and word.lower() not in BY_HAND:
         names, word = list(proposals), ""
     if (not word and not found) or (word and word.lower() not in BY_HAND) or not names:
-        raise UsageError(f"Give proposals and then one of {', '.join(BY_HAND)}. Got {' '.join(proposals)!r}.")
+        listed = ", ".join(BY_HAND)
+        raise UsageError(f"Give proposals and then one of {listed}. {hint(word, BY_HAND)}Got {' '.join(proposals)!r}.")
     state = state_by_hand(word) if word else None
     with open_campaign(source) as campaign:
         changed = say_what_became(

@@ -174,7 +174,7 @@ class Client:
 
     def add_measurements(
         self,
-        measurements: Iterable[Mapping[str, Any]] | Any,
+        measurements: Mapping[str, Any] | str | Path | Iterable[Mapping[str, Any]] | Any,
         *,
         fine_tune: bool = True,
         confirmed: bool = False,
@@ -183,6 +183,8 @@ class Client:
         """Record measured discharges; see :meth:`campaigns.campaign.Campaign.add_measurements`."""
         from campaigns.intake.record import all_recorded
 
+        if isinstance(measurements, Mapping | str | Path):
+            measurements = [measurements]
         listed = measurements.to_dict("records") if hasattr(measurements, "to_dict") else list(measurements)
         ids: tuple[str, ...]
         if listed and all(isinstance(m, str | Path) for m in listed):

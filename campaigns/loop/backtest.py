@@ -28,8 +28,9 @@ from campaigns.workspace import Workspace
 from drxnet import checkpoint
 from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
-from drxnet.errors import ConfigurationError
+from drxnet.errors import ConfigurationError, ModelNotFound
 from drxnet.files import replace_file
+from drxnet.names import hint
 from drxnet.progress import Progress, silent
 from screening.errors import NothingToPropose
 from screening.strategies import STRATEGIES, today
@@ -311,6 +312,13 @@ def _roles(
     return MemberTruth(own.subset([left_out])), Ensemble(model.network, card, device=model.device, dtype=model.dtype)
 
 
+def _model_playing(laboratory: str | Path) -> Path:
+    try:
+        return checkpoint.find_model(laboratory)
+    except ModelNotFound as error:
+        raise ModelNotFound(f"{error} {hint(laboratory, KINDS)}Kinds of laboratories: {', '.join(KINDS)}.") from None
+
+
 def _related(own: Ensemble, laboratory: str | Path) -> list[str]:
     """Refuse a laboratory that the model has learned from; say where they may have learned from the same data."""
     if laboratory == MemberTruth.kind:
@@ -327,7 +335,7 @@ def _related(own: Ensemble, laboratory: str | Path) -> list[str]:
         ]
     if laboratory in KINDS:
         return []
-    lab = checkpoint.read_card(checkpoint.find_model(laboratory))
+    lab = checkpoint.read_card(_model_playing(laboratory))
     mine = own.card
     same = lab.model_id == mine.model_id
     parents = lab.parent == mine.model_id or mine.parent == lab.model_id

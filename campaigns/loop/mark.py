@@ -9,6 +9,7 @@ from campaigns.ledger.records import CONFIRMED, State
 from campaigns.loop.phases import Found, parse_icp, said
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
+from drxnet.names import hint
 
 BY_HAND = (State.PROPOSED, State.ACCEPTED, State.FAILED, State.ABANDONED)
 """States that a person may give; only measurements make a proposal measured."""
@@ -23,7 +24,8 @@ def state_by_hand(word: str) -> State:
         UsageError: no state, or one that only measurements give.
     """
     if word.lower() not in BY_HAND:
-        raise UsageError(f"A proposal is marked {', '.join(BY_HAND[:-1])} or {BY_HAND[-1]}. Got {word!r}.")
+        listed = f"{', '.join(BY_HAND[:-1])} or {BY_HAND[-1]}"
+        raise UsageError(f"A proposal is marked {listed}. {hint(word, BY_HAND)}Got {word!r}.")
     return State(word.lower())
 
 

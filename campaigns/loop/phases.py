@@ -12,6 +12,7 @@ from pathlib import Path
 from campaigns.ledger.records import PhaseOutcome
 from drxnet.composition import Composition
 from drxnet.errors import CompositionError, ConfigurationError, UsageError
+from drxnet.names import hint
 
 MOST_PERCENT = 100.5
 """Shares of phases may add up to this: they are rounded (%)."""
@@ -106,7 +107,8 @@ def read_findings(path: Path) -> tuple[Found, ...]:
     if unknown or "proposal" not in meanings:
         known = "proposal, state, reason, phases, single_phase, icp"
         what = f"unknown column {', '.join(unknown)}" if unknown else "no column 'proposal'"
-        raise ConfigurationError(f"{path.name}: {what}. Known: {known}.")
+        meant = hint(unknown[0], known.split(", ")) if unknown else ""
+        raise ConfigurationError(f"{path.name}: {what}. {meant}Known: {known}.")
     found = []
     for number, cells in enumerate(rows, start=2):
         values = {m: c.strip() for m, c in zip(meanings, cells, strict=False) if m and c.strip()}

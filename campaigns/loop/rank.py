@@ -17,6 +17,7 @@ from campaigns.loop.outcomes import Outcome, axes_of, in_words, outcomes_of, sta
 from campaigns.loop.places import Order, Place, Within, labels_of, with_state
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
+from drxnet.names import hint
 from drxnet.progress import Progress, silent
 from screening.goals import Goals, ObjectiveSpec, fronts
 from screening.quantities import QUANTITIES, Capacity, Quantity
@@ -144,7 +145,7 @@ def _asked(
         return tuple(several.quantities[c] for c in several.objective_columns), several
     name = SHORT.get(by, by)
     if name not in QUANTITIES:
-        raise UsageError(f"Rank by one of {', '.join(rankings())}. Got {by!r}.")
+        raise UsageError(f"Rank by one of {', '.join(rankings())}. {hint(by, rankings())}Got {by!r}.")
     if name == "rate-retention" and current_ma_g is not None:
         raise UsageError("The rate retention compares the campaign's two rates; --current does not apply to it.")
     try:

@@ -64,13 +64,13 @@ def test_files_are_added_like_rows_all_or_none(campaign: Campaign, tmp_path: Pat
     with pytest.raises(MeasurementError, match="1 of 2 files are refused. E3"):
         campaign.add_measurements([good, bad], fine_tune=False)
     assert campaign.state().valid == ()
-    assert campaign.add_measurements([str(good)], fine_tune=False) == ("M0001",)
+    assert campaign.add_measurements(str(good), fine_tune=False) == ("M0001",)
     assert campaign.add_measurements([good]) == ()
 
 
 def test_failed_fine_tuning_is_a_warning_and_the_ids_come_back(campaign: Campaign):
     with pytest.warns(DRXWarning, match="Recorded M0001, but not learned from: .*weights.safetensors"):
-        ids = campaign.add_measurements([{"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 240.0}])
+        ids = campaign.add_measurements({"composition": FIRST, "current_ma_g": 20, "capacity_mah_g": 240.0})
     assert ids == ("M0001",)
     assert [m.measurement_id for m in campaign.state().valid] == ["M0001"]
 

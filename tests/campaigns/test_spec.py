@@ -54,6 +54,12 @@ def test_he_wide_is_too_large_to_walk_in_passing():
         ({}, "space: this key is required"),
         ({"space": "tiny", "batchsize": 3}, "unknown key 'batchsize'; did you mean 'batch_size'"),
         ({"space": "tiny", "lab": {"min_distnace": 1}}, "did you mean 'min_distance'"),
+        (
+            {"space": "tiny", "lab": {"stock": []}},
+            "unknown key 'lab.stock'; known here: banned, max_precursors,",
+        ),
+        ({"space": "tiny", "objectives": [{"quantty": "capacity"}]}, "'objectives.0.quantty'; did you mean 'quantity'"),
+        ({"space": "tiny", "zzz": "."}, "unknown key 'zzz'; known here: name, description, space"),
         ({"space": "paper-hee"}, "Did you mean paper-he"),
         ({"space": {"step": "1/20"}}, "lithium"),
         ({"space": "nowhere.csv"}, "no list of candidates"),

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from drxnet.checkpoint import ModelCard
-from drxnet.composition import MODEL_METALS
+from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble, mean_and_spread, resolve_device
 from drxnet.errors import CompositionError, DRXWarning, UsageError
@@ -33,6 +34,27 @@ def test_capacity_is_the_profile_at_the_lower_cutoff(ensemble):
     crossed = ensemble.profiles(MIXED, [AT_20, AT_1000], grid)
     assert crossed.shape == (3, 5, 2, 5)
     assert torch.allclose(crossed[:, :, 1], ensemble.predict(MIXED, AT_1000, grid))
+
+
+def test_one_composition_or_condition_counts_as_a_list_of_one(ensemble):
+    listed = ensemble.capacity([HE1], [AT_20])
+    assert listed.shape == (3, 1, 1)
+    for composition in (HE1, Composition.parse(HE1), (HE1,)):
+        assert torch.equal(ensemble.capacity(composition, AT_20), listed)
+    grid = AT_20.grid(5)
+    assert torch.equal(ensemble.profiles(HE1, AT_20, grid), ensemble.profiles([HE1], [AT_20], grid))
+    assert torch.equal(ensemble.predict_dqdv(HE1, AT_20, grid), ensemble.predict_dqdv([HE1], [AT_20], grid))
+    assert torch.equal(ensemble.features(HE1), ensemble.features([HE1]))
+
+
+def test_a_data_frame_is_taken_by_its_column_of_compositions(ensemble):
+    table = pd.DataFrame({"note": ["a", "b"], "composition": MIXED[:2]})
+    expected = ensemble.capacity(MIXED[:2], [AT_20])
+    assert torch.equal(ensemble.capacity(table, AT_20), expected)
+    assert torch.equal(ensemble.capacity(table["composition"], AT_20), expected)
+    assert torch.equal(ensemble.capacity(table.rename(columns={"composition": "formula"}), AT_20), expected)
+    with pytest.raises(UsageError, match="has a column 'composition'. Got note"):
+        ensemble.capacity(table[["note"]], AT_20)
 
 
 def test_a_batch_gives_what_single_predictions_give(ensemble):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from drxnet.errors import ConfigurationError, UsageError
-from drxnet.names import check_name
+from drxnet.names import check_name, hint, hint_or_all, nearest
 
 
 @pytest.mark.parametrize("name", ["default", "drxnet-2024", "HE_1.b", "9", "a" * 63])
@@ -20,3 +20,18 @@ def test_a_name_that_could_lead_elsewhere_is_refused(name):
         check_name(name, "A model")
     with pytest.raises(UsageError, match="A campaign's name"):
         check_name(name, "A campaign", UsageError)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("batchsize", "batch_size"), ("Batch Size", "batch_size"), ("MIN-DISTANCE", "min_distance"), ("xyz", None)],
+)
+def test_what_was_probably_meant_is_found_whatever_its_capitals_and_dashes(given, meant):
+    assert nearest(given, ["batch_size", "min_distance"]) == meant
+
+
+def test_a_hint_names_the_nearest_and_else_what_there_is():
+    assert hint("tinny", ["tiny", "lmof"]) == "Did you mean tiny? "
+    assert hint("xyz", ["tiny", "lmof"]) == ""
+    assert hint_or_all("tinny", ["tiny", "lmof"]) == "Did you mean tiny?"
+    assert hint_or_all("xyz", ["tiny", "lmof"]) == "Known: tiny, lmof."

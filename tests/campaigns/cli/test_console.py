@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -16,10 +20,12 @@ from synthetic import linear_profiles
 
 from campaigns.campaign import Campaign
 from campaigns.cli import main
-from campaigns.cli.console import emit
+from campaigns.cli.console import emit, print_table
 from drxnet import checkpoint
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ImpossibleValue
+
+ROOT = Path(__file__).parents[3]
 
 TRAINING = """
 members: 2
@@ -165,3 +171,24 @@ def test_only_what_a_user_can_mend_is_no_defect(
     result = CliRunner().invoke(main, ["models", "list"])
     assert result.exit_code == code
     assert result.stderr.startswith(said)
+
+
+@pytest.mark.parametrize("arguments", [["models", "list"], ["enumerate", "--space", "tiny", "--sample", "5"]])
+def test_a_pipe_that_nobody_reads_ends_the_command_in_silence(arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "campaigns.cli", *arguments], stdout=write, stderr=subprocess.PIPE, cwd=ROOT, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_no_color_is_heeded_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_table([{"capacity_mah_g": 240.0}])
+    shown = capsys.readouterr().out
+    assert "240" in shown
+    assert re.findall(r"\x1b\[[0-9;]*m", shown) == []

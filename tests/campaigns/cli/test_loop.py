@@ -9,6 +9,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,21 @@ def test_mark_moves_proposals_and_the_log_says_who(home: Path):
     assert events[-1]["who"]
     assert events[-1]["versions"]["python"]
     assert len(run_json("log", "--campaign", "demo", "--last", "2")) == 2
+
+
+def test_the_log_is_read_by_the_clock_on_the_wall_and_written_in_utc(home: Path, monkeypatch: pytest.MonkeyPatch):
+    propose_by_hand(FIRST)
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        shown = run("log", "--campaign", "demo").stdout.splitlines()[1]
+        at = run_json("log", "--campaign", "demo")[0]["at"]
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    assert at.endswith("+00:00")
+    there = datetime.fromisoformat(at) + timedelta(hours=5, minutes=30)
+    assert there.strftime("%Y-%m-%d %H:%M:%S +0530") in shown
 
 
 @pytest.mark.parametrize(
@@ -362,6 +379,8 @@ def test_export_writes_what_can_be_read_back(home: Path):
         (["finetune", "--campaign", "demo"], 3, "weights.safetensors"),
         (["export", "--campaign", "demo", "x.csv"], 2, "no measurement to export"),
         (["rank", "--campaign", "demo", "--by", "beauty"], 2, "beauty"),
+        (["rank", "--campaign", "demo", "--by", "capasity"], 2, "Did you mean capacity?"),
+        (["mark", "--campaign", "demo", "R01-01", "faild"], 2, "Did you mean failed?"),
         (
             ["rank", "--campaign", "demo", "--within", "measured", "--by", "capacity-retention", "--cycle", "1"],
             2,
