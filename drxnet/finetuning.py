@@ -193,7 +193,7 @@ def fine_tune(
     network = DRXNet(replace(school.network.shape, members=ensemble.members))
     network.load_state_dict(best.weights)
     learned = {name: list(ensemble.card.process.get(name, ())) for name, _ in network.shape.process}
-    learned |= {name: sorted({*learned[name], *values}, key=str) for name, values in varied.items()}
+    learned |= {name: _in_order(name, {*learned[name], *values}) for name, values in varied.items()}
     card = ModelCard(
         name=name or f"{ensemble.card.name}-tuned",
         members=ensemble.members,
@@ -227,6 +227,10 @@ def choose_folds(profiles: ProfileSet, count: int, seed: int) -> tuple[np.ndarra
     return None, "nothing"
 
 
+def _in_order(name: str, values: Iterable[Value]) -> list[Value]:
+    return sorted(values, key=str if FIELDS[name].words else float)
+
+
 def varied_conditions(profiles: ProfileSet, fewest: int) -> dict[str, list[Value]]:
     """Conditions of the process whose effect can be learned, with the values that occur.
 
@@ -241,11 +245,11 @@ def varied_conditions(profiles: ProfileSet, fewest: int) -> dict[str, list[Value
     found = {}
     for name, held in seen.items():
         groups: dict[Value, set[Composition]] = {}
-        for value in sorted(held, key=str if FIELDS[name].words else float):
+        for value in _in_order(name, held):
             alike = next((v for v in groups if FIELDS[name].same(v, value)), value)
             groups.setdefault(alike, set()).update(held[value])
         if sum(len(compositions) >= fewest for compositions in groups.values()) >= 2:
-            found[name] = list(held)
+            found[name] = _in_order(name, held)
     return {name: found[name] for name in FIELDS if name in found}
 
 

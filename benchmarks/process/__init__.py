@@ -1,0 +1,1 @@
+"""What knowing how a cell was made is worth."""
