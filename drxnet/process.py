@@ -2,9 +2,10 @@
 
 One row of :data:`FIELDS` declares a condition, and every surface reads it there: data sets, the network's branches,
 sample tables, the ledger, YAML, the command line and the JSON rows. None of them has a default; what is not stated is
-unknown, and a model takes it as such. A laboratory's own condition is one more row::
+unknown, and a model takes it as such. A laboratory's own condition is one more row, in a package of its own::
 
-    FIELDS["pressing_mpa"] = ConditionField("pressing_mpa", "pressure of the pellet", "MPa", number=(1.0, 2000.0))
+    [project.entry-points."drx_screen.conditions"]
+    pressing_mpa = "our_lab.conditions:PRESSING"
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from drxnet.errors import ImpossibleValue
 from drxnet.names import hint_or_all, nearest
+from drxnet.plugins import Registry
 
 Value = float | str
 """What a condition is: a number in the field's unit, or one of its words."""
@@ -138,76 +140,87 @@ _ROUTES = {
 }
 _YES = {"true": "yes", "1": "yes", "y": "yes", "milled": "yes", "false": "no", "0": "no", "n": "no", "none": "no"}
 
-FIELDS: dict[str, ConditionField] = {
-    f.name: f
-    for f in (
-        ConditionField("temperature_c", "temperature of the test", "°C", (-40.0, 100.0), tolerance=3, typical=(25, 15)),
-        ConditionField(
-            "route",
-            "synthesis route",
-            words=(
-                "solid state",
-                "mechanochemical",
-                "sol-gel",
-                "molten salt",
-                "co-precipitation",
-                "hydrothermal",
-                "combustion",
-            ),
-            also=_ROUTES,
+_SHIPPED = (
+    ConditionField("temperature_c", "temperature of the test", "°C", (-40.0, 100.0), tolerance=3, typical=(25, 15)),
+    ConditionField(
+        "route",
+        "synthesis route",
+        words=(
+            "solid state",
+            "mechanochemical",
+            "sol-gel",
+            "molten salt",
+            "co-precipitation",
+            "hydrothermal",
+            "combustion",
         ),
-        ConditionField(
-            "firing_temperature_c", "firing temperature", "°C", (50.0, 1600.0), tolerance=15, typical=(900, 150)
-        ),
-        ConditionField(
-            "firing_time_h",
-            "firing time",
-            "h",
-            (0.001, 1000.0),
-            tolerance=0.2,
-            logarithmic=True,
-            typical=(math.log(12.0), 1.0),
-        ),
-        ConditionField(
-            "second_firing_temperature_c",
-            "temperature of the second firing",
-            "°C",
-            (50.0, 1600.0),
-            tolerance=15,
-            typical=(900, 150),
-        ),
-        ConditionField(
-            "second_firing_time_h",
-            "time of the second firing",
-            "h",
-            (0.001, 1000.0),
-            tolerance=0.2,
-            logarithmic=True,
-            typical=(math.log(12.0), 1.0),
-        ),
-        ConditionField("milled", "milled after firing", words=("no", "yes"), also=_YES),
-        ConditionField("milling_time_h", "milling time", "h", (0.0, 500.0), tolerance=0.5, typical=(5, 10)),
-        ConditionField(
-            "particle_size_um",
-            "particle size",
-            "µm",
-            (0.001, 1000.0),
-            tolerance=0.3,
-            logarithmic=True,
-            typical=(math.log(0.3), 1.2),
-        ),
-        ConditionField(
-            "loading_mg_cm2",
-            "active mass per area",
-            "mg/cm²",
-            (0.01, 200.0),
-            tolerance=0.3,
-            logarithmic=True,
-            typical=(math.log(3.0), 0.6),
-        ),
-        ConditionField("carbon_share", "carbon in the electrode", "", (0.0, 0.9), tolerance=0.03, typical=(0.2, 0.1)),
-    )
-}
+        also=_ROUTES,
+    ),
+    ConditionField(
+        "firing_temperature_c", "firing temperature", "°C", (50.0, 1600.0), tolerance=15, typical=(900, 150)
+    ),
+    ConditionField(
+        "firing_time_h",
+        "firing time",
+        "h",
+        (0.001, 1000.0),
+        tolerance=0.2,
+        logarithmic=True,
+        typical=(math.log(12.0), 1.0),
+    ),
+    ConditionField(
+        "second_firing_temperature_c",
+        "temperature of the second firing",
+        "°C",
+        (50.0, 1600.0),
+        tolerance=15,
+        typical=(900, 150),
+    ),
+    ConditionField(
+        "second_firing_time_h",
+        "time of the second firing",
+        "h",
+        (0.001, 1000.0),
+        tolerance=0.2,
+        logarithmic=True,
+        typical=(math.log(12.0), 1.0),
+    ),
+    ConditionField("milled", "milled after firing", words=("no", "yes"), also=_YES),
+    ConditionField("milling_time_h", "milling time", "h", (0.0, 500.0), tolerance=0.5, typical=(5, 10)),
+    ConditionField(
+        "particle_size_um",
+        "particle size",
+        "µm",
+        (0.001, 1000.0),
+        tolerance=0.3,
+        logarithmic=True,
+        typical=(math.log(0.3), 1.2),
+    ),
+    ConditionField(
+        "loading_mg_cm2",
+        "active mass per area",
+        "mg/cm²",
+        (0.01, 200.0),
+        tolerance=0.3,
+        logarithmic=True,
+        typical=(math.log(3.0), 0.6),
+    ),
+    ConditionField("carbon_share", "carbon in the electrode", "", (0.0, 0.9), tolerance=0.03, typical=(0.2, 0.1)),
+)
+
+
+def _check(name: str, condition: object) -> None:
+    if not isinstance(condition, ConditionField):
+        raise ValueError(f"a condition is a ConditionField. Got {type(condition).__name__}")
+    if condition.name != name:
+        raise ValueError(f"the entry point must have the name of the condition, {condition.name!r}")
+    if (condition.number is None) == (not condition.words):
+        raise ValueError("a condition is a number with bounds, or one of some words")
+
+
+FIELDS: Registry[ConditionField] = Registry(
+    "condition of a process", "drx_screen.conditions", {f.name: f for f in _SHIPPED}, _check
+)
 """Every condition beside current, window and cycle, by name, in the order of tables. Middles and spreads only set the
 scale on which a model sees a number: usual practice should lie within about two spreads."""
 
@@ -227,6 +240,8 @@ class Process:
             ImpossibleValue: an unknown condition, with the known ones, or a value that it cannot have.
         """
         said = {name: value for name, value in values.items() if value is not None and str(value).strip() != ""}
+        if not said:
+            return NOT_STATED
         for name in said:
             if name not in FIELDS:
                 raise ImpossibleValue(f"{str(name)!r} is no condition of a process. {hint_or_all(name, FIELDS)}")

@@ -33,7 +33,7 @@ from pydantic import (
 
 from drxnet.composition import FARADAY_MAH_MOL, Composition
 from drxnet.elements import ATOMIC_MASS
-from screening.plugins import Registry
+from drxnet.plugins import Registry
 from screening.quantities import cost_usd_kg
 from screening.species import Species, compatibility, severity, supply
 

@@ -5,7 +5,7 @@ averaged. Ratios have a floor on their denominator: a member that predicts almos
 report a retention of 60. The same class reads the quantity off measured cells. Importing this module does not import
 torch.
 
-Another package adds a quantity with a class and a line (:mod:`screening.plugins`);
+Another package adds a quantity with a class and a line (:mod:`drxnet.plugins`);
 :func:`screening.testing.check_quantity` says whether it keeps the promises of the others.
 """
 
@@ -23,9 +23,9 @@ import numpy as np
 from drxnet.discharge import CyclingConditions
 from drxnet.elements import ATOMIC_MASS
 from drxnet.errors import ConfigurationError
+from drxnet.plugins import Registry
 from drxnet.process import Process
 from screening.estimates import Estimate, same_conditions
-from screening.plugins import Registry
 from screening.species import supply
 
 if TYPE_CHECKING:

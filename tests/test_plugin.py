@@ -19,10 +19,11 @@ from campaigns.cli import main
 from campaigns.intake import readers
 from campaigns.testing import check_reader
 from drxnet.composition import Composition
+from drxnet.plugins import plugins
+from drxnet.process import FIELDS
 from screening.filters import ALL_FILTERS, Filters
 from screening.lattice import Lattice
 from screening.outlook import Outlook
-from screening.plugins import plugins
 from screening.quantities import QUANTITIES
 from screening.space import parse_space
 from screening.strategies import STRATEGIES
@@ -61,6 +62,7 @@ def cycler_file(path: Path, capacity_mah: float) -> Path:
 
 def test_what_is_added_stands_beside_what_is_shipped(installed):
     assert "lithium-used" in QUANTITIES
+    assert "pressing_mpa" in FIELDS
     assert "manganese_share" in ALL_FILTERS
     assert "bold" in STRATEGIES
     assert "our-cycler" in [reader.name for reader in readers.all_readers()]
@@ -115,9 +117,14 @@ def test_a_campaign_is_run_with_what_a_laboratory_added(installed, tmp_path: Pat
     current = CURRENT_MA / 20.0 * 1e3  # mg, at 20 mA/g
     cell = cycler_file(tmp_path / "cell.our", 0.22 * current)
     sample = ("--proposal", "R01-01", "--active-mass-mg", str(current), "--current", "20", "--window", "1.5", "4.8")
-    found = run("ingest", "--campaign", "ours", str(cell), *sample, "--no-finetune")
+    made = ("--process", "pressing_mpa=300")
+    found = run("ingest", "--campaign", "ours", str(cell), *sample, *made, "--no-finetune")
     assert [f["format"] for f in found["files"]] == ["our-cycler"]
     assert found["files"][0]["status"] in ("recorded", "doubtful"), found
+
+    done = CliRunner().invoke(main, ["export", "--campaign", "ours", "all.json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(Path("all.json").read_text())["measurements"][0]["pressing_mpa"] == 300.0
 
     rows = run("rank", "--campaign", "ours", "--by", "lithium-used", "--within", "measured")["rows"]
     composition = Composition.parse(proposals[0]["composition"])

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
-from screening.plugins import Registry
+from drxnet.plugins import Registry
 from screening.strategies.base import Strategy
 from screening.strategies.improving import Greedy, LogEI, QLogNEI, Thompson, UpperBound
 from screening.strategies.informing import VarianceReduction

@@ -28,7 +28,7 @@ PRESSED = ConditionField("pressing_mpa", "pressure of the pellet", "MPa", number
 
 @pytest.fixture(autouse=True)
 def one_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FIELDS, PRESSED.name, PRESSED)
+    monkeypatch.setitem(FIELDS.builtin, PRESSED.name, PRESSED)
 
 
 def run(*said: object) -> Result:

@@ -96,7 +96,7 @@ def test_conditions_with_another_process_are_others_and_say_so() -> None:
 
 def test_a_new_field_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     field = ConditionField("pressing_mpa", "pressure of the pellet", "MPa", number=(1.0, 2000.0), typical=(200, 100))
-    monkeypatch.setitem(FIELDS, "pressing_mpa", field)
+    monkeypatch.setitem(FIELDS.builtin, "pressing_mpa", field)
     process = Process.read("pressing_mpa=300")
     assert process.row() == {"pressing_mpa": 300.0}
     assert encoded_processes([NOT_STATED, process])["pressing_mpa"][1] == 1.0

@@ -12,8 +12,8 @@ from campaigns.cli import main
 from campaigns.spec import parse_spec
 from drxnet.composition import Composition
 from drxnet.errors import ConfigurationError
+from drxnet.plugins import plugins
 from screening.outlook import Outlook
-from screening.plugins import plugins
 from screening.strategies import STRATEGIES, today
 from screening.strategies.base import ordinal
 from screening.strategies.improving import LogEI
@@ -61,11 +61,11 @@ def test_another_package_may_add_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
     plugins.cache_clear()
     monkeypatch.setattr(
-        "screening.plugins.plugins", lambda group: {"theirs": Theirs} if group == "drx_screen.strategies" else {}
+        "drxnet.plugins.plugins", lambda group: {"theirs": Theirs} if group == "drx_screen.strategies" else {}
     )
     assert STRATEGIES.named("theirs") is Theirs
     assert parse_spec({"space": "tiny", "strategy": "theirs"}, "campaign.yaml").strategy == "theirs"
-    monkeypatch.setattr("screening.plugins.plugins", lambda group: {"theirs": print})
+    monkeypatch.setattr("drxnet.plugins.plugins", lambda group: {"theirs": print})
     with pytest.raises(ConfigurationError, match="derived from screening.strategies.Strategy"):
         STRATEGIES.named("theirs")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers.recording import Reader, ReadOptions, Recording
 from campaigns.intake.readers.unpacking import Head, open_head, zip_members
+from drxnet.plugins import Registry
 from drxnet.progress import Progress, silent
-from screening.plugins import Registry
 
 ZIP = b"PK\x03\x04"
 FOREIGN: Mapping[bytes, str] = {

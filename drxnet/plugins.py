@@ -1,4 +1,4 @@
-"""What other packages add: quantities, filters, readers and strategies, found by their entry points.
+"""What other packages add: conditions, quantities, filters, readers and strategies, found by their entry points.
 
 A package that is installed beside this one names its additions in its ``pyproject.toml``::
 
