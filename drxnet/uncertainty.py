@@ -400,6 +400,11 @@ def _read_levels(rows: Sequence[Mapping[str, str]]) -> tuple[str, ErrorLevels]:
     return rows[0]["model"], ErrorLevels(model, laboratory)
 
 
+def shipped_levels() -> ErrorLevels:
+    """Levels of the ensemble that ships."""
+    return next(iter(_stored().values()))[1]
+
+
 class Locate(Protocol):
     """Where compositions lie, from their learned vectors."""
 

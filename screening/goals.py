@@ -362,22 +362,43 @@ class Goals:
         """Pessimistic 10 % quantile of every quantity: the lower, or the upper where small is good, ``... x m``."""
         return pessimistic(mean, std, self.signs, tuple(self.limits))
 
-    def columns(self, mean: np.ndarray, std: np.ndarray) -> dict[str, np.ndarray]:
+    def interval(
+        self, mean: np.ndarray, std: np.ndarray, most: np.ndarray | float = np.inf
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the 80 % interval of every quantity, its 10 and 90 % quantiles, ``... x m`` each.
+
+        Args:
+            mean: of every quantity, ``... x m``; one beyond `most` is taken as that before the interval is drawn.
+            std: likewise.
+            most: largest possible value of each, such as the capacity of all lithium, ``... x m``.
+        """
+        highest = np.minimum(self.limits[1], most)
+        limits = self.limits[0], highest
+        middle = np.minimum(mean, highest)
+        return pessimistic(middle, std, 1, limits), pessimistic(middle, std, -1, limits)
+
+    def most(self, compositions: Sequence[Composition]) -> np.ndarray:
+        """Largest value that each quantity of each composition can have, ``n x m``."""
+        return np.array([[q.most(c) for q in self.quantities] for c in compositions]).reshape(-1, len(self.quantities))
+
+    def columns(self, mean: np.ndarray, std: np.ndarray, most: np.ndarray | float = np.inf) -> dict[str, np.ndarray]:
         """What a row of a ranking or of a proposal shows, from the calibrated posterior.
 
         Args:
             mean: of every quantity, ``n x m``.
             std: likewise.
+            most: largest possible value of each, ``n x m``.
 
         Returns:
-            Arrays of length n under the public names: of every quantity ``_mean``, ``_std`` and ``_lower``, or
-            ``_upper`` where small is good; and ``feasibility``.
+            Arrays of length n under the public names: of every quantity ``_mean``, ``_std``, ``_lower`` and ``_upper``;
+            and ``feasibility``.
         """
-        clipped, bounds = self.clipped(mean), self.lower(mean, std)
+        clipped, (lower, upper) = self.clipped(mean), self.interval(mean, std, most)
         found: dict[str, np.ndarray] = {}
-        for i, (quantity, side) in enumerate(zip(self.quantities, self.sides, strict=True)):
+        for i, quantity in enumerate(self.quantities):
             key = quantity.key(self.rates)
-            found |= {f"{key}_mean": clipped[:, i], f"{key}_std": std[:, i], f"{key}_{side}": bounds[:, i]}
+            ends = {f"{key}_lower": lower[:, i], f"{key}_upper": upper[:, i]}
+            found |= {f"{key}_mean": clipped[:, i], f"{key}_std": std[:, i], **ends}
         return {**found, "feasibility": self.feasibility(mean, std)}
 
     def in_words(self, mean: np.ndarray, std: np.ndarray) -> str:

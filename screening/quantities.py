@@ -226,6 +226,10 @@ class Quantity(ABC):
         }
         return replace(self, **at)
 
+    def most(self, composition: Composition) -> float:
+        """Largest value that cells of a composition can give."""
+        return self.limits[1]
+
     @property
     def sign(self) -> int:
         """1 where large is what anybody would want, -1 where small is."""
@@ -371,6 +375,10 @@ class Capacity(OneDischarge):
     def of_cells(self, cells: MeasuredCells) -> Estimate | None:
         """Mean over cells (mAh/g)."""
         return cells.capacity(self.at)
+
+    def most(self, composition: Composition) -> float:
+        """Capacity of all lithium (mAh/g)."""
+        return composition.theoretical_capacity_mah_g
 
     def key(self, rates: Rates) -> str:
         """``capacity_low_mah_g`` and ``capacity_high_mah_g`` at the first cycle of the two rates."""

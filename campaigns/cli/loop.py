@@ -197,6 +197,11 @@ def _opened_or_begun_aside(source: str) -> Iterator[Campaign]:
 # -- proposing -------------------------------------------------------------------------------------------
 
 
+members_option = click.option(
+    "--members", is_flag=True, help="Show the spread of the ensemble's members (ddof 0) too, which is no interval."
+)
+
+
 @click.command()
 @campaign_option
 @click.option("-n", "--batch-size", type=click.IntRange(1, 500), help="Compositions; by default as the campaign says.")
@@ -224,6 +229,7 @@ def _opened_or_begun_aside(source: str) -> Iterator[Campaign]:
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="For looking through the space (s)."
 )
 @click.option("--dry-run", is_flag=True, help="Choose and show, but record and write nothing.")
+@members_option
 @format_option
 def propose(
     source: str,
@@ -239,6 +245,7 @@ def propose(
     evaluations: int | None,
     time_limit: float | None,
     dry_run: bool,
+    members: bool,
     output: str,
 ) -> None:
     """Choose the next compositions to make, record them and write their recipes.
@@ -273,7 +280,7 @@ def propose(
                 dry_run=dry_run,
                 progress=bar,
             )
-        content = views.batch(chosen)
+        content = views.batch(chosen, members=members)
         for note in chosen.notes:
             say(note)
         if chosen.prospect:
@@ -290,7 +297,7 @@ def propose(
 
 def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
     """Print proposals as two tables that fit a terminal: the numbers, then the reasons."""
-    from campaigns.report.views import cells_of
+    from campaigns.report.views import INTERVAL_WORDS, cells_of
 
     print_table(
         [
@@ -306,7 +313,7 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
         ]
     )
     named = "; ".join(dict.fromkeys(f"{q.heading}: {q.label}" for q in goals.shown))
-    tell(f"\n{named}.\n{goals.sides[0].capitalize()}: the bound that the first holds with 90 %.\n\nWhy")
+    tell(f"\n{named}.\nIn brackets: {INTERVAL_WORDS}.\n\nWhy")
     for row in rows:
         tell(f"  {row['proposal_id']}  {row['why']}")
 
@@ -524,6 +531,7 @@ def finetune(source: str, device: str, output: str) -> None:
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
 @engine_options
 @as_of_option
+@members_option
 @format_option
 def rank(
     source: str,
@@ -539,6 +547,7 @@ def rank(
     device: str,
     engine: str,
     as_of: str | None,
+    members: bool,
     output: str,
 ) -> None:
     """Rank measured and predicted compositions together.
@@ -573,18 +582,18 @@ def rank(
         )
     for note in ranking.notes:
         say(note)
-    emit(output, views.ranking(ranking), lambda: _show_ranking(ranking))
+    emit(output, views.ranking(ranking, members=members), lambda: _show_ranking(ranking, members))
     if not ranking.places:
         say("Nothing to rank yet.")
 
 
-def _show_ranking(ranking: Ranking) -> None:
-    from campaigns.report.views import cells_of
+def _show_ranking(ranking: Ranking, members: bool) -> None:
+    from campaigns.report.views import INTERVAL_WORDS, cells_of
     from campaigns.report.views import ranking as view
 
     quantities = tuple(dict.fromkeys((*ranking.asked, *ranking.goals.shown)))
     shown_rows = []
-    for row in view(ranking)["rows"]:
+    for row in view(ranking, members=members)["rows"]:
         line: dict[str, Any] = {"": row["rank"]}
         line |= {"front": row["pareto_front"]} if "pareto_front" in row else {}
         line |= {"id": row["proposal_id"] or "-", "composition": row["composition"], "source": _source(row)}
@@ -594,6 +603,8 @@ def _show_ranking(ranking: Ranking) -> None:
         line |= {"predicted": _beside(ranking, row)} if any(p.beside for p in ranking.places) else {}
         shown_rows.append(line)
     print_table(shown_rows)
+    if shown_rows:
+        tell(f"\nIn brackets: {INTERVAL_WORDS}.")
 
 
 def _source(row: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import UsageError
 from drxnet.process import NOT_STATED, Process
-from screening.estimates import pessimistic
+from screening.estimates import LOWER_Z, pessimistic
 
 
 class State(StrEnum):
@@ -74,9 +74,23 @@ class QuantityValue:
     side: str = "lower"
     """``lower``, or ``upper`` where small is good."""
 
+    far: float | None = None
+    """The optimistic 10 % quantile; None where an earlier version did not store it."""
+
+    members_std: float | None = None
+    """Population standard deviation (ddof 0) over the members alone, of what is predicted."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end of the 80 % interval."""
+        sign = 1 if self.side == "lower" else -1
+        far = self.mean + sign * LOWER_Z * self.std if self.far is None else self.far
+        return (self.bound, far) if sign > 0 else (far, self.bound)
+
     def row(self) -> dict[str, float]:
-        """Return the three numbers under their public names."""
-        return {f"{self.key}_mean": self.mean, f"{self.key}_std": self.std, f"{self.key}_{self.side}": self.bound}
+        """Return mean, standard deviation and interval under their public names."""
+        names = (f"{self.key}_{name}" for name in ("mean", "std", "lower", "upper"))
+        return dict(zip(names, (self.mean, self.std, *self.interval), strict=True))
 
 
 @dataclass(frozen=True)

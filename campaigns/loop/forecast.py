@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from campaigns.ledger.records import PredictedProfile, Snapshot
-from campaigns.loop.outcomes import outcomes_of, pending_of, stated
+from campaigns.loop.outcomes import MEMBERS, outcomes_of, pending_of, stated
 from campaigns.loop.places import Order, Place, labels_of, with_state
 from campaigns.loop.syntheses import tried_of
 from campaigns.spec import CampaignSpec
@@ -31,7 +32,7 @@ from screening.goals import Goals
 from screening.lattice import Lattice
 from screening.measured import Measured
 from screening.outlook import Outlook
-from screening.quantities import MeasuredCells, Quantity
+from screening.quantities import Capacity, MeasuredCells, Quantity
 from screening.scoring import StreamScorer
 from screening.search import shortlist as find_shortlist
 
@@ -90,6 +91,10 @@ class Forecast:
         mean, std = outlook.surrogate.marginals(points)
         self.mean, self.std = mean.numpy(), std.numpy()
         self.nearest = outlook.domain.nearest(Amounts.of(self.compositions), points.features)
+        self.most = self.goals.most(self.compositions)
+        members = outlook.ensemble.members
+        spread = points.deviations.square().sum(-1).mul((members - 1) / members).sqrt()  # m x n
+        self.members_std = spread.mT.numpy()
 
     @cached_property
     def phase_probability(self) -> np.ndarray:
@@ -98,8 +103,26 @@ class Forecast:
 
     @cached_property
     def columns(self) -> Mapping[str, np.ndarray]:
-        """Arrays of length n under their public names, with the label of the domain."""
-        return {**self.goals.columns(self.mean, self.std), "domain": np.array(self.nearest.labels)}
+        """Arrays of length n under their public names, with the members' spread and the label of the domain."""
+        members = {
+            f"{q.key(self.goals.rates)}_{MEMBERS}": self.members_std[:, i] for i, q in enumerate(self.goals.quantities)
+        }
+        domain = {"domain": np.array(self.nearest.labels)}
+        return {**self.goals.columns(self.mean, self.std, self.most), **members, **domain}
+
+    def row(self, i: int) -> dict[str, Any]:
+        """What is said of the composition number i, by public names."""
+        return {name: values[i].item() for name, values in self.columns.items()}
+
+    def cautions(self, i: int) -> tuple[str, ...]:
+        """Where the mean of the composition number i cannot be: its interval ends at the capacity of all lithium."""
+        beyond = np.flatnonzero(self.mean[i] > self.most[i])
+        return tuple(
+            f"{q.heading} of {q.shown(self.mean[i, j])} expected is more than all lithium gives, "
+            f"{q.shown(self.most[i, j])} {q.unit}: the interval ends there"
+            for j, q in enumerate(self.goals.quantities)
+            if j in beyond and np.isfinite(self.most[i, j]) and isinstance(q, Capacity)
+        )
 
     def profiles(self) -> list[tuple[PredictedProfile, PredictedProfile]]:
         """Profiles at the two rates: mean and population spread (ddof 0) over the members, for each composition."""
@@ -266,8 +289,9 @@ def predicted_places(
     places = []
     for i, composition in enumerate(listed):
         proposal = proposals.get(composition)
-        columns = {k: v[i].item() for k, v in forecast.columns.items()}
-        why = f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)"
+        columns = forecast.row(i)
+        nearest = f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)"
+        why = "; ".join([nearest, *forecast.cautions(i)])
         places.append(
             Place(
                 composition,

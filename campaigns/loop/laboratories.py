@@ -30,6 +30,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.elements import ATOMIC_MASS
 from drxnet.ensemble import Amounts, Encoded, Ensemble
 from drxnet.errors import ConfigurationError
+from drxnet.uncertainty import shipped_levels
 from screening.domain import FeatureScale, known_compositions
 from screening.species import radii
 
@@ -158,9 +159,7 @@ class FieldTruth(ShiftedTruth):
     def shift(self, amounts: Amounts, current_ma_g: float) -> np.ndarray:
         """What is added to the capacity of each composition at a current (mAh/g), ``n``."""
         low, high = (self._waves @ (math.sqrt(2 / _FOURIER) * np.cos(self._angles(amounts)).T)) * self._scales
-        at = np.clip(
-            math.log(current_ma_g / LOW_CURRENT_MA_G) / math.log(HIGH_CURRENT_MA_G / LOW_CURRENT_MA_G), 0.0, 1.0
-        )
+        at = _between_rates(current_ma_g)
         return np.asarray((1 - at) * low + at * high)
 
     @property
@@ -314,11 +313,17 @@ class LaboratoryOptions:
     one_rate: bool = False
     """Whether only cells at the low rate come back."""
 
+    offset: float = 0.0
+    """By how many times the published laboratories' standard deviation (:mod:`drxnet.uncertainty`) all capacities of
+    this laboratory are shifted, one draw for each rate; 0 for a laboratory that is right on average."""
+
     def __post_init__(self) -> None:
         """Refuse values that are no probabilities."""
         for name in ("noise", "common_mass_error"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} is relative, from 0 to below 1. Got {getattr(self, name)}.")
+        if not self.offset >= 0:
+            raise ConfigurationError(f"offset is a multiple of a standard deviation, from 0. Got {self.offset}.")
         for name in ("failures", "delays"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} is a probability from 0 to below 1. Got {getattr(self, name)}.")
@@ -352,6 +357,22 @@ class Laboratory:
         drawn = 1 + self.options.common_mass_error * np.random.default_rng([self.seed, 5]).standard_normal()
         return float(max(drawn, 0.1))
 
+    def shift_mah_g(self, current_ma_g: float) -> float:
+        """What all capacities of this laboratory at a current are shifted by; between the rates as a field is."""
+        if not self.options.offset:
+            return 0.0
+        level = shipped_levels()
+        first, second = np.random.default_rng([self.seed, 7]).standard_normal(2)
+        draws = first, FIELD_CORRELATION * first + math.sqrt(1 - FIELD_CORRELATION**2) * second
+        factors = level.model.rate_factor(np.array([LOW_CURRENT_MA_G, HIGH_CURRENT_MA_G]))
+        low, high = self.options.offset * level.laboratory.laboratory_mah_g * factors * draws
+        at = _between_rates(current_ma_g)
+        return float((1 - at) * low + at * high)
+
+    def shifted(self, capacity_mah_g: np.ndarray, current_ma_g: float) -> np.ndarray:
+        """Capacities of equal shape as this laboratory finds them without scatter; some of each always stays."""
+        return np.maximum(capacity_mah_g + self.shift_mah_g(current_ma_g), _LEAST_SHARE * capacity_mah_g)
+
     def scatter(self, rng: np.random.Generator, shape: tuple[int, ...] = ()) -> np.ndarray:
         """Factors by which measured capacities of single cells differ from the truth, ``shape``."""
         return np.asarray(self.mass_factor * np.maximum(1 + self.options.noise * rng.standard_normal(shape), 0.1))
@@ -380,7 +401,10 @@ class Laboratory:
                 for at, profile in zip(made, profiles, strict=True):
                     if at.current_ma_g != current:
                         continue
-                    curve = np.minimum(np.maximum(profile - profile[-1], 0) * scatter, most)
+                    fallen = np.maximum(profile - profile[-1], 0)
+                    whole = max(float(fallen[0]), 1e-9)
+                    share = float(self.shifted(np.array(whole), current)) / whole
+                    curve = np.minimum(fallen * share * scatter, most)
                     rows.append(
                         {
                             "proposal_id": proposal.proposal_id,
@@ -429,6 +453,12 @@ def size_mismatch(compositions: Sequence[Composition]) -> np.ndarray:
 def _usual_mismatch() -> tuple[float, float]:
     known = size_mismatch(known_compositions())
     return float(np.quantile(known, 0.9)), float(known.std() / 2)
+
+
+def _between_rates(current_ma_g: float) -> float:
+    """Share of what is given at the high rate in what holds at a current."""
+    at = math.log(current_ma_g / LOW_CURRENT_MA_G) / math.log(HIGH_CURRENT_MA_G / LOW_CURRENT_MA_G)
+    return min(max(at, 0.0), 1.0)
 
 
 def _amount(amounts: Amounts, symbol: str) -> np.ndarray:

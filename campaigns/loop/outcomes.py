@@ -20,6 +20,9 @@ from screening.estimates import Estimate, pessimistic
 from screening.goals import Goals, fronts
 from screening.quantities import Capacity, MeasuredCells, Quantity
 
+MEMBERS = "std_members"
+"""Ends the name of a column that holds the spread of the members alone."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -76,6 +79,14 @@ class Outcome:
         if estimate is None:
             return None
         return float(pessimistic(estimate.mean, estimate.error or 0.0, sign or self.sign(quantity), quantity.limits))
+
+    def interval(self, quantity: Quantity) -> tuple[float, float] | None:
+        """Ends of the 80 % interval, of what is measured or else of what was predicted."""
+        if self.measured(quantity) is None and self.proposal.prediction:
+            said = self.proposal.prediction.value(quantity.identity)
+            return None if said is None else said.interval
+        lower, upper = self.bound(quantity, 1), self.bound(quantity, -1)
+        return None if lower is None or upper is None else (lower, upper)
 
     def sign(self, quantity: Quantity) -> int:
         """1 where the campaign wants it large, -1 where small."""
@@ -145,9 +156,10 @@ def stated(goals: Goals, columns: Mapping[str, float]) -> tuple[QuantityValue, .
     """What is known of every quantity of the goals, out of a row with their public names."""
     found = []
     for quantity, side in zip(goals.quantities, goals.sides, strict=True):
-        key = quantity.key(goals.rates)
-        mean, std, bound = (float(columns[f"{key}_{name}"]) for name in ("mean", "std", side))
-        found.append(QuantityValue(quantity.identity, key, mean, std, bound, side))
+        key, far = quantity.key(goals.rates), "upper" if side == "lower" else "lower"
+        mean, std, bound, other = (float(columns[f"{key}_{name}"]) for name in ("mean", "std", side, far))
+        members = columns.get(f"{key}_{MEMBERS}")
+        found.append(QuantityValue(quantity.identity, key, mean, std, bound, side, other, members))
     return tuple(found)
 
 
@@ -185,9 +197,9 @@ def compare(outcomes: Sequence[Outcome], quantity: Quantity) -> Comparison:
         quantity,
         tuple(o for o, _, _ in both),
         np.array([p.mean for _, p, _ in both]),
-        np.array([p.spread or 0.0 for _, p, _ in both]),
+        np.array([p.error or 0.0 for _, p, _ in both]),
         np.array([m.mean for _, _, m in both]),
-        np.array([np.nan if m.spread is None else m.spread for _, _, m in both]),
+        np.array([np.nan if m.error is None else m.error for _, _, m in both]),
     )
 
 
@@ -298,10 +310,10 @@ def trade_off(outcomes: Sequence[Outcome], goals: Goals) -> TradeOff:
         np.array([goals.signs[goals.column(q)] for q in axes]),
         tuple(measured),
         table(came, "mean"),
-        table(came, "spread"),
+        table(came, "error"),
         tuple(waiting),
         table(expected, "mean"),
-        table(expected, "spread"),
+        table(expected, "error"),
     )
 
 

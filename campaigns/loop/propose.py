@@ -175,8 +175,14 @@ def propose(
         )
         forecast = Forecast(outlook, [p.composition for p in picks])
         rows = [
-            (pick.composition.formula, prediction(pick, spec.goals, cautions(source, pick.composition)), profiles)
-            for pick, profiles in zip(picks, forecast.profiles(), strict=True)
+            (
+                pick.composition.formula,
+                prediction(
+                    pick, forecast.row(i), spec.goals, (*cautions(source, pick.composition), *forecast.cautions(i))
+                ),
+                profiles,
+            )
+            for i, (pick, profiles) in enumerate(zip(picks, forecast.profiles(), strict=True))
         ]
         prospect = prospect_of(outlook, [p.composition for p in picks], round_seed)
         recipe = {
@@ -227,13 +233,20 @@ def _record(
     return number
 
 
-def prediction(pick: Choice, goals: Goals, mind: Sequence[str] = ()) -> Prediction:
-    """What is recorded of a pick, with what a chemist should mind beside the reason for it."""
+def prediction(pick: Choice, said: Mapping[str, Any], goals: Goals, mind: Sequence[str] = ()) -> Prediction:
+    """What is recorded of a pick, with what a chemist should mind beside the reason for it.
+
+    Args:
+        pick: of a batch.
+        said: of it by a forecast, by public names.
+        goals: of the campaign.
+        mind: cautions.
+    """
     return Prediction(
-        values=stated(goals, pick.columns),
+        values=stated(goals, said),
         low_current_ma_g=goals.rates.low_current_ma_g,
         high_current_ma_g=goals.rates.high_current_ma_g,
-        feasibility=float(pick.columns["feasibility"]),
+        feasibility=float(said["feasibility"]),
         score=pick.score,
         domain=pick.domain,
         why="; ".join([pick.why, *mind]),

@@ -37,7 +37,11 @@ POSTERIOR_SPREAD = "± 1 s.d. of the calibrated posterior"
 MEMBERS_SPREAD = "± 1 s.d. over members"
 """Spread of a predicted profile: how far the members of the ensemble disagree (ddof 0), before any calibration."""
 
-CELLS_SPREAD = "± 1 s.d. over cells"
+CELLS_SPREAD = "± 1 s.d. of the mean over cells"
+"""Spread of a measured quantity: how uncertain the mean is, as a ranking states it."""
+
+WAITING = f"predicted, not measured yet, {POSTERIOR_SPREAD}"
+"""What waits for cells, in a legend."""
 
 
 def marker_size(count: int) -> float:

@@ -25,6 +25,7 @@ from campaigns.report.drawing import (
     NAMED_AT_MOST,
     POSTERIOR_SPREAD,
     PREDICTED_COLOUR,
+    WAITING,
     Fade,
     bars,
     best_line,
@@ -79,7 +80,7 @@ def plot_progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
         axes.errorbar(
             [x for x, _, _ in found],
             means,
-            yerr=bars(goals.first, means, [e.spread or 0 for _, _, e in found]),
+            yerr=bars(goals.first, means, [e.error or 0 for _, _, e in found]),
             fmt="o",
             ms=marker_size(len(outcomes)) * 0.6,
             **style,
@@ -173,8 +174,14 @@ def plot_pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     known = trade_off(outcomes, goals)
     points, size = known.measured_points, 0.65 * marker_size(len(outcomes))
     for where, spreads, colour, face, label in (
-        (known.waiting_points, known.waiting_spreads, PREDICTED_COLOUR, "white", "predicted ± s.d., not measured yet"),
-        (points, known.measured_spreads, MEASURED_COLOUR, MEASURED_COLOUR, "measured ± s.d."),
+        (
+            known.waiting_points,
+            known.waiting_spreads,
+            PREDICTED_COLOUR,
+            "white",
+            WAITING,
+        ),
+        (points, known.measured_spreads, MEASURED_COLOUR, MEASURED_COLOUR, f"measured, {CELLS_SPREAD}"),
     ):
         if len(where) <= BARS_AT_MOST:
             across, along = (bars(q, at, width) for q, at, width in zip(known.axes, where.T, spreads.T, strict=True))
@@ -278,7 +285,7 @@ def plot_map(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     unit = f" ({goals.first.unit})" if goals.first.unit else ""
     for axes, values, label in (
         (grid.flat[0], [np.nan if e is None else e.mean for e in known], goals.first.label),
-        (grid.flat[1], [np.nan if e is None or e.spread is None else e.spread for e in known], f"its 1 s.d.{unit}"),
+        (grid.flat[1], [np.nan if e is None or e.error is None else e.error for e in known], f"its 1 s.d.{unit}"),
     ):
         _draw_places(axes, outcomes, plane.positions, np.array(values), label)
         _draw_loadings(axes, plane.elements, plane.loadings, plane.positions)

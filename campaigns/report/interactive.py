@@ -16,6 +16,7 @@ from campaigns.ledger.records import MeasuredProfile, ModelRecord, PredictedProf
 from campaigns.loop.outcomes import STATE_WORDS, Outcome, compare, composition_map, coverage, trade_off
 from campaigns.report.drawing import (
     CELLS_AT_MOST,
+    CELLS_SPREAD,
     COLOUR_MAP,
     FAILED_COLOUR,
     FRONT_COLOUR,
@@ -24,6 +25,7 @@ from campaigns.report.drawing import (
     MEASURED_COLOUR,
     NAMED_AT_MOST,
     PREDICTED_COLOUR,
+    WAITING,
     bars,
     best_line,
     fades,
@@ -55,7 +57,7 @@ def progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     traces = []
     picks: tuple[tuple[str, Callable[[Outcome], Estimate | None], bool], ...] = (
         ("predicted when proposed ± s.d.", lambda o: o.predicted(goals.first), True),
-        ("measured ± s.d.", lambda o: o.leading, False),
+        (f"measured, {CELLS_SPREAD}", lambda o: o.leading, False),
     )
     for name, pick, hollow in picks:
         some = [(x, o, e) for x, o in zip(places, outcomes, strict=True) if (e := pick(o)) is not None]
@@ -71,7 +73,7 @@ def progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
             named=len(outcomes) <= NAMED_AT_MOST and not (hollow and any(o.leading for o in outcomes)),
         )
         colour = PREDICTED_COLOUR if hollow else MEASURED_COLOUR
-        marks["error_y"] = _bars(goals.first, means, [e.spread or 0.0 for _, _, e in some], colour)
+        marks["error_y"] = _bars(goals.first, means, [e.error or 0.0 for _, _, e in some], colour)
         marks["hovertemplate"] = f"%{{hovertext}}<br>{html.escape(goals.first.heading)} %{{y:.4g}}<extra></extra>"
         traces.append(marks)
     rounds = sorted({o.proposal.round or 0 for o in outcomes})
@@ -152,8 +154,14 @@ def pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     named = len(known.waiting) + len(known.measured) <= NAMED_AT_MOST
     traces = []
     for name, some, points, spreads, hollow in (
-        ("predicted ± s.d., not measured yet", known.waiting, known.waiting_points, known.waiting_spreads, True),
-        ("measured ± s.d.", known.measured, known.measured_points, known.measured_spreads, False),
+        (
+            WAITING,
+            known.waiting,
+            known.waiting_points,
+            known.waiting_spreads,
+            True,
+        ),
+        (f"measured, {CELLS_SPREAD}", known.measured, known.measured_points, known.measured_spreads, False),
     ):
         if not some:
             continue
@@ -215,7 +223,7 @@ def composition_maps(outcomes: Sequence[Outcome], goals: Goals, elements: Sequen
         name: _map_of(outcomes, values, label, place)
         for name, values, label in (
             ("map", [None if e is None else e.mean for e in known], goals.first.heading),
-            ("map-spread", [None if e is None else e.spread for e in known], f"1 s.d. of it{unit}"),
+            ("map-spread", [None if e is None else e.error for e in known], f"1 s.d. of it{unit}"),
         )
     }
 

@@ -212,14 +212,13 @@ def _first_upper(name: str) -> str:
 def _how_to_read(snapshot: Snapshot, goals: Goals) -> str:
     rates = goals.rates
     labels = html.escape("; ".join(q.label for q in goals.shown))
-    side = "above" if goals.sides[0] == "lower" else "below"
     return (
         f"{labels}; {rates.v_low:g}-{rates.v_high:g} V, first cycle unless another is named. "
-        '<span class="tag measured">measured</span> rows: mean over cells ± sample standard deviation (ddof 1), or the '
-        "stated uncertainty of a single cell. Predicted rows: mean ± standard deviation of the calibrated posterior, "
+        '<span class="tag measured">measured</span> rows: mean over cells ± how uncertain that mean is (1 s.d., as a '
+        "ranking states it). Predicted rows: mean ± standard deviation of the calibrated posterior, "
         "as of the round they were proposed in: wider than the members of the ensemble disagree. "
-        f"{_first_upper(goals.sides[0])} bound, the order of the table: the {html.escape(goals.first.heading)} lies "
-        f"{side} it with 90 % (measured: by the standard error of the mean over cells)."
+        "80 % interval: what cells of this laboratory give on average lies below it with 10 % and above it with 10 %; "
+        f"its {goals.sides[0]} end makes the order of the table."
         + (f" State of the ledger after round R{snapshot.as_of:02d}." if snapshot.as_of is not None else "")
     )
 
@@ -244,7 +243,7 @@ def _trust(outcomes: Sequence[Outcome], goals: Goals) -> str:
 def _table(outcomes: Sequence[Outcome], goals: Goals, *, reasons: bool = False) -> str:
     """Table of proposals; with reasons, each row says why it was proposed and holds the text it is searched by."""
     first, *others = (html.escape(q.heading) for q in goals.shown)
-    numbers = [first, f"{goals.sides[0]} bound", *others]
+    numbers = [first, "80 % interval", *others]
     heads = [("", "number"), ("composition", ""), ("proposal", ""), *((n, "number") for n in numbers)]
     heads += [("state", ""), ("domain", "")]
     head = "".join(f'<th class="{kind}">{text}</th>' for text, kind in heads)
@@ -258,12 +257,12 @@ def _row(number: int, outcome: Outcome, goals: Goals, reasons: bool) -> str:
     text = f"{proposal.composition} {proposal.proposal_id} {status_of(outcome)}".lower()
     mark = f' data-text="{html.escape(text)}"' if reasons else ""
     why = html.escape(visible(prediction.why if prediction else proposal.reason or "brought by the lab"))
-    bound = outcome.bound(goals.first)
+    ends = outcome.interval(goals.first)
     cells = [
         f"<td class='number{' measured' if outcome.measured(q) else ''}'>{_number(outcome.known(q), q)}</td>"
         for q in goals.shown
     ]
-    cells.insert(1, f"<td class='number'>{'–' if bound is None else goals.first.shown(bound)}</td>")
+    cells.insert(1, f"<td class='number'>{'–' if ends is None else ' to '.join(map(goals.first.shown, ends))}</td>")
     return (
         f"<tr{mark}{' class=explained' if reasons else ''}><td class='number'>{number}</td>"
         f"<td class='formula'>{_formula(proposal.composition)}</td>"
@@ -278,10 +277,10 @@ def _row(number: int, outcome: Outcome, goals: Goals, reasons: bool) -> str:
 def _number(estimate: Estimate | None, quantity: Quantity) -> str:
     if estimate is None:
         return "–"
-    if estimate.spread is None:
+    if estimate.error is None:
         return quantity.shown(estimate.mean)
     smallest = 10.0**-quantity.digits
-    spread = quantity.shown(estimate.spread) if estimate.spread >= smallest / 2 else f"&lt;{smallest:g}"
+    spread = quantity.shown(estimate.error) if estimate.error >= smallest / 2 else f"&lt;{smallest:g}"
     return f"{quantity.shown(estimate.mean)} ± {spread}"
 
 

@@ -1,8 +1,8 @@
 """Every row that a campaign shows, in one place: what the command line, Python, the report and a server all give.
 
 The keys are public. What is there keeps its meaning; new keys are added. A number carries its unit in the key; of every
-objective and constraint there are ``<key>_mean``, ``_std`` and the pessimistic ``_lower``, or ``_upper`` where small is
-good (:meth:`screening.quantities.Quantity.key`).
+objective and constraint there are ``<key>_mean``, ``_std`` and the 80 % interval, ``_lower`` and ``_upper``
+(:meth:`screening.quantities.Quantity.key`); ``_std_members``, the members' own spread, where it is asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns.ledger.records import Prediction, Proposal, QuantityValue, Snapshot, State
 from campaigns.loop.finetune import waiting_to_be_learned
-from campaigns.loop.outcomes import Outcome, outcomes_of
+from campaigns.loop.outcomes import MEMBERS, Outcome, outcomes_of
 from campaigns.workspace import Workspace
 from screening.estimates import same_conditions
 from screening.goals import Goals
@@ -35,10 +35,21 @@ LEADING = ("rate_retention", "capacity_low_mah_g", "capacity_high_mah_g")
 # -- proposals -------------------------------------------------------------------------------------------
 
 
-def proposal_row(proposal: Proposal) -> Row:
-    """What was said of a proposal when it was made."""
+INTERVAL_WORDS = "80 % interval of what cells of this laboratory give on average"
+"""What tables call the numbers in brackets."""
+
+
+def proposal_row(proposal: Proposal, *, members: bool = False) -> Row:
+    """What was said of a proposal when it was made, with the members' own spread where asked for."""
     row: Row = {"proposal_id": proposal.proposal_id, "composition": proposal.composition}
-    return row | (_prediction(proposal.prediction) if proposal.prediction else {})
+    if proposal.prediction is None:
+        return row
+    return row | _prediction(proposal.prediction) | (_members(proposal.prediction.values) if members else {})
+
+
+def _members(values: Sequence[QuantityValue]) -> Row:
+    """Population standard deviation (ddof 0) over the members, of quantities that are predicted."""
+    return {f"{v.key}_{MEMBERS}": v.members_std for v in values}
 
 
 def _prediction(said: Prediction) -> Row:
@@ -58,17 +69,17 @@ def _numbers(values: Mapping[str, QuantityValue | None], rates: Mapping[str, flo
     row: Row = {}
     for key in (*(k for k in LEADING if k in values), *(k for k in values if k not in LEADING)):
         value = values[key]
-        row |= value.row() if value else {f"{key}_mean": None, f"{key}_std": None, f"{key}_lower": None}
+        row |= value.row() if value else dict.fromkeys(f"{key}_{name}" for name in ("mean", "std", "lower", "upper"))
         row |= rates if key == LEADING[0] else {}
     return row
 
 
-def batch(chosen: Proposed) -> Row:
-    """A batch, with the keys of ``drx-screen propose --format json``."""
+def batch(chosen: Proposed, *, members: bool = False) -> Row:
+    """A batch, with the keys of ``drx-screen propose --format json``, and the members' own spread where asked for."""
     return {
         "round": chosen.round,
         "model": chosen.model_id,
-        "proposals": [proposal_row(p) for p in chosen.proposals],
+        "proposals": [proposal_row(p, members=members) for p in chosen.proposals],
         "prospect": None if chosen.prospect is None else chosen.prospect.as_dict(),
     }
 
@@ -92,9 +103,12 @@ def proposal_states(state: Snapshot) -> list[Row]:
 # -- a ranking -------------------------------------------------------------------------------------------
 
 
-def ranking(found: Ranking) -> Row:
-    """A ranking, with the keys of ``drx-screen rank --format json``."""
-    return {"by": found.by, "rows": [_place(found, number, p) for number, p in enumerate(found.places, start=1)]}
+def ranking(found: Ranking, *, members: bool = False) -> Row:
+    """A ranking, with the keys of ``drx-screen rank --format json``, and the members' own spread where asked for."""
+    rows = [_place(found, number, p) for number, p in enumerate(found.places, start=1)]
+    if members:
+        rows = [row | _members(p.values) for row, p in zip(rows, found.places, strict=True)]
+    return {"by": found.by, "rows": rows}
 
 
 def _place(found: Ranking, number: int, place: Place) -> Row:
@@ -263,7 +277,7 @@ def ingested(done: Ingested) -> Row:
 
 
 def cells_of(row: Mapping[str, Any], quantities: Sequence[Quantity], goals: Goals) -> Row:
-    """Columns of a table for people: every quantity with its spread, and the bound of the first.
+    """Columns of a table for people: every quantity with its 80 % interval, and the members' spread where it is there.
 
     Args:
         row: of a proposal or of a ranking.
@@ -273,11 +287,14 @@ def cells_of(row: Mapping[str, Any], quantities: Sequence[Quantity], goals: Goal
     shown: Row = {}
     for quantity in quantities:
         key = quantity.key(goals.rates)
-        shown[quantity.heading] = plus_minus(quantity, row.get(f"{key}_mean"), row.get(f"{key}_std"))
-        if quantity == quantities[0]:
-            side = goals.sides[goals.column(quantity)]
-            bound = row.get(f"{key}_{side}")
-            shown[side] = "-" if bound is None else quantity.shown(bound)
+        mean = row.get(f"{key}_mean")
+        ends = [end for name in ("lower", "upper") if (end := row.get(f"{key}_{name}")) is not None]
+        shown[quantity.heading] = "-" if mean is None else quantity.shown(mean)
+        if mean is not None and ends:
+            shown[quantity.heading] += f" ({'-'.join(map(quantity.shown, ends))})"
+        if f"{key}_{MEMBERS}" in row:
+            alone = row[f"{key}_{MEMBERS}"]
+            shown[f"± members {quantity.heading}"] = "-" if alone is None else quantity.shown(alone)
     return shown
 
 

@@ -167,12 +167,15 @@ def test_public_columns_are_those_of_a_proposal_row() -> None:
         "rate_retention_mean",
         "rate_retention_std",
         "rate_retention_lower",
+        "rate_retention_upper",
         "capacity_low_mah_g_mean",
         "capacity_low_mah_g_std",
         "capacity_low_mah_g_lower",
+        "capacity_low_mah_g_upper",
         "capacity_high_mah_g_mean",
         "capacity_high_mah_g_std",
         "capacity_high_mah_g_lower",
+        "capacity_high_mah_g_upper",
         "feasibility",
     ]
 
@@ -202,7 +205,7 @@ def test_the_bound_of_what_is_to_be_small_is_the_upper_one() -> None:
     assert goals.lower(mean, std)[0, 0] == pytest.approx(112.8155, abs=1e-3)
     columns = goals.columns(mean, std)
     assert columns["cost_usd_kwh_upper"][0] == pytest.approx(112.8155, abs=1e-3)
-    assert "cost_usd_kwh_lower" not in columns
+    assert columns["cost_usd_kwh_lower"][0] == pytest.approx(87.1845, abs=1e-3)
 
 
 def test_an_upper_limit_turns_the_bound_of_its_quantity_around() -> None:
@@ -246,3 +249,18 @@ def test_what_makes_no_sense_is_refused(build, message: str) -> None:
 def test_reading_objectives_needs_no_torch() -> None:
     code = "import sys, screening.goals; assert not {'torch', 'botorch', 'ray'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_interval_ends_at_the_largest_possible_value_and_is_drawn_about_no_more() -> None:
+    goals = Goals(objectives=(ObjectiveSpec(quantity="capacity"),), constraints=())
+    mean, std = np.full((2, 3), 100.0), np.full((2, 3), 10.0)
+    mean[1, 0] = 400.0
+    most = goals.most([Composition.parse("Li1.2Mn0.4Ti0.4O2")] * 2)
+    assert most[0, 0] == pytest.approx(Composition.parse("Li1.2Mn0.4Ti0.4O2").theoretical_capacity_mah_g)
+    lower, upper = goals.interval(mean, std, most)
+    assert lower[0, 0] == pytest.approx(100 - 12.8155, abs=1e-3)
+    assert upper[0, 0] == pytest.approx(100 + 12.8155, abs=1e-3)
+    assert upper[1, 0] == most[1, 0]
+    assert lower[1, 0] == pytest.approx(most[1, 0] - 12.8155, abs=1e-3)
+    columns = goals.columns(mean, std, most)
+    assert columns["capacity_low_mah_g_mean"][1] == 400  # the mean stays that of the model

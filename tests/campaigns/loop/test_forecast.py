@@ -47,3 +47,28 @@ def test_forecast_without_data_is_the_mean_of_the_members(campaign: Campaign):
     for (low, high), row in zip(forecast.profiles(), expected, strict=True):
         assert low.capacity_mah_g_mean[0] == pytest.approx(row[1])
         assert high.capacity_mah_g_mean[0] == pytest.approx(row[2])
+
+
+def test_a_mean_beyond_all_lithium_keeps_its_value_and_the_interval_ends_there(campaign: Campaign):
+    goals = campaign.spec.goals
+    (most,) = {c.theoretical_capacity_mah_g for c in [Composition.parse(FIRST)]}
+    forecast = Forecast(Outlook.of(FakeEnsemble(3), goals), [Composition.parse(FIRST)])
+    assert forecast.cautions(0) == ()
+    column = goals.column(Capacity(goals.rates.low))
+    forecast.mean[0, column] = most + 40
+    row = forecast.row(0)
+    assert row["capacity_low_mah_g_mean"] == pytest.approx(most + 40)
+    assert row["capacity_low_mah_g_lower"] < row["capacity_low_mah_g_upper"] == pytest.approx(most)
+    (said,) = forecast.cautions(0)
+    assert "is more than all lithium gives" in said
+    assert f"{most:.0f} mAh/g" in said
+
+
+def test_the_members_own_spread_stands_beside_the_calibrated_one(campaign: Campaign):
+    ensemble, goals = FakeEnsemble(3), campaign.spec.goals
+    compositions = [Composition.parse(c) for c in (FIRST, SECOND)]
+    forecast = Forecast(Outlook.of(ensemble, goals), compositions)
+    alone = goals.evaluate(ensemble, compositions).std(0, correction=0).numpy()
+    np.testing.assert_allclose(forecast.members_std, alone, rtol=1e-6)
+    assert forecast.row(1)["capacity_low_mah_g_std_members"] == pytest.approx(alone[1, 1])
+    assert (forecast.std > forecast.members_std).all()

@@ -23,6 +23,7 @@ from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts
 from drxnet.errors import ConfigurationError
+from drxnet.uncertainty import shipped_levels
 from screening.domain import known_compositions
 from screening.goals import Goals
 
@@ -134,6 +135,22 @@ def test_common_mass_error_is_one_factor_for_all_cells():
     assert np.std(factors) == pytest.approx(0.08, rel=0.15)
 
 
+def test_an_offset_is_one_shift_of_all_cells_at_a_rate_as_large_as_published_ones():
+    lab = Laboratory(Flat(1), LaboratoryOptions(noise=0, offset=1.0), seed=3)  # type: ignore[arg-type]
+    rows = lab.measure([Row(str(c)) for c in SOME], [LOW, HIGH], 1)  # type: ignore[arg-type]
+    found = {r["current_ma_g"]: r["capacity_mah_g"] for r in rows}
+    assert len({round(r["capacity_mah_g"], 6) for r in rows}) == 2
+    assert found[20] == pytest.approx(300 + lab.shift_mah_g(20))
+    assert found[1000] == pytest.approx(300 + lab.shift_mah_g(1000))
+    labs = [Laboratory(Flat(1), lab.options, seed=s) for s in range(400)]  # type: ignore[arg-type]
+    low, high = (np.array([one.shift_mah_g(current) for one in labs]) for current in (20, 1000))
+    level = shipped_levels()
+    assert low.std() == pytest.approx(level.laboratory.laboratory_mah_g, rel=0.1)
+    assert high.std() / low.std() == pytest.approx(level.model.rate_factor(np.array([1000.0]))[0], rel=0.1)
+    assert np.corrcoef(low, high)[0, 1] == pytest.approx(0.6, abs=0.1)
+    assert Laboratory(Flat(1), LaboratoryOptions(), seed=3).shift_mah_g(20) == 0  # type: ignore[arg-type]
+
+
 def test_one_rate_gives_cells_at_the_low_rate_alone():
     lab = Laboratory(Flat(1), LaboratoryOptions(one_rate=True))  # type: ignore[arg-type]
     rows = lab.measure([Row("Li1.2Mn0.4Ti0.4O2")], [LOW, HIGH], 3)  # type: ignore[arg-type]
@@ -152,3 +169,8 @@ def test_syntheses_fail_as_often_as_the_truth_and_chance_say():
 def test_options_that_are_no_share_are_refused(wrong: dict[str, float]):
     with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))} is .* from 0 to below 1. Got"):
         LaboratoryOptions(**wrong)
+
+
+def test_a_negative_offset_is_refused():
+    with pytest.raises(ConfigurationError, match="offset is a multiple of a standard deviation, from 0. Got -1"):
+        LaboratoryOptions(offset=-1)

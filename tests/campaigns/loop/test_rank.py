@@ -10,12 +10,15 @@ import pytest
 from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, prediction, record_round, straight_profile
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.records import NewMeasurement
+from campaigns.ledger.records import NewMeasurement, Proposal, QuantityValue, State
+from campaigns.loop.outcomes import compare, outcomes_of
 from campaigns.loop.rank import rank
+from campaigns.report import views
 from campaigns.spec import FILE_NAME
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import ConfigurationError, UsageError
 from screening.estimates import CELL_TO_CELL
+from screening.goals import Goals
 
 
 def measure(campaign: Campaign, proposal: str, *cells: tuple[str, CyclingConditions, float]) -> None:
@@ -312,7 +315,6 @@ def test_one_composition_has_one_domain_label(campaign: Campaign):
 
 
 def test_what_failed_says_so(measured: Campaign):
-    from campaigns.ledger.records import State
     from campaigns.loop.places import with_state
 
     failed = replace(measured.state().proposal("R01-03"), state=State.FAILED, reason="second phase")
@@ -328,3 +330,38 @@ def test_keys_of_a_measured_row_are_those_of_the_first_version_and_more(measured
     ).split()
     row = measured.rank(within="measured")[0]
     assert [k for k in row if k in known] == known
+
+
+def test_a_ranking_and_the_report_state_the_same_spread_of_a_measurement(measured: Campaign):
+    state, goals = measured.state(), measured.spec.goals
+    outcomes = {o.proposal.proposal_id: o for o in outcomes_of(state, goals)}
+    for row in measured.rank(within="measured"):
+        outcome = outcomes[row["proposal_id"]]
+        for quantity in goals.quantities:
+            key, found = quantity.key(goals.rates), outcome.measured(quantity)
+            assert found is not None
+            assert row[f"{key}_std"] == pytest.approx(found.error)
+            assert (row[f"{key}_lower"], row[f"{key}_upper"]) == pytest.approx(outcome.interval(quantity))
+    comparison = compare(list(outcomes.values()), goals.first)
+    assert comparison.measured_std.tolist() == pytest.approx(
+        [outcomes[name].measured(goals.first).error for name in ("R01-01", "R01-02")]
+    )
+
+
+def test_a_prediction_of_an_earlier_version_has_both_ends_of_its_interval():
+    said = QuantityValue("rate-retention: here", "rate_retention", 0.7, 0.05, 0.636)
+    assert said.row()["rate_retention_upper"] == pytest.approx(0.7 + 1.2816 * 0.05, abs=1e-4)
+    small = QuantityValue("cost-per-kwh: here", "cost_usd_kwh", 20.0, 1.0, 21.28, "upper")
+    assert small.interval == pytest.approx((20 - 1.2816, 21.28), abs=1e-4)
+
+
+def test_the_members_own_spread_is_shown_on_request():
+    said = QuantityValue("rate-retention: here", "rate_retention", 0.7, 0.05, 0.636, "lower", 0.764, 0.02)
+    proposal = Proposal("R01-01", 1, FIRST, "proposed", State.PROPOSED, "", prediction(values=(said,)), 1)
+    assert "rate_retention_std_members" not in views.proposal_row(proposal)
+    row = views.proposal_row(proposal, members=True)
+    assert (row["rate_retention_std"], row["rate_retention_std_members"]) == (0.05, 0.02)
+    goals = Goals()
+    assert views.cells_of(row, [goals.first], goals) == {
+        "retention": "0.70 (0.64-0.76)", "± members retention": "0.02",
+    }  # fmt: skip

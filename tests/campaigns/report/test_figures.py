@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 
 from campaigns.ledger.records import ModelRecord
 from campaigns.report import drawing, figures
+from campaigns.report.drawing import CELLS_SPREAD, WAITING
 from campaigns.report.write import FIGURES, Content
 
 
@@ -61,7 +62,7 @@ def test_the_comparison_shows_every_pair_and_counts_those_inside(content: Conten
 
 def test_the_trade_off_names_the_points_of_its_front(content: Content):
     axes = figures.plot_pareto(content.outcomes, GOALS).axes[0]
-    assert labels(axes) == {"predicted ± s.d., not measured yet", "measured ± s.d.", "front of the measured"}
+    assert labels(axes) == {WAITING, f"measured, {CELLS_SPREAD}", "front of the measured"}
     named = {text.get_text() for text in axes.texts}
     best = max((o for o in content.outcomes if o.leading), key=lambda o: o.leading.mean)
     assert best.proposal.proposal_id in named

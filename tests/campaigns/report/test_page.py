@@ -35,10 +35,10 @@ def text(content: Content) -> str:
     [
         (None, CAPACITY, "–"),
         (Estimate(231.4, None), CAPACITY, "231"),
-        (Estimate(231.4, 12.3, 2), CAPACITY, "231 ± 12"),
-        (Estimate(231.4, 0.2, 2), CAPACITY, "231 ± &lt;1"),
-        (Estimate(0.7349, 0.021, 0), GOALS.first, "0.73 ± 0.02"),
-        (Estimate(0.7349, 0.001, 2), GOALS.first, "0.73 ± &lt;0.01"),
+        (Estimate(231.4, 9.0, 2, 12.3), CAPACITY, "231 ± 12"),
+        (Estimate(231.4, 9.0, 2, 0.2), CAPACITY, "231 ± &lt;1"),
+        (Estimate(0.7349, 9.0, 0, 0.021), GOALS.first, "0.73 ± 0.02"),
+        (Estimate(0.7349, 9.0, 2, 0.001), GOALS.first, "0.73 ± &lt;0.01"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -48,7 +48,7 @@ def test_numbers_are_shown_with_their_spread(estimate: Estimate | None, quantity
 
 def test_the_first_table_is_in_the_order_of_the_lower_bound(content: Content, text: str):
     first = text[: text.index("What is being made")]
-    bounds = [float(b) for b in re.findall(r"<td class='number'>(0\.\d\d)</td>", first)]
+    bounds = [float(b) for b in re.findall(r"<td class='number'>(0\.\d\d) to \d\.\d\d</td>", first)]
     assert len(bounds) == page.ROWS_IN_TABLE
     assert bounds == sorted(bounds, reverse=True)
     best = max(content.outcomes, key=lambda o: o.merit)

@@ -17,6 +17,7 @@ from filled_ledgers import CONDITIONS, GOALS, filled_ledger
 from campaigns.ledger.ledger import Ledger, sqlite_url
 from campaigns.ledger.records import NewModel, State
 from campaigns.loop.outcomes import headline, outcomes_of
+from campaigns.report.drawing import CELLS_SPREAD, WAITING
 from campaigns.report.figures import plot_profiles
 from campaigns.report.write import FIGURES, Content, Report, write_report
 from drxnet.errors import UsageError
@@ -79,13 +80,13 @@ def test_the_page_leads_with_the_headline_and_one_table(ledger: Ledger, report: 
     text = _Page(report.page.read_text()).text
     sentence = headline(snapshot, outcomes_of(snapshot, GOALS), GOALS)
     assert sentence in text
-    assert text.index(sentence) < text.index("lower bound") < text.index("Are we getting better?")
+    assert text.index(sentence) < text.index("80 % interval") < text.index("Are we getting better?")
 
 
 def test_the_page_says_which_spread_is_shown_and_what_was_refused(report: Report):
     text = _Page(report.page.read_text()).text
     assert "standard deviation of the calibrated posterior" in text
-    assert "sample standard deviation (ddof 1)" in text
+    assert "mean over cells ± how uncertain that mean is" in text
     assert "capacity <500> mAh/g" in text
     assert "refused by the gate" in text
     assert "second phase in the diffractogram" in text
@@ -110,12 +111,12 @@ def test_every_proposal_has_its_profiles_in_the_page(ledger: Ledger, report: Rep
 def test_the_figures_of_the_page_mark_what_is_measured(ledger: Ledger, report: Report):
     outcomes = outcomes_of(ledger.read(), GOALS)
     traces = {t["name"]: t for t in content_of(report.page)["figures"]["pareto"]["data"]}
-    assert traces["measured ± s.d."]["marker"]["symbol"] == "circle"
-    assert traces["predicted ± s.d., not measured yet"]["marker"]["symbol"] == "circle-open"
-    waiting = traces["predicted ± s.d., not measured yet"]
+    assert traces[f"measured, {CELLS_SPREAD}"]["marker"]["symbol"] == "circle"
+    assert traces[WAITING]["marker"]["symbol"] == "circle-open"
+    waiting = traces[WAITING]
     assert len(waiting["error_y"]["array"]) == len(waiting["x"])
     assert min(waiting["error_y"]["array"]) > 0
-    assert len(traces["measured ± s.d."]["x"]) == sum(o.leading is not None for o in outcomes)
+    assert len(traces[f"measured, {CELLS_SPREAD}"]["x"]) == sum(o.leading is not None for o in outcomes)
 
 
 def test_a_past_state_has_its_own_page(ledger: Ledger):
