@@ -37,7 +37,8 @@ DEAD_MAH_G = 100.0
 RESAMPLES = 10_000
 
 STRATEGIES: dict[str, str] = {
-    "default": "variance reduction first, then expected improvement (logei)",
+    "default": "variance reduction first, then expected improvement (logei); both times the probability of the phase",
+    "without phases": "the same, and failed syntheses teach nothing",
     "0.1.0": "space-filling first, then logei: the default of the version before",
     "logei": "logei from the start",
     "greedy": "the best mean from the start",
@@ -53,6 +54,7 @@ def recommender(name: str, pool: Pool, kind: str, seed: int) -> Recommend:
     ensemble = PooledEnsemble(pool, members)
     build: dict[str, Callable[[], Recommend]] = {
         "default": lambda: Ours(pool, ensemble, "logei", BATCH, seed),
+        "without phases": lambda: Ours(pool, ensemble, "logei", BATCH, seed, phases=False),
         "0.1.0": lambda: Ours(pool, ensemble, "logei", BATCH, seed, first="space-filling", phases=False),
         "logei": lambda: Ours(pool, ensemble, "logei", BATCH, seed, first="logei", phases=False),
         "greedy": lambda: Ours(pool, ensemble, "greedy", BATCH, seed, first="greedy", phases=False),

@@ -1,0 +1,1 @@
+"""Whether the probability of a phase orders oxides that were made."""
