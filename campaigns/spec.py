@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from campaigns.ledger.records import fingerprint
-from drxnet.composition import METALS_BY_NUMBER
-from drxnet.errors import ConfigurationError
+from drxnet.composition import METALS_BY_NUMBER, Composition
+from drxnet.errors import CompositionError, ConfigurationError
 from drxnet.names import hint
 from drxnet.yaml_files import read_yaml, shipped
 from screening.goals import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec, Rates
@@ -49,6 +49,18 @@ class Lab(_Frozen):
     max_precursors: Annotated[int, Field(ge=3)] | None = None
     """Distinct precursors that one batch may need together."""
 
+    per_batch: Mapping[str, int] = Field(default_factory=dict)
+    """Most distinct ones in one batch: ``fluorine`` and ``lithium`` (amounts), ``redox_metal``, ``metal``."""
+
+    budget_usd_per_round: Annotated[float, Field(gt=0)] | None = None
+    """Most that the elements of one batch may cost, of the mass that is made of each composition."""
+
+    cells: Literal["auto"] | None = None
+    """``auto``: one cell at each rate, and a second one where it is worth more than another composition."""
+
+    control: str | None = None
+    """Composition to make again in every round; what it gives from round to round is the laboratory's own offset."""
+
     min_distance: Annotated[float, Field(ge=0)] = 0.05
     """Two compositions of a batch differ by at least this much in one element (per formula unit)."""
 
@@ -60,6 +72,27 @@ class Lab(_Frozen):
 
     budget_usd_kg: Annotated[float, Field(gt=0)] | None = None
     """Highest price of the elements in a kilogram of product."""
+
+    @field_validator("per_batch")
+    @classmethod
+    def _shared(cls, per_batch: Mapping[str, int]) -> Mapping[str, int]:
+        known = ("fluorine", "lithium", "redox_metal", "metal")
+        for name, most in per_batch.items():
+            if name not in known:
+                raise ValueError(f"per_batch knows {', '.join(known)}, got {name}")
+            if most < 1:
+                raise ValueError(f"per_batch allows at least 1 of each, got {name}: {most}")
+        return per_batch
+
+    @field_validator("control")
+    @classmethod
+    def _formula(cls, control: str | None) -> str | None:
+        if control is None:
+            return None
+        try:
+            return Composition.parse(control).formula
+        except CompositionError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("banned")
     @classmethod

@@ -26,6 +26,7 @@ from drxnet.ensemble import Amounts
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
 from drxnet.uncertainty import LABELS, Label
+from screening.economy import Economy, worth_of_second_cell
 from screening.errors import NothingToPropose
 from screening.goals import Goals
 from screening.improvement import Improvement, boxes_not_dominated, objectives_of
@@ -74,6 +75,18 @@ class Limits:
 
     max_precursors: int | None = None
     """Most distinct precursors that one batch may need together; one is counted for every cation element and for F."""
+
+    per_batch: Mapping[str, int] = field(default_factory=dict)
+    """Most distinct ones that a batch may hold, by name (:data:`screening.economy.Shared`)."""
+
+    budget_usd_per_round: float | None = None
+    """Most that the elements of a batch may cost together, of what is weighed."""
+
+    batch_mass_g: float = 5.0
+    """What is made of each composition."""
+
+    cells: Literal["auto"] | None = None
+    """Whether a place may go to a second cell of a composition where that is worth more than another composition."""
 
     min_distance: float = 0.05
     """Least difference in some element, per formula unit, between two compositions of a batch or a pending one."""
@@ -162,6 +175,9 @@ class Choice:
     joint_gain: float
     """Expected improvement that this pick adds to those before it, in units of the objectives; over joint samples."""
 
+    cells: int | None = None
+    """Cells to make at each rate; None leaves it to the campaign."""
+
     why: str = ""
     """One sentence for a table."""
 
@@ -199,6 +215,24 @@ def choose_batch(
     if n < 1:
         raise UsageError(f"A batch holds at least one composition. Got {n}.")
     limits = limits or Limits()
+    batch, picks = _begun(candidates, outlook, limits, n, shortlist, seed)
+    with torch.no_grad():
+        picks = _fill(batch, picks, chosen_by, n, progress)
+    empty = n - len(picks) - batch.second_cells
+    if empty and not picks:
+        raise NothingToPropose(
+            f"None of {len(batch.candidates)} candidates fits the limits of the laboratory (distance to what is "
+            "pending, precursors, what a batch may share, its budget). Lift one of them."
+        )
+    if empty:
+        log.warning("The limits of the laboratory left %d of %d places of the batch empty.", empty, n)
+    return [replace(pick, strategy=strategy) for pick in picks]
+
+
+def _begun(
+    candidates: Sequence[Composition | str], outlook: Outlook, limits: Limits, n: int, shortlist: int, seed: int
+) -> tuple[Batch, list[Choice]]:
+    """A batch of what is made again, and the candidates that are left for the other places."""
     repeated = _repeated(outlook.goals, outlook.measured, limits, n)
     left = diverse(_left(candidates, outlook, limits), shortlist) if len(repeated) < n else []
     if not left and not repeated:
@@ -208,23 +242,22 @@ def choose_batch(
         )
     batch = Batch(left, outlook, [c for c, _ in repeated], limits, seed)
     with torch.no_grad():
-        picks = [replace(batch.add(batch.index(c)), kind=kind, why=_WHY[kind]) for c, kind in repeated]
-        while len(picks) < n:
-            scores = batch.allowed(chosen_by)
-            best = int(scores.argmax()) if len(scores) else 0
-            if len(scores) == 0 or scores[best] == -torch.inf:
-                break
-            pick = replace(batch.add(best), score=float(scores[best]))
-            picks.append(replace(pick, why=chosen_by.why(pick)))
-            progress(len(picks), n)
-    if len(picks) < n:
-        if not picks:
-            raise NothingToPropose(
-                f"None of {len(left)} candidates fits the limits of the laboratory (distance to what is pending, "
-                "precursors). Lift one of them."
-            )
-        log.warning("The limits of the laboratory left %d of %d places of the batch empty.", n - len(picks), n)
-    return [replace(pick, strategy=strategy) for pick in picks]
+        return batch, [replace(batch.add(batch.index(c)), kind=kind, why=_WHY[kind]) for c, kind in repeated]
+
+
+def _fill(batch: Batch, picks: list[Choice], chosen_by: Strategy, n: int, progress: Progress) -> list[Choice]:
+    """Add picks until n places are taken or nothing is allowed."""
+    while len(picks) + batch.second_cells < n:
+        if batch.limits.cells == "auto" and batch.take_second_cell():
+            continue
+        scores = batch.allowed(chosen_by)
+        best = int(scores.argmax()) if len(scores) else 0
+        if len(scores) == 0 or scores[best] == -torch.inf:
+            break
+        pick = replace(batch.add(best), score=float(scores[best]))
+        picks.append(replace(pick, why=chosen_by.why(pick)))
+        progress(len(picks), n)
+    return batch.with_cells(picks) if batch.limits.cells == "auto" else picks
 
 
 def diverse(candidates: Sequence[Composition], keep: int) -> list[Composition]:
@@ -300,6 +333,8 @@ class Batch:
         """Rows of what is measured or pending."""
         self.picked: list[int] = []
         """Rows in the order they were picked."""
+        self._second: dict[int, int] = {}
+        """Rows that get a second cell, and the rival that it decides against."""
         self.points = outlook.read(everything)
         with torch.no_grad():
             self._beliefs = self._remaining = outlook.surrogate.at(self.points)
@@ -314,7 +349,7 @@ class Batch:
         self._gain: Tensor | None = None
         self._amounts = Amounts.of(everything)
         self._table = _table(self._amounts)
-        self._elements = self._table > 0
+        self._economy = Economy(limits, self._amounts)
         self._open = torch.zeros(len(everything), dtype=torch.bool)
         self._open[: len(self.candidates)] = True
         self._close([everything.index(c) for c in outlook.pending])
@@ -391,9 +426,7 @@ class Batch:
     def allowed(self, strategy: Strategy) -> Tensor:
         """What each candidate would be worth as the next pick, -inf where it cannot be, ``candidates``."""
         allowed = self._open.clone()
-        if self.limits.max_precursors is not None:
-            used = self._elements[self.picked].any(0) if self.picked else torch.zeros_like(self._elements[0])
-            allowed &= (self._elements | used).sum(1) <= self.limits.max_precursors
+        allowed &= self._economy.affords(self.picked)
         allowed = allowed[: len(self.candidates)]
         if not allowed.any():
             return torch.full((len(self.candidates),), -torch.inf)
@@ -407,6 +440,58 @@ class Batch:
         self._gain = None
         self._close([row])
         return choice
+
+    # -- second cells ------------------------------------------------------------------------------------
+
+    @property
+    def second_cells(self) -> int:
+        """How many places went to second cells."""
+        return len(self._second)
+
+    def take_second_cell(self) -> bool:
+        """Give a place to a second cell of a pick, where that is worth more than another composition would add."""
+        left = self._open[: len(self.candidates)] & self._economy.affords(self.picked)[: len(self.candidates)]
+        another = float(self.log_gain[: len(self.candidates)][left].max().exp()) if left.any() else 0.0
+        offers = [(self._worth_of_second(row), row) for row in self.picked if row not in self._second]
+        (worth, rival), row = max(offers, default=((0.0, 0), 0))
+        if worth <= another or worth <= 0:
+            return False
+        self._second[row] = rival
+        self._await(row)
+        self._gain = None
+        return True
+
+    def with_cells(self, picks: Sequence[Choice]) -> list[Choice]:
+        """Say of every pick how many cells to make of it, and why two."""
+        everything = [*self.candidates, *self.repeated]
+        found = []
+        for pick, row in zip(picks, self.picked, strict=True):
+            if row not in self._second:
+                found.append(replace(pick, cells=1))
+                continue
+            rival = self._second[row]
+            name = everything[rival] if rival < len(everything) else self._known_at(rival)
+            found.append(replace(pick, cells=2, why=f"{pick.why}; 2 cells: the spread decides between it and {name}"))
+        return found
+
+    def _known_at(self, row: int) -> Composition:
+        known = list(dict.fromkeys((*self.outlook.known, *self.outlook.pending)))
+        return known[row - self.known.start]
+
+    def _worth_of_second(self, row: int) -> tuple[float, int]:
+        """What a second cell of a pick is worth in units of the first objective, and the rival it decides against."""
+        column = self.outlook.goals.objective_columns[0]
+        rivals = [r for r in (*self.picked, *self.known) if r != row and float(self.log_feasible[r]) > math.log(0.5)]
+        if not rivals:
+            return 0.0, row
+        rival = max(rivals, key=lambda r: float(self.signed_mean[r, 0]))
+        mean, variance = self.signed_mean[:, 0], self.std[:, column].square()
+        worth = worth_of_second_cell(
+            (float(mean[row]), float(mean[rival])),
+            (float(variance[row]), float(variance[rival])),
+            float(self.noise(column)),
+        )
+        return worth / float(self.outlook.improvement.unit[0]) * float(self.log_feasible[row].exp()), rival
 
     def _await(self, row: int) -> None:
         """Count on a row to come out as predicted."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -192,14 +193,15 @@ class PhaseModel:
 
     def _rules(self, own: Sequence[Tried], element: str, amount: float) -> list[tuple[float, int, int, str, float]]:
         """Rules on one element that a composition with this amount falls under: how sure each is, and its counts."""
-        amounts = [(dict(t.composition.cations).get(element, 0.0), t.formed < 0.5) for t in own]
-        overall = sum(bad for _, bad in amounts) / max(len(amounts), 1)
+        amounts = np.array([t.composition.amounts().get(element, 0.0) for t in own])
+        bad = np.array([t.formed < 0.5 for t in own])
         found = []
-        for limit in sorted({0.0, *(a for a, _ in amounts)}):
-            above = [bad for a, bad in amounts if a > limit]
-            sure = (sum(above) + 1) / (len(above) + 2)
-            if limit < amount and sum(above) >= LEAST_FAILED and sure >= 0.5 and sum(above) / len(above) > overall:
-                found.append((sure, sum(above), len(above), element, limit))
+        for limit in sorted({0.0, *amounts[amounts < amount].tolist()}):
+            above = bad[amounts > limit]
+            failed, total = int(above.sum()), len(above)
+            sure = (failed + 1) / (total + 2)
+            if failed >= LEAST_FAILED and sure >= 0.5 and failed > bad.mean() * total:
+                found.append((sure, failed, total, element, limit))
         return found
 
     def _describe(self, amounts: Amounts) -> tuple[Tensor, Tensor]:

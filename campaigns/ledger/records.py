@@ -113,6 +113,9 @@ class Prediction:
     phase_probability: float | None = None
     """That the synthesis gives the phase; None where nobody asked."""
 
+    cells: int | None = None
+    """Cells to make at each rate; None where the campaign says how many."""
+
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Prediction:
         """Read what a ledger of this version stores."""

@@ -52,7 +52,10 @@ SHORTLIST = 2000
 
 def limits_of(spec: CampaignSpec) -> Limits:
     """What the laboratory can make, as the choice wants it."""
-    return Limits(**spec.lab.model_dump(), prices=spec.prices)
+    asked = spec.lab.model_dump(exclude={"control"})
+    if spec.lab.control is not None:
+        asked["references"] = tuple(dict.fromkeys((spec.lab.control, *asked["references"])))
+    return Limits(**asked, prices=spec.prices, batch_mass_g=spec.synthesis.batch_mass_g)
 
 
 def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:

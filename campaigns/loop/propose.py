@@ -251,6 +251,7 @@ def prediction(pick: Choice, said: Mapping[str, Any], goals: Goals, mind: Sequen
         domain=pick.domain,
         why="; ".join([pick.why, *mind]),
         phase_probability=pick.phase_probability,
+        cells=pick.cells,
     )
 
 

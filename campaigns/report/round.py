@@ -10,6 +10,7 @@ from campaigns.ledger.records import Proposal
 from campaigns.report.bench import bench_sheet, recipe_of
 from campaigns.report.views import proposal_row
 from campaigns.report.write import write_report
+from campaigns.spec import CampaignSpec
 from campaigns.workspace import Workspace
 from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
@@ -66,18 +67,25 @@ def _cells_to_make(campaign: Workspace, proposals: Sequence[Proposal]) -> list[P
         Planned(p.proposal_id, p.composition, rate.current_ma_g, (rate.v_low, rate.v_high))
         for p in proposals
         for rate in rates
-        for _ in range(spec.cells_per_rate)
+        for _ in range(cells_of_each(spec, p))
     ]
+
+
+def cells_of_each(spec: CampaignSpec, proposal: Proposal) -> int:
+    """Cells to make of a proposal at each rate."""
+    return (proposal.prediction.cells if proposal.prediction else None) or spec.cells_per_rate
 
 
 def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: Path) -> Path:
     """Write what to weigh, as a sheet to print and as a table."""
     asked = campaign.spec.goals.conditions
     last = {c.current_ma_g: c for c in sorted(asked, key=lambda c: c.cycle)}
-    cells = f"{campaign.spec.cells_per_rate} cells each at {' and '.join(map(str, last.values()))}"
+    rates = " and ".join(map(str, last.values()))
     sheets, rows = [], []
     for proposal in proposals:
-        lines = [f"{proposal.proposal_id}  {proposal.composition}", f"cells: {cells}"]
+        cells = cells_of_each(campaign.spec, proposal)
+        many = f"{cells} cell{'s' if cells > 1 else ''} each at {rates}"
+        lines = [f"{proposal.proposal_id}  {proposal.composition}", f"cells: {many}"]
         recipe = recipe_of(campaign, proposal)
         if isinstance(recipe, str):
             sheets.append("\n".join([*lines, f"no recipe: {recipe}", ""]))

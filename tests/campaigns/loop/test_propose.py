@@ -12,12 +12,15 @@ from small_model import write_small_model
 
 from campaigns.campaign import Campaign
 from campaigns.ledger.records import State
+from campaigns.loop.forecast import limits_of
 from campaigns.loop.propose import propose, seed_of_round
 from campaigns.report import views
 from campaigns.report.round import incomplete_rounds, write_round_files
+from campaigns.spec import read_spec
 from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, UsageError
+from screening.economy import REDOX_METALS
 from screening.errors import NothingToPropose
 from screening.surrogate import DRXNetGaussianModel
 
@@ -188,6 +191,47 @@ def test_lab_limits_are_kept(tmp_path: Path, small_model: Path):
         state = campaign.state()
     assert not any("Nb" in p.composition or "F" in p.composition for p in state.proposals)
     assert [p.composition for p in state.proposals if p.proposal_id.endswith("-01")] == [FIRST, FIRST]
+
+
+def test_keys_of_the_laboratory_reach_the_batch(tmp_path: Path, small_model: Path):
+    lab = {
+        "per_batch": {"fluorine": 1, "redox_metal": 2},
+        "max_precursors": 7,
+        "budget_usd_per_round": 40.0,
+        "cells": "auto",
+        "control": FIRST,
+    }
+    template = write_campaign(tmp_path / "t.yaml", small_model, lab=lab)
+    with Campaign.start(tmp_path / "demo", template) as campaign:
+        limits = limits_of(campaign.spec)
+        assert (limits.per_batch, limits.max_precursors, limits.cells) == (lab["per_batch"], 7, "auto")
+        assert (limits.budget_usd_per_round, limits.batch_mass_g) == (40.0, campaign.spec.synthesis.batch_mass_g)
+        first, second = propose(campaign, strategy="greedy"), propose(campaign, strategy="greedy")
+        assert [r.proposals[0].composition for r in (first, second)] == [FIRST, FIRST]
+        assert "made again in every round" in second.proposals[0].prediction.why
+        assert [p.prediction.cells for p in first.proposals] == [1] * len(first.proposals)
+        write_round_files(campaign, 1)
+        sheet = (campaign.folder / "rounds" / "R01" / "recipes.txt").read_text()
+    assert "cells: 1 cell each at" in sheet
+    for round_ in (first, second):
+        chosen = [Composition.parse(p.composition) for p in round_.proposals]
+        assert len({c.fluorine for c in chosen}) == 1
+        assert len({s for c in chosen for s in c.elements if s in REDOX_METALS}) <= 2
+
+
+@pytest.mark.parametrize(
+    ("lab", "message"),
+    [
+        ({"per_batch": {"fluor": 1}}, "per_batch knows fluorine, lithium, redox_metal, metal, got fluor"),
+        ({"per_batch": {"metal": 0}}, "per_batch allows at least 1 of each, got metal: 0"),
+        ({"cells": 2}, "cells"),
+        ({"budget_usd_per_round": 0}, "budget_usd_per_round"),
+        ({"control": "LiXx"}, "control"),
+    ],
+)
+def test_wrong_keys_of_the_laboratory_are_named(tmp_path: Path, small_model: Path, lab: dict, message: str):
+    with pytest.raises(ConfigurationError, match=message):
+        read_spec(write_campaign(tmp_path / "t.yaml", small_model, lab=lab))
 
 
 def test_rounds_without_files_get_them_with_the_next(live: Campaign, few: Path):

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fakes import FakeEnsemble
+
+from drxnet.composition import Composition
+from drxnet.ensemble import Amounts
+from screening.batch import Limits, choose_batch
+from screening.economy import REDOX_METALS, Economy, worth_of_second_cell
+from screening.errors import NothingToPropose
+from screening.goals import ConstraintSpec, Goals
+from screening.measured import Measured
+from screening.outlook import Outlook
+from screening.quantities import cost_usd_kg
+
+GOALS = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=100),))
+ENSEMBLE = FakeEnsemble(5)
+
+
+def draw(count: int, seed: int = 0) -> list[Composition]:
+    rng = np.random.default_rng(seed)
+    found: dict[Composition, None] = {}
+    while len(found) < count:
+        v, cr, mn, ti, nb = rng.multinomial(16, rng.dirichlet(np.full(5, 0.7))) / 20
+        fluorine = rng.integers(0, 5) / 20
+        metals = {"V": v, "Cr": cr, "Mn": mn, "Ti": ti, "Nb": nb}
+        found[Composition.from_amounts({"Li": 1.2, **metals, "O": 2 - fluorine, "F": fluorine})] = None
+    return list(found)
+
+
+POOL = draw(150)
+FREE = Outlook.of(ENSEMBLE, GOALS)
+
+
+def choose(limits: Limits, n: int = 6, outlook: Outlook = FREE) -> list[Composition]:
+    return [p.composition for p in choose_batch(POOL, outlook, n=n, strategy="greedy", limits=limits)]
+
+
+def redox(compositions: list[Composition]) -> set[str]:
+    return {s for c in compositions for s in c.elements if s in REDOX_METALS}
+
+
+def test_a_batch_holds_at_most_so_many_amounts_of_fluorine() -> None:
+    assert len({c.fluorine for c in choose(Limits())}) > 1
+    assert len({c.fluorine for c in choose(Limits(per_batch={"fluorine": 1}))}) == 1
+
+
+def test_a_batch_holds_at_most_so_many_redox_metals_and_metals() -> None:
+    assert len(redox(choose(Limits()))) == 3
+    assert len(redox(choose(Limits(per_batch={"redox_metal": 2})))) <= 2
+    few = choose(Limits(per_batch={"metal": 3, "fluorine": 2}))
+    assert len({s for c in few for s in c.elements if s != "Li"}) <= 3
+    assert len({c.fluorine for c in few}) <= 2
+
+
+def test_a_batch_needs_at_most_so_many_precursors() -> None:
+    batch = choose(Limits(max_precursors=4))
+    assert len({s for c in batch for s in (*c.elements, *(("F",) if c.fluorine else ()))}) <= 4
+
+
+def test_a_batch_costs_no_more_than_the_round_may() -> None:
+    def cost(c: Composition) -> float:
+        amounts = Amounts.of([c])
+        return float(cost_usd_kg(amounts.symbols, amounts.cations.T, amounts.fluorine)[0]) * 10 / 1000
+
+    budget = 3 * float(np.median([cost(c) for c in POOL]))
+    batch = choose(Limits(budget_usd_per_round=budget, batch_mass_g=10.0), n=8)
+    assert 1 <= len(batch) < 8
+    assert sum(map(cost, batch)) <= budget
+    with pytest.raises(NothingToPropose, match="its budget"):
+        choose(Limits(budget_usd_per_round=min(map(cost, POOL)) / 2, batch_mass_g=10.0))
+
+
+def test_amounts_that_differ_by_rounding_are_one() -> None:
+    amounts = Amounts(("Li", "Mn"), torch.ones(3, 2), torch.tensor([0.3, 0.1 + 0.2, 0.35]))
+    assert Economy(Limits(per_batch={"fluorine": 1}), amounts).affords([0]).tolist() == [True, True, False]
+
+
+def test_a_second_cell_is_worth_most_where_two_are_close_and_cells_scatter() -> None:
+    close = worth_of_second_cell((0.80, 0.80), (0.01, 0.01), 0.001)
+    assert close > worth_of_second_cell((0.80, 0.60), (0.01, 0.01), 0.001) >= 0
+    assert close > worth_of_second_cell((0.80, 0.80), (0.01, 0.01), 1e-6)
+    assert worth_of_second_cell((0.80, 0.80), (0.0, 0.0), 0.001) == 0
+    v, n = 0.01, 0.001
+    by_hand = (np.sqrt(v**2 / (v + n / 2) + v**2 / (v + n)) - np.sqrt(2 * v**2 / (v + n))) / np.sqrt(2 * np.pi)
+    assert close == pytest.approx(by_hand)
+
+
+def test_places_go_to_second_cells_where_another_composition_adds_less() -> None:
+    known = [Measured.at_two_rates(c, GOALS.rates, 250.0, 150.0 + i) for i, c in enumerate(POOL[:12])]
+    outlook = Outlook.of(ENSEMBLE, GOALS, measured=known)
+    few = choose_batch(POOL[12:16], outlook, n=8, strategy="logei", limits=Limits(cells="auto", min_distance=0.0))
+    assert sum(p.cells or 0 for p in few) <= 8
+    twice = [p for p in few if p.cells == 2]
+    assert twice
+    assert all("2 cells: the spread decides between it and Li" in p.why for p in twice)
+    plain = choose_batch(POOL[12:16], outlook, n=4, strategy="logei", limits=Limits(min_distance=0.0))
+    assert [p.cells for p in plain] == [None] * 4
+
+
+def test_a_first_batch_spends_nothing_on_second_cells() -> None:
+    batch = choose_batch(POOL, FREE, n=6, strategy="variance-reduction", limits=Limits(cells="auto"))
+    assert [p.cells for p in batch] == [1] * 6
