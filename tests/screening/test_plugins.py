@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from drxnet import plugins
 from drxnet.errors import ConfigurationError
-from screening import plugins
 from screening.quantities import QUANTITIES, Capacity
 
 
