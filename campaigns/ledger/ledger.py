@@ -80,6 +80,10 @@ MODEL_BYTES = 128 << 20
 """Most that the weights of one model may take in a ledger; those of the shipped ensemble take 2.6 MB."""
 
 
+LARGEST_NUMBER = 2**31 - 1
+"""That a whole number in a database can have."""
+
+
 class Ledger:
     """One campaign's database. Safe to use from several processes at once."""
 
@@ -1007,7 +1011,10 @@ def _last_event(connection: Connection, campaign: str, as_of: int | None) -> int
     """Event up to which rows count; None for all."""
     if as_of is None:
         return None
-    last: int | None = connection.execute(select(tables.rounds.c.event).where(tables.rounds.c.number == as_of)).scalar()
+    number = tables.rounds.c.number
+    last: int | None = None
+    if as_of <= LARGEST_NUMBER:
+        last = connection.execute(select(tables.rounds.c.event).where(number == as_of)).scalar()
     if last is None:
         raise UsageError(f"Campaign {campaign} has no round R{as_of:02d}.")
     return last

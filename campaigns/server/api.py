@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Query, Request, UploadFile
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from campaigns.errors import LedgerError, LedgerLocked, ReadOnly, Stale, Unknown
@@ -29,6 +30,7 @@ from campaigns.report import views
 from campaigns.report.export import Form, export_campaign
 from campaigns.report.round import SHEETS_NAME, round_folder
 from campaigns.server.bodies import (
+    REFUSALS,
     Correction,
     Handled,
     Key,
@@ -41,6 +43,7 @@ from campaigns.server.bodies import (
     Rows,
     Sample,
     Who,
+    answered_as,
 )
 from campaigns.server.desk import Desk, Done, Seen, Write
 from campaigns.server.jobs import Jobs, Task, as_json, kind_of
@@ -48,7 +51,11 @@ from drxnet.errors import DRXError, UsageError
 from drxnet.files import new_file
 from screening.errors import NothingToPropose
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", responses=REFUSALS)
+MOST = 10**9
+"""Highest number of a round or of a row."""
+
+REPEATED: dict[int | str, dict[str, Any]] = {200: {"description": "Carried out before under this key."}}
 
 STATUS: Sequence[tuple[type[DRXError], int]] = (
     (Done, 200),
@@ -121,7 +128,7 @@ def status(request: Request, name: Name) -> dict[str, Any]:
 
 
 @router.get("/campaigns/{name}/status")
-def summary(request: Request, name: Name, as_of: Annotated[int | None, Query(ge=1)] = None) -> dict[str, Any]:
+def summary(request: Request, name: Name, as_of: Annotated[int | None, Query(ge=1, le=MOST)] = None) -> dict[str, Any]:
     """Where a campaign stands or stood, exactly as ``drx-screen status --format json`` says it."""
     desk = _desk(request)
     return desk.seen(name).kept(("status", as_of), lambda: views.status(desk.campaign(name), as_of))
@@ -132,8 +139,8 @@ def proposals(
     request: Request,
     name: Name,
     state: Annotated[list[str], Query(max_length=10)] = [],  # noqa: B006 - FastAPI copies it
-    round: Annotated[int | None, Query(ge=1)] = None,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    round: Annotated[int | None, Query(ge=1, le=MOST)] = None,
+    offset: Annotated[int, Query(ge=0, le=MOST)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
     """Proposals with state, prediction and version, of some states or of one round."""
@@ -243,7 +250,7 @@ def measurements(
     request: Request,
     name: Name,
     status: Annotated[list[str], Query(max_length=10)] = [],  # noqa: B006 - FastAPI copies it
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MOST)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
     """Measurements, the latest first; ``status`` is valid, doubtful, retracted or superseded."""
@@ -276,7 +283,7 @@ def rank(
     current_ma_g: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     cycle: Annotated[int | None, Query(ge=1, le=10**6)] = None,
     order: ByOrder = "lower",
-    as_of: Annotated[int | None, Query(ge=1)] = None,
+    as_of: Annotated[int | None, Query(ge=1, le=MOST)] = None,
 ) -> dict[str, Any]:
     """What is measured, ranked, as ``drx-screen rank --within measured``; predictions are ranked by a job."""
     from campaigns.loop.rank import rank as ranked
@@ -320,7 +327,7 @@ def models(request: Request, name: Name) -> list[dict[str, Any]]:
 def log(
     request: Request,
     name: Name,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=MOST)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """Who did what, the latest first."""
@@ -328,8 +335,10 @@ def log(
     return {"total": len(events), "offset": offset, "rows": [event_row(e) for e in events[offset : offset + limit]]}
 
 
-@router.get("/campaigns/{name}/rounds/{number}/sheet", response_class=PlainTextResponse)
-def sheet(request: Request, name: Name, number: int) -> str:
+@router.get(
+    "/campaigns/{name}/rounds/{number}/sheet", response_class=PlainTextResponse, responses=answered_as("text/plain")
+)
+def sheet(request: Request, name: Name, number: Annotated[int, PathParameter(ge=1, le=MOST)]) -> str:
     """What to weigh for a round, as text to print."""
     file = round_folder(_desk(request).campaign(name), number) / SHEETS_NAME
     if not file.is_file():
@@ -339,7 +348,7 @@ def sheet(request: Request, name: Name, number: int) -> str:
     return file.read_text(encoding="utf-8")
 
 
-@router.get("/campaigns/{name}/report", response_class=FileResponse)
+@router.get("/campaigns/{name}/report", response_class=FileResponse, responses=answered_as("text/html"))
 def report(request: Request, name: Name) -> FileResponse:
     """The last report that was written, one page that needs no network."""
     folder = _desk(request).campaign(name).folder
@@ -349,7 +358,9 @@ def report(request: Request, name: Name) -> FileResponse:
     return FileResponse(max(files, key=lambda f: f.stat().st_mtime), media_type="text/html")
 
 
-@router.get("/campaigns/{name}/report/{file}", response_class=FileResponse)
+@router.get(
+    "/campaigns/{name}/report/{file}", response_class=FileResponse, responses=answered_as("text/html", "image/png")
+)
 def report_file(request: Request, name: Name, file: Name) -> FileResponse:
     """A file of the last report that the job `report` wrote: the page, or a figure."""
     found = {path.name: path for path in _desk(request).campaign(name).folder.glob("report/*") if path.is_file()}
@@ -358,13 +369,13 @@ def report_file(request: Request, name: Name, file: Name) -> FileResponse:
     return FileResponse(found[file])
 
 
-@router.get("/campaigns/{name}/export", response_class=Response)
+@router.get("/campaigns/{name}/export", response_class=Response, responses=answered_as("text/csv", "application/json"))
 def export(
     request: Request,
     name: Name,
     form: Form = "csv",
     withdrawn: bool = False,
-    as_of: Annotated[int | None, Query(ge=1)] = None,
+    as_of: Annotated[int | None, Query(ge=1, le=MOST)] = None,
     verbatim: bool = False,
 ) -> Response:
     """What was measured, as ``drx-screen export`` writes it; ``X-Discharges`` says how many discharges it holds."""
@@ -433,7 +444,7 @@ def supersede(
     return _told(desk, name, how, measurements=list(successors))
 
 
-@router.post("/campaigns/{name}/measurements", status_code=201)
+@router.post("/campaigns/{name}/measurements", status_code=201, responses=REPEATED)
 def add(request: Request, name: Name, body: Rows, who: Who, key: Key = None) -> dict[str, Any]:
     """Record measured discharges; the model learns from them when a fine-tuning is started."""
     desk, how = _desk(request), Write("add", who, key)
@@ -529,7 +540,7 @@ def cancel(request: Request, job_id: Name) -> dict[str, Any]:
     return as_json(_jobs(request).cancel(job_id))
 
 
-@router.get("/jobs/{job_id}/events", response_class=StreamingResponse)
+@router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=answered_as("text/event-stream"))
 def job_events(request: Request, job_id: Name) -> StreamingResponse:
     """Where a job stands, as server-sent events each second until it ends."""
     found = _jobs(request)

@@ -17,7 +17,7 @@ from campaigns.server.api import error_response, router
 from campaigns.server.desk import Desk
 from campaigns.server.guard import LOOPBACK, Guard
 from campaigns.server.jobs import Jobs
-from drxnet.errors import DRXError, ImpossibleValue
+from drxnet.errors import DRXError, ImpossibleValue, UsageError
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -75,17 +75,19 @@ def create_app(
 def _no_such_route(request: Request, error: HTTPException) -> JSONResponse:
     """Say what was asked for and is not here."""
     sentence = f"{request.method} {request.url.path}: {error.detail}. What there is: /openapi.json."
-    return JSONResponse({"error": sentence, "exit_code": 2}, error.status_code, headers=error.headers)
+    content = {"error": sentence, "exit_code": 2, "kind": UsageError.__name__}
+    return JSONResponse(content, error.status_code, headers=error.headers)
 
 
 def _defect(_: Request, error: Exception) -> JSONResponse:
     """Say that this is no fault of the request; the server's own output has the traceback."""
     sentence = f"{type(error).__name__}: {error}. This is a defect of drx-screen; the server's terminal says more."
-    return JSONResponse({"error": sentence, "exit_code": 1}, 500)
+    return JSONResponse({"error": sentence, "exit_code": 1, "kind": type(error).__name__}, 500)
 
 
 def _not_understood(_: Request, error: RequestValidationError) -> JSONResponse:
     """Say in a sentence what a request must hold."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return JSONResponse({"error": f"{where or 'The request'}: {first['msg']}.", "exit_code": 2}, 422)
+    sentence = f"{where or 'The request'}: {first['msg']}."
+    return JSONResponse({"error": sentence, "exit_code": 2, "kind": UsageError.__name__}, 422)

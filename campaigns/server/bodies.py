@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from fastapi import Depends, Form, Header
@@ -32,6 +32,46 @@ def _who(
 
 
 Who = Annotated[str, Depends(_who)]
+
+
+class Refusal(BaseModel):
+    """Why nothing was done."""
+
+    error: str
+    """A sentence: what must hold, what came, the way out."""
+
+    exit_code: int
+    """That the command line would have ended with."""
+
+    kind: str
+    """Name of the error's class in Python."""
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": words}
+    for status, words in (
+        (400, "The request cannot be carried out as it stands."),
+        (401, "The server asks for its token."),
+        (403, "The server only shows, or another site's page asks."),
+        (404, "No campaign, job or route of that name."),
+        (405, "The route has another method."),
+        (408, "The body did not arrive in time."),
+        (409, "Nothing is left to propose."),
+        (412, "What the caller had seen has changed since; nothing was written."),
+        (413, "The body is too large."),
+        (421, "The server does not answer to that host."),
+        (422, "Something in it is not as it must be, or the data cannot be trusted; nothing was written."),
+        (503, "Somebody else is writing and did not finish in time."),
+    )
+}
+"""What every route may answer beside what it is for."""
+
+
+def answered_as(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """Describe a route that answers with a file of some media types; what it refuses is JSON all the same."""
+    as_json = {"application/json": {"schema": {"$ref": f"#/components/schemas/{Refusal.__name__}"}}}
+    refused = {k: {"description": said["description"], "content": as_json} for k, said in REFUSALS.items()}
+    return {**refused, 200: {"description": "The file.", "content": {kind: {} for kind in kinds}}}
 
 
 class _Body(BaseModel):

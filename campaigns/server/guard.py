@@ -183,7 +183,7 @@ def _same(one: str, other: str) -> bool:
 
 
 async def _answer(send: Send, refusal: Refusal) -> None:
-    body = json.dumps({"error": refusal.sentence, "exit_code": 2}).encode()
+    body = json.dumps({"error": refusal.sentence, "exit_code": 2, "kind": "UsageError"}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
     await send(
         {"type": "http.response.start", "status": refusal.status, "headers": [*headers, (b"connection", b"close")]}

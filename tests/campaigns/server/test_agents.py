@@ -209,7 +209,10 @@ def fitting(draw: random.Random, schema: dict[str, Any], roots: dict[str, Any]) 
         case "object":
             known = schema.get("properties", {})
             chosen = [k for k in known if k in schema.get("required", ()) or draw.random() < 0.4]
-            return {k: likely(draw, k) if draw.random() < 0.85 else fitting(draw, known[k], roots) for k in chosen}
+            return {
+                k: draw.choice(LIKELY[k]) if k in LIKELY and draw.random() < 0.9 else fitting(draw, known[k], roots)
+                for k in chosen
+            }
         case "array":
             return [fitting(draw, schema.get("items", {}), roots) for _ in range(draw.randrange(1, 3))]
         case "number" | "integer":
@@ -236,13 +239,17 @@ LIKELY: dict[str, list[Any]] = {
     "seen": [None, {}],
     "text": ["cycle,discharge capacity (mAh/g)\n1,231\n", "Time,V\n"],
     "base64": [None],
+    "reason": ["two phases in XRD", "re-weighed", ""],
+    "phases": [None, "rocksalt 80, Li3NbO4 20"],
+    "key": [None, "k1", "k2", "k3"],
+    "cycle": [1, 2, None],
+    "v_low": [None],
+    "v_high": [None],
+    "sigma_mah_g": [None, 3.0],
+    "voltage_v": [None],
+    "profile_mah_g": [None],
 }
 """What an agent would say under a name."""
-
-
-def likely(draw: random.Random, key: str) -> Any:
-    """A value that an agent would give, or any word."""
-    return draw.choice(LIKELY.get(key, [*WORDS[7:9], "two phases in XRD", None]))
 
 
 def content(folder: Path) -> tuple[int, int]:

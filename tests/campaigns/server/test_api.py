@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from campaigns.campaign import Campaign
 from campaigns.report import views
+from drxnet.errors import UsageError
 
 BASE = "/api/campaigns/demo"
 
@@ -311,3 +312,23 @@ def test_tricks_in_a_file_name_reach_no_folder(client: TestClient, tmp_path: Pat
     assert answer.status_code in (200, 400, 422), answer.text
     assert sorted(p for p in tmp_path.rglob("*") if "ledger" not in p.name) == before
     assert not Path("/etc/evil.json").exists()
+
+
+# -- what the schema made up -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [2**31, 10**9, 10**20])
+def test_no_round_of_a_number_that_no_database_can_hold(client: TestClient, campaign: Campaign, number: int):
+    with pytest.raises(UsageError, match=f"Campaign demo has no round R{number}"):
+        campaign.state(number)
+    assert client.get(f"{BASE}/rank?as_of={number}").status_code in (400, 422)
+    assert client.get(f"{BASE}/rounds/{number}/sheet").status_code in (400, 422)
+
+
+def test_every_refusal_is_described(client: TestClient):
+    schema = client.get("/openapi.json").json()
+    for path, route in schema["paths"].items():
+        for method in route.values():
+            refused = {"400", "401", "403", "404", "408", "412", "413", "421", "422", "503"}
+            assert refused <= set(method["responses"]), path
+    assert schema["components"]["schemas"]["Refusal"]["required"] == ["error", "exit_code", "kind"]
