@@ -6,45 +6,45 @@ import os
 from pathlib import Path
 
 import pytest
+from absent import folder_of, how_to_get, one_for_each_package
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True)  # a push fails for what it changed, not for a new draw
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
-SHARED = Path(__file__).parents[2] / "shared"
+
+@pytest.hookimpl(trylast=True)  # when those that -m and -k leave out are gone
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave one skip a package and missing thing, which says how many tests it stands for."""
+    items[:], left = one_for_each_package(items)
+    if left:
+        config.hook.pytest_deselected(items=left)
 
 
-def _folder(variable: str, name: str) -> Path | None:
-    folder = Path(os.environ[variable]) if variable in os.environ else SHARED / name
-    return folder if folder.is_dir() else None
+def _folder(fixture: str) -> Path:
+    folder = folder_of(fixture)
+    if folder is None:
+        pytest.skip(how_to_get(fixture))
+    return folder
 
 
 @pytest.fixture(scope="session")
 def published_folder() -> Path:
     """Folder of the five published state dicts and their example data."""
-    folder = _folder("DRXNET_PUBLISHED", "published-drxnet")
-    if folder is None:
-        pytest.skip("the published DRXNet files are not here; set DRXNET_PUBLISHED to their folder")
-    return folder
+    return _folder("published_folder")
 
 
 @pytest.fixture(scope="session")
 def reference_folder() -> Path:
     """Folder of the published code's own output."""
-    folder = _folder("DRXNET_REFERENCE", "reference")
-    if folder is None:
-        pytest.skip("the published code's output is not here; set DRXNET_REFERENCE to its folder")
-    return folder
+    return _folder("reference_folder")
 
 
 @pytest.fixture(scope="session")
 def cycler_files() -> Path:
     """Folder of real cycler exports."""
-    folder = _folder("DRX_CYCLER_FILES", "cycler-files")
-    if folder is None:
-        pytest.skip("the real cycler files are not here; set DRX_CYCLER_FILES to their folder")
-    return folder
+    return _folder("cycler_files")
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +56,13 @@ def published_ensemble(published_folder: Path, tmp_path_factory: pytest.TempPath
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRXNET_HOME", str(tmp_path_factory.mktemp("home")))
         return Ensemble.load(import_published(published_folder))
+
+
+@pytest.fixture(scope="session")
+def any_ensemble(request: pytest.FixtureRequest):
+    """The published ensemble where its files are here, else the one that ships."""
+    from drxnet.ensemble import Ensemble
+
+    if folder_of("published_folder") is None:
+        return Ensemble.load("default")
+    return request.getfixturevalue("published_ensemble")

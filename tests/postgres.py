@@ -14,13 +14,18 @@ from pathlib import Path
 import pytest
 
 
+def postgresql_programs() -> Path | None:
+    """Folder of PostgreSQL's programs, or None where it is not installed."""
+    folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.environ["PATH"].split(os.pathsep))]
+    needed = ("initdb", "postgres", "pg_isready")
+    return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
+
+
 @contextmanager
 def postgresql_server() -> Iterator[str]:
     """URL of a PostgreSQL server of this test run alone, reached through a socket."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.environ["PATH"].split(os.pathsep))]
-    needed = ("initdb", "postgres", "pg_isready")
-    programs = next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
+    programs = postgresql_programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     home = Path(tempfile.mkdtemp(prefix="drx-pg-", dir="/tmp"))

@@ -213,11 +213,9 @@ def test_every_member_equals_a_plain_implementation_in_float64(published_ensembl
     assert (ensemble.capacity(amounts, conditions) - expected).abs().max() <= 1e-5
 
 
-def test_what_was_encoded_once_answers_as_before(published_ensemble) -> None:
+def test_what_was_encoded_once_answers_as_before(any_ensemble) -> None:
     compositions = ["Li1.2Mn0.4Ti0.4O2", "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"]
     rates = [CyclingConditions(20), CyclingConditions(1000)]
-    encoded = published_ensemble.encode(compositions)
-    torch.testing.assert_close(
-        published_ensemble.capacity(encoded, rates), published_ensemble.capacity(compositions, rates)
-    )
-    torch.testing.assert_close(encoded.features, published_ensemble.features(compositions))
+    encoded = any_ensemble.encode(compositions)
+    torch.testing.assert_close(any_ensemble.capacity(encoded, rates), any_ensemble.capacity(compositions, rates))
+    torch.testing.assert_close(encoded.features, any_ensemble.features(compositions))

@@ -11,7 +11,11 @@ from drxnet.network import DRXNet, NetworkShape
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
-layer = pytest.importorskip("drxnet.triton_layer", reason="triton is not installed", exc_type=ImportError)
+layer = pytest.importorskip(
+    "drxnet.triton_layer",
+    reason="triton is not installed (pip install 'drx-screen[triton]')",
+    exc_type=ImportError,
+)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

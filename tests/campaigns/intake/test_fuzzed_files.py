@@ -180,7 +180,7 @@ def check_real(path: Path) -> None:
 @pytest.mark.parametrize("name", list(ACCEPTABLE_MASS_MG))
 def test_untouched_real_files_pass(cycler_files: Path, name: str) -> None:
     if name.endswith(".mpr"):
-        pytest.importorskip("galvani", reason="the extra that reads .mpr is not installed")
+        pytest.importorskip("galvani", reason="galvani is not installed (pip install 'drx-screen[biologic]')")
     options = ReadOptions(time_unit=1 / 3600) if name.startswith("bdf_LNMO") else ReadOptions()
     checked = check_file(cycler_files / name, SampleInfo(ACCEPTABLE_MASS_MG[name]), options)
     assert checked.status in ("accepted", "warned"), checked.rules

@@ -148,7 +148,7 @@ def test_an_mpr_without_galvani_names_the_extra_and_the_text_export(tmp_path: Pa
 
 
 def test_a_damaged_mpr_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("galvani", reason="the extra that reads .mpr is not installed")
+    pytest.importorskip("galvani", reason="galvani is not installed (pip install 'drx-screen[biologic]')")
     path = tmp_path / "cell.mpr"
     path.write_bytes(b"BIO-LOGIC MODULAR FILE\x1a" + bytes(100))
     with pytest.raises(RuleBroken, match="Export it as text"):
@@ -157,7 +157,7 @@ def test_a_damaged_mpr_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["biologic_LNMO_SiGr_aurora.mpr", "biologic_NaCoO2_ratetest_jdb11-4.mpr"])
 def test_an_mpr_keeps_the_contract(cycler_files: Path, tmp_path: Path, name: str) -> None:
-    pytest.importorskip("galvani", reason="the extra that reads .mpr is not installed")
+    pytest.importorskip("galvani", reason="galvani is not installed (pip install 'drx-screen[biologic]')")
     path = tmp_path / name
     path.write_bytes((cycler_files / name).read_bytes())
     check_reader(reader_named("biologic mpr"), path)

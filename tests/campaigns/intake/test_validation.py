@@ -69,7 +69,7 @@ def test_real_files_give_their_known_first_discharge(
     cycler_files: Path, name, sample, options, capacity, current, start, end, rows, refused_by
 ) -> None:
     if name.endswith(".mpr"):
-        pytest.importorskip("galvani", reason="the extra that reads .mpr is not installed")
+        pytest.importorskip("galvani", reason="galvani is not installed (pip install 'drx-screen[biologic]')")
     checked = check_file(cycler_files / name, sample, ReadOptions(**options))
     first = checked.discharges[0]
     assert first.capacity_mah == pytest.approx(capacity, rel=TOLERANCE)
@@ -94,14 +94,14 @@ def test_real_files_give_their_known_first_discharge(
 )
 def test_real_files_give_their_known_later_discharges(cycler_files: Path, name: str, capacities: list[float]) -> None:
     if name.endswith(".mpr"):
-        pytest.importorskip("galvani", reason="the extra that reads .mpr is not installed")
+        pytest.importorskip("galvani", reason="galvani is not installed (pip install 'drx-screen[biologic]')")
     checked = check_file(cycler_files / name)
     found = [d.capacity_mah for d in checked.discharges[: len(capacities)]]
     assert found == pytest.approx(capacities, rel=TOLERANCE)
 
 
 def test_the_lnmo_cell_has_its_known_capacity_and_rate_per_gram(cycler_files: Path) -> None:
-    pytest.importorskip("galvani", reason="the extra that reads .mpr is not installed")
+    pytest.importorskip("galvani", reason="galvani is not installed (pip install 'drx-screen[biologic]')")
     first = check_file(cycler_files / "biologic_LNMO_SiGr_aurora.mpr", SampleInfo(17.233)).discharges[0]
     assert first.capacity_mah_g == pytest.approx(104, rel=TOLERANCE)
     assert first.conditions.current_ma_g == pytest.approx(70.0, rel=TOLERANCE)
