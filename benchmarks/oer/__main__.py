@@ -8,9 +8,9 @@ DIR holds plate_3496.csv, 3851, 3860 and 4098: some 2,120 oxides of up to six me
 overpotential of oxygen evolution (Rohr et al., Chem. Sci. 11, 2696 (2020), doi:10.1039/c9sc05999g; the data sets of
 github.com/aspuru-guzik-group/olympus at 440b6b58, src/olympus/datasets, MIT). A run is 8 rounds of 8, the first drawn
 at random, the same for all; it counts which share of the best 1 % (21) was made. `drx-screen` is the package's strategy
-`logei` and its believing batch with the overpotential as a quantity (:mod:`benchmarks.oer.quantity`) and a Gaussian
+`ucb` and its believing batch with the overpotential as a quantity (:mod:`benchmarks.oer.quantity`) and a Gaussian
 process with the exponential kernel that the package has on learned features, here on the square roots of the shares.
-Its settings were chosen on seeds 100-103 and are reported on others.
+Its settings were chosen on seeds 100-107 (benchmarks/README.md) and are reported on others.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class PlateBatch:
 
 def ours(plate: Plate, seed: int) -> Recommend:
     """The package's strategy and batch."""
-    x, strategy = plate.shares.sqrt(), STRATEGIES["logei"](seed)
+    x, strategy = plate.shares.sqrt(), STRATEGIES["ucb"](seed)
 
     def recommend(taken: list[int]) -> list[int]:
         y = plate.overpotential_v[taken, None]

@@ -101,6 +101,9 @@ class RoundRow:
     model: str
     """Model in use after the round."""
 
+    stop: bool = False
+    """Whether the round's own prospect said, before it was made, that it is not worth its cells."""
+
 
 @dataclass(frozen=True)
 class Backtest:
@@ -139,6 +142,24 @@ class Backtest:
                 table[row.repeat, row.round - 1 :] = row.best
         return table
 
+    def stopping(self, strategy: str) -> tuple[float, float | None]:
+        """What heeding the first "Stop" would have saved and cost.
+
+        Returns:
+            Share of the compositions that would not have been made, and by how much the best would have been worse, in
+            its unit; means over the repeats, None where nothing feasible was found.
+        """
+        saved, lost = [], []
+        for repeat, best in enumerate(self.best_by_round(strategy)):
+            mine = [r for r in self.rows if (r.strategy, r.repeat) == (strategy, repeat)]
+            made = {r.round: r.proposed for r in mine}
+            stopped = next((r.round - 1 for r in mine if r.stop), max(made))
+            saved.append(1 - made.get(stopped, 0) / made[max(made)])
+            at = best[stopped - 1] if stopped else np.nan
+            lost.append(self.sign * (best[-1] - at))
+        known = [value for value in lost if np.isfinite(value)]
+        return float(np.mean(saved)), float(np.mean(known)) if known else None
+
     def summary(self) -> list[dict[str, Any]]:
         """One row per strategy: what it had found after the last round, means over the repeats."""
         table = []
@@ -147,6 +168,7 @@ class Backtest:
             last = [max((r for r in self.rows if (r.strategy, r.repeat) == (strategy, i)), key=lambda r: r.round)
                     for i in range(len(self.best_possible))]  # fmt: skip
             found = best[np.isfinite(best)]
+            saved, lost = self.stopping(strategy)
             regret = self.sign * (np.array(self.best_possible) - best)[np.isfinite(best)]
             table.append(
                 {
@@ -158,6 +180,8 @@ class Backtest:
                     "measured_mean": float(np.mean([r.measured for r in last])),
                     "failed_mean": float(np.mean([r.failed for r in last])),
                     "runs_without_feasible": int(np.isnan(best).sum()),
+                    "saved_by_stopping": saved,
+                    "lost_by_stopping": lost,
                     "repeats": len(best),
                 }
             )
@@ -396,10 +420,11 @@ def _rehearse(
     rows = []
     for number in range(1, rounds + 1):
         try:
-            proposals = propose(campaign).proposals
+            proposed = propose(campaign)
+            proposals, stop = proposed.proposals, proposed.prospect is not None and proposed.prospect.stop
         except NothingToPropose:
             _log.info("%s: nothing left to propose after %d rounds", campaign.name, number - 1)
-            proposals = ()
+            proposals, stop = (), True
         failed = [p for p in proposals if lab.fails(p)]
         for proposal in proposals:
             if proposal not in failed:
@@ -425,6 +450,7 @@ def _rehearse(
                 best=sign * max(worth) if worth else None,
                 hits=len(hits & set(made)),
                 model=state.current_model.model_id,
+                stop=stop,
             )
         )
         watch(number)

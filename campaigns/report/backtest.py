@@ -82,6 +82,8 @@ def table_of(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "top 1 % found": f"{row['hits_mean']:.1f}",
             "measured": f"{row['measured_mean']:.1f}",
             "failed": f"{row['failed_mean']:.1f}",
+            "stopping saves": f"{row['saved_by_stopping']:.0%}"
+            + ("" if row["lost_by_stopping"] is None else f", costs {row['lost_by_stopping']:.2g}"),
         }
         for row in summary
     ]

@@ -147,6 +147,20 @@ def test_the_summary_and_the_figure_of_a_rehearsal(tmp_path: Path):
     assert {t.get_text() for t in figure.legends[0].get_texts()} == {"ours", "random", "best there is"}
 
 
+def test_stopping_saves_what_comes_after_the_first_stop_and_costs_what_it_would_have_found():
+    rows = [replace(r, stop=r.round in (3, 4)) for r in rows_of("logei", [0.5, 0.6, 0.61, 0.7])]
+    rows += rows_of("logei", [None, 0.5, 0.6, 0.8], repeat=1)
+    found = Backtest("x", "retention", "", 1, 100, 50, (0.9, 0.9), (1, 1), tuple(rows), ())
+    saved, lost = found.stopping("logei")
+    assert saved == pytest.approx((0.5 + 0.0) / 2)
+    assert lost == pytest.approx((0.1 + 0.0) / 2)
+    (row,) = found.summary()
+    assert (row["saved_by_stopping"], row["lost_by_stopping"]) == (saved, lost)
+    assert table_of([row])[0]["stopping saves"] == "25%, costs 0.05"
+    small = replace(found, sign=-1, rows=tuple(rows_of("logei", [0.5, 0.4])), best_possible=(0.1,), hits_possible=(1,))
+    assert small.stopping("logei") == (0.0, 0.0)
+
+
 def test_what_is_to_be_small_counts_down():
     found = Backtest("c", "cost", "USD/kWh", -1, 9, 9, (50.0,), (1,), tuple(rows_of("ours", [80.0, 60.0])), ())
     assert found.summary()[0]["regret_mean"] == pytest.approx(10)
