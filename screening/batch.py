@@ -59,6 +59,9 @@ _ROUNDING = 1e-6
 _SMALLEST_NUGGET, _LARGEST_NUGGET = 1e-8, 1e-3
 
 
+PROMISING = 0.7
+"""Quantile of the promise from which a candidate counts as promising."""
+
 FAILED_APART = 2.0
 """A batch keeps this many times the least distance from compositions whose synthesis failed."""
 
@@ -162,6 +165,9 @@ class Choice:
 
     exploration: float
     """What the uncertainty adds to it."""
+
+    teaches: float
+    """Share of the variance of the first objective among the promising candidates that measuring it takes away."""
 
     mean_rank: int
     """Place among the candidates by the predicted mean of the first objective, 1 the best."""
@@ -382,6 +388,19 @@ class Batch:
         """Log of the factor of the domain label and of the probability of the phase, ``rows``."""
         return self.limits.log_domain_weight(self.outlook.domain.labels(self.points.features)) + self.log_phase
 
+    @cached_property
+    def promise(self) -> Tensor:
+        """Utility at the mean times the probabilities that the constraints hold and the phase forms, ``rows``."""
+        return (self.outlook.improvement.log_utility(self.signed_mean) + self.log_feasible + self.log_phase).exp()
+
+    def promising(self, quantile: float) -> Tensor:
+        """By how much the promise of each candidate lies above a quantile of it, ``rows``; 0 for what is none."""
+        weight = torch.zeros_like(self.promise)
+        rivals = self.promise[: len(self.candidates)]
+        if len(rivals):
+            weight[: len(rivals)] = (rivals - rivals.quantile(quantile)).clamp_min(0)
+        return weight
+
     @property
     def remaining_std(self) -> Tensor:
         """Spread once what is pending or picked has come out as predicted, ``rows x m``."""
@@ -539,8 +558,19 @@ class Batch:
             mean_rank=1 + int((self.signed_mean[rivals, 0] > self.signed_mean[row, 0]).sum()),
             spread_rank=1 + int((self.std[rivals, first] > self.std[row, first]).sum()),
             candidates=len(self.candidates),
+            teaches=self._teaches(row),
             joint_gain=float(self.log_gain[row].exp()),
         )
+
+    def _teaches(self, row: int) -> float:
+        """Share of the remaining variance among the promising candidates that measuring a row takes away."""
+        belief = self._remaining[self.outlook.goals.objective_columns[0]]
+        weight = self.promising(PROMISING)
+        total = float(belief.std.square() @ weight)
+        if total <= 0:
+            return 0.0
+        learned = belief.believe(row).explained[-1]
+        return float(learned.square() @ weight) / total
 
     def _phase_in_words(self, row: int, composition: Composition) -> str:
         """How probably the synthesis gives the phase, and what failures say against it."""

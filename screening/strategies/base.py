@@ -37,7 +37,8 @@ class Strategy(ABC):
         """Say in a sentence why a candidate was picked."""
         near = f"; nearest measured {pick.nearest_measured[0][0]}" if pick.nearest_measured else ""
         return (
-            f"{pick.promise}; of {pick.candidates:,} the {ordinal(pick.mean_rank)} by mean, "
+            f"{pick.promise}; tells {pick.teaches:.0%} of what is uncertain about the promising; "
+            f"of {pick.candidates:,} the {ordinal(pick.mean_rank)} by mean, "
             f"the {ordinal(pick.spread_rank)} by spread{near}"
         )
 

@@ -380,6 +380,18 @@ def test_variance_reduction_does_not_pay_twice_for_the_same_knowledge() -> None:
     assert "tells most of the promising ones" in picks[0].why
 
 
+def test_what_a_pick_teaches_is_a_share_that_falls_where_much_is_known() -> None:
+    goals = Goals(constraints=())
+    first, *_, last = choose(POOL, ENSEMBLE, goals, n=8, strategy="variance-reduction")
+    assert 0 < last.teaches < first.teaches <= 1
+    assert f"tells most of the promising ones ({first.teaches:.0%} of what is uncertain about them)" in first.why
+    later = choose(POOL, ENSEMBLE, goals, n=2, measured=measure(POOL[:8]), strategy="logei")
+    for pick in later:
+        assert 0 <= pick.teaches <= 1
+        assert pick.promise in pick.why
+        assert f"tells {pick.teaches:.0%} of what is uncertain about the promising" in pick.why
+
+
 def test_a_first_batch_by_variance_reduction_is_mostly_feasible() -> None:
     goals = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=150),))
     picks = choose(POOL, ENSEMBLE, goals, n=6, strategy="variance-reduction")
