@@ -37,6 +37,7 @@ FLOORS = (
 """From the top floor down: rooms and what is in them; nobody imports upwards."""
 
 SAME_ROOM = {
+    "campaigns.example": "campaigns.loop",
     "campaigns.template": "campaigns.workspace",
     "campaigns.errors": "campaigns.ledger",
     "campaigns.firing": "campaigns.recipe",

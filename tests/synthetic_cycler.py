@@ -13,6 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from campaigns.intake import exports
+from campaigns.intake.exports import (  # noqa: F401 - tests take them from here
+    arbin_csv,
+    assemble,
+    biologic_mpt,
+    clock,
+    landt_csv,
+    neware_csv,
+    rest_step,
+    step,
+    table_text,
+)
+
 MASS_MG = 1.8
 CURRENT_MA = 0.036
 RATE_MA_G = 20.0
@@ -28,55 +41,16 @@ def discharge_voltage(share: np.ndarray, low: float = 1.5) -> np.ndarray:
     return 4.75 - 1.3 * share - (3.45 - low) * share**4
 
 
-def step(
-    state: str, hours: float, current_ma: float, voltage: np.ndarray | Callable[[np.ndarray], np.ndarray], rows: int
-):
-    """Rows of one step: state, duration, signed current, voltage at shares of it."""
-    share = np.linspace(0, 1, rows + 1)[1:]
-    volts = voltage(share) if callable(voltage) else np.asarray(voltage)
-    return pd.DataFrame(
-        {"state": state, "step_time_s": 3600 * hours * share, "current_ma": current_ma, "voltage_v": volts}
-    )
-
-
 def charge_step(capacity_mah: float, current_ma: float = CURRENT_MA, rows: int = 150) -> pd.DataFrame:
     """A charge from 3.0 to 4.8 V."""
-    return step("C", capacity_mah / current_ma, current_ma, lambda x: 3.0 + 1.3 * x**0.3 + 0.5 * x**3, rows)
+    return exports.charge_step(capacity_mah, current_ma, rows)
 
 
 def discharge_step(
     capacity_mah: float = CAPACITY_MAH, current_ma: float = CURRENT_MA, rows: int = 180, low: float = 1.5
 ) -> pd.DataFrame:
     """A discharge from 4.75 V to the cut-off."""
-    return step("D", capacity_mah / current_ma, -current_ma, lambda x: discharge_voltage(x, low), rows)
-
-
-def rest_step(hours: float = 0.5, volts: float = 3.0, rows: int = 12) -> pd.DataFrame:
-    """A rest at a voltage."""
-    return step("R", hours, 0.0, lambda x: volts + 0 * x, rows)
-
-
-def assemble(*steps: pd.DataFrame) -> pd.DataFrame:
-    """Join steps into a test: record, cycle, step, elapsed time and capacities that are reset at every step."""
-    parts, elapsed, cycle, charged = [], 0.0, 1, False
-    for number, part in enumerate(steps, start=1):
-        part = part.copy()
-        interval = np.diff(part["step_time_s"], prepend=0.0)
-        moved = part["current_ma"] * interval / 3600
-        if part["state"].iloc[0] == "C" and charged and parts and (parts[-1]["state"] != "C").any():
-            cycle += 1
-        charged = charged or part["state"].iloc[0] == "C"
-        part["time_s"] = elapsed + part["step_time_s"]
-        part["step"], part["cycle"] = number, cycle
-        part["moved_mah"] = moved
-        part["charge_mah"] = moved.clip(lower=0).cumsum()
-        part["discharge_mah"] = (-moved).clip(lower=0).cumsum()
-        elapsed = float(part["time_s"].iloc[-1])
-        parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
-    table["record"] = np.arange(1, len(table) + 1)
-    table["net_mah"] = table["moved_mah"].cumsum()
-    return table
+    return exports.discharge_step(capacity_mah, current_ma, lambda x: discharge_voltage(x, low), rows)
 
 
 def cell_test(cycles: int = 2, capacity_mah: float = CAPACITY_MAH) -> pd.DataFrame:
@@ -89,24 +63,6 @@ def cell_test(cycles: int = 2, capacity_mah: float = CAPACITY_MAH) -> pd.DataFra
 
 
 # Exports: each returns text
-
-
-def arbin_csv(t: pd.DataFrame) -> str:
-    """Arbin with units in the header, amperes, capacities reset every step."""
-    return _csv(
-        t,
-        {
-            "Data_Point": t.record,
-            "Test_Time(s)": t.time_s,
-            "Step_Time(s)": t.step_time_s,
-            "Step_Index": t.step,
-            "Cycle_Index": t.cycle,
-            "Current(A)": t.current_ma / 1e3,
-            "Voltage(V)": t.voltage_v,
-            "Charge_Capacity(Ah)": t.charge_mah / 1e3,
-            "Discharge_Capacity(Ah)": t.discharge_mah / 1e3,
-        },
-    )
 
 
 def arbin_plain_csv(t: pd.DataFrame) -> str:
@@ -128,30 +84,6 @@ def arbin_spaced_csv(t: pd.DataFrame) -> str:
     return "\ufeff\t" + "\n".join(lines)
 
 
-def neware_csv(t: pd.DataFrame, current: str = "mA", capacity: str = "mAh", voltage: str = "V") -> str:
-    """Neware, flat; units as asked for."""
-    i = {"A": 1e-3, "mA": 1.0, "uA": 1e3}[current]
-    q = {"Ah": 1e-3, "mAh": 1.0, "mAs": 3600.0}[capacity]
-    v = {"V": 1.0, "mV": 1e3}[voltage]
-    names = {"C": "CC Chg", "D": "CC DChg", "R": "Rest"}
-    return _csv(
-        t,
-        {
-            "DataPoint": t.record,
-            "Cycle Index": t.cycle,
-            "Step Index": t.step,
-            "Step Type": t.state.map(names),
-            "Time": t.step_time_s.map(_clock),
-            "Total Time": t.time_s.map(_clock),
-            f"Current({current})": t.current_ma * i,
-            f"Voltage({voltage})": t.voltage_v * v,
-            f"Capacity({capacity})": (t.charge_mah + t.discharge_mah) * q,
-            f"DChg. Cap.({capacity})": t.discharge_mah * q,
-            f"Chg. Cap.({capacity})": t.charge_mah * q,
-        },
-    )
-
-
 def neware_nested_csv(t: pd.DataFrame, joined: bool = False) -> str:
     """Neware, three layers in one file; the first step of a cycle in its own line, or joined to that of the cycle."""
     names = {"C": "CC Chg", "D": "CC DChg", "R": "Rest"}
@@ -163,43 +95,17 @@ def neware_nested_csv(t: pd.DataFrame, joined: bool = False) -> str:
     for cycle, in_cycle in t.groupby("cycle", sort=False):
         lines.append(f"{cycle},{in_cycle.charge_mah.max() / 1e3:.6f},{in_cycle.discharge_mah.max() / 1e3:.6f}")
         for number, rows in in_cycle.groupby("step", sort=False):
-            step = f",{number},{number},{names[rows.state.iloc[0]]},{_clock(rows.step_time_s.iloc[-1])},0.1,0.2"
+            head = f",{number},{number},{names[rows.state.iloc[0]]},{clock(rows.step_time_s.iloc[-1])},0.1,0.2"
             if joined and not lines[-1].startswith(","):
-                lines[-1] += step
+                lines[-1] += head
             else:
-                lines.append(step)
+                lines.append(head)
             lines += [
-                f",,{r.record},{_clock(r.step_time_s)},{_clock(r.time_s)},{r.current_ma / 1e3:.9f},{r.voltage_v:.5f},"
+                f",,{r.record},{clock(r.step_time_s)},{clock(r.time_s)},{r.current_ma / 1e3:.9f},{r.voltage_v:.5f},"
                 f"{(r.charge_mah + r.discharge_mah) / 1e3:.9f},0.0,2026-03-06 12:37:25"
                 for r in rows.itertuples()
             ]
     return "\n".join(lines) + "\n"
-
-
-def biologic_mpt(t: pd.DataFrame, header: bool = True, current: bool = True, comma: bool = False) -> str:
-    """EC-Lab text; GCPL without a current column, or French with decimal commas, or without header lines."""
-    columns = {
-        "mode": t.step * 0 + 1,
-        "ox/red": (t.state == "C").astype(int),
-        "Ns": t.step,
-        "time/s": t.time_s,
-        "control/V/mA": t.current_ma,
-        "Ewe/V": t.voltage_v,
-        **({"<I>/mA": t.current_ma} if current else {}),
-        "(Q-Qo)/mA.h": t.net_mah,
-        "half cycle": t.step,
-    }
-    body = _csv(t, columns, "\t")
-    if comma:
-        body = body.replace(".", ",").replace("mA,h", "mA.h")
-    if not header:
-        return body
-    lines = ["EC-Lab ASCII FILE", "", "Galvanostatic Cycling with Potential Limitation", "Electrode material : LNMO"]
-    lines += ["Characteristic mass : 1.800 mg", "Mass of active material : 0.001 mg"]
-    if comma:
-        lines = [line.replace("1.800", "1,800").replace("0.001", "0,001") for line in lines]
-    lines[1] = f"Nb header lines : {len(lines) + 1}"
-    return "\n".join(lines) + "\n" + body
 
 
 def btlab_txt(t: pd.DataFrame) -> str:
@@ -210,7 +116,7 @@ def btlab_txt(t: pd.DataFrame) -> str:
 
 def maccor_mims(t: pd.DataFrame, signed: bool = False, comma: bool = False) -> str:
     """Maccor MIMS: minutes, unsigned current, state in Md."""
-    body = _csv(
+    body = table_text(
         t,
         {
             "Rec": t.record,
@@ -236,7 +142,7 @@ def maccor_mims(t: pd.DataFrame, signed: bool = False, comma: bool = False) -> s
 def maccor_old(t: pd.DataFrame, time: str = "Test (Sec)") -> str:
     """Maccor's older export, signed; time in seconds, minutes or as text."""
     elapsed = {"Test (Sec)": t.time_s, "Test (Min)": t.time_s / 60, "TestTime": t.time_s.map(_days)}[time]
-    body = _csv(
+    body = table_text(
         t,
         {
             "Rec#": t.record,
@@ -256,32 +162,9 @@ def maccor_old(t: pd.DataFrame, time: str = "Test (Sec)") -> str:
     )
 
 
-def landt_csv(t: pd.DataFrame) -> str:
-    """Landt, snake case, preamble, trailing commas."""
-    names = {"C": "charge CC", "D": "discharge CC", "R": "rest"}
-    body = _csv(
-        t,
-        {
-            "channel_index": t.step * 0 + 1,
-            "cycle_index": t.cycle,
-            "step_index": t.step,
-            "date_time_iso_string": "04/30/2024 14:33:19",
-            "test_time_s": t.time_s,
-            "step_time_s": t.step_time_s,
-            "current_A": t.current_ma / 1e3,
-            "voltage_V": t.voltage_v,
-            "discharge_capacity_Ah": t.discharge_mah / 1e3,
-            "charge_capacity_Ah": t.charge_mah / 1e3,
-            "step_name": t.state.map(names),
-        },
-    )
-    header, *rows = body.strip().split("\n")
-    return "\n".join(["cell model:,,,,", "cell id: ,,,,", "test: ,,,,", header, *(row + "," for row in rows)]) + "\n"
-
-
 def landt_slash_csv(t: pd.DataFrame) -> str:
     """LANHE with slashes."""
-    return _csv(
+    return table_text(
         t,
         {
             "Cycle-Index": t.cycle,
@@ -297,12 +180,12 @@ def landt_slash_csv(t: pd.DataFrame) -> str:
 def bdf_csv(t: pd.DataFrame) -> str:
     """Battery Data Format, machine names: time, voltage, current."""
     columns = {"test_time_second": t.time_s, "voltage_volt": t.voltage_v, "current_ampere": t.current_ma / 1e3}
-    return _csv(t, columns)
+    return table_text(t, columns)
 
 
 def bdf_label_csv(t: pd.DataFrame) -> str:
     """Battery Data Format, labels, cumulative capacities."""
-    return _csv(
+    return table_text(
         t,
         {
             "Test Time / s": t.time_s,
@@ -316,12 +199,14 @@ def bdf_label_csv(t: pd.DataFrame) -> str:
 
 def plain_csv(t: pd.DataFrame) -> str:
     """A table of nobody in particular."""
-    return _csv(t, {"time (h)": t.time_s / 3600, "potential (V)": t.voltage_v, "current (uA)": t.current_ma * 1e3}, ";")
+    return table_text(
+        t, {"time (h)": t.time_s / 3600, "potential (V)": t.voltage_v, "current (uA)": t.current_ma * 1e3}, ";"
+    )
 
 
 def novonix_csv(t: pd.DataFrame) -> str:
     """Novonix: protocol above the table, hours, a mass that nobody typed, and step types that are numbers."""
-    body = _csv(
+    body = table_text(
         t,
         {
             "Date and Time": "2022-04-11 10:58:07 AM",
@@ -401,14 +286,5 @@ def write_xlsx(path: Path, t: pd.DataFrame, rows_per_sheet: int = 300) -> Path:
     return path
 
 
-def _csv(t: pd.DataFrame, columns: dict, separator: str = ",") -> str:
-    table = pd.DataFrame({name: values for name, values in columns.items()}, index=t.index)
-    return table.to_csv(index=False, sep=separator, lineterminator="\n", float_format="%.9g")
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 3600):02d}:{int(seconds % 3600 // 60):02d}:{seconds % 60:06.3f}"
-
-
 def _days(seconds: float) -> str:
-    return f"{int(seconds // 86400)}d {_clock(seconds % 86400)}"
+    return f"{int(seconds // 86400)}d {clock(seconds % 86400)}"

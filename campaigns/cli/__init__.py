@@ -24,6 +24,7 @@ def main(debug: bool, read_only: bool) -> None:
 
 def _register() -> None:
     from campaigns.cli import (
+        example,
         files,
         insight,
         keep,
@@ -38,7 +39,21 @@ def _register() -> None:
         verification,
     )
 
-    for module in (loop, files, predict, spaces, insight, models, training, reproduce, verification, keep, serve, mcp):
+    for module in (
+        loop,
+        files,
+        predict,
+        spaces,
+        insight,
+        models,
+        training,
+        reproduce,
+        verification,
+        keep,
+        serve,
+        mcp,
+        example,
+    ):
         for command in module.COMMANDS:
             main.add_command(command)
 
