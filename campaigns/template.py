@@ -7,11 +7,12 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from drxnet.yaml_files import shipped_folder
 
 SCHEMA = "campaign.schema.json"
 LINE = "# yaml-language-server: $schema="
@@ -25,14 +26,13 @@ _HEAD = "## Every key stands here. Those behind one # have their default; take t
 @cache
 def schema(name: str = SCHEMA) -> Mapping[str, Any]:
     """A JSON Schema that ships in the package ``configs``."""
-    found: dict[str, Any] = json.loads((files("configs") / "schemas" / name).read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((shipped_folder("schemas") / name).read_text(encoding="utf-8"))
     return found
 
 
 def schema_path() -> Path:
     """Where the schema of a campaign is installed."""
-    with as_file(files("configs") / "schemas" / SCHEMA) as path:
-        return path
+    return shipped_folder("schemas") / SCHEMA
 
 
 def commented(text: str) -> str:
