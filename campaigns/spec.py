@@ -194,6 +194,10 @@ class CampaignSpec(_Frozen):
     """What counts as a first cycle at a rate: the first cycle of a cell, or in a rate staircase also the first cycle
     at that rate, flagged; only for ranking and choosing, never for learning."""
 
+    learn_from: tuple[str, ...] = ()
+    """Other laboratories: folders of campaigns, relative to this one's, or ``literature``. Each has an offset of its
+    own and is used only where that makes this campaign's own cells, left out in turn, more probable."""
+
     composition: Literal["target", "measured"] = "target"
     """What models are told was made: what was aimed at, or the composition as measured (ICP) where there is one."""
 

@@ -51,6 +51,9 @@ class Outlook:
     tried: tuple[Tried, ...] = ()
     """Syntheses that the probability of the phase is learned from; without any, every synthesis is taken to work."""
 
+    elsewhere: tuple[Measured, ...] = ()
+    """What other laboratories found, less their offset (:mod:`screening.elsewhere`); the surrogate learns from it."""
+
     engine: str = "auto"
     """What encodes compositions, of :data:`drxnet.engines.ENGINES`: they differ in speed and in the sixth digit."""
 
@@ -63,6 +66,7 @@ class Outlook:
         measured: Iterable[Measured] = (),
         pending: Iterable[Composition] = (),
         tried: Iterable[Tried] = (),
+        elsewhere: Iterable[Measured] = (),
     ) -> Self:
         """Fit the surrogate to what was measured.
 
@@ -72,9 +76,10 @@ class Outlook:
             measured: what came back; without any quantity of the goals it teaches nothing.
             pending: what is being made; a composition may also be in `measured`.
             tried: syntheses that the probability of the phase is learned from.
+            elsewhere: what other laboratories found, less their offset.
         """
-        goals, measured = goals or Goals(), tuple(measured)
-        surrogate = _conditioned(ensemble, goals, measured).fit()
+        goals, measured, elsewhere = goals or Goals(), tuple(measured), tuple(elsewhere)
+        surrogate = _conditioned(ensemble, goals, (*measured, *elsewhere)).fit()
         outlook = cls(
             goals=goals,
             measured=measured,
@@ -84,6 +89,7 @@ class Outlook:
             device=str(ensemble.device),
             hyperparameters=tuple((k, tuple(v)) for k, v in surrogate.hyperparameters().items()),
             tried=tuple(tried),
+            elsewhere=elsewhere,
         )
         return outlook._with(ensemble, surrogate).awaiting(pending)
 
@@ -105,7 +111,10 @@ class Outlook:
         measured, tried = tuple(measured), tuple(tried)
         if measured == self.measured:
             return replace(self, tried=tried)._with(self.ensemble, self.surrogate).awaiting(pending)
-        return type(self).of(self.ensemble, self.goals, measured=measured, pending=pending, tried=tried)
+        others = self.elsewhere
+        return type(self).of(
+            self.ensemble, self.goals, measured=measured, pending=pending, tried=tried, elsewhere=others
+        )
 
     def fitted(self) -> dict[str, Any]:
         """What was fitted to the data, as plain values: other machines fit the same to other last digits."""
@@ -214,7 +223,8 @@ class Outlook:
         return self
 
     def _condition(self, ensemble: Ensemble) -> DRXNetGaussianModel:
-        return _conditioned(ensemble, self.goals, self.measured).with_hyperparameters(dict(self.hyperparameters))
+        known = (*self.measured, *self.elsewhere)
+        return _conditioned(ensemble, self.goals, known).with_hyperparameters(dict(self.hyperparameters))
 
 
 def _numbers(fitted: Mapping[str, Any]) -> list[float]:

@@ -23,11 +23,14 @@ from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS
 from drxnet.ensemble import Amounts
+from drxnet.literature import published_capacities
 from drxnet.process import NOT_STATED, joined
 from drxnet.progress import Progress, silent
 from screening.batch import Limits
 from screening.candidates import Candidates
+from screening.elsewhere import Admission, Elsewhere, admitted
 from screening.enumerator import Scorer, Shortlist, speed, stream
+from screening.estimates import Estimate, same_conditions
 from screening.goals import Goals
 from screening.lattice import Lattice
 from screening.measured import Measured
@@ -35,6 +38,9 @@ from screening.outlook import Outlook
 from screening.quantities import Capacity, MeasuredCells, Quantity
 from screening.scoring import StreamScorer
 from screening.search import shortlist as find_shortlist
+
+LITERATURE = "literature"
+"""Name under which a campaign learns from published cells."""
 
 NO_LIMIT_S = 1e9
 AUTO_BUDGET_S = 600.0
@@ -72,14 +78,67 @@ def _found(cells: MeasuredCells, goals: Goals) -> Measured:
     return Measured(bare.composition, {names[q]: e for q, e in bare.estimates.items()}, process)
 
 
+def admissions_of(campaign: Workspace, state: Snapshot, goals: Goals, *, device: str = "cpu") -> tuple[Admission, ...]:
+    """Which of the laboratories that the campaign names it learns from."""
+    laboratories = laboratories_of(campaign, goals)
+    if not laboratories:
+        return ()
+    ensemble = campaign.ensemble(state.current_model, device=device)
+    return admitted(ensemble, goals, measured_of(state, goals), laboratories)
+
+
+def laboratories_of(campaign: Workspace, goals: Goals) -> tuple[Elsewhere, ...]:
+    """What the laboratories measured that ``learn_from`` names: other campaigns, or ``literature``."""
+    found = []
+    for name in campaign.spec.learn_from:
+        if name == LITERATURE:
+            found.append(Elsewhere("the literature", published(goals)))
+            continue
+        folder = (campaign.folder / name).resolve()
+        with Workspace.open(folder, command="learn from elsewhere", read_only=True) as other:
+            found.append(Elsewhere(other.name, measured_of(other.state(), goals)))
+    return tuple(found)
+
+
+def published(goals: Goals) -> tuple[Measured, ...]:
+    """Published capacities under the conditions of the goals, by composition."""
+    wanted = [q for q in goals.quantities if isinstance(q, Capacity)]
+    by_composition: dict[Composition, dict[Quantity, list[float]]] = {}
+    for row in published_capacities():
+        for quantity in wanted if row.counted else ():
+            if same_conditions(row.conditions, quantity.at):
+                by_composition.setdefault(row.composition, {}).setdefault(quantity, []).append(row.capacity_mah_g)
+    return tuple(
+        Measured(c, {q: e for q, values in found.items() if (e := Estimate.over(values)) is not None})
+        for c, found in by_composition.items()
+    )
+
+
 def outlook_of(
-    campaign: Workspace, state: Snapshot, goals: Goals, *, device: str = "cpu", phases: bool = True
+    campaign: Workspace,
+    state: Snapshot,
+    goals: Goals,
+    *,
+    device: str = "cpu",
+    phases: bool = True,
+    admissions: Sequence[Admission] | None = None,
 ) -> Outlook:
-    """What the current model makes of everything that the ledger holds; without `phases` every synthesis works."""
+    """What the current model makes of everything that the ledger holds.
+
+    Args:
+        campaign: whose.
+        state: of its ledger.
+        goals: of the time.
+        device: of the model.
+        phases: whether a synthesis may fail; else every one works.
+        admissions: of other laboratories, where it has been decided already.
+    """
+    admissions = admissions_of(campaign, state, goals, device=device) if admissions is None else admissions
     return Outlook.of(
         campaign.ensemble(state.current_model, device=device),
         goals,
         measured=measured_of(state, goals),
+        elsewhere=[m for lab in admissions for m in lab.measured],
         pending=pending_of(state, goals),
         tried=tried_of(state) if phases else (),
     )

@@ -99,7 +99,16 @@ def propose(
         NothingToPropose: every candidate is measured, pending or excluded.
         UsageError: workers for a search, which runs in this process.
     """
-    from campaigns.loop.forecast import SEARCHES, Forecast, limits_of, looked_at, measured_of, outlook_of, run_stream
+    from campaigns.loop.forecast import (
+        SEARCHES,
+        Forecast,
+        admissions_of,
+        limits_of,
+        looked_at,
+        measured_of,
+        outlook_of,
+        run_stream,
+    )  # fmt: skip
     from campaigns.loop.syntheses import tried_of
     from screening.batch import choose_batch
     from screening.candidates import CandidateList, cautions
@@ -121,7 +130,8 @@ def propose(
             "take --method walk (a time limit may end it early)."
         )
     round_seed = seed_of_round(spec.seed if seed is None else seed, state.round + 1)
-    outlook, limits = outlook_of(campaign, state, spec.goals, device=device), limits_of(spec)
+    others = admissions_of(campaign, state, spec.goals, device=device)
+    outlook, limits = outlook_of(campaign, state, spec.goals, device=device, admissions=others), limits_of(spec)
     streamed = outlook.for_stream(engine, looked_at(source, look, evaluations or spec.evaluations))
     scorer = StreamScorer(streamed, source.columns, source.denominator, how, limits, round_seed)
     keep = LISTED * spec.shortlist + len(state.excluded)
@@ -159,7 +169,7 @@ def propose(
             "fitted": streamed.fitted(),
         }
     listed = source.compositions(shortlist.units)
-    notes = _notes(shortlist)
+    notes = (*_notes(shortlist), *map(str, others))
     if how != (strategy or spec.strategy):
         notes = (
             *notes,

@@ -12,7 +12,7 @@ from small_model import write_small_model
 
 from campaigns.campaign import Campaign
 from campaigns.ledger.records import State
-from campaigns.loop.forecast import limits_of
+from campaigns.loop.forecast import laboratories_of, limits_of
 from campaigns.loop.propose import propose, seed_of_round
 from campaigns.report import views
 from campaigns.report.round import incomplete_rounds, write_round_files
@@ -303,3 +303,29 @@ def test_an_unknown_strategy_is_refused_before_anything_is_loaded(live: Campaign
     monkeypatch.setattr(Ensemble, "load", classmethod(lambda *a, **b: pytest.fail("loaded")))
     with pytest.raises(ConfigurationError, match="No strategy 'loge'. Did you mean logei"):
         live.recommend(strategy="loge")
+
+
+def test_other_laboratories_are_named_and_wait_for_own_cells(tmp_path: Path, small_model: Path, few: Path):
+    with Campaign.start(tmp_path / "theirs", write_campaign(tmp_path / "t.yaml", small_model)) as theirs:
+        propose(theirs, candidates=few, batch_size=2)
+        rows = [
+            {"proposal_id": name, "current_ma_g": current, "capacity_mah_g": capacity}
+            for name, capacities in (("R01-01", (260.0, 170.0)), ("R01-02", (250.0, 140.0)))
+            for current, capacity in zip((20.0, 1000.0), capacities, strict=True)
+        ]
+        theirs.add_measurements(rows)
+    template = write_campaign(tmp_path / "u.yaml", small_model, learn_from=["../theirs", "literature"])
+    with Campaign.start(tmp_path / "ours", template) as ours:
+        other, literature = laboratories_of(ours, ours.spec.goals)
+        assert other.name == "theirs"
+        assert len(other.measured) == 2
+        assert literature.name == "the literature"
+        assert all(e.mean > 0 for m in literature.measured for e in m.estimates.values())
+        notes = propose(ours, candidates=few, batch_size=1).notes
+    assert "2 compositions of theirs wait until 4 own ones tell whether they help." in notes
+
+
+def test_a_laboratory_that_is_not_there_is_named(tmp_path: Path, small_model: Path, few: Path):
+    template = write_campaign(tmp_path / "u.yaml", small_model, learn_from=["../nobody"])
+    with Campaign.start(tmp_path / "ours", template) as ours, pytest.raises(ConfigurationError, match="nobody"):
+        propose(ours, candidates=few, batch_size=1)
