@@ -172,6 +172,10 @@ def pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
         marks["error_y"] = _bars(along, points[:, 1], spreads[:, 1], colour)
         traces.append(marks)
     if known.measured:
+        if not named:  # those on the front carry their ids at any number
+            traces[-1]["mode"] = "markers+text"
+            front = set(known.front.tolist())
+            traces[-1]["text"] = [name if i in front else "" for i, name in enumerate(traces[-1]["text"])]
         x, y = known.border(known.corner(bars=False)).T
         traces.append({**_line(x, y, FRONT_COLOUR), "name": "front of the measured", "showlegend": True})
     return {"data": traces, "layout": _layout(known.axes[0].label, known.axes[1].label, height=460)}
@@ -201,7 +205,8 @@ def fade(outcomes: Sequence[Outcome], rates: Rates) -> Figure | None:
                 "hovertemplate": f"{told}<br>cycle %{{x}}: %{{y:.4g}} mAh/g<extra></extra>",
             }
         )
-    layout = _layout("cycle", "measured capacity (mAh/g)", yaxis={"rangemode": "tozero"})
+    few = {"dtick": 1} if max(cell.cycles[-1] for cell in found) <= 12 else {}
+    layout = _layout("cycle", "measured capacity (mAh/g)", xaxis=few, yaxis={"rangemode": "tozero"})
     return {"data": traces, "layout": layout}
 
 
@@ -260,7 +265,11 @@ def _plane(outcomes: Sequence[Outcome], elements: Sequence[str]) -> _Plane:
         names = [f"{s} per formula unit" for s in elements]
         return _Plane(points, _layout(names[0], names[1], 480))
     axes = {f"{n}axis": {"title": {"text": s}, "gridcolor": "#e4e4e4"} for n, s in zip("abc", elements, strict=True)}
-    layout = _layout("", "", 500) | {"ternary": {"sum": 1, "bgcolor": "#ffffff", **axes}}
+    layout = _layout("", "", 520) | {
+        "margin": {"l": 56, "r": 20, "t": 96, "b": 56},
+        "ternary": {"sum": 1, "bgcolor": "#ffffff", **axes},
+    }
+    layout["legend"] = {**layout["legend"], "y": 1.16}
     return _Plane(points, {k: v for k, v in layout.items() if k not in ("xaxis", "yaxis")}, ternary=True)
 
 

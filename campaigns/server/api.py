@@ -46,6 +46,7 @@ from campaigns.server.bodies import (
     answered_as,
 )
 from campaigns.server.desk import Desk, Done, Seen, Write
+from campaigns.server.guard import ALONE
 from campaigns.server.jobs import Jobs, Task, as_json, kind_of
 from drxnet.errors import DRXError, UsageError
 from drxnet.files import new_file
@@ -355,7 +356,8 @@ def report(request: Request, name: Name) -> FileResponse:
     files = [*folder.glob("report/report.html"), *folder.glob("rounds/R*/report.html")]
     if not files:
         raise UsageError(f"{name} has no report yet; start the job `report`.")
-    return FileResponse(max(files, key=lambda f: f.stat().st_mtime), media_type="text/html")
+    latest = max(files, key=lambda f: f.stat().st_mtime)
+    return FileResponse(latest, media_type="text/html", headers={"Content-Security-Policy": ALONE})
 
 
 @router.get(
@@ -440,7 +442,9 @@ def supersede(
     """Correct a measurement; the wrong one stays in the ledger."""
     desk, how = _desk(request), Write("supersede", who, key, body.seen)
     with desk.writing(name, how) as campaign:
-        successors = superseded(campaign, [measurement_id], body.reason, body.changes.model_dump(exclude_none=True))
+        successors = superseded(
+            campaign, [measurement_id], body.reason, body.changes.model_dump(exclude_none=True), scale=body.scale
+        )
     return _told(desk, name, how, measurements=list(successors))
 
 
@@ -469,7 +473,7 @@ def files(
     """Check cycler files and tables and, unless it is a dry run, record the good ones."""
     desk, how = _desk(request), Write("ingest", who, key)
     tables = [] if samples is None else [samples]
-    with _kept([*tables, *files]) as paths, desk.writing(name, how) as campaign:
+    with kept_files([*tables, *files]) as paths, desk.writing(name, how) as campaign:
         table = paths[0] if tables else None
         checked = check_files(campaign, paths[len(tables) :], table=table, otherwise=sample, options=reading)
         named = [(replace(file, path=Path(file.path.name)), said) for file, said in checked]
@@ -479,7 +483,7 @@ def files(
 
 
 @contextmanager
-def _kept(files: Sequence[UploadFile]) -> Iterator[list[Path]]:
+def kept_files(files: Sequence[UploadFile]) -> Iterator[list[Path]]:
     """Uploads as files of a folder that goes with them; of a name only its last part counts."""
     with tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
         paths = []

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from campaigns.server import drawings
 from campaigns.server.api import error_response, router
 from campaigns.server.desk import Desk
 from campaigns.server.guard import LOOPBACK, Guard
@@ -58,11 +59,13 @@ def create_app(
     )
     app.state.desk, app.state.jobs = desk, jobs
     app.include_router(router)
+    app.include_router(drawings.router)
     app.add_exception_handler(DRXError, lambda _, error: error_response(error))
     app.add_exception_handler(RequestValidationError, _not_understood)  # type: ignore[arg-type]
     app.add_exception_handler(ImpossibleValue, lambda _, error: error_response(error))
     app.add_exception_handler(HTTPException, _no_such_route)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _defect)
+    app.add_api_route("/assets/plotly.js", drawings.script, include_in_schema=False)
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
 
     @app.get("/", include_in_schema=False)

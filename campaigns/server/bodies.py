@@ -126,7 +126,10 @@ class Correction(_Body):
     """What is different in the measurement that takes another's place."""
 
     reason: Text
-    changes: Discharge
+    changes: Discharge = Discharge()
+    scale: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
+    """Factor on all that is per gram, for an active mass that was wrong: recorded by true mass."""
+
     seen: Versions
 
 

@@ -40,6 +40,12 @@ HEADERS = (
     ),
 )
 
+ALONE = (
+    "sandbox allow-scripts allow-popups allow-modals; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data: blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""Policy of a page that holds all it needs, scripts included, such as the report: it may draw, and reach nothing."""
+
 
 class Refusal(Exception):
     """A request that goes no further: status and sentence."""
@@ -83,7 +89,9 @@ class Guard:
                 raise bounded.refused  # whatever the application makes of a body that did not come
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", []), *HEADERS]
+                own = list(message.get("headers", []))
+                stated = {name.lower() for name, _ in own}  # a page that stands alone has a policy of its own
+                message["headers"] = [*own, *(header for header in HEADERS if header[0] not in stated)]
                 if fresh:
                     cookie = f"{TOKEN_COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
                     message["headers"].append((b"set-cookie", cookie.encode()))

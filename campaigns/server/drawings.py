@@ -1,0 +1,191 @@
+"""What a browser draws: figures of a campaign, the neighbours of a proposal, the bench sheet, the picture of a file.
+
+All of it only looks; what is drawn is worked out once for each entry of the log.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, Response
+
+from campaigns.loop.outcomes import Outcome, axes_of, outcomes_of
+from campaigns.report import interactive
+from campaigns.report.drawing import POSTERIOR_SPREAD, in_words
+from campaigns.server.bodies import Name
+from campaigns.server.desk import Desk
+from drxnet.composition import Composition
+from screening.goals import Goals
+from screening.quantities import QUANTITIES
+
+router = APIRouter(prefix="/api")
+
+Which = Literal["progress", "trust", "trade-off", "later-cycles", "map", "models"]
+NEIGHBOURS = 8
+
+
+def plotly_script() -> Path:
+    """The one library of the page: it draws the figures. Found without importing plotly."""
+    found = find_spec("plotly")
+    assert found is not None
+    assert found.submodule_search_locations
+    return Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+
+
+@router.get("/campaigns/{name}/figures/{which}")
+def figures(
+    request: Request,
+    name: Name,
+    which: Which,
+    elements: Annotated[list[str], Query(max_length=3)] = [],  # noqa: B006 - FastAPI copies it
+) -> dict[str, Any]:
+    """Figures as plotly draws them, each with its ``data`` and ``layout``, and a sentence on how to read them.
+
+    ``elements`` are the two or three that span the map; none for principal components of the amounts.
+    """
+    desk: Desk = request.app.state.desk
+    if elements:  # any of many: worked out when it is asked for
+        return _figures(desk, name, which, elements)
+    return desk.seen(name).kept(("figures", which), lambda: _figures(desk, name, which, elements))
+
+
+def _figures(desk: Desk, name: str, which: Which, elements: list[str]) -> dict[str, Any]:
+    state = desk.state(name)
+    outcomes, goals = _outcomes(desk, name), desk.campaign(name).spec.goals
+    held = sorted({s for p in state.proposals for s in Composition.parse(p.composition).amounts()})
+    if not outcomes:
+        return {"figures": {}, "note": "Nothing was proposed yet.", "elements": held}
+    found: dict[str, Any]
+    if which == "progress":
+        found = {"progress": interactive.progress(outcomes, goals)}
+    elif which == "trust":
+        found = interactive.comparisons(outcomes, goals)
+    elif which == "trade-off":
+        found = {"trade-off": interactive.pareto(outcomes, goals)}
+    elif which == "later-cycles":
+        found = {"later-cycles": interactive.fade(outcomes, goals.rates)}
+    elif which == "map":
+        found = dict(interactive.composition_maps(outcomes, goals, elements))
+    else:
+        found = {"models": interactive.lineage(state.models)}
+    shown = {key: figure for key, figure in found.items() if figure is not None}
+    return {"figures": shown, "note": _note(which, goals) if shown else _nothing(which), "elements": held}
+
+
+def _note(which: Which, goals: Goals) -> str:
+    """How to read a figure."""
+    across = axes_of(goals)[0]
+    return {
+        "progress": "Each mark is one composition. Hollow: predicted when it was proposed. Filled: measured. Bars: "
+        f"{POSTERIOR_SPREAD} for what is predicted, over cells for what is measured.",
+        "trust": "Predictions are those made when a composition was proposed; bars as under progress.",
+        "trade-off": f"{str(goals.first).capitalize()} against {across}: no measured composition lies beyond the line.",
+        "later-cycles": "Measured capacity of each cell over its cycles.",
+        "map": "Where compositions lie. Colour: the first objective, and beside it how uncertain it is; filled marks "
+        "are measured.",
+        "models": "Which model descends from which; above, its error on held-out cells before (hollow) and after it "
+        "learned.",
+    }[which]
+
+
+def _nothing(which: Which) -> str:
+    """What there is not yet, where a figure would be empty."""
+    return {
+        "trust": "Nothing is both predicted and measured yet, so there is nothing to compare.",
+        "later-cycles": "No cell was cycled on yet.",
+        "models": "No model has learned from measurements yet.",
+    }.get(which, "Nothing to show yet.")
+
+
+@router.get("/campaigns/{name}/about")
+def about(request: Request, name: Name) -> dict[str, Any]:
+    """What the campaign wants, in sentences, the names that a ranking can go by, and whether there is a report."""
+    desk: Desk = request.app.state.desk
+    campaign = desk.campaign(name)
+    report = any(campaign.folder.glob("report/report.html")) or any(campaign.folder.glob("rounds/R*/report.html"))
+    return {"goals": in_words(campaign.spec.goals), "rank_by": [*QUANTITIES, "pareto"], "report": report}
+
+
+@router.get("/campaigns/{name}/proposals/{proposal_id}/neighbours")
+def neighbours(
+    request: Request, name: Name, proposal_id: Name, top: Annotated[int, Query(ge=1, le=50)] = NEIGHBOURS
+) -> list[dict[str, Any]]:
+    """Compositions of the campaign nearest to a proposal, with what is known of their first objective.
+
+    ``exchanged`` is how much per formula unit differs: half the sum of all differences of amounts.
+    """
+    desk: Desk = request.app.state.desk
+    seen = desk.seen(name)
+    mine = seen.state.proposal(proposal_id)
+    outcomes = _outcomes(desk, name)
+    amounts = seen.kept("amounts", lambda: _amounts(outcomes))
+    here = next(i for i, o in enumerate(outcomes) if o.proposal == mine)
+    exchanged = np.abs(amounts - amounts[here]).sum(1) / 2
+    first = desk.campaign(name).spec.goals.first
+    rows: list[dict[str, Any]] = []
+    for i in np.argsort(exchanged, kind="stable"):
+        if i == here or len(rows) == top:
+            continue
+        outcome = outcomes[i]
+        known = outcome.known(first)
+        rows.append(
+            {
+                "proposal_id": outcome.proposal.proposal_id,
+                "composition": outcome.proposal.composition,
+                "state": str(outcome.proposal.state),
+                "exchanged": round(float(exchanged[i]), 4),
+                "source": None if known is None else "measured" if outcome.measured(first) else "predicted",
+                "quantity": first.heading,
+                "mean": None if known is None else known.mean,
+                "std": None if known is None else known.spread,
+            }
+        )
+    return rows
+
+
+@router.get("/campaigns/{name}/rounds/{number}/bench", response_class=HTMLResponse)
+def bench(request: Request, name: Name, number: int) -> str:
+    """One page to take to the balance: masses of a round, with room for what was weighed."""
+    from campaigns.report.bench import bench_sheet
+
+    desk: Desk = request.app.state.desk
+    return desk.seen(name).kept(("bench", number), lambda: bench_sheet(desk.campaign(name), number))
+
+
+@router.post("/campaigns/{name}/picture", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+def picture(request: Request, name: Name, file: UploadFile) -> Response:
+    """Picture of a cycler file as it would be read: rows, the discharge that counts, what is cut. Nothing is kept."""
+    from campaigns.intake.inspection import plot_file
+    from campaigns.intake.validation import check_file
+    from campaigns.server.api import kept_files
+
+    desk: Desk = request.app.state.desk
+    desk.campaign(name)
+    with kept_files([file]) as paths, tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
+        target = Path(folder) / "picture.png"
+        plot_file(check_file(paths[0]), target)
+        return Response(target.read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"})
+
+
+def script() -> FileResponse:
+    """The library that draws; browsers keep it for a day."""
+    return FileResponse(
+        plotly_script(), media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"}
+    )
+
+
+def _outcomes(desk: Desk, name: str) -> tuple[Outcome, ...]:
+    seen = desk.seen(name)
+    return seen.kept("outcomes", lambda: outcomes_of(seen.state, desk.campaign(name).spec.goals))
+
+
+def _amounts(outcomes: tuple[Outcome, ...]) -> np.ndarray:
+    """Amounts of every composition per formula unit, ``n x elements``."""
+    parsed = [Composition.parse(o.proposal.composition).amounts() for o in outcomes]
+    symbols = tuple(dict.fromkeys(s for amounts in parsed for s in amounts))
+    return np.array([[amounts.get(s, 0.0) for s in symbols] for amounts in parsed])
