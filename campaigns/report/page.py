@@ -58,8 +58,9 @@ def render(
             f"<title>{html.escape(title)}</title>",
             f"<style>{_asset('report.css')}</style>",
             f"<script>{get_plotlyjs()}</script>",
-            "</head><body>",
+            "</head><body><main>",
             *_body(snapshot, outcomes, goals, figures),
+            "</main>",
             f"<footer>{html.escape(made)}</footer>",
             f'<script id="content" type="application/json">{_json(content)}</script>',
             f"<script>{_asset('report.js')}</script>",
@@ -244,7 +245,7 @@ def _table(outcomes: Sequence[Outcome], goals: Goals, *, reasons: bool = False) 
     """Table of proposals; with reasons, each row says why it was proposed and holds the text it is searched by."""
     first, *others = (html.escape(q.heading) for q in goals.shown)
     numbers = [first, "80 % interval", *others]
-    heads = [("", "number"), ("composition", ""), ("proposal", ""), *((n, "number") for n in numbers)]
+    heads = [("rank", "number"), ("composition", ""), ("proposal", ""), *((n, "number") for n in numbers)]
     heads += [("state", ""), ("domain", "")]
     head = "".join(f'<th class="{kind}">{text}</th>' for text, kind in heads)
     rows = [_row(number, outcome, goals, reasons) for number, outcome in enumerate(outcomes, start=1)]
@@ -294,13 +295,13 @@ def _everything(ranked: Sequence[Outcome], goals: Goals) -> list[str]:
     return [
         '<h2 id="s-all">All proposals</h2>',
         f'<details id="everything"><summary>{len(ranked)} proposals, best first</summary>'
-        '<p><input id="search" type="search" placeholder="formula, id or state"></p>',
+        '<p><input id="search" type="search" aria-label="search" placeholder="formula, id or state"></p>',
         _table(ranked, goals, reasons=True),
         "</details>",
         *(
             [
                 f"<details><summary>{len(failed)} failed or abandoned, with reasons</summary><table><thead><tr>"
-                f"<th>proposal</th><th>composition</th><th></th><th>reason</th></tr></thead><tbody>{reasons}</tbody>"
+                f"<th>proposal</th><th>composition</th><th>state</th><th>reason</th></tr></thead><tbody>{reasons}</tbody>"
                 "</table></details>"
             ]
             if failed
@@ -337,8 +338,8 @@ def _lineage(snapshot: Snapshot, figures: Mapping[str, Figure]) -> list[str]:
     rows.reverse()
     head = (
         "<div class='wide'><table><thead><tr><th>model</th><th>weights</th><th>descends from</th>"
-        "<th class='number'>measurements</th><th class='number'>error, mAh/g</th><th></th><th>proposed rounds</th>"
-        "<th>date</th></tr></thead><tbody>"
+        "<th class='number'>measurements</th><th class='number'>error, mAh/g</th><th>verdict</th>"
+        "<th>proposed rounds</th><th>date</th></tr></thead><tbody>"
     )
     older = rows[MODELS_IN_TABLE:]
     return [

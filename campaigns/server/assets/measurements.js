@@ -56,8 +56,8 @@ function buttons(name, m, seen, readOnly) {
 }
 
 /** A table of measurements. `seen` gives the versions that the page shows of a measurement's proposal. */
-export function measurements(name, rows, seen, readOnly, nothing) {
-  return table("Measurements", [
+export function measurements(name, rows, seen, readOnly, nothing, caption = "Measurements") {
+  return table(caption, [
     ["id", (m) => m.measurement_id], ["proposal", (m) => linkTo(name, m.proposal_id)], ["cell", (m) => m.cell], ["cycle", (m) => m.cycle, "number"],
     ["mA/g", (m) => number(m.current_ma_g, 4), "number"], ["mAh/g", (m) => number(m.capacity_mah_g, 4), "number"],
     ["status", (m) => m.status], ["why", (m) => m.doubt || m.withdrawn_reason || ""], ["", (m) => buttons(name, m, seen, readOnly)],

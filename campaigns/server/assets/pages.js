@@ -96,7 +96,7 @@ export async function data(name) {
   const [status, doubtful, all, refused] = await Promise.all([ask(at(name)), ask(`${at(name)}/measurements?status=doubtful&limit=1000`), ask(`${at(name)}/measurements?limit=200`), ask(`${at(name)}/refused`)]);
   const seen = (m) => ({ [m.proposal_id]: m.version });
   return [h("h1", {}, `${name}: data`),
-    h("h2", {}, "Doubtful: do not count until confirmed"), measurements(name, doubtful.rows, seen, status.read_only, "None."),
+    h("h2", {}, "Doubtful: do not count until confirmed"), measurements(name, doubtful.rows, seen, status.read_only, "None.", "Doubtful measurements"),
     h("h2", {}, "Refused files"), table("Refused files", [["file", (f) => f.file], ["when (UTC)", (f) => when(f.at)], ["why", (f) => f.rules.map((r) => `${r.id}: ${r.message}`).join(" ")]], refused, "None."),
     h("h2", {}, `Latest of ${all.total} measurements`), measurements(name, all.rows, seen, status.read_only)];
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, Browser, needs_chromium
 from filled_ledgers import CONDITIONS, GOALS, filled_ledger
 
 from campaigns.ledger.ledger import Ledger, sqlite_url
@@ -181,12 +181,10 @@ def test_reporting_needs_no_torch(tmp_path: Path):
 
 # -- in a browser ----------------------------------------------------------------------------------------
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=10000"
 ).split()
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
 
 
 def browse(page: Path, home: Path, anchor: str = "") -> tuple[str, list[str]]:
@@ -209,6 +207,27 @@ def test_a_browser_shows_the_page_without_console_errors(report: Report, tmp_pat
     drawn = content_of(report.page)["figures"].keys() | {"profiles"}
     for name in drawn:
         assert re.search(rf'id="{name}" class="plot js-plotly-plot"', document), f"{name} was not drawn"
+
+
+@needs_chromium
+def test_the_report_prints_on_a4_with_nothing_cut_and_every_section_open(report: Report, tmp_path: Path):
+    browser = Browser(tmp_path / "home")
+    try:
+        browser.call("Page.navigate", url=report.page.as_uri())
+        browser.until("document.body?.dataset.ready === 'yes'")
+        browser.print(tmp_path / "report.pdf")
+        pages = (tmp_path / "report.pdf").read_bytes().count(b"/Type /Page\n")
+        assert 5 <= pages <= 15
+        browser.size(700)  # what is left of the width of a sheet
+        browser.call("Emulation.setEmulatedMedia", media="print")
+        browser.run("window.dispatchEvent(new Event('beforeprint'))")
+        browser.until("[...document.querySelectorAll('.plot svg.main-svg')].every((e) => e.clientWidth <= 700)")
+        assert browser.run("document.documentElement.scrollWidth") <= 700
+        assert browser.run("[...document.querySelectorAll('details')].every((part) => part.open)")
+        assert browser.run("document.querySelectorAll('#small-profiles svg').length") >= 5
+        assert browser.errors == []
+    finally:
+        browser.close()
 
 
 @needs_chromium
