@@ -368,7 +368,8 @@ def report_file(request: Request, name: Name, file: Name) -> FileResponse:
     found = {path.name: path for path in _desk(request).campaign(name).folder.glob("report/*") if path.is_file()}
     if file not in found:
         raise UsageError(f"{name} has no report file {file!r}; the job `report` says which it wrote.")
-    return FileResponse(found[file])
+    alone = {"Content-Security-Policy": ALONE} if file.endswith(".html") else None
+    return FileResponse(found[file], headers=alone)
 
 
 @router.get("/campaigns/{name}/export", response_class=Response, responses=answered_as("text/csv", "application/json"))

@@ -12,18 +12,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, UploadFile
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from campaigns.loop.outcomes import Outcome, axes_of, outcomes_of
 from campaigns.report import interactive
 from campaigns.report.drawing import POSTERIOR_SPREAD, in_words
-from campaigns.server.bodies import Name
+from campaigns.server.api import MOST, kept_files
+from campaigns.server.bodies import REFUSALS, Name, answered_as
 from campaigns.server.desk import Desk
 from drxnet.composition import Composition
 from screening.goals import Goals
 from screening.quantities import QUANTITIES
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", responses=REFUSALS)
 
 Which = Literal["progress", "trust", "trade-off", "later-cycles", "map", "models"]
 NEIGHBOURS = 8
@@ -148,8 +150,8 @@ def neighbours(
     return rows
 
 
-@router.get("/campaigns/{name}/rounds/{number}/bench", response_class=HTMLResponse)
-def bench(request: Request, name: Name, number: int) -> str:
+@router.get("/campaigns/{name}/rounds/{number}/bench", response_class=HTMLResponse, responses=answered_as("text/html"))
+def bench(request: Request, name: Name, number: Annotated[int, PathParameter(ge=1, le=MOST)]) -> str:
     """One page to take to the balance: masses of a round, with room for what was weighed."""
     from campaigns.report.bench import bench_sheet
 
@@ -157,12 +159,11 @@ def bench(request: Request, name: Name, number: int) -> str:
     return desk.seen(name).kept(("bench", number), lambda: bench_sheet(desk.campaign(name), number))
 
 
-@router.post("/campaigns/{name}/picture", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+@router.post("/campaigns/{name}/picture", response_class=Response, responses=answered_as("image/png"))
 def picture(request: Request, name: Name, file: UploadFile) -> Response:
     """Picture of a cycler file as it would be read: rows, the discharge that counts, what is cut. Nothing is kept."""
     from campaigns.intake.inspection import plot_file
     from campaigns.intake.validation import check_file
-    from campaigns.server.api import kept_files
 
     desk: Desk = request.app.state.desk
     desk.campaign(name)
