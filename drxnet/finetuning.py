@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _PERMUTATIONS = 1999
 _MOST_CHANCE = 0.05
+_LEAST_ROBUST_MAH_G = 30.0
 _FEWEST_TO_RANK = 4
 """Compositions below which no order of theirs is beyond chance."""
 
@@ -100,7 +101,15 @@ class FineTuningOptions:
     """Relative fall of the held-out error below which the parent stays."""
 
     most_drift_mah_g: float = 3.0
-    """Mean change of the parent's predictions on replayed compositions above which a step is not kept."""
+    """Mean change of the parent's predictions on replayed compositions above which a step is not kept, whatever it
+    gains."""
+
+    drift_for_gain: float = 0.25
+    """By how much more they may change for each mAh/g by which the held-out error falls."""
+
+    robust: float = 3.0
+    """Times the median error of the parent, from which on an error counts in proportion and not squared: a cell that
+    has died must not pull the model."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -111,6 +120,17 @@ class FineTuningOptions:
             raise ConfigurationError(f"folds must be at least 2. Got {self.folds}.")
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning_rate must be positive. Got {self.learning_rate!r}.")
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What was said of every profile by a child that had not seen it."""
+
+    fold: np.ndarray
+    """Part that each of P profiles was held out with; -1 where it never was."""
+
+    capacity_mah_g: np.ndarray
+    """At the lower cut-off, mean over members, P."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +145,9 @@ class FineTuned:
 
     report: dict[str, Any]
     """Errors before and after, drift and the reason, as plain values."""
+
+    held_out: HeldOut | None = None
+    """What the children said of what they had not seen; None where nothing could be held out."""
 
 
 def fine_tune(
@@ -171,8 +194,7 @@ def fine_tune(
         "data_fingerprint": profiles.fingerprint,
         "seed": seed,
     }
-    folds, held_out = choose_folds(profiles, options.folds, seed)
-    facts["held_out"] = held_out
+    folds, facts["held_out"] = choose_folds(profiles, options.folds, seed)
     if folds is None:
         reason = "The parent stays: a single profile cannot be cross-validated; add a second one."
         return FineTuned(ensemble, False, {**facts, "accepted": False, "reason": reason})
@@ -188,8 +210,9 @@ def fine_tune(
     accepted, reason = _verdict(facts, options)
     facts |= {"accepted": accepted, "reason": reason, "options": asdict(options)}
     log.info("%s", reason)
+    held_out = HeldOut(folds, best.predicted[:, 0])
     if not accepted:
-        return FineTuned(ensemble, False, facts)
+        return FineTuned(ensemble, False, facts, held_out)
     network = DRXNet(replace(school.network.shape, members=ensemble.members))
     network.load_state_dict(best.weights)
     learned = {name: list(ensemble.card.process.get(name, ())) for name, _ in network.shape.process}
@@ -204,7 +227,7 @@ def fine_tune(
         data_fingerprint=profiles.fingerprint,
         provenance={"made": "fine-tuned", "gate": facts, "parent": dict(ensemble.card.provenance)},
     )
-    return FineTuned(Ensemble(network, card, device=ensemble.device, dtype=ensemble.dtype), True, facts)
+    return FineTuned(Ensemble(network, card, device=ensemble.device, dtype=ensemble.dtype), True, facts, held_out)
 
 
 def choose_folds(profiles: ProfileSet, count: int, seed: int) -> tuple[np.ndarray | None, str]:
@@ -313,12 +336,15 @@ class _School:
         self.replay = self._tensors(old)
         self.known = self._tensors(new)
         self.before = self._capacity(parent.network, self.known)[0]
+        said = self._capacity(parent.network, self.data)[0]
+        off = float(np.median(np.abs(said - profiles.capacity_mah_g.mean(0)[:, _looked_at(profiles.points)])))
         self.loss = TrainingOptions(
             members=self.classes * m,
             dqdv_weight=options.dqdv_weight,
             first_cycle_weight=options.first_cycle_weight,
             smoothness_weight=0.0,
             l2_weight=0.0,
+            robust_mah_g=max(_LEAST_ROBUST_MAH_G, options.robust * off),
         )
 
     def _tensors(self, profiles: ProfileSet, weight: np.ndarray | None = None) -> TrainingTensors:
@@ -361,7 +387,8 @@ class _School:
         ]
         optimizer = torch.optim.Adam(groups, lr=options.learning_rate, fused=True)
         best = self._look(0)
-        log.debug("before: held-out error %.2f", best.error)
+        before = best.error
+        log.debug("before: held-out error %.2f", before)
         for step in range(1, options.steps + 1):
             for group in optimizer.param_groups:
                 group["lr"] = group["at_most"] * min(step / options.evaluate_every, 1 - (step - 1) / options.steps)
@@ -375,7 +402,8 @@ class _School:
             if step % options.evaluate_every == 0:
                 now = self._look(step)
                 log.debug("step %d: held-out error %.2f, drift %.2f mAh/g", step, now.error, now.drift)
-                if now.error < best.error and now.drift <= options.most_drift_mah_g:
+                allowed = options.most_drift_mah_g + options.drift_for_gain * max(0.0, before - now.error)
+                if now.error < best.error and now.drift <= allowed:
                     best = now
                 elif step - best.step >= options.patience * options.evaluate_every:
                     break
@@ -424,6 +452,26 @@ class _School:
         truth = self.profiles.capacity_mah_g.mean(0)[:, _looked_at(self.profiles.points)]
         return float(np.abs(predicted - truth)[held].mean())
 
+    def _scaled(self, predicted: np.ndarray) -> tuple[np.ndarray, float]:
+        """The parent's predictions times one factor of all cells, fitted to what is not held out; and that of all.
+
+        The factor is the median ratio of measured and predicted capacity, weighted by the predicted one, which makes
+        the mean absolute error least.
+        """
+        truth = self.profiles.capacity_mah_g.mean(0)[:, _looked_at(self.profiles.points)]
+
+        def factor(rows: np.ndarray) -> float:
+            weight = np.maximum(predicted[rows, 0], 1e-9)
+            ratio = truth[rows, 0] / weight
+            order = np.argsort(ratio)
+            half = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
+            return float(ratio[order][min(half, len(order) - 1)])
+
+        found = predicted.copy()
+        for fold in np.unique(self.folds[self.folds >= 0]):
+            found[self.folds == fold] *= factor(self.folds != fold)
+        return found, factor(np.ones(len(predicted), bool))
+
     def _mean_of_others(self) -> np.ndarray:
         """What the mean of the profiles that are not held out predicts, of those at the nearest current if possible."""
         voltage, truth = self.profiles.voltage_v, self.profiles.capacity_mah_g.mean(0)
@@ -461,9 +509,13 @@ class _School:
 
     def facts(self, best: _Best) -> dict[str, Any]:
         """What the gate judges by."""
+        before = self._capacity(self.parent.network, self.data)[0]
+        scaled, factor = self._scaled(before)
         return {
             "steps": best.step,
-            "error_before_mah_g": self._error(self._capacity(self.parent.network, self.data)[0]),
+            "error_before_mah_g": self._error(before),
+            "error_of_the_scaled_mah_g": self._error(scaled),
+            "common_factor": factor,
             "error_after_mah_g": best.error,
             "error_of_the_mean_mah_g": self._error(self._mean_of_others()),
             "chance": self._chance(best.predicted),
@@ -496,7 +548,7 @@ def _verdict(facts: Mapping[str, Any], options: FineTuningOptions) -> tuple[bool
     if facts["steps"] == 0 or after > before * (1 - options.least_gain):
         return False, (
             f"The parent stays: no step lowered the {errors} by {options.least_gain:.0%} with a drift of at most "
-            f"{options.most_drift_mah_g:g} mAh/g."
+            f"{options.most_drift_mah_g:g} mAh/g and {options.drift_for_gain:g} of the gain."
         )
     chance = facts["chance"]
     if after >= mean and (chance is None or chance > _MOST_CHANCE):
@@ -504,4 +556,10 @@ def _verdict(facts: Mapping[str, Any], options: FineTuningOptions) -> tuple[bool
             f"The parent stays: {errors}, but the mean of the other profiles errs by {mean:.1f} mAh/g only, and the "
             "labels do not follow the compositions. Check that every file belongs to the composition it names."
         )
-    return True, f"Accepted: {errors}, drift {facts['drift_mah_g']:.1f} mAh/g."
+    scaled, factor = facts["error_of_the_scaled_mah_g"], facts["common_factor"]
+    common = (
+        f" The parent times {factor:.2f} errs by {scaled:.1f} mAh/g: most is common to all cells, as a wrong mass is."
+        if scaled < (before + after) / 2
+        else ""
+    )
+    return True, f"Accepted: {errors}, drift {facts['drift_mah_g']:.1f} mAh/g.{common}"

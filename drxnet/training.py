@@ -45,6 +45,9 @@ _FEW_ROWS = 256
 """Rows up to which compositions of several numbers of cations are encoded together."""
 
 _AUGMENTATION = ("amount_noise", "fluorine_noise", "trace_share")
+_LATER = (*_AUGMENTATION, "robust_mah_g")
+"""Options that came after the first runs; what they do without is what those did."""
+
 _MOST_NOISE = 0.2
 _TRACE = (1e-4, LEAST_METAL)
 _LEAST_SHAKEN = 1e-3
@@ -60,7 +63,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     ),
     (("learning_rate", "decay"), lambda v: v > 0, "be positive"),
     (
-        ("capacity_weight", "dqdv_weight", "first_cycle_weight", "l2_weight", "smoothness_weight"),
+        ("capacity_weight", "dqdv_weight", "first_cycle_weight", "l2_weight", "smoothness_weight", "robust_mah_g"),
         lambda v: v >= 0,
         "not be negative",
     ),
@@ -103,6 +106,9 @@ class TrainingOptions:
 
     first_cycle_weight: float = 5.0
     """Of the mean absolute error of Q at cycle 1 (mAh/g); 0 leaves the term out."""
+
+    robust_mah_g: float = 0.0
+    """Error of a capacity from which on it counts in proportion, no longer squared; 0 for none."""
 
     l2_weight: float = 1e-4
     """Of the weights' squared norm / 2, as Adam's weight decay."""
@@ -457,7 +463,7 @@ def batch_losses(
     q_first = network.capacity(first, at_voltage) if options.first_cycle_weight > 0 else None
 
     return Losses(
-        capacity=_mean((q - batch.capacity).square(), batch.weight),
+        capacity=_mean(_squared(q - batch.capacity, options.robust_mah_g), batch.weight),
         dqdv=_mean_of_known(slope, batch.dqdv, batch.weight, squared=True),
         first_cycle=(
             torch.zeros_like(q[:, 0, 0])
@@ -466,6 +472,14 @@ def batch_losses(
         ),
         smoothness=_roughness(network, batch, now[:, :sampled], fractions) if smooth else None,
     )
+
+
+def _squared(difference: Tensor, robust: float) -> Tensor:
+    """Squares, which go on as straight lines beyond `robust` (P. J. Huber, Ann. Math. Stat. 35, 73 (1964))."""
+    if not robust:
+        return difference.square()
+    size = difference.abs()
+    return torch.where(size <= robust, size.square(), robust * (2 * size - robust))
 
 
 def _roughness(network: DRXNet, batch: Batch, now: Tensor, fractions: Sequence[Tensor]) -> Tensor:
@@ -676,7 +690,7 @@ def _mean_losses(seen: Sequence[Losses]) -> dict[str, float]:
 
 def _identity(profiles: ProfileSet, options: TrainingOptions, seed: int) -> dict[str, Any]:
     """What must be the same for a run to be resumed; more epochs may be added only where the rate does not decay."""
-    chosen = {k: v for k, v in asdict(options).items() if v or k not in _AUGMENTATION}  # as before there was any
+    chosen = {k: v for k, v in asdict(options).items() if v or k not in _LATER}  # as before there was any
     return {"data": profiles.fingerprint, "options": chosen, "seed": seed}
 
 

@@ -26,6 +26,10 @@ class Measured:
     process: Process = NOT_STATED
     """How its cells were made and tested, as far as stated."""
 
+    learned: Mapping[Quantity, float] | None = None
+    """What the ensemble said while this was held out from it, where its weights have learned from it since; NaN where
+    that is not known. What the weights know must not be told to the surrogate again."""
+
     @classmethod
     def of_cells(cls, cells: MeasuredCells, quantities: Iterable[Quantity]) -> Self:
         """Read quantities off the cells of one composition."""
@@ -47,6 +51,11 @@ class Measured:
     def values(self, goals: Goals) -> np.ndarray:
         """Quantities of the goals, NaN where not measured, ``m``."""
         return np.array([self.estimates[q].mean if q in self.estimates else np.nan for q in goals.quantities])
+
+    def held_out(self, goals: Goals) -> np.ndarray:
+        """What the ensemble said while this was held out, NaN where that is not known, ``m``."""
+        said = self.learned or {}
+        return np.array([said.get(q, np.nan) for q in goals.quantities])
 
     def variances(self, goals: Goals) -> np.ndarray:
         """Variance of each quantity, NaN where the model's own noise must do, ``m``.

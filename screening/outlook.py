@@ -22,7 +22,7 @@ from screening.goals import Goals
 from screening.improvement import Improvement, log_feasibility, objectives_of
 from screening.measured import Measured
 from screening.streaming import StreamMarginals
-from screening.surrogate import DRXNetGaussianModel, Points
+from screening.surrogate import DRXNetGaussianModel, EnsembleReader, Points
 from screening.synthesis import PhaseModel, Tried
 
 
@@ -79,7 +79,10 @@ class Outlook:
             elsewhere: what other laboratories found, less their offset.
         """
         goals, measured, elsewhere = goals or Goals(), tuple(measured), tuple(elsewhere)
-        surrogate = _conditioned(ensemble, goals, (*measured, *elsewhere)).fit()
+        told = (*measured, *elsewhere)
+        surrogate = _conditioned(ensemble, goals, told, fitting=True).fit()
+        if any(m.learned is not None for m in told):
+            surrogate = _conditioned(ensemble, goals, told).with_hyperparameters(surrogate.hyperparameters())
         outlook = cls(
             goals=goals,
             measured=measured,
@@ -232,8 +235,15 @@ def _numbers(fitted: Mapping[str, Any]) -> list[float]:
     return [value for row in rows for value in row]
 
 
-def _conditioned(ensemble: Ensemble, goals: Goals, measured: Sequence[Measured]) -> DRXNetGaussianModel:
-    """Build the surrogate on everything measured, hyperparameters as they are without data."""
+def _conditioned(
+    ensemble: Ensemble, goals: Goals, measured: Sequence[Measured], *, fitting: bool = False
+) -> DRXNetGaussianModel:
+    """Build the surrogate on everything measured, hyperparameters as they are without data.
+
+    What the ensemble itself has learned from moves no mean: it narrows the spread as any observation does, and is what
+    the ensemble says now. The hyperparameters, that is how wrong the ensemble is, are fitted to what it said while the
+    observation was held out.
+    """
     useful = [m for m in measured if np.isfinite(m.values(goals)).any()]
     metals = {s for m in useful for s in m.composition.metals} or set(MODEL_METALS)
     encoding = Encoding(tuple(metals - {"Li"}), _told_apart([goals.rates.process, *(m.process for m in useful)]))
@@ -243,14 +253,15 @@ def _conditioned(ensemble: Ensemble, goals: Goals, measured: Sequence[Measured])
         torch.from_numpy(np.stack(rows))
         for rows in zip(*((m.values(goals), m.variances(goals)) for m in useful), strict=True)
     )
-    return DRXNetGaussianModel(
-        ensemble,
-        encoding,
-        goals,
-        encoding.encode([m.composition for m in useful], [m.process for m in useful]),
-        values,
-        variances,
-    )
+    x = encoding.encode([m.composition for m in useful], [m.process for m in useful])
+    if any(m.learned is not None for m in useful):
+        with torch.no_grad():
+            now = EnsembleReader(ensemble, encoding, goals).read_rows(x).mean.mT
+        missed = values - torch.from_numpy(np.stack([m.held_out(goals) for m in useful]))
+        as_now = now + missed if fitting else torch.where(values.isnan(), torch.nan, now)
+        inside = torch.tensor([m.learned is not None for m in useful])
+        values = torch.where(inside[:, None], as_now, values)
+    return DRXNetGaussianModel(ensemble, encoding, goals, x, values, variances)
 
 
 def _told_apart(processes: Sequence[Process]) -> tuple[str, ...]:

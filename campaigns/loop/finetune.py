@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from campaigns.errors import LedgerLocked
 from campaigns.intake.judgement import MODEL_ERROR_MAH_G, Expected, judge, weighed
 from campaigns.ledger.ledger import Entry
@@ -22,16 +24,20 @@ from drxnet.checkpoint import ModelCard, as_files, read_card
 from drxnet.composition import Composition
 from drxnet.errors import ConfigurationError, DRXError, UsageError
 from drxnet.progress import Progress, silent
+from screening.estimates import same_conditions
 
 if TYPE_CHECKING:
     from drxnet.dataset import ProfileSet
     from drxnet.ensemble import Ensemble
-    from drxnet.finetuning import FineTuned
+    from drxnet.finetuning import FineTuned, HeldOut
 
 _log = logging.getLogger(__name__)
 
 REFUSED = "refused"
 """Stands in the ledger for the model id of a child that the gate refused; its weights are not kept."""
+
+WORST = 3
+"""Discharges that the gate names as those it errs most in."""
 
 ATTEMPTS = 3
 """Fine-tunings in a row that may be overtaken by measurements that come or go."""
@@ -156,6 +162,7 @@ def _attempt(campaign: Workspace, device: str, progress: Progress) -> Learned | 
         return _as_before(state, earlier)
     name = f"{campaign.name}-{len(state.models) + 1}"
     child = fine_tune(first, lesson.profiles, seed=seed, options=options, name=name, progress=progress)
+    child = _beside_the_gaussian_model(campaign, state, first, known, child)
     current = first if lost else campaign.ensemble(state.current_model, device=device)
     left_out = _said_to_be_left_out(campaign, state, without)
     with campaign.ledger.write("finetune") as entry:
@@ -175,6 +182,94 @@ def _attempt(campaign: Workspace, device: str, progress: Progress) -> Learned | 
         sentence,
         _compared(known, current, child.ensemble if child.accepted else current),
     )
+
+
+def _beside_the_gaussian_model(
+    campaign: Workspace, state: Snapshot, parent: Ensemble, known: Sequence[MeasuredProfile], child: FineTuned
+) -> FineTuned:
+    """Use a child only where it beats its parent with the Gaussian model on what neither has seen.
+
+    What the child said of each discharge while it was held out is kept with it, so that no datum counts twice; what it
+    erred most in is named.
+    """
+    from campaigns.loop.forecast import HELD_OUT
+
+    if child.held_out is None:
+        return child
+    rows = [i for i, m in enumerate(known) if child.held_out.fold[i] >= 0]
+    said = {known[i].measurement.measurement_id: float(child.held_out.capacity_mah_g[i]) for i in rows}
+    report = {**child.report, HELD_OUT: said}
+    worst = _worst(known, rows, child.held_out.capacity_mah_g)
+    if worst:
+        report["reason"] = f"{report['reason']} Farthest off while held out: {worst}."
+    if not child.accepted:
+        return replace(child, report=report)
+    ours, theirs, count = _errors_at_the_rates(campaign, state, parent, known, child.held_out)
+    if not count:
+        return replace(child, report=report)
+    report |= {"error_of_child_mah_g": ours, "error_of_gaussian_model_mah_g": theirs, "discharges_compared": count}
+    beside = f"on {count} held-out first discharges it errs by {ours:.1f} mAh/g, the parent with the Gaussian model by"
+    if ours < theirs:
+        return replace(
+            child, report=report | {"reason": f"{report['reason']} The child is used: {beside} {theirs:.1f}."}
+        )
+    reason = (
+        f"The parent stays: the child is better than it ({report['error_before_mah_g']:.1f} -> "
+        f"{report['error_after_mah_g']:.1f} mAh/g), but {beside} {theirs:.1f}, which learns from the same cells."
+    )
+    reason += f" Farthest off while held out: {worst}." if worst else ""
+    return replace(child, ensemble=parent, accepted=False, report=report | {"accepted": False, "reason": reason})
+
+
+def _worst(known: Sequence[MeasuredProfile], rows: Sequence[int], said_mah_g: np.ndarray) -> str:
+    """Discharges that a child errs most in while they are held out, in words."""
+    off = sorted(rows, key=lambda i: -abs(known[i].measurement.capacity_mah_g - said_mah_g[i]))
+    return "; ".join(
+        f"{m.measurement_id} ({m.proposal_id} {m.cell}, {m.conditions.current_ma_g:g} mA/g: {m.capacity_mah_g:.0f} "
+        f"measured, {said_mah_g[i]:.0f} expected mAh/g)"
+        for i in off[:WORST]
+        for m in [known[i].measurement]
+    )
+
+
+def _errors_at_the_rates(
+    campaign: Workspace, state: Snapshot, parent: Ensemble, known: Sequence[MeasuredProfile], held_out: HeldOut
+) -> tuple[float, float, int]:
+    """Mean absolute errors of a child and of its parent with the Gaussian model where both have seen the same.
+
+    Returns:
+        Of the child, of the parent with the Gaussian model (mAh/g), and over how many discharges.
+    """
+    from screening.goals import Goals, ObjectiveSpec
+    from screening.measured import Measured
+    from screening.outlook import Outlook
+    from screening.quantities import Capacity, MeasuredCells
+
+    goals = Goals(campaign.goals(state).rates, (ObjectiveSpec(quantity="capacity"),), ())
+    at = (goals.rates.low, goals.rates.high)
+    made = [Composition.parse(_made(state, m.measurement)) for m in known]
+    ours, theirs = [], []
+    for fold in sorted(set(held_out.fold.tolist()) - {-1}):
+        cells: dict[Composition, list[Measurement]] = {}
+        for i, m in enumerate(known):
+            if held_out.fold[i] != fold:
+                cells.setdefault(made[i], []).append(m.measurement)
+        seen = [Measured.of_cells(MeasuredCells(c, tuple(ms)), goals.quantities) for c, ms in cells.items()]
+        outlook = Outlook.of(parent, goals, measured=[m for m in seen if m.estimates])
+        asked = [
+            (i, c)
+            for i in np.flatnonzero(held_out.fold == fold).tolist()
+            for c in at
+            if same_conditions(known[i].measurement.conditions, c)
+        ]
+        if not asked:
+            continue
+        mean, _ = outlook.surrogate.marginals(outlook.read([made[i] for i, _ in asked]))
+        for row, (i, c) in enumerate(asked):
+            measured = known[i].measurement.capacity_mah_g
+            ours.append(abs(measured - held_out.capacity_mah_g[i]))
+            theirs.append(abs(measured - float(mean[row, goals.column(Capacity(c))])))
+    return (float(np.mean(ours)), float(np.mean(theirs)), len(ours)) if ours else (math.nan, math.nan, 0)
 
 
 def _record(entry: Entry, child: FineTuned, lesson: _Lesson) -> str:

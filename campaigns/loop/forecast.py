@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from campaigns.ledger.records import PredictedProfile, Snapshot
+from campaigns.ledger.records import Measurement, ModelRecord, PredictedProfile, Snapshot
 from campaigns.loop.outcomes import MEMBERS, outcomes_of, pending_of, stated
 from campaigns.loop.places import Order, Place, labels_of, with_state
 from campaigns.loop.syntheses import tried_of
@@ -52,6 +53,9 @@ SEARCHES = ("best-first", "evolution")
 IN_PROCESS_S = 20.0
 """A stream expected to take less than this runs in this process; starting workers would take longer (s)."""
 
+HELD_OUT = "held_out_mah_g"
+"""Where the record of a model keeps what it said of each discharge while it was held out, by measurement."""
+
 SHORTLIST = 2000
 """Candidates of a space among which a Pareto front, or the best means, are looked for."""
 
@@ -66,16 +70,38 @@ def limits_of(spec: CampaignSpec) -> Limits:
 
 def measured_of(state: Snapshot, goals: Goals) -> tuple[Measured, ...]:
     """What was found for each composition and process, means over its cells."""
-    found = [_found(cells, goals) for o in outcomes_of(state, goals) if o.measurements for cells in o.groups]
+    model = state.current_model
+    found = [
+        _found(cells, goals, said_before(cells, goals, model))
+        for o in outcomes_of(state, goals)
+        if o.measurements
+        for cells in o.groups
+    ]
     return tuple(m for m in found if m.estimates)
 
 
-def _found(cells: MeasuredCells, goals: Goals) -> Measured:
+def _found(cells: MeasuredCells, goals: Goals, learned: Mapping[Quantity, float] | None) -> Measured:
     """What cells that were made and tested alike gave, under the names that the quantities have for the campaign."""
     process = joined([d.conditions.process for d in cells.discharges])
     bare = Measured.of_cells(cells, goals.under(NOT_STATED).quantities)
     names = dict(zip(goals.under(NOT_STATED).quantities, goals.quantities, strict=True))
-    return Measured(bare.composition, {names[q]: e for q, e in bare.estimates.items()}, process)
+    before = None if learned is None else {names[q]: value for q, value in learned.items()}
+    return Measured(bare.composition, {names[q]: e for q, e in bare.estimates.items()}, process, before)
+
+
+def said_before(cells: MeasuredCells, goals: Goals, model: ModelRecord) -> dict[Quantity, float] | None:
+    """What a model that learned from cells said of each quantity while they were held out; None if it did not learn.
+
+    Only capacities are kept of what was held out; a quantity that needs more is not known.
+    """
+    held_out: Mapping[str, float] = model.metrics.get(HELD_OUT, {})
+    mine = [d for d in cells.discharges if isinstance(d, Measurement) and d.measurement_id in model.measurement_ids]
+    if not mine:
+        return None
+    told = [replace(d, capacity_mah_g=held_out[d.measurement_id]) for d in mine if d.measurement_id in held_out]
+    before = MeasuredCells(cells.composition, tuple(told), cells.prices)
+    found = {q: None if q.needs_profile else q.of_cells(before) for q in goals.under(NOT_STATED).quantities}
+    return {q: e.mean for q, e in found.items() if e is not None}
 
 
 def admissions_of(campaign: Workspace, state: Snapshot, goals: Goals, *, device: str = "cpu") -> tuple[Admission, ...]:

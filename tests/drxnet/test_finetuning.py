@@ -15,7 +15,7 @@ from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, DatasetError
 from drxnet.finetuning import FineTuningOptions, choose_folds, fine_tune, replay_profiles, varied_conditions
 from drxnet.process import Process
-from drxnet.training import pretrain
+from drxnet.training import _squared, pretrain
 
 QUICK = FineTuningOptions(
     steps=40,
@@ -93,10 +93,47 @@ def test_shuffled_labels_are_refused_and_the_parent_stays(parent: Ensemble) -> N
 
 
 def test_a_child_that_forgets_is_not_kept(parent: Ensemble) -> None:
-    tuned = fine_tune(parent, measured(), seed=0, options=replace(QUICK, most_drift_mah_g=0.0))
+    tuned = fine_tune(parent, measured(), seed=0, options=replace(QUICK, most_drift_mah_g=0.0, drift_for_gain=0.0))
     assert not tuned.accepted
     assert tuned.report["steps"] == 0
     assert "drift of at most 0 mAh/g" in tuned.report["reason"]
+
+
+def test_drift_is_weighed_against_gain(parent: Ensemble) -> None:
+    tuned = fine_tune(parent, measured(), seed=0, options=replace(QUICK, most_drift_mah_g=0.0, drift_for_gain=1e3))
+    assert tuned.accepted, tuned.report["reason"]
+    assert tuned.report["drift_mah_g"] > 0
+
+
+def test_what_was_said_of_held_out_profiles_comes_back(parent: Ensemble) -> None:
+    data = measured()
+    tuned = fine_tune(parent, data, seed=0, options=QUICK)
+    assert tuned.held_out is not None
+    assert set(tuned.held_out.fold.tolist()) == set(range(QUICK.folds))
+    said = tuned.ensemble.predict(data.compositions, data.conditions, data.voltage_v).numpy().mean(0)[:, 0]
+    truth = data.capacity_mah_g.mean(0)[:, 0] if data.capacity_mah_g.ndim == 3 else data.capacity_mah_g[:, 0]
+    seen, unseen = np.abs(said - truth).mean(), np.abs(tuned.held_out.capacity_mah_g - truth).mean()
+    assert seen < unseen
+
+
+def test_what_all_cells_have_in_common_is_told_from_what_compositions_do(parent: Ensemble) -> None:
+    data = measured()
+    own = parent.predict(data.compositions, data.conditions, data.voltage_v).numpy().mean(0)
+    nothing = np.full_like(own, np.nan)
+    wrong_mass = replace(data, capacity_mah_g=1.25 * own, dqdv_mah_g_v=nothing, first_capacity_mah_g=nothing)
+    tuned = fine_tune(parent, wrong_mass, seed=0, options=QUICK)
+    assert tuned.report["common_factor"] == pytest.approx(1.25, rel=1e-3)
+    assert tuned.report["error_of_the_scaled_mah_g"] < 0.1
+    assert tuned.accepted
+    assert "The parent times 1.25 errs by 0.0 mAh/g: most is common to all cells" in tuned.report["reason"]
+
+
+def test_a_dead_cell_pulls_no_harder_than_in_proportion() -> None:
+    errors = torch.tensor([10.0, -10.0, 300.0, -300.0], requires_grad=True)
+    _squared(errors, 30.0).sum().backward()
+    assert errors.grad is not None
+    assert errors.grad.tolist() == [20.0, -20.0, 60.0, -60.0]
+    assert torch.equal(_squared(errors, 0.0), errors.square())
 
 
 def test_the_seed_decides(parent: Ensemble) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,3 +95,41 @@ def test_the_distance_to_what_is_known_needs_no_network_twice() -> None:
     outlook = Outlook.of(FakeEnsemble(3), ONE, measured=measured())
     assert outlook.domain.scale is outlook.surrogate.reader.scale
     assert set(outlook.known) <= set(outlook.domain.known)
+
+
+def test_what_the_weights_have_learned_moves_no_mean_and_narrows_the_spread() -> None:
+    data, ensemble = measured(10), FakeEnsemble(3)
+    low = Capacity(ONE.rates.low)
+    learned = [replace(m, learned={q: e.mean - 30 for q, e in m.estimates.items() if q == low}) for m in data]
+    plain, told = (Outlook.of(ensemble, ONE, measured=known) for known in (data, learned))
+    made = [m.composition for m in data]
+    own = ONE.evaluate(ensemble, made).mean(0)
+    mean, std = told.surrogate.marginals(told.read(made))
+    torch.testing.assert_close(mean[:, 1], own[:, 1], atol=0.1, rtol=0)
+    assert (plain.surrogate.marginals(plain.read(made))[0][:, 1] - own[:, 1]).abs().max() > 5, "else moves it"
+    far = compositions(6, seed=77)
+    _, elsewhere = told.surrogate.marginals(told.read(far))
+    assert std[:, 1].mean() < 0.7 * elsewhere[:, 1].mean()
+
+
+def test_how_wrong_the_model_is_comes_from_what_it_said_before_it_had_seen_it() -> None:
+    ensemble, far = FakeEnsemble(3), compositions(6, seed=77)
+    spreads = []
+    for off in (2.0, 80.0):
+        rng = np.random.default_rng(0)
+        learned = [
+            replace(m, learned={q: e.mean + off * rng.standard_normal() for q, e in m.estimates.items()})
+            for m in measured(10)
+        ]
+        outlook = Outlook.of(ensemble, ONE, measured=learned)
+        spreads.append(float(outlook.surrogate.marginals(outlook.read(far))[1][:, 1].mean()))
+    assert spreads[1] > 2 * spreads[0]
+
+
+def test_an_outlook_with_learned_data_travels() -> None:
+    learned = [replace(m, learned={q: e.mean + 10 for q, e in m.estimates.items()}) for m in measured(5)]
+    outlook = Outlook.of(FakeEnsemble(3), ONE, measured=learned)
+    twin = pickle.loads(pickle.dumps(outlook))._with(outlook.ensemble, outlook._condition(outlook.ensemble))
+    points = outlook.read(compositions(4, seed=3))
+    for one, other in zip(outlook.surrogate.marginals(points), twin.surrogate.marginals(points), strict=True):
+        torch.testing.assert_close(one, other)

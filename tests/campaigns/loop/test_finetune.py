@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ledgers import FIRST, HIGH, LOW, SECOND, straight_profile, write_campaign
@@ -18,13 +19,15 @@ from campaigns.campaign import Campaign
 from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import NewMeasurement, NewModel
 from campaigns.loop.finetune import REFUSED, fine_tune_campaign, profile_set
+from campaigns.loop.forecast import measured_of, outlook_of
 from campaigns.spec import FineTuning
 from drxnet.dataset import ProfileSet
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import CheckpointError, ConfigurationError, UsageError
-from drxnet.finetuning import FineTuned
+from drxnet.finetuning import FineTuned, HeldOut
 from drxnet.network import DRXNet
+from screening.quantities import Capacity
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,8 @@ class Teacher:
 
     def __init__(self, *, accepts: bool = True) -> None:
         self.accepts, self.shift = accepts, 1e-3
+        self.off: float | None = None
+        """Error of each discharge while it is held out (mAh/g); None for a teacher that says nothing of it."""
         self.seen: list[ProfileSet] = []
 
     def __call__(self, ensemble: Ensemble, profiles: ProfileSet, *, name: str, **_: object) -> FineTuned:
@@ -58,12 +63,16 @@ class Teacher:
         report = {"reason": "as told", "error_before_mah_g": 30.0, "error_after_mah_g": 20.0}
         if not self.accepts:
             return FineTuned(ensemble, False, report)
+        held_out = None
+        if self.off is not None:
+            folds = (profiles.unique[1] % 2).astype(int)
+            held_out = HeldOut(folds, profiles.capacity_mah_g.reshape(len(profiles), -1)[:, 0] + self.off)
         network = DRXNet(ensemble.network.shape)
         state = {k: v.clone() for k, v in ensemble.network.state_dict().items()}
         state["state_out.bias"] += self.shift * float(profiles.capacity_mah_g.mean())
         network.load_state_dict(state)
         card = replace(ensemble.card, name=name, parent=ensemble.model_id, data_fingerprint=profiles.fingerprint)
-        return FineTuned(Ensemble(network, replace(card, weights_sha256="")), True, report)
+        return FineTuned(Ensemble(network, replace(card, weights_sha256="")), True, report, held_out)
 
 
 @pytest.fixture
@@ -86,6 +95,41 @@ def test_accepted_child_is_used_with_its_lineage(measured: Campaign, teacher: Te
     row = learned.predicted[0]
     assert row["capacity_mah_g"] == 240.0
     assert row["after_mah_g_mean"] > row["before_mah_g_mean"]
+
+
+def test_a_child_that_the_gaussian_model_beats_is_not_used_and_the_gate_says_so(measured: Campaign, teacher: Teacher):
+    teacher.off = 1e4
+    learned = fine_tune_campaign(measured)
+    assert not learned.accepted
+    state = measured.state()
+    assert state.current_model == state.first_model
+    assert (state.models[-1].model_id, state.models[-1].accepted) == (REFUSED, False)
+    assert "on 4 held-out first discharges it errs by 10000.0 mAh/g, the parent with the Gaussian model by" in (
+        learned.sentence
+    )
+    assert "learns from the same cells" in learned.sentence
+    assert "Farthest off while held out: M0001 (" in learned.sentence
+    assert "20 mA/g: 240 measured, 10240 expected mAh/g" in learned.sentence
+
+
+def test_no_datum_counts_twice_once_a_child_is_used(measured: Campaign, teacher: Teacher):
+    teacher.off = 0.5
+    goals = measured.spec.goals
+    assert all(m.learned is None for m in measured_of(measured.state(), goals))
+    learned = fine_tune_campaign(measured)
+    assert learned.accepted, learned.sentence
+    assert "The child is used: on 4 held-out first discharges it errs by 0.5 mAh/g" in learned.sentence
+    known = measured_of(measured.state(), goals)
+    low, high = Capacity(goals.rates.low), Capacity(goals.rates.high)
+    for m in known:
+        assert m.learned is not None
+        assert m.learned[low] == pytest.approx(m.estimates[low].mean + 0.5)
+        assert m.learned[high] == pytest.approx(m.estimates[high].mean + 0.5)
+    outlook = outlook_of(measured, measured.state(), goals)
+    made = [m.composition for m in known]
+    own = goals.evaluate(measured.ensemble(), made).mean(0).numpy()
+    said = outlook.surrogate.marginals(outlook.read(made))[0].numpy()
+    assert np.abs(said - own)[:, 1:].max() < 1, "what the weights know moves no mean"
 
 
 def test_refused_child_changes_nothing_and_is_on_record(measured: Campaign, teacher: Teacher):
