@@ -23,6 +23,7 @@ from campaigns.ledger.records import fingerprint
 from drxnet.composition import METALS_BY_NUMBER, Composition
 from drxnet.errors import CompositionError, ConfigurationError
 from drxnet.names import hint
+from drxnet.process import Process
 from drxnet.yaml_files import read_yaml, shipped
 from screening.goals import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec, Rates
 from screening.space import CandidateSpace, load_space, parse_space, validated
@@ -252,6 +253,12 @@ class CampaignSpec(_Frozen):
         else:
             space = parse_space(self.space, f"{self.name}: space")
         return space.model_copy(update={"filters": space.filters.at_prices(self.prices)})
+
+    @property
+    def ways(self) -> tuple[Process, ...]:
+        """Processes that a proposal may choose from; empty where there is nothing to choose."""
+        space = self.candidate_space
+        return () if space is None else space.ways
 
     def candidates(self) -> Candidates:
         """Open the space, or the list of candidates.

@@ -11,6 +11,7 @@ unknown, and a model takes it as such. A laboratory's own condition is one more 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -288,6 +289,18 @@ class Process:
     def __str__(self) -> str:
         """Return what was stated, for tables and messages; empty for nothing."""
         return ", ".join(f"{f.label} {f.text(value)}" for f, value in self)
+
+
+def crossed(levels: Mapping[str, Sequence[Any]]) -> tuple[Process, ...]:
+    """Every combination of the given values of some conditions, in the order given; empty where none are.
+
+    Raises:
+        ImpossibleValue: an unknown condition, or a value that it cannot have.
+    """
+    if not levels:
+        return ()
+    combinations = itertools.product(*levels.values())
+    return tuple(dict.fromkeys(Process.of(dict(zip(levels, values, strict=True))) for values in combinations))
 
 
 def alike(processes: Sequence[Process]) -> list[list[int]]:

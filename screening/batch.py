@@ -24,6 +24,7 @@ from torch import Tensor
 from drxnet.composition import Composition
 from drxnet.ensemble import Amounts
 from drxnet.errors import UsageError
+from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
 from drxnet.uncertainty import LABELS, Label
 from screening.economy import Economy, worth_of_second_cell
@@ -129,6 +130,8 @@ class Limits:
 
 
 Kind = Literal["candidate", "reference", "replicate"]
+Made = tuple[Composition, Process]
+"""A composition, and how it is made and tested."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,9 @@ class Choice:
     why: str = ""
     """One sentence for a table."""
 
+    process: Process = NOT_STATED
+    """How to make and test it, where that was to be chosen or is fixed."""
+
 
 def choose_batch(
     candidates: Sequence[Composition | str],
@@ -240,15 +246,17 @@ def _begun(
 ) -> tuple[Batch, list[Choice]]:
     """A batch of what is made again, and the candidates that are left for the other places."""
     repeated = _repeated(outlook.goals, outlook.measured, limits, n)
-    left = diverse(_left(candidates, outlook, limits), shortlist) if len(repeated) < n else []
+    ways = outlook.ways or (outlook.goals.rates.process,)
+    listed = diverse(_left(candidates, outlook, limits), max(1, shortlist // len(ways))) if len(repeated) < n else []
+    left = [(composition, way) for composition in listed for way in ways]
     if not left and not repeated:
         raise NothingToPropose(
             f"Of {len(candidates)} candidates none is left: all are measured, pending, or against the limits of the "
             "laboratory. Widen the space, lift a limit, or enter what is pending."
         )
-    batch = Batch(left, outlook, [c for c, _ in repeated], limits, seed)
+    batch = Batch(left, outlook, [made for made, _ in repeated], limits, seed)
     with torch.no_grad():
-        return batch, [replace(batch.add(batch.index(c)), kind=kind, why=_WHY[kind]) for c, kind in repeated]
+        return batch, [replace(batch.add(batch.index(made)), kind=kind, why=_WHY[kind]) for made, kind in repeated]
 
 
 def _fill(batch: Batch, picks: list[Choice], chosen_by: Strategy, n: int, progress: Progress) -> list[Choice]:
@@ -261,7 +269,8 @@ def _fill(batch: Batch, picks: list[Choice], chosen_by: Strategy, n: int, progre
         if len(scores) == 0 or scores[best] == -torch.inf:
             break
         pick = replace(batch.add(best), score=float(scores[best]))
-        picks.append(replace(pick, why=chosen_by.why(pick)))
+        why = chosen_by.why(pick) + (f"; made by {pick.process}" if batch.outlook.ways else "")
+        picks.append(replace(pick, why=why))
         progress(len(picks), n)
     return batch.with_cells(picks) if batch.limits.cells == "auto" else picks
 
@@ -286,8 +295,8 @@ def diverse(candidates: Sequence[Composition], keep: int) -> list[Composition]:
     return [candidates[i] for i in kept]
 
 
-def _repeated(goals: Goals, measured: Sequence[Measured], limits: Limits, n: int) -> list[tuple[Composition, Kind]]:
-    """References, then the best measured compositions; at most n."""
+def _repeated(goals: Goals, measured: Sequence[Measured], limits: Limits, n: int) -> list[tuple[Made, Kind]]:
+    """References, then the best measured compositions, made as they were; at most n."""
     references = [Composition.parse(formula) for formula in limits.references]
     values = [(m, m.values(goals)) for m in measured]
     whole = [
@@ -297,7 +306,9 @@ def _repeated(goals: Goals, measured: Sequence[Measured], limits: Limits, n: int
     ]
     feasible = [(m, v) for m, v in whole if not (goals.slack(v) < 0).any()]
     leading = sorted(feasible, key=lambda mv: -float(goals.objective_values(mv[1])[0]))[: limits.replicates]
-    chosen = [(c, "reference") for c in references] + [(m.composition, "replicate") for m, _ in leading]
+    usual = goals.rates.process
+    chosen = [((c, usual), "reference") for c in references]
+    chosen += [((m.composition, m.process.over(usual)), "replicate") for m, _ in leading]
     return chosen[:n]  # type: ignore[return-value]  # mypy widens the literals
 
 
@@ -325,23 +336,24 @@ class Batch:
 
     def __init__(
         self,
-        candidates: Sequence[Composition],
+        candidates: Sequence[Made],
         outlook: Outlook,
-        repeated: Sequence[Composition],
+        repeated: Sequence[Made],
         limits: Limits,
         seed: int,
     ) -> None:
         self.outlook, self.limits, self.seed = outlook, limits, seed
         self.candidates, self.repeated = list(candidates), list(dict.fromkeys(repeated))
-        known = list(dict.fromkeys((*outlook.known, *outlook.pending)))
-        everything = [*self.candidates, *self.repeated, *known]
+        known = outlook.made_so(outlook.pending)
+        made = [*self.candidates, *self.repeated, *known]
+        self._compositions = everything = [composition for composition, _ in made]
         self.known = range(len(everything) - len(known), len(everything))
         """Rows of what is measured or pending."""
         self.picked: list[int] = []
         """Rows in the order they were picked."""
         self._second: dict[int, int] = {}
         """Rows that get a second cell, and the rival that it decides against."""
-        self.points = outlook.read(everything)
+        self.points = outlook.read(everything, [process for _, process in made])
         with torch.no_grad():
             self._beliefs = self._remaining = outlook.surrogate.at(self.points)
             self.mean = torch.stack([belief.mean for belief in self._beliefs], -1)
@@ -438,9 +450,9 @@ class Batch:
 
     # -- how it grows ------------------------------------------------------------------------------------
 
-    def index(self, composition: Composition) -> int:
-        """Row of a composition that is made again."""
-        return len(self.candidates) + self.repeated.index(composition)
+    def index(self, made: Made) -> int:
+        """Row of something that is made again."""
+        return len(self.candidates) + self.repeated.index(made)
 
     def allowed(self, strategy: Strategy) -> Tensor:
         """What each candidate would be worth as the next pick, -inf where it cannot be, ``candidates``."""
@@ -482,20 +494,14 @@ class Batch:
 
     def with_cells(self, picks: Sequence[Choice]) -> list[Choice]:
         """Say of every pick how many cells to make of it, and why two."""
-        everything = [*self.candidates, *self.repeated]
         found = []
         for pick, row in zip(picks, self.picked, strict=True):
             if row not in self._second:
                 found.append(replace(pick, cells=1))
                 continue
-            rival = self._second[row]
-            name = everything[rival] if rival < len(everything) else self._known_at(rival)
+            name = self._compositions[self._second[row]]
             found.append(replace(pick, cells=2, why=f"{pick.why}; 2 cells: the spread decides between it and {name}"))
         return found
-
-    def _known_at(self, row: int) -> Composition:
-        known = list(dict.fromkeys((*self.outlook.known, *self.outlook.pending)))
-        return known[row - self.known.start]
 
     def _worth_of_second(self, row: int) -> tuple[float, int]:
         """What a second cell of a pick is worth in units of the first objective, and the rival it decides against."""
@@ -524,7 +530,7 @@ class Batch:
 
     def _avoid(self, failed: Sequence[Composition]) -> None:
         """Rule out what is too near to syntheses that failed; these themselves may be tried again."""
-        table = _table(Amounts.of([*self.candidates, *failed]))
+        table = _table(Amounts.of([*(composition for composition, _ in self.candidates), *failed]))
         apart = torch.cdist(table[: -len(failed)], table[-len(failed) :], p=torch.inf)
         apart = apart.where(apart > 1e-6, torch.inf).amin(1)
         self._open[: len(self.candidates)] &= apart >= FAILED_APART * self.limits.min_distance - 1e-9
@@ -533,7 +539,7 @@ class Batch:
         outlook, here = self.outlook, slice(row, row + 1)
         mean, std = self.mean[here], self.std[here]
         columns = outlook.goals.columns(mean.numpy(), std.numpy())
-        composition = [*self.candidates, *self.repeated][row]
+        composition, process = [*self.candidates, *self.repeated][row]
         nearest = outlook.domain.nearest(Amounts.of([composition]), self.points.features[here])
         by_distance = sorted(((c, c.distance(composition)) for c in outlook.known), key=lambda pair: pair[1])
         spread, feasible = outlook.spread(std), float(self.log_feasible[row].exp())
@@ -560,6 +566,7 @@ class Batch:
             candidates=len(self.candidates),
             teaches=self._teaches(row),
             joint_gain=float(self.log_gain[row].exp()),
+            process=process,
         )
 
     def _teaches(self, row: int) -> float:

@@ -21,6 +21,7 @@ from screening.encoding import Encoding
 from screening.goals import Goals
 from screening.improvement import Improvement, log_feasibility, objectives_of
 from screening.measured import Measured
+from screening.quantities import Quantity
 from screening.streaming import StreamMarginals
 from screening.surrogate import DRXNetGaussianModel, EnsembleReader, Points
 from screening.synthesis import PhaseModel, Tried
@@ -54,6 +55,9 @@ class Outlook:
     elsewhere: tuple[Measured, ...] = ()
     """What other laboratories found, less their offset (:mod:`screening.elsewhere`); the surrogate learns from it."""
 
+    ways: tuple[Process, ...] = ()
+    """Processes that a proposal may choose from; without any, candidates are made as the goals say."""
+
     engine: str = "auto"
     """What encodes compositions, of :data:`drxnet.engines.ENGINES`: they differ in speed and in the sixth digit."""
 
@@ -67,6 +71,7 @@ class Outlook:
         pending: Iterable[Composition] = (),
         tried: Iterable[Tried] = (),
         elsewhere: Iterable[Measured] = (),
+        ways: Iterable[Process] = (),
     ) -> Self:
         """Fit the surrogate to what was measured.
 
@@ -77,12 +82,14 @@ class Outlook:
             pending: what is being made; a composition may also be in `measured`.
             tried: syntheses that the probability of the phase is learned from.
             elsewhere: what other laboratories found, less their offset.
+            ways: processes that a proposal may choose from.
         """
         goals, measured, elsewhere = goals or Goals(), tuple(measured), tuple(elsewhere)
+        ways = tuple(way.over(goals.rates.process) for way in ways)
         told = (*measured, *elsewhere)
-        surrogate = _conditioned(ensemble, goals, told, fitting=True).fit()
+        surrogate = _conditioned(ensemble, goals, told, ways, fitting=True).fit()
         if any(m.learned is not None for m in told):
-            surrogate = _conditioned(ensemble, goals, told).with_hyperparameters(surrogate.hyperparameters())
+            surrogate = _conditioned(ensemble, goals, told, ways).with_hyperparameters(surrogate.hyperparameters())
         outlook = cls(
             goals=goals,
             measured=measured,
@@ -93,16 +100,17 @@ class Outlook:
             hyperparameters=tuple((k, tuple(v)) for k, v in surrogate.hyperparameters().items()),
             tried=tuple(tried),
             elsewhere=elsewhere,
+            ways=ways,
         )
         return outlook._with(ensemble, surrogate).awaiting(pending)
 
     def awaiting(self, pending: Iterable[Composition]) -> Self:
         """Look at the same measurements with something else pending."""
         pending = tuple(dict.fromkeys(pending))
-        known = tuple(dict.fromkeys((*self.known, *pending)))
+        known = self.made_so(pending)
         incumbents: tuple[tuple[float, ...], ...] = ()
         if known:
-            mean, std = self.surrogate.marginals(self.read(known))
+            mean, std = self.surrogate.marginals(self.read(*zip(*known, strict=True)))
             good = self.log_feasible(mean, std) >= math.log(0.5)
             incumbents = tuple(map(tuple, self.signed(mean[good]).tolist()))
         return replace(self, pending=pending, incumbents=incumbents)._with(self.ensemble, self.surrogate)
@@ -116,7 +124,7 @@ class Outlook:
             return replace(self, tried=tried)._with(self.ensemble, self.surrogate).awaiting(pending)
         others = self.elsewhere
         return type(self).of(
-            self.ensemble, self.goals, measured=measured, pending=pending, tried=tried, elsewhere=others
+            self.ensemble, self.goals, measured=measured, pending=pending, tried=tried, elsewhere=others, ways=self.ways
         )
 
     def fitted(self) -> dict[str, Any]:
@@ -185,19 +193,57 @@ class Outlook:
         """What is measured."""
         return tuple(m.composition for m in self.measured)
 
+    def made_so(self, pending: Iterable[Composition]) -> tuple[tuple[Composition, Process], ...]:
+        """What is measured, with the process of its cells, and what is pending, each once.
+
+        With processes to choose from, what is measured is taken as it was made; without, as the campaign makes it.
+        """
+        usual = self.goals.rates.process
+        measured = ((m.composition, m.process if self.ways else usual) for m in self.measured)
+        known = set(self.known)
+        return tuple(dict.fromkeys((*measured, *((c, usual) for c in pending if c not in known))))
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes with everything that scores depend on."""
-        state = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("model", "device")]
+        left_out = ("model", "device", *(["ways"] if not self.ways else []))
+        state = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in left_out]
         return hashlib.sha256(repr(state).encode()).hexdigest()
 
     # -- what it says ------------------------------------------------------------------------------------
 
-    def read(self, compositions: Amounts | Sequence[Composition | str]) -> Points:
-        """Ask the ensemble about n compositions."""
+    def read(
+        self, compositions: Amounts | Sequence[Composition | str], processes: Sequence[Process] | None = None
+    ) -> Points:
+        """Ask the ensemble about n compositions.
+
+        Args:
+            compositions: n of them.
+            processes: by which each is made; by default all as the goals say.
+        """
         amounts = compositions if isinstance(compositions, Amounts) else Amounts.of(compositions)
+        reader = self.surrogate.reader
         with torch.no_grad():
-            return self.surrogate.reader.read(amounts)
+            stated = None if processes is None else reader.encoding.encode_processes(processes)
+            return reader.read(amounts, None, stated)
+
+    def best_ways(self, compositions: Sequence[Composition], by: Quantity) -> list[Process]:
+        """Of the processes to choose from, the one whose pessimistic bound of a quantity is best for each, ``n``."""
+        if not self.ways:
+            return [self.goals.rates.process] * len(compositions)
+        amounts, column = Amounts.of(compositions), self.goals.column(by)
+        points, bounds = self.read(amounts), []
+        for way in self.ways:
+            mean, std = self.surrogate.marginals(self.remade(points, amounts, way))
+            bounds.append(self.goals.lower(mean.numpy(), std.numpy())[:, column] * self.goals.signs[column])
+        return [self.ways[i] for i in np.argmax(bounds, axis=0)]
+
+    def remade(self, points: Points, amounts: Amounts, process: Process) -> Points:
+        """What the ensemble says of points if they are all made in another way."""
+        if self.ensemble.card.process:
+            return self.read(amounts, [process] * len(amounts))
+        columns = self.surrogate.reader.encoding.encode_processes([process])
+        return replace(points, process=columns.expand_as(points.process))
 
     def signed(self, values: Tensor) -> Tensor:
         """Objectives of quantities, larger is better, ``... x m -> ... x k``."""
@@ -226,8 +272,8 @@ class Outlook:
         return self
 
     def _condition(self, ensemble: Ensemble) -> DRXNetGaussianModel:
-        known = (*self.measured, *self.elsewhere)
-        return _conditioned(ensemble, self.goals, known).with_hyperparameters(dict(self.hyperparameters))
+        model = _conditioned(ensemble, self.goals, (*self.measured, *self.elsewhere), self.ways)
+        return model.with_hyperparameters(dict(self.hyperparameters))
 
 
 def _numbers(fitted: Mapping[str, Any]) -> list[float]:
@@ -236,7 +282,12 @@ def _numbers(fitted: Mapping[str, Any]) -> list[float]:
 
 
 def _conditioned(
-    ensemble: Ensemble, goals: Goals, measured: Sequence[Measured], *, fitting: bool = False
+    ensemble: Ensemble,
+    goals: Goals,
+    measured: Sequence[Measured],
+    ways: Sequence[Process] = (),
+    *,
+    fitting: bool = False,
 ) -> DRXNetGaussianModel:
     """Build the surrogate on everything measured, hyperparameters as they are without data.
 
@@ -246,7 +297,7 @@ def _conditioned(
     """
     useful = [m for m in measured if np.isfinite(m.values(goals)).any()]
     metals = {s for m in useful for s in m.composition.metals} or set(MODEL_METALS)
-    encoding = Encoding(tuple(metals - {"Li"}), _told_apart([goals.rates.process, *(m.process for m in useful)]))
+    encoding = Encoding(tuple(metals - {"Li"}), _told_apart([goals.rates.process, *ways, *(m.process for m in useful)]))
     if not useful:
         return DRXNetGaussianModel(ensemble, encoding, goals)
     values, variances = (

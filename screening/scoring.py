@@ -11,7 +11,7 @@ The joint choice among the best of them is in :mod:`screening.batch`. A campaign
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from drxnet.ensemble import Amounts
 from drxnet.errors import UsageError
+from drxnet.process import Process
 from screening.batch import Limits
 from screening.outlook import Outlook
 from screening.quantities import Capacity, Quantity
@@ -41,6 +42,12 @@ class Rows:
     def points(self) -> Points:
         """What the ensemble says."""
         return self.outlook.read(self.amounts)
+
+    def made(self, way: Process) -> Rows:
+        """The same candidates, made in another way."""
+        twin = replace(self)
+        twin.__dict__["points"] = self.outlook.remade(self.points, self.amounts, way)
+        return twin
 
     @cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
@@ -104,14 +111,22 @@ class StreamScorer:
     def _how(self) -> Strategy:
         return STRATEGIES.named(self.strategy)(self.seed)
 
+    @property
+    def _looks(self) -> bool:
+        """Whether scores depend on what the network says."""
+        return self.rank_by is not None or not self._how.blind
+
     def prepare(self) -> None:
         """Load the ensemble and condition the model, once per process."""
         torch.set_num_threads(1)
-        if self.rank_by is not None or not self._how.blind:
+        if self._looks:
             _ = self.outlook.domain, self.outlook.improvement, self.outlook.marginals
 
     def score(self, units: np.ndarray) -> np.ndarray:
-        """Scores of lattice rows, ``n``; higher is better, -inf where the limits forbid it."""
+        """Scores of lattice rows, ``n``; higher is better, -inf where the limits forbid it.
+
+        Where there are processes to choose from, that of the best one for each row.
+        """
         amounts = self._amounts(units)
         scores = np.full(len(units), -np.inf)
         admitted = np.flatnonzero(self.limits.admits(amounts))
@@ -119,7 +134,9 @@ class StreamScorer:
             chosen = Amounts(amounts.symbols, amounts.cations[admitted], amounts.fluorine[admitted])
             rows = Rows(self.outlook, self.limits, chosen, units[admitted])
             with torch.no_grad():
-                scores[admitted] = self._score(rows)
+                ways = self.outlook.ways if self._looks else ()
+                each = [self._score(rows.made(way)) for way in ways] or [self._score(rows)]
+                scores[admitted] = np.max(each, axis=0)
         return scores
 
     def __getstate__(self) -> dict[str, object]:

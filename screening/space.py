@@ -28,14 +28,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, MODEL_METALS, Composition
-from drxnet.errors import CompositionError, ConfigurationError
+from drxnet.errors import CompositionError, ConfigurationError, ImpossibleValue
 from drxnet.names import hint, nearest
+from drxnet.process import Process, crossed
 from drxnet.yaml_files import read_yaml, shipped
 from screening.filters import Filters, Mixtures
 from screening.species import Couple, Species, couples, fill_ladder, oxidation_order, present_species
+
+MOST_WAYS = 64
+"""Processes that a space may cross its compositions with."""
 
 Configuration = TypeVar("Configuration", bound=BaseModel)
 
@@ -191,6 +204,16 @@ class Quota(_Frozen):
         return self.group or "+".join(self.members)
 
 
+def _levels(said: Mapping[str, tuple[float | str, ...]]) -> Mapping[str, tuple[float | str, ...]]:
+    try:
+        ways = crossed(said)
+    except ImpossibleValue as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    if len(ways) > MOST_WAYS:
+        raise ValueError(f"a space may cross its compositions with at most {MOST_WAYS} processes, got {len(ways)}")
+    return said
+
+
 class CandidateSpace(_Frozen):
     """Every composition a chemist would consider making. Frozen; checked when built."""
 
@@ -235,6 +258,9 @@ class CandidateSpace(_Frozen):
 
     filters: Annotated[Filters, BeforeValidator(_filters, json_schema_input_type=Filters | Literal["none"])] = Filters()
     """Thresholds of :mod:`screening.filters`, ``null`` for none of one kind; ``none`` switches all off."""
+
+    process: Annotated[Mapping[str, tuple[float | str, ...]], AfterValidator(_levels)] = Field(default_factory=dict)
+    """Ways to make and test that a proposal may choose from, values of each condition: ``route: [sol-gel, flux]``."""
 
     allow_elements_outside_model: bool = False
     """Admit metals that DRXNet has never seen."""
@@ -342,8 +368,8 @@ class CandidateSpace(_Frozen):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides which compositions belong, and in which order."""
-        content = self.model_dump(mode="json", exclude={"name", "description"})
+        """Hash of everything that decides which compositions belong, and in which order, however they are made."""
+        content = self.model_dump(mode="json", exclude={"name", "description", "process"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def with_step(self, step: Any) -> CandidateSpace:
@@ -351,6 +377,11 @@ class CandidateSpace(_Frozen):
         return parse_space({**self.model_dump(), "step": str(exact(step))})
 
     # -- what is asked of the species present ------------------------------------------------------------
+
+    @property
+    def ways(self) -> tuple[Process, ...]:
+        """Processes that a proposal may choose from; empty where the campaign leaves it open."""
+        return crossed(self.process)
 
     @property
     def asks_for_species(self) -> bool:

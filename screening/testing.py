@@ -11,6 +11,7 @@ import torch
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble
+from drxnet.process import NOT_STATED
 from screening.batch import Batch, Limits
 from screening.filters import Filter, Mixtures
 from screening.goals import Rates
@@ -51,7 +52,8 @@ def _check_scores(strategy: type[Strategy], outlook: Outlook, candidates: Sequen
 
 
 def _check_turns(strategy: type[Strategy], outlook: Outlook, candidates: Sequence[Composition]) -> None:
-    batches = [Batch(candidates, outlook, (), Limits(), seed=3) for _ in range(2)]
+    listed = [(composition, NOT_STATED) for composition in candidates]
+    batches = [Batch(listed, outlook, (), Limits(), seed=3) for _ in range(2)]
     for turn in range(3):
         with torch.no_grad():
             values = [strategy(3).next(batch) for batch in batches]

@@ -30,7 +30,7 @@ from campaigns.intake.readers.words import maker
 from campaigns.intake.rules import BARE_C_RATE
 from drxnet.errors import ConfigurationError, ImpossibleValue, UsageError
 from drxnet.files import replace_file
-from drxnet.process import FIELDS, ConditionField, Process
+from drxnet.process import FIELDS, NOT_STATED, ConditionField, Process
 from drxnet.text import csv_table
 
 COLUMNS = (
@@ -72,6 +72,8 @@ class Planned:
     composition: str
     current_ma_g: float
     window: tuple[float, float]
+    process: Process = NOT_STATED
+    """How the cell is to be made and tested."""
 
     def row(self) -> dict[str, object]:
         """What is known before anything is weighed; the rest is empty."""
@@ -81,7 +83,7 @@ class Planned:
             "current_ma_g": self.current_ma_g,
             "window": f"{self.window[0]:g}-{self.window[1]:g}",
         }
-        return {column: known.get(column, "") for column in COLUMNS}
+        return {column: known.get(column, "") for column in COLUMNS} | self.process.row()
 
 
 class SampleTable(Mapping[Path, SampleInfo]):
@@ -199,15 +201,16 @@ def write_samples(folder: Path, planned: Sequence[Planned]) -> tuple[Path, Path]
         The two paths. A table that is there already is left as it is: it may be filled in.
     """
     rows = [cell.row() for cell in planned]
+    columns = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
     text, book = folder / "samples.csv", folder / "samples.xlsx"
     if not text.exists():
-        replace_file(text, csv_table(rows, list(COLUMNS)).encode("utf-8-sig"))
+        replace_file(text, csv_table(rows, columns).encode("utf-8-sig"))
     if not book.exists():
-        replace_file(book, _workbook(rows))
+        replace_file(book, _workbook(rows, columns))
     return text, book
 
 
-def _workbook(rows: Sequence[Mapping[str, object]]) -> bytes:
+def _workbook(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> bytes:
     from openpyxl import Workbook
     from openpyxl.styles import Font
 
@@ -215,10 +218,11 @@ def _workbook(rows: Sequence[Mapping[str, object]]) -> bytes:
     sheet = book.active
     assert sheet is not None
     sheet.title = "samples"
-    sheet.append(list(COLUMNS))
+    sheet.append(list(columns))
     for row in rows:
-        sheet.append([row[column] for column in COLUMNS])
-    for cell, width in zip(sheet[1], (32, 10, 34, 10, 15, 13, 10, 11, 10, 10, 24), strict=True):
+        sheet.append([row.get(column, "") for column in columns])
+    widths = (32, 10, 34, 10, 15, 13, 10, 11, 10, 10, 24, *(20 for _ in columns[len(COLUMNS) :]))
+    for cell, width in zip(sheet[1], widths, strict=True):
         cell.font = Font(bold=True)
         sheet.column_dimensions[cell.column_letter].width = width
     sheet.freeze_panes = "A2"

@@ -52,6 +52,7 @@ from campaigns.ledger.records import (
     ModelRecord,
     NewMeasurement,
     NewModel,
+    NewProposal,
     PhaseOutcome,
     PredictedProfile,
     Prediction,
@@ -518,7 +519,7 @@ class Entry:
 
     def add_round(
         self,
-        proposals: Sequence[tuple[str, Prediction, Sequence[PredictedProfile]]],
+        proposals: Sequence[NewProposal | tuple[str, Prediction, Sequence[PredictedProfile]]],
         *,
         model_id: str,
         seed: int,
@@ -527,7 +528,10 @@ class Entry:
         spec_hash: str,
         statistics: Mapping[str, Any],
     ) -> int:
-        """Record a batch of compositions as the next round, and give back its number."""
+        """Record a batch of compositions as the next round, and give back its number.
+
+        Each has its prediction, its predicted profiles, and, where that was chosen, how it is to be made.
+        """
         number = self.before.round + 1
         self._insert(
             tables.rounds,
@@ -541,10 +545,12 @@ class Entry:
             statistics=statistics,
             versions=_versions(),
         )
-        for position, (composition, prediction, profiles) in enumerate(proposals, start=1):
+        for position, proposal in enumerate(proposals, start=1):
+            composition, prediction, profiles, process = NewProposal(*proposal)
             name = f"R{number:02d}-{position:02d}"
             self._add_proposal(name, number, position, "proposed", composition, asdict(prediction))
             self.set_state(name, State.PROPOSED, "")
+            self._state_process(process, proposal_id=name)
             for place, profile in enumerate(profiles):
                 arrays = ("voltage_v", "capacity_mah_g_mean", "capacity_mah_g_std")
                 self._connection.execute(

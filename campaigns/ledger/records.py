@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -185,6 +185,16 @@ class Proposal:
     event: int
     process: Process = NOT_STATED
     """How it is to be made, as far as the round said."""
+
+
+class NewProposal(NamedTuple):
+    """A composition that is about to be proposed."""
+
+    composition: str
+    prediction: Prediction
+    profiles: Sequence[PredictedProfile]
+    process: Process = NOT_STATED
+    """How it is to be made, where that was chosen."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS
 from drxnet.ensemble import Amounts
 from drxnet.literature import published_capacities
-from drxnet.process import NOT_STATED, joined
+from drxnet.process import NOT_STATED, Process, joined
 from drxnet.progress import Progress, silent
 from screening.batch import Limits
 from screening.candidates import Candidates
@@ -167,15 +167,20 @@ def outlook_of(
         elsewhere=[m for lab in admissions for m in lab.measured],
         pending=pending_of(state, goals),
         tried=tried_of(state) if phases else (),
+        ways=campaign.spec.ways,
     )
 
 
 class Forecast:
     """What an outlook says of some compositions."""
 
-    def __init__(self, outlook: Outlook, compositions: Sequence[Composition]) -> None:
+    def __init__(
+        self, outlook: Outlook, compositions: Sequence[Composition], processes: Sequence[Process] | None = None
+    ) -> None:
         self.outlook, self.goals, self.compositions = outlook, outlook.goals, tuple(compositions)
-        points = outlook.read(self.compositions)
+        self.processes = tuple(processes or [self.goals.rates.process] * len(self.compositions))
+        """By which each is made and tested."""
+        points = outlook.read(self.compositions, self.processes)
         mean, std = outlook.surrogate.marginals(points)
         self.mean, self.std = mean.numpy(), std.numpy()
         self.nearest = outlook.domain.nearest(Amounts.of(self.compositions), points.features)
@@ -216,10 +221,13 @@ class Forecast:
         """Profiles at the two rates: mean and population spread (ddof 0) over the members, for each composition."""
         c = self.goals.rates
         grid = c.low.grid(GRID_POINTS)
-        with torch.no_grad():
-            members = (
-                self.outlook.ensemble.profiles(self.compositions, [c.low, c.high], grid).double().numpy(force=True)
-            )
+        members = np.empty((self.outlook.ensemble.members, len(self.compositions), 2, GRID_POINTS))
+        for process in dict.fromkeys(self.processes):
+            rows = [i for i, made in enumerate(self.processes) if made == process]
+            at = [replace(conditions, process=process) for conditions in (c.low, c.high)]
+            with torch.no_grad():
+                found = self.outlook.ensemble.profiles([self.compositions[i] for i in rows], at, grid)
+            members[:, rows] = found.double().numpy(force=True)
         mean, std = members.mean(0), members.std(0)  # n x 2 x voltages
         return [
             (PredictedProfile(c.low, grid, m[0], s[0]), PredictedProfile(c.high, grid, m[1], s[1]))
@@ -372,14 +380,19 @@ def predicted_places(
         listed = list(dict.fromkeys(listed))
     if not listed:
         return []
-    forecast = Forecast(outlook, [Composition.parse(c) for c in listed])
+    compositions = [Composition.parse(c) for c in listed]
+    best_ways = outlook.best_ways(compositions, asked[0])
+    planned = [proposals[c].process if c in proposals else NOT_STATED for c in listed]
+    processes = [p.over(goals.rates.process) if p else best for p, best in zip(planned, best_ways, strict=True)]
+    forecast = Forecast(outlook, compositions, processes)
     labels, near = labels_of(state), forecast.nearest
     places = []
     for i, composition in enumerate(listed):
         proposal = proposals.get(composition)
         columns = forecast.row(i)
         nearest = f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)"
-        why = "; ".join([nearest, *forecast.cautions(i)])
+        made = [f"made by {processes[i]}"] if outlook.ways else []
+        why = "; ".join([nearest, *made, *forecast.cautions(i)])
         places.append(
             Place(
                 composition,
@@ -390,6 +403,7 @@ def predicted_places(
                 labels.get(composition, columns["domain"]),
                 with_state(proposal, why),
                 phase_probability=float(forecast.phase_probability[i]),
+                process=processes[i],
             )
         )
     return places

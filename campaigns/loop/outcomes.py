@@ -49,7 +49,7 @@ class Outcome:
     @cached_property
     def cells(self) -> MeasuredCells:
         """What counts, as a quantity reads it: what was made as the campaign has it, else most discharges alike."""
-        wanted = self.goals.rates.process
+        wanted = self.proposal.process.over(self.goals.rates.process)
         as_wanted = (g for g in self.groups if not any(wanted.differs(d.conditions.process) for d in g.discharges))
         return next(as_wanted, self.groups[0])
 

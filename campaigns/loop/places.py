@@ -7,6 +7,7 @@ from typing import Literal
 
 from campaigns.ledger.records import Proposal, QuantityValue, Snapshot, State
 from campaigns.loop.outcomes import STATE_WORDS
+from drxnet.process import NOT_STATED, Process
 from screening.quantities import Quantity
 
 Within = Literal["measured", "proposed", "space"]
@@ -33,6 +34,9 @@ class Place:
 
     phase_probability: float | None = None
     """That a synthesis gives the phase; None of what is measured."""
+
+    process: Process = NOT_STATED
+    """How it is made and tested, where that is stated."""
 
     front: int | None = None
     """Pareto front, from 1; None when ranked by one quantity."""

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campaigns.errors import LedgerLocked
-from campaigns.ledger.records import PredictedProfile, Prediction, Proposal, Snapshot, State
+from campaigns.ledger.records import NewProposal, Prediction, Proposal, Snapshot, State
 from campaigns.loop.outcomes import pending_of, stated
 from campaigns.workspace import Workspace
 from drxnet.errors import ConfigurationError, UsageError
 from drxnet.files import RESUMED, resumed_folder, sweep_resumed
+from drxnet.process import NOT_STATED
 from drxnet.progress import Progress, silent
 from screening.errors import NothingToPropose
 
@@ -155,6 +156,7 @@ def propose(
     statistics = {
         "candidates": str(candidates) if candidates else spec.space_name,
         "count": done.count,
+        **({"processes": len(spec.ways)} if spec.ways else {}),
         "walked": done.walked,
         "scored": done.scored,
         "rejected": done.rejected,
@@ -183,14 +185,15 @@ def propose(
         picks = choose_batch(
             open_ones, outlook, n=n, strategy=how, limits=limits, seed=round_seed, shortlist=spec.shortlist
         )
-        forecast = Forecast(outlook, [p.composition for p in picks])
+        forecast = Forecast(outlook, [p.composition for p in picks], [p.process for p in picks])
         rows = [
-            (
+            NewProposal(
                 pick.composition.formula,
                 prediction(
                     pick, forecast.row(i), spec.goals, (*cautions(source, pick.composition), *forecast.cautions(i))
                 ),
                 profiles,
+                pick.process if spec.ways else NOT_STATED,
             )
             for i, (pick, profiles) in enumerate(zip(picks, forecast.profiles(), strict=True))
         ]
@@ -229,7 +232,7 @@ def proof_path(campaign: Workspace, number: int) -> Path:
 
 def _record(
     campaign: Workspace,
-    rows: Sequence[tuple[str, Prediction, Sequence[PredictedProfile]]],
+    rows: Sequence[NewProposal],
     new: set[str],
     recipe: Mapping[str, Any],
 ) -> int | None:
@@ -276,13 +279,11 @@ def seed_of_round(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) % 2**31
 
 
-def _preview(
-    rows: Sequence[tuple[str, Prediction, Sequence[PredictedProfile]]], state: Snapshot
-) -> tuple[Proposal, ...]:
+def _preview(rows: Sequence[NewProposal], state: Snapshot) -> tuple[Proposal, ...]:
     number = state.round + 1
     return tuple(
-        Proposal(f"R{number:02d}-{i:02d}", number, formula, "proposed", State.PROPOSED, "", predicted, 0)
-        for i, (formula, predicted, _) in enumerate(rows, start=1)
+        Proposal(f"R{number:02d}-{i:02d}", number, formula, "proposed", State.PROPOSED, "", predicted, 0, process)
+        for i, (formula, predicted, _, process) in enumerate(rows, start=1)
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
 
 from campaigns.errors import RecipeError
+from campaigns.firing import Route
 from campaigns.ledger.records import Proposal
 from campaigns.recipe import Recipe, make_recipe
 from campaigns.report.interactive import subscripts
 from campaigns.workspace import Workspace
+from drxnet.process import Process
 from drxnet.text import visible
 
 
@@ -46,10 +49,21 @@ def bench_sheet(campaign: Workspace, number: int) -> str:
     )
 
 
+ROUTES: Mapping[str, Route] = {"solid state": "solid-state", "mechanochemical": "mechanochemical"}
+"""Routes of a process that there are recipes for."""
+
+
+def made_by(campaign: Workspace, proposal: Proposal) -> Process:
+    """How the cells of a proposal are to be made and tested."""
+    return proposal.process.over(campaign.spec.conditions.process)
+
+
 def recipe_of(campaign: Workspace, proposal: Proposal) -> Recipe | str:
-    """What to weigh for a proposal, or why there is no recipe."""
+    """What to weigh for a proposal, by the route that it was proposed for, or why there is no recipe."""
+    asked = campaign.spec.synthesis.model_dump()
+    route = ROUTES.get(str(made_by(campaign, proposal).get("route")))
     try:
-        return make_recipe(proposal.composition, **campaign.spec.synthesis.model_dump())
+        return make_recipe(proposal.composition, **{**asked, **({"route": route} if route else {})})
     except RecipeError as error:
         return str(error)
 
@@ -67,8 +81,12 @@ def _block(campaign: Workspace, proposal: Proposal) -> str:
         f"<section>{title}<table><thead><tr><th scope='col'>powder</th><th scope='col'>weigh (g)</th>"
         f"<th scope='col'>weighed (g)</th></tr></thead><tbody>{rows}"
         f"<tr class='sum'><th scope='row'>sum</th><td>{recipe.powder_g:.4f}</td><td class='blank'></td></tr>"
-        f"</tbody></table><p>{html.escape(_firing(recipe))}</p></section>"
+        f"</tbody></table><p>{html.escape(_made(made_by(campaign, proposal)) or _firing(recipe))}</p></section>"
     )
+
+
+def _made(process: Process) -> str:
+    return f"as proposed: {process}" if process else ""
 
 
 def _firing(recipe: Recipe) -> str:

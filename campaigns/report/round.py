@@ -7,7 +7,7 @@ from pathlib import Path
 
 from campaigns.intake.samples import Planned, write_samples
 from campaigns.ledger.records import Proposal
-from campaigns.report.bench import bench_sheet, recipe_of
+from campaigns.report.bench import bench_sheet, made_by, recipe_of
 from campaigns.report.views import proposal_row
 from campaigns.report.write import write_report
 from campaigns.spec import CampaignSpec
@@ -55,7 +55,8 @@ def _write_round(campaign: Workspace, number: int, progress: Progress) -> dict[s
     samples, _ = write_samples(folder, _cells_to_make(campaign, proposals))
     rows = [proposal_row(p) for p in proposals]
     table = folder / PROPOSALS_NAME  # last: where it is, the others are
-    replace_file(table, csv_table(rows, list(rows[0])).encode())
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    replace_file(table, csv_table(rows, columns).encode())
     return {"table": table, "recipes": sheets, "bench": bench, "report": report.page, "samples": samples}
 
 
@@ -64,7 +65,7 @@ def _cells_to_make(campaign: Workspace, proposals: Sequence[Proposal]) -> list[P
     spec = campaign.spec
     rates = {c.current_ma_g: c for c in spec.goals.conditions}.values()
     return [
-        Planned(p.proposal_id, p.composition, rate.current_ma_g, (rate.v_low, rate.v_high))
+        Planned(p.proposal_id, p.composition, rate.current_ma_g, (rate.v_low, rate.v_high), made_by(campaign, p))
         for p in proposals
         for rate in rates
         for _ in range(cells_of_each(spec, p))
@@ -86,6 +87,8 @@ def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: P
         cells = cells_of_each(campaign.spec, proposal)
         many = f"{cells} cell{'s' if cells > 1 else ''} each at {rates}"
         lines = [f"{proposal.proposal_id}  {proposal.composition}", f"cells: {many}"]
+        if process := made_by(campaign, proposal):
+            lines.append(f"made and tested by: {process}")
         recipe = recipe_of(campaign, proposal)
         if isinstance(recipe, str):
             sheets.append("\n".join([*lines, f"no recipe: {recipe}", ""]))

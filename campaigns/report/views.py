@@ -41,7 +41,7 @@ INTERVAL_WORDS = "80 % interval of what cells of this laboratory give on average
 
 def proposal_row(proposal: Proposal, *, members: bool = False) -> Row:
     """What was said of a proposal when it was made, with the members' own spread where asked for."""
-    row: Row = {"proposal_id": proposal.proposal_id, "composition": proposal.composition}
+    row: Row = {"proposal_id": proposal.proposal_id, "composition": proposal.composition, **proposal.process.row()}
     if proposal.prediction is None:
         return row
     return row | _prediction(proposal.prediction) | (_members(proposal.prediction.values) if members else {})
@@ -120,6 +120,7 @@ def _place(found: Ranking, number: int, place: Place) -> Row:
         "composition": place.composition,
         "source": place.source,
         "state": str(place.proposal.state) if place.proposal else None,
+        **place.process.row(),
         **_numbers({q.key(goals.rates): place.value(q) for q in goals.quantities}, rates),
         "feasibility": place.feasibility,
         "phase_probability": place.phase_probability,

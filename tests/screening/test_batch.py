@@ -11,6 +11,7 @@ from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
 from drxnet.errors import ConfigurationError, UsageError
+from drxnet.process import NOT_STATED
 from screening.batch import Batch, Choice, Limits, choose_batch, diverse
 from screening.encoding import Encoding
 from screening.errors import NothingToPropose
@@ -355,7 +356,7 @@ def test_variance_reduction_takes_what_tells_most_of_the_promising_ones() -> Non
     """The first pick agrees with the reduction worked out from the joint covariance by hand."""
     outlook = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:5]))
     candidates = POOL[5:]
-    batch = Batch(candidates, outlook, (), Limits(), seed=0)
+    batch = Batch([(c, NOT_STATED) for c in candidates], outlook, (), Limits(), seed=0)
     value = VarianceReduction(0).next(batch)[: len(candidates)]
     promise = (outlook.improvement.log_utility(batch.signed_mean) + batch.log_feasible).exp()[: len(candidates)]
     weight = (promise - promise.quantile(VarianceReduction.promising)).clamp_min(0)
