@@ -54,8 +54,9 @@ def _process(said: Any) -> Process:
 
 
 def _process_schema() -> dict[str, Any]:
-    kinds = {f.name: {"enum": list(f.words)} if f.words else {"type": "number"} for f in FIELDS.values()}
-    return {"type": "object", "properties": kinds, "additionalProperties": False}
+    known = FIELDS.builtin.values()  # other packages may add more
+    kinds = {f.name: {"enum": list(f.words)} if f.words else {"type": "number"} for f in known}
+    return {"type": "object", "properties": kinds}
 
 
 StatedProcess = Annotated[
