@@ -293,7 +293,8 @@ def _conditioned(
 
     What the ensemble itself has learned from moves no mean: it narrows the spread as any observation does, and is what
     the ensemble says now. The hyperparameters, that is how wrong the ensemble is, are fitted to what it said while the
-    observation was held out.
+    observation was held out. An ensemble that has no branch for a condition in which the cells differ has not learned
+    what they say of it, so that they count as if it had not seen them.
     """
     useful = [m for m in measured if np.isfinite(m.values(goals)).any()]
     metals = {s for m in useful for s in m.composition.metals} or set(MODEL_METALS)
@@ -305,7 +306,8 @@ def _conditioned(
         for rows in zip(*((m.values(goals), m.variances(goals)) for m in useful), strict=True)
     )
     x = encoding.encode([m.composition for m in useful], [m.process for m in useful])
-    if any(m.learned is not None for m in useful):
+    knows_process = set(encoding.process) <= set(ensemble.card.process)
+    if knows_process and any(m.learned is not None for m in useful):
         with torch.no_grad():
             now = EnsembleReader(ensemble, encoding, goals).read_rows(x).mean.mT
         missed = values - torch.from_numpy(np.stack([m.held_out(goals) for m in useful]))
