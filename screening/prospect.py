@@ -20,7 +20,7 @@ from drxnet.uncertainty import CELL_TO_CELL
 if TYPE_CHECKING:
     from screening.outlook import Outlook
 
-WORTHWHILE = 0.1
+WORTHWHILE = 0.04
 """A round is worth its cells where the probability that it gains more than two cells differ by is at least this.
 
 Chosen on laboratories that no published number comes from (`benchmarks/README.md`)."""

@@ -1,6 +1,6 @@
-"""What the strategies find in laboratories of four kinds, beside random picks, BayBE and plain BoTorch.
+"""What the strategies find in laboratories of several kinds, beside random picks, BayBE and plain BoTorch.
 
-    python -m benchmarks.choose --cache DIR [--kinds field penalty physics member] [--strategies ...] [--seeds 0 1 ...]
+    python -m benchmarks.choose --cache DIR [--kinds field penalty ...] [--strategies ...] [--seeds 0 1 ...]
     python -m benchmarks.choose --table benchmarks/choose/runs.csv          prints what was run before
 
 A run is 8 rounds of 8 compositions out of 10,000 that pass the filters of `he-rate`; two runs are paired when pool and
@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.choose.campaigns import BATCH, Laboratory, Ours, Recommend, at_random, baybe_default, plain_botorch, run
 from benchmarks.choose.pool import GOALS, Pool, PooledEnsemble
+from screening.prospect import WORTHWHILE
 
 ROUNDS, TOP = 8, 0.01
 AFTER = (8, 16, 32, 64)
@@ -32,7 +33,7 @@ AFTER = (8, 16, 32, 64)
 CHOOSING, REPORTING = range(100, 130), range(25)
 """Seeds that settings were chosen on, and seeds that are reported; no setting was chosen by looking at these."""
 
-KINDS = ("field", "penalty", "physics", "member")
+KINDS = ("field", "penalty", "physics", "member", "demanding")
 DEAD_MAH_G = 100.0
 RESAMPLES = 10_000
 
@@ -65,14 +66,18 @@ def recommender(name: str, pool: Pool, kind: str, seed: int) -> Recommend:
     return build[name]()
 
 
-def merits(lab: Laboratory, history: Sequence[Sequence[int]]) -> dict[str, float]:
-    """What was found after so many cells, by the laboratory's own noiseless values."""
+def worth_of(lab: Laboratory) -> np.ndarray:
+    """Noiseless retention of every candidate, 0 where it misses the constraint or does not form, ``n``."""
     low, high = lab.truth.T
     floor = GOALS.rates.capacity_floor_mah_g
     retention = np.where(low >= floor, np.clip(high / np.maximum(low, floor), 0, 1.05), 0.0)
     forms = np.array([not lab.fails(row) for row in range(len(low))])
-    good = (low >= GOALS.constraints[0].threshold) & forms
-    worth = np.where(good, retention, 0.0)
+    return np.where((low >= GOALS.constraints[0].threshold) & forms, retention, 0.0)
+
+
+def merits(lab: Laboratory, history: Sequence[Sequence[int]]) -> dict[str, float]:
+    """What was found after so many cells, by the laboratory's own noiseless values."""
+    low, worth = lab.truth[:, 0], worth_of(lab)
     top = set(np.argsort(-worth, kind="stable")[: round(TOP * len(worth))].tolist())
     found: dict[str, float] = {}
     for cells in AFTER:
@@ -82,8 +87,15 @@ def merits(lab: Laboratory, history: Sequence[Sequence[int]]) -> dict[str, float
     first, later = list(history[0]), [row for rows in history[2:] for row in rows]
     found["feasible_8"] = float((low[first] >= GOALS.constraints[0].threshold).sum())
     found["dead_8"] = float((low[first] < DEAD_MAH_G).sum())
-    found["failed_later"] = float((~forms[later]).mean()) if later else 0.0
+    found["failed_later"] = float(np.mean([lab.fails(row) for row in later])) if later else 0.0
     return found
+
+
+def regrets(lab: Laboratory, history: Sequence[Sequence[int]]) -> list[float]:
+    """Regret after every round."""
+    worth = worth_of(lab)
+    found = np.maximum.accumulate([worth[list(rows)].max() for rows in history])
+    return [round(float(worth.max() - best), 4) for best in found]
 
 
 FIELDS = ("kind", "strategy", "seed", "pool")
@@ -107,7 +119,7 @@ def missing_runs(options: argparse.Namespace, known: set[tuple[str, ...]]) -> It
             row: dict[str, object] = {"kind": kind, "strategy": name, "seed": seed, "pool": options.pool}
             row |= {name: round(value, 4) for name, value in merits(lab, history).items()}
             row |= {"cpu_s": round(time.process_time() - begun, 1), "rows": json.dumps(history)}
-            yield row | {"prospects": prospects_of(chosen_by)}
+            yield row | {"prospects": prospects_of(chosen_by), "regrets": json.dumps(regrets(lab, history))}
 
 
 def prospects_of(chosen_by: Recommend) -> str:
@@ -172,6 +184,30 @@ def print_table(runs: Sequence[dict[str, str]], kinds: Sequence[str], strategies
             print("| " + " | ".join(cells) + " |")
 
 
+def print_stopping(runs: Sequence[dict[str, str]], kinds: Sequence[str], most_lost: float = 0.02) -> None:
+    """Print what stopping at the first round that is not worth its cells saves, and what it costs."""
+    heads = ("kind", "runs", "cells saved", f"best within {most_lost:g}", "retention lost")
+    print("\n### stopping\n\n| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+    told: list[tuple[float, float]] = []
+    for kind in (*kinds, "all"):
+        mine = [stopped(r) for r in runs if r["kind"] == kind and r["strategy"] == "default" and r.get("prospects")]
+        mine = told if kind == "all" else mine
+        told = [*told, *mine] if kind != "all" else told
+        if mine:
+            saved, lost = np.array(mine).T
+            print(
+                f"| {kind} | {len(mine)} | {saved.mean():.0%} | {(lost <= most_lost).mean():.0%} | {lost.mean():.4f} |"
+            )
+
+
+def stopped(run: dict[str, str]) -> tuple[float, float]:
+    """Share of the cells that heeding the first "Stop" saves, and by how much the best is worse for it."""
+    short, prospects = json.loads(run["regrets"]), json.loads(run["prospects"])
+    chances = [1.0 if told is None else told[3] for told in prospects]
+    made = next((i for i, chance in enumerate(chances) if chance < WORTHWHILE), len(chances))
+    return 1 - made / len(chances), short[made - 1] - short[-1]
+
+
 def _times(factor: float) -> str:
     """A ratio as a person reads it; what has next to nothing below the line has no number."""
     return f"{factor:.2f}" if factor < 100 else ">100"
@@ -206,6 +242,7 @@ def main() -> None:
             print(*(text[name] for name in (*FIELDS, "regret_8", "regret_16", "top_16", "cpu_s")), flush=True)
     wanted = [r for r in runs if int(r["seed"]) in options.seeds and r["pool"] == str(options.pool)]
     print_table(wanted, options.kinds, options.strategies)
+    print_stopping(wanted, options.kinds)
 
 
 if __name__ == "__main__":

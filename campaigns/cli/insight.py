@@ -213,7 +213,7 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
     metavar="KIND|MODEL",
     default="member",
     show_default=True,
-    help="Plays the laboratory: member (one of the model's, kept from it), field, penalty, physics, or a model.",
+    help="Laboratory: member (one of the model's, kept from it), field, penalty, demanding, physics, or a model.",
 )
 @click.option("--noise", default=0.03, show_default=True, help="Relative standard deviation of a cell.")
 @click.option("--failures", default=0.1, show_default=True, help="Probability that a synthesis fails.")

@@ -3,9 +3,10 @@
 A :class:`Truth` says what a composition would give without scatter, as an ensemble of one member does, and how likely
 its synthesis is to fail; :class:`Laboratory` adds what befalls powders and cells. Real laboratories are neither a
 network nor independent of one: published DRX capacities lie 15-45 mAh/g from the published ensemble, which orders them
-well all the same. So there are four kinds (:data:`KINDS`): *member* (one network of an ensemble), *field* (the mean of
-the ensemble plus a smooth random field), *penalty* (the mean, where one pair of metals loses capacity and large
-mismatches of size fail to form) and *physics* (percolation, redox and short-range order, no network at all).
+well all the same. The kinds (:data:`KINDS`) are *member* (one network of an ensemble), *field* (the mean of the
+ensemble plus a smooth random field), *penalty* (the mean, where one pair of metals loses capacity and large mismatches
+of size fail to form), *demanding* (the same, where half of what is usual fails) and *physics* (percolation, redox and
+short-range order, no network at all).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -31,8 +32,8 @@ from drxnet.elements import ATOMIC_MASS
 from drxnet.ensemble import Amounts, Encoded, Ensemble
 from drxnet.errors import ConfigurationError
 from drxnet.uncertainty import shipped_levels
+from screening import synthesis
 from screening.domain import FeatureScale, known_compositions
-from screening.species import radii
 
 if TYPE_CHECKING:
     from campaigns.ledger.records import Proposal
@@ -202,12 +203,15 @@ class PenaltyTruth(ShiftedTruth):
     kind: ClassVar[str] = "penalty"
     pair: tuple[str, str] = ("Ti", "Cr")
     loss_mah_g: float = PENALTY_MAH_G
+    half_fail_at: float = 0.9
+    """Quantile of the mismatch among known rocksalts at which half of the syntheses fail."""
 
     @classmethod
-    def drawn(cls, ensemble: Ensemble, seed: int, metals: Sequence[str]) -> PenaltyTruth:
+    def drawn(cls, ensemble: Ensemble, seed: int, metals: Sequence[str], half_fail_at: float = 0.9) -> PenaltyTruth:
         """Draw the pair, from all pairs of the metals that a space offers (at least two)."""
         pairs = list(combinations([m for m in metals if m not in ("Li", "F")], 2))
-        return cls(ensemble, pairs[int(np.random.default_rng([seed, 3]).integers(len(pairs)))])
+        pair = pairs[int(np.random.default_rng([seed, 3]).integers(len(pairs)))]
+        return cls(ensemble, pair, half_fail_at=half_fail_at)
 
     def shift(self, amounts: Amounts, current_ma_g: float) -> np.ndarray:
         """What is added to the capacity of each composition (mAh/g), ``n``; the same at every current."""
@@ -217,9 +221,9 @@ class PenaltyTruth(ShiftedTruth):
     def failure(self, compositions: Sequence[Composition]) -> np.ndarray:
         """Probability that a synthesis fails, logistic in the mismatch of cation radii, ``n``.
 
-        Half fail where the mismatch is as large as that of the widest tenth of the known rocksalts.
+        By default half fail where the mismatch is as large as that of the widest tenth of the known rocksalts.
         """
-        half, width = _usual_mismatch()
+        half, width = _usual_mismatch(self.half_fail_at)
         return np.asarray(1 / (1 + np.exp(-(size_mismatch(compositions) - half) / width)))
 
 
@@ -284,6 +288,7 @@ KINDS: Mapping[str, Callable[[Ensemble, int, Sequence[str]], Truth]] = MappingPr
         "member": lambda ensemble, seed, metals: MemberTruth(ensemble.subset([seed % ensemble.members])),
         "field": lambda ensemble, seed, metals: FieldTruth(ensemble, seed),
         "penalty": PenaltyTruth.drawn,
+        "demanding": partial(PenaltyTruth.drawn, half_fail_at=0.5),
         "physics": lambda ensemble, seed, metals: PhysicsTruth(seed),
     }
 )
@@ -433,26 +438,13 @@ def by_element(amounts: Amounts) -> np.ndarray:
 
 
 def size_mismatch(compositions: Sequence[Composition]) -> np.ndarray:
-    """Standard deviation of the cation radii over their mean, an element having the mean radius of its states, ``n``.
-
-    The delta of Zhang et al., Adv. Eng. Mater. 10, 534 (2008), doi:10.1002/adem.200700240, on cations.
-    """
-    sizes: dict[str, list[float]] = {}
-    for species, of_state in radii().items():
-        sizes.setdefault(species.element, []).append(of_state)
-    mean = {element: float(np.mean(values)) for element, values in sizes.items()}
-    found = []
-    for composition in compositions:
-        radius = np.array([mean[element] for element, _ in composition.cations])
-        amount = np.array([a for _, a in composition.cations])
-        average = (amount * radius).sum() / amount.sum()
-        found.append(math.sqrt((amount * (radius / average - 1) ** 2).sum() / amount.sum()))
-    return np.array(found)
+    """Standard deviation of the cation radii over their mean, ``n`` (:func:`screening.synthesis.size_mismatch`)."""
+    return synthesis.size_mismatch(Amounts.of(compositions)).numpy()
 
 
-def _usual_mismatch() -> tuple[float, float]:
+def _usual_mismatch(quantile: float) -> tuple[float, float]:
     known = size_mismatch(known_compositions())
-    return float(np.quantile(known, 0.9)), float(known.std() / 2)
+    return float(np.quantile(known, quantile)), float(known.std() / 2)
 
 
 def _between_rates(current_ma_g: float) -> float:

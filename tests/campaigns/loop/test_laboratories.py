@@ -111,6 +111,14 @@ def test_large_mismatches_fail_more_often():
     assert (MemberTruth(Flat(2)).failure(mixed) == 0).all()  # type: ignore[arg-type]
 
 
+def test_a_demanding_laboratory_fails_where_others_do_not():
+    usual = [Composition.parse("Li1.2Mn0.4Ti0.4O2")]
+    truths = [KINDS[kind](Flat(2), 0, ("Mn", "Ti", "Nb")) for kind in ("penalty", "demanding")]  # type: ignore[arg-type]
+    lenient, demanding = (float(truth.failure(usual)[0]) for truth in truths)
+    assert lenient < demanding
+    assert truths[0].pair == truths[1].pair  # type: ignore[attr-defined]
+
+
 def test_physics_needs_lithium_beyond_the_threshold_and_redox_metals():
     truth = PhysicsTruth()
     rich, poor, inert = truth.capacity(["Li1.3Mn0.4Cr0.3O2", "Li1.0Mn0.6Cr0.4O2", "Li1.3Ti0.3Zr0.4O2"], [LOW])[0, :, 0]
