@@ -120,15 +120,18 @@ def split_header(cell: str) -> tuple[str, str]:
         found = re.match(pattern, text)
         if found and stem(found[1]):
             return stem(found[1]), found[2].strip()
+    return _with_unit_behind(text) or (stem(text), "")
+
+
+def _with_unit_behind(text: str) -> tuple[str, str] | None:
+    """Stem and unit of ``current_ampere`` or ``Capacity mAh g``; None where the last words are no unit."""
     words = text.replace(" ", "_").split("_")
     for tail in (2, 1):
-        if len(words) > tail:
-            unit = "".join(words[-tail:])
-            if any(units.factor(dimension, unit) for dimension in units.UNITS) and not (
-                tail == 1 and len(unit) == 1 and unit in "dckw"
-            ):
-                return stem("".join(words[:-tail])), unit
-    return stem(text), ""
+        unit = "".join(words[-tail:])
+        may_be_a_word = tail == 1 and len(unit) == 1 and unit in "dckw"
+        if len(words) > tail and not may_be_a_word and any(units.factor(kind, unit) for kind in units.UNITS):
+            return stem("".join(words[:-tail])), unit
+    return None
 
 
 def candidates(lines: Sequence[str]) -> tuple[Candidate, ...]:
@@ -140,14 +143,18 @@ def candidates(lines: Sequence[str]) -> tuple[Candidate, ...]:
         if not 5 <= len(line) <= 20_000 or line in seen or sum(map(line.count, "0123456789")) > MOST_DIGITS * len(line):
             continue
         seen.add(line)
-        for separator in SEPARATORS:
-            if separator not in line and not (separator == r"\s{2,}" and "  " in line):
-                continue
-            cells = tuple(split_line(line, separator))
-            if number >= USUAL_LINES and sum(known_stem(c, vocabulary) is not None for c in cells) < LEAST_KNOWN:
-                continue
-            found.append(Candidate(number, separator, cells))
+        split = (Candidate(number, separator, tuple(split_line(line, separator))) for separator in _separators(line))
+        found += [c for c in split if number < USUAL_LINES or _known_cells(c, vocabulary) >= LEAST_KNOWN]
     return tuple(found)
+
+
+def _separators(line: str) -> list[str]:
+    """What may separate the cells of a line."""
+    return [sign for sign in SEPARATORS if sign in line or (sign == r"\s{2,}" and "  " in line)]
+
+
+def _known_cells(candidate: Candidate, vocabulary: Vocabulary) -> int:
+    return sum(known_stem(cell, vocabulary) is not None for cell in candidate.cells)
 
 
 def find_header(found: Iterable[Candidate], vocabulary: Vocabulary) -> Header | None:
@@ -197,10 +204,16 @@ def known_stem(cell: str, vocabulary: Mapping[str, Any]) -> tuple[str, str] | No
         for name in (found, in_english(found)):
             if name in vocabulary:
                 return name, its_unit
-    if not cell.isascii():
-        for part in ("".join(c for c in first if c.isascii()), "".join(c for c in first if not c.isascii())):
-            if part and part != first and in_english(part) in vocabulary:
-                return in_english(part), unit
+    return None if cell.isascii() else _in_one_script(first, unit, vocabulary)
+
+
+def _in_one_script(text: str, unit: str, vocabulary: Mapping[str, Any]) -> tuple[str, str] | None:
+    """A stem in two scripts that is known by one of them."""
+    latin = "".join(c for c in text if c.isascii())
+    other = "".join(c for c in text if not c.isascii())
+    for part in (latin, other):
+        if part and part != text and in_english(part) in vocabulary:
+            return in_english(part), unit
     return None
 
 
@@ -213,26 +226,29 @@ def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedCol
     order = {name: i for i, name in enumerate(vocabulary)}
     found: dict[str, tuple[tuple[bool, bool, int], NamedColumn]] = {}
     for position, cell in enumerate(cells):
-        if not isinstance(cell, str) or not cell.strip():
+        if not isinstance(cell, str) or (known := _named_column(position, cell, vocabulary)) is None:
             continue
-        known = known_stem(cell, vocabulary)
-        if known is None or vocabulary[known[0]][0] == IGNORED:
-            continue
-        name, unit = known
-        quantity, default = vocabulary[name]
-        column = NamedColumn(position, cell.strip(), quantity, unit or default, bool(unit) or not default)
-        if unit and _means_something_else(column, unit):
-            continue
-        per_mass = column.per_mass
-        if per_mass and column.dimension == "charge":
-            if quantity not in ("discharge", "capacity"):
-                continue
-            column = replace(column, quantity="specific")
+        name, per_mass, column = known
         capital = len(name) == 1 and name in "t" and column.header.lstrip("~ ")[:1].isupper()
         rank = (per_mass, capital, order[name])
         if column.quantity not in found or rank < found[column.quantity][0]:
             found[column.quantity] = (rank, column)
     return tuple(column for _, column in sorted(found.values(), key=lambda item: item[1].position))
+
+
+def _named_column(position: int, cell: str, vocabulary: Vocabulary) -> tuple[str, bool, NamedColumn] | None:
+    """Name in the vocabulary, whether it is per mass, and the column; None for one that is unknown or no use."""
+    known = known_stem(cell, vocabulary) if cell.strip() else None
+    if known is None or vocabulary[known[0]][0] == IGNORED:
+        return None
+    name, unit = known
+    quantity, default = vocabulary[name]
+    column = NamedColumn(position, cell.strip(), quantity, unit or default, bool(unit) or not default)
+    if unit and _means_something_else(column, unit):
+        return None
+    if not column.per_mass or column.dimension != "charge":
+        return name, column.per_mass, column
+    return (name, True, replace(column, quantity="specific")) if quantity in ("discharge", "capacity") else None
 
 
 def _means_something_else(column: NamedColumn, unit: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -34,45 +35,76 @@ def _is_nested(head: Head) -> bool:
     return _record_header(head) is not None
 
 
+@dataclass
+class _Nesting:
+    """Where a row stands: records lie below the line of their step, steps below that of their cycle."""
+
+    positions: list[int]
+    """Of the columns of a record."""
+
+    cycle_width: int
+    type_at: int | None
+    number_at: int | None
+    cycle: str = "0"
+    step: str = "0"
+    state: str = ""
+    records: list[list[str]] = field(default_factory=list)
+    """Cells of the records, with the cycle, the step and the state that they belong to."""
+
+    @classmethod
+    def of(cls, head: Head, header: Header) -> _Nesting:
+        """Read the two lines above the header of the records: what cycles and steps hold."""
+        cycles, steps = head.lines[header.line - 2].rstrip(header.separator), head.lines[header.line - 1]
+        stems = [in_english(split_header(cell)[0]) for cell in split_line(steps, header.separator)]
+        return cls(
+            [column.position for column in header.columns],
+            len(split_line(cycles, header.separator)),
+            next((i for i, stem in enumerate(stems) if stem in ("steptype", "stepname")), None),
+            next((i for i, stem in enumerate(stems) if stem in ("stepnumber", "stepindex", "stepid")), None),
+        )
+
+    def take(self, cells: list[str]) -> None:
+        """Take the cells of one line."""
+        if cells[0].strip():
+            self.cycle = cells[0]
+            cells = ["", *cells[self.cycle_width :]]  # some exports go on with the cycle's first step in the line
+        if len(cells) > 1 and cells[1].strip():
+            self.step = _cell(cells, self.number_at, cells[1])
+            self.state = _cell(cells, self.type_at, "")
+        elif any(cell.strip() for cell in cells[2:]):
+            wanted = [cells[i] if i < len(cells) else "" for i in self.positions]
+            self.records.append([*wanted, self.cycle, self.step, self.state])
+
+
+def _cell(cells: list[str], at: int | None, otherwise: str) -> str:
+    return cells[at] if at is not None and at < len(cells) else otherwise
+
+
 def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     header = _record_header(head)
     assert header is not None
-    cycle_width = len(split_line(head.lines[header.line - 2].rstrip(header.separator), header.separator))
-    step_cells = [in_english(split_header(c)[0]) for c in split_line(head.lines[header.line - 1], header.separator)]
-    type_at = next((i for i, stem in enumerate(step_cells) if stem in ("steptype", "stepname")), None)
-    number_at = next((i for i, stem in enumerate(step_cells) if stem in ("stepnumber", "stepindex", "stepid")), None)
-    cycle, step, state = "0", "0", ""
-    records: list[list[str]] = []
+    nesting = _Nesting.of(head, header)
     chunks: list[pd.DataFrame] = []
     try:
         with text_stream(head) as file:
             for i, cells in enumerate(csv.reader(file, delimiter=header.separator)):
-                if i <= header.line or not cells:
-                    continue
-                if cells[0].strip():
-                    cycle = cells[0]
-                    cells = ["", *cells[cycle_width:]]  # some exports go on with the cycle's first step in the line
-                if len(cells) > 1 and cells[1].strip():
-                    step = cells[number_at] if number_at is not None and number_at < len(cells) else cells[1]
-                    state = cells[type_at] if type_at is not None and type_at < len(cells) else ""
-                elif any(cell.strip() for cell in cells[2:]):
-                    wanted = [cells[c.position] if c.position < len(cells) else "" for c in header.columns]
-                    records.append([*wanted, cycle, step, state])
-                if len(records) >= CHUNK_ROWS:
-                    chunks.append(_chunk(records))
-                    records = []
+                if i > header.line and cells:
+                    nesting.take(cells)
+                if len(nesting.records) >= CHUNK_ROWS:
+                    chunks.append(_chunk(nesting.records))
+                    nesting.records = []
                     progress(i, i + CHUNK_ROWS)
     except csv.Error as error:
         raise RuleBroken("E9", f"{head.path.name}: rows do not match the header ({error}). Export it again.") from None
-    if records:
-        chunks.append(_chunk(records))
+    if nesting.records:
+        chunks.append(_chunk(nesting.records))
     if not chunks:
         raise RuleBroken("E9", f"{head.path.name}: no records below the header in line {header.line + 1}.")
     table = pd.concat(chunks, ignore_index=True)
     width = len(header.columns)
     columns = {c.quantity: table[i].replace("", np.nan) for i, c in enumerate(header.columns)}
     columns |= {"cycle": table[width], "step": table[width + 1]}
-    if type_at is not None:
+    if nesting.type_at is not None:
         columns["state"] = table[width + 2].astype(str)
     return rows_from_columns(NAME, head.path.name, Table(columns, header.columns), options)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,23 +75,8 @@ def _layout(grid: Grid) -> _Layout | None:
 
 
 def _pairs(grid: Grid, row: int, cells: Sequence[str]) -> _Layout | None:
-    vocabulary = maker("sheet")
-    capacities: list[tuple[int, str]] = []
-    voltages: list[int] = []
-    cycle = None
-    for i, cell in enumerate(cells):
-        known = known_stem(re.sub(r"\.\d+$", "", cell), vocabulary) or known_stem(_CYCLE.sub("", cell), vocabulary)
-        if known is None:
-            continue
-        stem, unit = known
-        quantity = vocabulary[stem][0]
-        is_charge = units.factor("charge", unit) is not None or units.factor("specific", unit) is not None
-        if quantity == "q" and (is_charge or (not unit and stem not in ("charge", "discharge"))):
-            capacities.append((i, unit))
-        elif quantity == "v" and (not unit or units.factor("voltage", unit) is not None):
-            voltages.append(i)
-        elif quantity == "cycle":
-            cycle = i
+    columns = _curve_columns(cells)
+    capacities, voltages = columns["q"], [place for place, _ in columns["v"]]
     if not capacities or not voltages or _is_cycler(cells):
         return None
     if len(voltages) == 1:
@@ -104,7 +89,30 @@ def _pairs(grid: Grid, row: int, cells: Sequence[str]) -> _Layout | None:
         return None
     above = grid.rows[row - 1] if row else ()
     pairs = tuple(_Pair(_label(cells, above, q, v), q, v, unit) for q, unit, v in matched)
-    return _Layout(row, pairs, cycle)
+    return _Layout(row, pairs, columns["cycle"][-1][0] if columns["cycle"] else None)
+
+
+def _curve_columns(cells: Sequence[str]) -> Mapping[str, list[tuple[int, str]]]:
+    """Places and units of the columns of capacities (``q``), voltages (``v``) and cycle numbers."""
+    vocabulary = maker("sheet")
+    found: dict[str, list[tuple[int, str]]] = {"q": [], "v": [], "cycle": []}
+    for i, cell in enumerate(cells):
+        known = known_stem(re.sub(r"\.\d+$", "", cell), vocabulary) or known_stem(_CYCLE.sub("", cell), vocabulary)
+        if known is None:
+            continue
+        stem, unit = known
+        quantity = vocabulary[stem][0]
+        if quantity in found and _is_in(quantity, unit, bare=stem not in ("charge", "discharge")):
+            found[quantity].append((i, unit))
+    return found
+
+
+def _is_in(quantity: str, unit: str, *, bare: bool) -> bool:
+    """Whether a unit is one of the quantity; none is, where the name is enough (``bare``)."""
+    if quantity == "q":
+        is_charge = units.factor("charge", unit) is not None or units.factor("specific", unit) is not None
+        return is_charge or (not unit and bare)
+    return quantity != "v" or not unit or units.factor("voltage", unit) is not None
 
 
 def _is_cycler(cells: Sequence[str]) -> bool:
@@ -158,29 +166,41 @@ def read_grid(name: str, grid: Grid, options: ReadOptions) -> Curves:
     in_mah = {units.factor("charge", pair.unit) is not None for pair in layout.pairs if pair.unit}
     if len(in_mah) > 1:
         raise RuleBroken("E8", f"{name}: some capacities are in mAh, others in mAh/g. Export all in one unit.")
-    written = [row[i] for row in body for pair in layout.pairs for i in (pair.capacity, pair.voltage) if i < len(row)]
-    decimal = options.decimal or grid.decimal or decimal_sign([cell for cell in written if cell.strip()])
+    decimal = options.decimal or grid.decimal or _decimal_of(body, layout.pairs)
     if decimal is None:
         raise RuleBroken("E9", f"{name}: cannot tell decimal comma from thousands; pass --decimal ','.")
     curves: list[Curve] = []
     tops: list[float | None] = []
     top: float | None = None
     charges = 0
-    for pair in layout.pairs:
-        for cycle, points in _stretches(name, body, pair, layout.cycle, decimal, grid.line(layout.row + 1)):
-            for capacity, voltage, is_discharge in _half_cycles(points):
-                if is_discharge:
-                    curves.append(Curve(pair.label, voltage, capacity, cycle or named_cycle(pair.label)))
-                    tops.append(top)
-                    top = None
-                else:
-                    charges += 1
-                    top = max(top or 0.0, float(voltage.max()))
+    for pair, cycle, points in _points(name, grid, layout, body, decimal):
+        for capacity, voltage, is_discharge in _half_cycles(points):
+            if is_discharge:
+                curves.append(Curve(pair.label, voltage, capacity, cycle or named_cycle(pair.label)))
+                tops.append(top)
+                top = None
+            else:
+                charges += 1
+                top = max(top or 0.0, float(voltage.max()))
     if not curves:
         what = f"{charges} charges" if charges else "no curve of five points or more"
         raise RuleBroken("E1", f"{name}: no discharge found, {what}: the voltage must fall as the capacity grows.")
     notes = (f"{charges} charges beside the discharges",) if charges else ()
     return Curves(NAME, tuple(curves), notes, digitised=False, in_mah=in_mah == {True}, charge_tops_v=tuple(tops))
+
+
+def _decimal_of(body: Sequence[Sequence[str]], pairs: Sequence[_Pair]) -> str | None:
+    written = [row[i] for row in body for pair in pairs for i in (pair.capacity, pair.voltage) if i < len(row)]
+    return decimal_sign([cell for cell in written if cell.strip()])
+
+
+def _points(
+    name: str, grid: Grid, layout: _Layout, body: Sequence[Sequence[str]], decimal: str
+) -> Iterator[tuple[_Pair, int | None, np.ndarray]]:
+    """Yield every pair of columns with the points of each cycle."""
+    for pair in layout.pairs:
+        for cycle, points in _stretches(name, body, pair, layout.cycle, decimal, grid.line(layout.row + 1)):
+            yield pair, cycle, points
 
 
 def _is_number(cell: str) -> bool:
@@ -200,18 +220,11 @@ def _stretches(
         scale = units.factor("charge", pair.unit) or units.factor("specific", pair.unit) or 1.0
     found: list[tuple[int | None, list[tuple[float, float]]]] = []
     for i, row in enumerate(body):
-        q, v = (row[at].strip() if at < len(row) else "" for at in (pair.capacity, pair.voltage))
+        q, v = _text(row, pair.capacity), _text(row, pair.voltage)
         if not q or not v or (not _is_number(q) and not _is_number(v)):
             continue
-        try:
-            point = (float(tidy(q, decimal)) * scale, float(tidy(v, decimal)))
-        except ValueError:
-            raise RuleBroken(
-                "E9", f"{name}, row {first_line + i}: two numbers expected. Got {q!r:.20}, {v!r:.20}."
-            ) from None
-        if not (np.abs(point) < _LARGEST).all():  # neither is NaN
-            raise RuleBroken("E8", f"{name}, row {first_line + i}: no such capacity or voltage: {q!r:.20}, {v!r:.20}.")
-        text = row[cycle_at].strip() if cycle_at is not None and cycle_at < len(row) else ""
+        point = _point(f"{name}, row {first_line + i}", q, v, decimal, scale)
+        text = _text(row, cycle_at)
         number = float(tidy(text, decimal)) if text and _is_number(text) else np.nan
         cycle = int(number) if abs(number) < _LARGEST else None
         if not found or (cycle is not None and cycle != found[-1][0]):
@@ -220,23 +233,43 @@ def _stretches(
     return [(cycle, np.array(points)) for cycle, points in found]
 
 
+def _text(row: Sequence[str], at: int | None) -> str:
+    return row[at].strip() if at is not None and at < len(row) else ""
+
+
+def _point(where: str, q: str, v: str, decimal: str, scale: float) -> tuple[float, float]:
+    """Capacity, in a unit that is ``scale`` times ours, and voltage of a row."""
+    try:
+        point = float(tidy(q, decimal)) * scale, float(tidy(v, decimal))
+    except ValueError:
+        raise RuleBroken("E9", f"{where}: two numbers expected. Got {q!r:.20}, {v!r:.20}.") from None
+    if not (np.abs(point) < _LARGEST).all():  # neither is NaN
+        raise RuleBroken("E8", f"{where}: no such capacity or voltage: {q!r:.20}, {v!r:.20}.")
+    return point
+
+
 def _half_cycles(points: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, bool]]:
     """Capacity from zero, voltage and whether it is a discharge, of each stretch between turns, ``points`` each."""
     found: list[tuple[np.ndarray, np.ndarray, bool]] = []
-    last_q: float | None = None
+    near = TURN_SHARE * max(float(np.ptp(points[:, 0])), 1e-12)
+    last_q = np.nan
     for first, last in _parts(points):
         q, v = points[first:last, 0], points[first:last, 1]
-        rises = float(np.polyfit(q - q.mean(), v, 1)[0]) > 0 if np.ptp(q) > 0 else v[-1] > v[0]
-        follows = last_q is not None and abs(q[0] - last_q) < TURN_SHARE * max(np.ptp(points[:, 0]), 1e-12)
-        if not rises:
-            goes_on = follows and last_q is not None and q[0] > TURN_SHARE * q.max() and q[-1] > q[0]
-            found.append((q - last_q if goes_on and last_q is not None else q, v, True))
-        elif q[-1] < q[0] and v[-1] < v[0] and follows and last_q is not None:
+        follows = abs(q[0] - last_q) < near
+        if not _rises(q, v):
+            goes_on = follows and q[0] > TURN_SHARE * q.max() and q[-1] > q[0]
+            found.append((q - last_q if goes_on else q, v, True))
+        elif follows and q[-1] < q[0] and v[-1] < v[0]:
             found.append((last_q - q, v, True))  # the axis runs back: charge moved so far
         else:
             found.append((q, v, False))
         last_q = float(q[-1])
     return found
+
+
+def _rises(q: np.ndarray, v: np.ndarray) -> bool:
+    """Whether the voltage rises with the capacity, as on charge."""
+    return bool(float(np.polyfit(q - q.mean(), v, 1)[0]) > 0 if np.ptp(q) > 0 else v[-1] > v[0])
 
 
 def _parts(points: np.ndarray) -> list[tuple[int, int]]:
@@ -253,12 +286,10 @@ def monotone_parts(values: np.ndarray, threshold: float) -> list[tuple[int, int]
     """Split at turning points from which the values come back by more than the threshold."""
     parts, begin, low, high = [], 0, 0, 0
     for i, value in enumerate(values.tolist()):
-        turned = None
-        if low > high and value > values[low] + threshold:
-            turned = low
-        elif high > low and value < values[high] - threshold:
-            turned = high
-        if turned is not None and turned > begin:
+        rose = low > high and value > values[low] + threshold
+        fell = high > low and value < values[high] - threshold
+        turned = low if rose else high
+        if (rose or fell) and turned > begin:
             parts.append((begin, turned + 1))
             begin = turned + 1
             low = high = i

@@ -14,7 +14,7 @@ from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginnings, whole
 from campaigns.intake.readers.headers import known_stem, name_columns
 from campaigns.intake.readers.recording import Reader, ReadOptions, SummaryRow, SummaryTable
 from campaigns.intake.readers.unpacking import Head
-from campaigns.intake.readers.words import maker
+from campaigns.intake.readers.words import Vocabulary, maker
 from drxnet.discharge import MOST_CYCLES
 from drxnet.progress import Progress
 
@@ -53,24 +53,31 @@ def layout_of(cells: tuple[str, ...]) -> Layout | None:
     order = {name: i for i, name in enumerate(vocabulary)}
     found: dict[str, tuple[int, tuple[int, str]]] = {}
     for i, cell in enumerate(cells):
-        known = known_stem(_ONE_C.sub("", cell), vocabulary)
-        if known is None:
-            continue
-        stem, unit = known
-        if stem.endswith("mahg") or stem.endswith("mag"):
-            unit = "mAh/g" if stem.endswith("mahg") else "mA/g"
-        meaning = vocabulary[stem][0]
-        if meaning in ("capacity", "charge") and units.factor("charge", unit) is not None:
-            meaning += "_mah"
-        dimension = DIMENSIONS.get(meaning)
-        if dimension == "specific" and units.is_of_another_kind("charge", unit):
-            continue  # a share in %, an energy
-        if meaning not in found or order[stem] < found[meaning][0]:
-            found[meaning] = (order[stem], (i, unit))
+        if (known := _meaning(cell, vocabulary)) is not None:
+            stem, meaning, unit = known
+            if meaning not in found or order[stem] < found[meaning][0]:
+                found[meaning] = (order[stem], (i, unit))
     layout = {meaning: place for meaning, (_, place) in found.items()}
     if not {"capacity", "capacity_mah"} & layout.keys() or not {"composition", "proposal", "cycle"} & layout.keys():
         return None
     return None if _has_voltages(cells) else layout
+
+
+def _meaning(cell: str, vocabulary: Vocabulary) -> tuple[str, str, str] | None:
+    """Stem, meaning and unit of a header; None where it says nothing of a capacity."""
+    known = known_stem(_ONE_C.sub("", cell), vocabulary)
+    if known is None:
+        return None
+    stem, unit = known
+    if stem.endswith("mahg"):
+        unit = "mAh/g"
+    elif stem.endswith("mag"):
+        unit = "mA/g"
+    meaning = vocabulary[stem][0]
+    if meaning in ("capacity", "charge") and units.factor("charge", unit) is not None:
+        meaning += "_mah"
+    of_another_kind = DIMENSIONS.get(meaning) == "specific" and units.is_of_another_kind("charge", unit)
+    return None if of_another_kind else (stem, meaning, unit)  # a share in %, an energy
 
 
 def _has_voltages(cells: tuple[str, ...]) -> bool:
@@ -117,15 +124,16 @@ def read_grid(name: str, grid: Grid) -> SummaryTable:
     assert layout is not None
     stated = _ONE_C.search(" ".join(header))
     one_c = _value(stated[1]) if stated else None
+    header_units = {meaning: unit for meaning, (_, unit) in layout.items()}
     rows = []
     for i in range(top + 1, len(grid.rows)):
         cells, line = grid.rows[i], grid.line(i)
         values = {meaning: cells[at].strip() for meaning, (at, _) in layout.items() if at < len(cells)}
-        if not any(cell.strip() for cell in cells) or _is_remark(cells, values):
+        if _is_remark(cells, values):
             continue
-        if any(cell.strip() for cell in cells[len(header) :]):
+        if any(map(str.strip, cells[len(header) :])):
             raise RuleBroken("E9", f"{name}, row {line}: more cells than the header names; a decimal comma?")
-        rows.append(_row(f"{name}, row {line}", line, values, {m: unit for m, (_, unit) in layout.items()}, one_c))
+        rows.append(_row(f"{name}, row {line}", line, values, header_units, one_c))
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header.")
     assumed = [
@@ -137,46 +145,26 @@ def read_grid(name: str, grid: Grid) -> SummaryTable:
 
 
 def _is_remark(cells: tuple[str, ...], values: Mapping[str, str]) -> bool:
-    """Whether a row is a comment or a footer: a mark in front, or one cell that stands alone and is no number."""
+    """Whether a row is blank, a comment or a footer: a mark in front, or one cell alone that is no number."""
     filled = [cell.strip() for cell in cells if cell.strip()]
-    return filled[0][0] in "#%!" or (len(filled) == 1 and len(values) > 1 and not filled[0][0].isdigit())
+    return not filled or filled[0][0] in "#%!" or (len(filled) == 1 and len(values) > 1 and not filled[0][0].isdigit())
 
 
 def _row(
     where: str, line: int, values: Mapping[str, str], header_units: Mapping[str, str], one_c: float | None
 ) -> SummaryRow:
-    def number(meaning: str, text: str | None = None) -> float | None:
-        return _number(where, meaning, values.get(meaning, "") if text is None else text, header_units.get(meaning, ""))
+    def number(meaning: str) -> float | None:
+        return _number(where, meaning, values.get(meaning, ""), header_units.get(meaning, ""))
 
-    v_low, v_high, stated = number("v_low"), number("v_high"), number("cycle")
-    capacity = number("capacity") if values.get("capacity") else None
-    capacity_mah = number("capacity_mah") if values.get("capacity_mah") else None
-    if values.get("window"):
-        found = _WINDOW.match(values["window"])
-        if found is None:
-            raise RuleBroken("E9", f"{where}: the window must read like 1.5-4.8. Got {values['window']!r}.")
-        v_low, v_high = number("v_low", found[1]), number("v_high", found[2])
-    if capacity is None and capacity_mah is None:
+    if not values.get("capacity") and not values.get("capacity_mah"):
         raise RuleBroken("E9", f"{where}: the capacity is missing.")
+    v_low, v_high = _window(where, values, header_units)
+    stated = number("cycle")
     cycle = 1.0 if stated is None else stated
     if not 1 <= cycle <= MOST_CYCLES or cycle != int(cycle):
         raise RuleBroken("E9", f"{where}: cycles are counted from 1, to {MOST_CYCLES:,} at most. Got {cycle:g}.")
     one_c = number("one_c") if values.get("one_c") else one_c
-    current, c_rate, is_bare = None, None, False
-    meaning = next((m for m in ("current", "rate") if values.get(m)), None)
-    if meaning is not None:
-        c_rate, its_one_c = parse_c_rate(values[meaning])
-        one_c = its_one_c or one_c
-        if c_rate is None:
-            if meaning == "rate" and units.normalised(header_units.get(meaning, "")) == "c":
-                c_rate = _number(where, "rate", values[meaning], "")
-            else:
-                current = number(meaning)
-                is_bare = not header_units.get(meaning) and not _has_unit(values[meaning])
-                if is_bare and meaning == "rate" and one_c and current is not None:
-                    c_rate, current = current, None
-        if c_rate is not None and one_c:
-            current, c_rate = c_rate * one_c, None
+    current, c_rate, is_bare = _stated_rate(where, values, header_units, one_c)
     return SummaryRow(
         row=line,
         composition=values.get("composition") or None,
@@ -184,13 +172,48 @@ def _row(
         v_low=v_low,
         v_high=v_high,
         cycle=int(cycle),
-        capacity_mah_g=capacity,
+        capacity_mah_g=number("capacity"),
         proposal=values.get("proposal") or None,
         cell=values.get("cell") or None,
-        capacity_mah=capacity_mah,
+        capacity_mah=number("capacity_mah"),
         c_rate=c_rate,
         is_bare_rate=is_bare,
     )
+
+
+def _window(
+    where: str, values: Mapping[str, str], header_units: Mapping[str, str]
+) -> tuple[float | None, float | None]:
+    """Cut-offs (V), from the column of the window where that is filled."""
+    texts = {meaning: values.get(meaning, "") for meaning in ("v_low", "v_high")}
+    if values.get("window"):
+        found = _WINDOW.match(values["window"])
+        if found is None:
+            raise RuleBroken("E9", f"{where}: the window must read like 1.5-4.8. Got {values['window']!r}.")
+        texts = {"v_low": found[1], "v_high": found[2]}
+    low, high = (_number(where, meaning, text, header_units.get(meaning, "")) for meaning, text in texts.items())
+    return low, high
+
+
+def _stated_rate(
+    where: str, values: Mapping[str, str], header_units: Mapping[str, str], one_c: float | None
+) -> tuple[float | None, float | None, bool]:
+    """Current (mA/g), or multiple of C where 1C is not known; and whether the current is a number without a unit."""
+    meaning = next((m for m in ("current", "rate") if values.get(m)), None)
+    if meaning is None:
+        return None, None, False
+    text, unit = values[meaning], header_units.get(meaning, "")
+    c_rate, its_one_c = parse_c_rate(text)
+    one_c = its_one_c or one_c
+    if c_rate is None and meaning == "rate" and units.normalised(unit) == "c":
+        c_rate = _number(where, "rate", text, "")
+    if c_rate is not None:
+        return (c_rate * one_c, None, False) if one_c else (None, c_rate, False)
+    current = _number(where, meaning, text, unit)
+    is_bare = not unit and not _has_unit(text)
+    if is_bare and meaning == "rate" and one_c and current is not None:
+        return current * one_c, None, True
+    return current, None, is_bare
 
 
 def parse_c_rate(text: str) -> tuple[float | None, float | None]:
@@ -241,13 +264,8 @@ def _number(where: str, column: str, text: str, header_unit: str) -> float | Non
     """The number of a cell in our unit: by the unit beside it, else by that of the header."""
     if not text:
         return None
-    found = _QUANTITY.fullmatch(text.replace("−", "-"))
-    value = _value(found["value"]) if found else None
-    if found is None or value is None:
-        raise RuleBroken("E9", f"{where}: {column} must be a number. Got {text!r:.40}.")
-    if not abs(value) < HUGE:  # true for NaN too
-        raise RuleBroken("E8", f"{where}: {column} must be finite. Got {text!r:.40}.")
-    unit = found["unit"] or header_unit
+    value, unit = _quantity(where, column, text)
+    unit = unit or header_unit
     dimension = "charge" if column.endswith("_mah") else DIMENSIONS.get(column)
     if dimension is None or not unit:
         return value
@@ -257,6 +275,17 @@ def _number(where: str, column: str, text: str, header_unit: str) -> float | Non
             "E8", f"{where}: the unit {unit!r} of {column} is not known; give {OURS.get(dimension, 'mAh')}."
         )
     return value * factor
+
+
+def _quantity(where: str, column: str, text: str) -> tuple[float, str]:
+    """A finite number and the unit beside it."""
+    found = _QUANTITY.fullmatch(text.replace("−", "-"))
+    value = _value(found["value"]) if found else None
+    if found is None or value is None:
+        raise RuleBroken("E9", f"{where}: {column} must be a number. Got {text!r:.40}.")
+    if not abs(value) < HUGE:  # true for NaN too
+        raise RuleBroken("E8", f"{where}: {column} must be finite. Got {text!r:.40}.")
+    return value, found["unit"] or ""
 
 
 READERS = (Reader(NAME, _is_summary, _read, (".csv",)),)

@@ -62,10 +62,7 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
         RuleBroken: E9 where separator, decimal sign or rows cannot be made sense of.
     """
     name = head.path.name
-    body = [line for line in head.lines[header.line + 1 : header.line + HEAD_ROWS] if line.strip()]
-    if not head.complete and body and header.line + HEAD_ROWS > len(head.lines):
-        body = body[:-1]
-    rows = [split_line(line, header.separator) for line in body]
+    rows = [split_line(line, header.separator) for line in _body(head, header)]
     unit_rows, named = 0, header.columns
     while unit_rows < len(rows) and unit_rows < 3 and not _has_number(rows[unit_rows], header):
         named = with_units(named, rows[unit_rows])
@@ -87,6 +84,13 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
         cells.written_step(written, decimal) if written else None,
         (f"decimal comma, columns separated by {header.separator!r}",) if decimal == "," else (),
     )
+
+
+def _body(head: Head, header: Header) -> list[str]:
+    """The first lines below a header that hold something, each as a whole."""
+    body = [line for line in head.lines[header.line + 1 : header.line + HEAD_ROWS] if line.strip()]
+    cut_off = not head.complete and header.line + HEAD_ROWS > len(head.lines)
+    return body[:-1] if body and cut_off else body
 
 
 def _read_columns(head: Head, header: Header, skip: int, width: int, decimal: str, progress: Progress) -> pd.DataFrame:
@@ -152,38 +156,20 @@ def rows_from_columns(
     said = [*table.notes, *notes]
     columns = table.columns
     by_quantity = {column.quantity: column for column in table.named}
-    values: dict[str, np.ndarray] = {}
-    for quantity in DIMENSIONS:
-        if quantity in columns:
-            values[quantity] = _in_our_unit(file_name, table, by_quantity[quantity], options, said)
-    for quantity in ("record", "step", "cycle"):
-        if quantity in columns:
-            values[quantity] = cells.numbers(columns[quantity], table.decimal)
+    values = _values(file_name, table, options, said)
     keep = np.zeros(len(columns["voltage"]), bool)
-    for quantity in ("voltage", "current", "moved"):
-        if quantity in values:
-            keep |= ~np.isnan(values[quantity])
+    for quantity in {"voltage", "current", "moved"} & values.keys():
+        keep |= ~np.isnan(values[quantity])
     if not keep.all():
         said.append(f"{int((~keep).sum())} lines without numbers left out")
     if "channel" in columns:
         _check_one_channel(file_name, columns["channel"][keep], by_quantity["channel"].header)
-    time, of_step = values.get("time"), False
-    if time is None and "step_time" in values:
-        time, of_step = values["step_time"], True
-    clock_span = None
-    if "clock" in columns:
-        if time is None or np.isnan(time[keep]).all():
-            time, of_step = cells.clock(columns["clock"][keep].reset_index(drop=True)), False
-            if time is not None:
-                time = _spread(time, keep)
-            said.append("elapsed time taken from the date column")
-        else:
-            ends = cells.clock(columns["clock"].iloc[[0, -1]])
-            clock_span = None if ends is None else float(ends[1] - ends[0])
-    if time is not None and "time" in by_quantity and options.time_unit is None:
-        time = time * _told_time_unit(time, by_quantity["time"], values, clock_span, said)
-    if time is None:
+    timing = _timing(table, values, keep, said)
+    if timing is None:
         raise RuleBroken("E9", f"{file_name}: no time column that can be read; export the elapsed time.")
+    time = timing.time_s
+    if "time" in by_quantity and options.time_unit is None:
+        time = time * _told_time_unit(time, by_quantity["time"], values, timing.clock_span_s, said)
     per_gram = "current" in by_quantity and by_quantity["current"].per_mass
     if per_gram:
         said.append(f"{by_quantity['current'].header}: current per gram, by the mass that the instrument was told")
@@ -195,7 +181,7 @@ def rows_from_columns(
         format=format_name,
         voltage_v=values["voltage"][keep],
         time_s=time[keep],
-        step_time_s=None if of_step else kept(values.get("step_time")),
+        step_time_s=None if timing.of_step else kept(values.get("step_time")),
         current_ma=kept(values.get("current")),
         moved_mah=None if per_gram else kept(values.get("moved")),
         charge_mah=None if per_gram else kept(values.get("charge")),
@@ -206,13 +192,54 @@ def rows_from_columns(
         step=kept(values.get("step")),
         record=kept(values.get("record")),
         cycle=kept(values.get("cycle")),
-        clock_span_s=clock_span,
-        time_of_step=of_step,
+        clock_span_s=timing.clock_span_s,
+        time_of_step=timing.of_step,
         header_mass_mg=header_mass_mg,
         header_material=header_material,
         current_digits=_current_digits(table),
         notes=tuple(said),
     )
+
+
+def _values(file_name: str, table: Table, options: ReadOptions, said: list[str]) -> dict[str, np.ndarray]:
+    """Every column of numbers, in our unit where it has one."""
+    columns = table.columns
+    by_quantity = {column.quantity: column for column in table.named}
+    values = {
+        quantity: _in_our_unit(file_name, table, by_quantity[quantity], options, said)
+        for quantity in DIMENSIONS
+        if quantity in columns
+    }
+    counts = [quantity for quantity in ("record", "step", "cycle") if quantity in columns]
+    return values | {quantity: cells.numbers(columns[quantity], table.decimal) for quantity in counts}
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """When the rows of a table were written."""
+
+    time_s: np.ndarray
+    of_step: bool
+    """Whether it begins anew with every step."""
+
+    clock_span_s: float | None
+    """Between the dates of the first row and the last, where the time is not taken from these."""
+
+
+def _timing(table: Table, values: Mapping[str, np.ndarray], keep: np.ndarray, said: list[str]) -> _Timing | None:
+    """Elapsed time, else time in the step, else dates; None where no column tells."""
+    time, of_step = values.get("time"), False
+    if time is None and "step_time" in values:
+        time, of_step = values["step_time"], True
+    dates = table.columns.get("clock")
+    if dates is None:
+        return None if time is None else _Timing(time, of_step, None)
+    if time is None or np.isnan(time[keep]).all():
+        said.append("elapsed time taken from the date column")
+        found = cells.clock(dates[keep].reset_index(drop=True))
+        return None if found is None else _Timing(_spread(found, keep), False, None)
+    ends = cells.clock(dates.iloc[[0, -1]])
+    return _Timing(time, of_step, None if ends is None else float(ends[1] - ends[0]))
 
 
 def _told_time_unit(
@@ -229,24 +256,35 @@ def _told_time_unit(
     assumed = units.factor("time", column.unit)
     if column.unit_is_stated or assumed is None:
         return 1.0
-    finite = time[np.isfinite(time)]
-    span = float(finite[-1] - finite[0]) if len(finite) > 1 else 0.0
-    moved = _charge_of_columns(values)
-    if span > 0 and clock_span_s and clock_span_s > 0:
-        ratio, told_by, tolerance = clock_span_s / span, "the dates", 0.02
-    elif span > 0 and moved and "current" in values:
-        whole = np.isfinite(time) & np.isfinite(values["current"])
-        since = np.maximum(np.diff(time[whole], prepend=finite[0]), 0.0)
-        total = float((np.abs(values["current"][whole]) * since).sum() / 3600.0)
-        ratio, told_by, tolerance = (moved / total if total > 0 else 1.0), "the capacity", 0.2
-    else:
+    witness = _duration_beside(time, values, clock_span_s)
+    if witness is None:
         return 1.0
+    ratio, told_by, tolerance = witness
     raw = ratio * assumed
     for factor, name in ((1.0, "seconds"), (60.0, "minutes"), (3600.0, "hours"), (86400.0, "days"), (1e-3, "ms")):
         if abs(raw / factor - 1) < tolerance and abs(ratio - 1) > tolerance:
             said.append(f"{column.header} taken as {name}, as {told_by} beside it would have it")
             return factor / assumed
     return 1.0
+
+
+def _duration_beside(
+    time: np.ndarray, values: Mapping[str, np.ndarray], clock_span_s: float | None
+) -> tuple[float, str, float] | None:
+    """How much longer than its time column a table lasted, what tells it, and how exactly; None where nothing does."""
+    finite = time[np.isfinite(time)]
+    span = float(finite[-1] - finite[0]) if len(finite) > 1 else 0.0
+    if span <= 0:
+        return None
+    if clock_span_s and clock_span_s > 0:
+        return clock_span_s / span, "the dates", 0.02
+    moved = _charge_of_columns(values)
+    if not moved or "current" not in values:
+        return None
+    whole = np.isfinite(time) & np.isfinite(values["current"])
+    since = np.maximum(np.diff(time[whole], prepend=finite[0]), 0.0)
+    total = float((np.abs(values["current"][whole]) * since).sum() / 3600.0)
+    return (moved / total if total > 0 else 1.0), "the capacity", 0.2
 
 
 def _charge_of_columns(values: Mapping[str, np.ndarray]) -> float:
@@ -297,22 +335,24 @@ def _decimal_sign(name: str, rows: Sequence[Sequence[str]], header: Header, opti
     ambiguous = RuleBroken(
         "E9", f"{name}: cannot tell decimal comma from separator; save as UTF-8 with dots or pass --decimal ','."
     )
-    positions = [column.position for column in header.columns if column.quantity in DIMENSIONS]
     voltage = next(column.position for column in header.columns if column.quantity == "voltage")
-    filled = [row for row in rows if voltage < len(row) and row[voltage].strip()[:1].strip("+-.,−").isdigit()] or rows
+    filled = [row for row in rows if _begins_a_number(row, voltage)] or rows
     if header.separator == ",":
-        longest = max(len([cell for cell in row if cell.strip()]) for row in filled)
+        longest = max(sum(bool(cell.strip()) for cell in row) for row in filled)
         if longest > len(header.cells) + 1:
             raise ambiguous
+    positions = [column.position for column in header.columns if column.quantity in DIMENSIONS]
     written = [row[i].strip() for row in filled for i in positions if i < len(row)]
     sign = cells.decimal_sign(written)
-    if options.decimal is not None:
-        if sign is not None and sign != options.decimal and any(sign in cell for cell in written):
-            raise RuleBroken("E9", f"{name}: the numbers are written with {sign!r}, not with {options.decimal!r}.")
-        return options.decimal
-    if sign is None:
+    if options.decimal is None and sign is None:
         raise ambiguous
-    return sign
+    if options.decimal is not None and sign not in (None, options.decimal) and any(str(sign) in w for w in written):
+        raise RuleBroken("E9", f"{name}: the numbers are written with {sign!r}, not with {options.decimal!r}.")
+    return options.decimal or str(sign)
+
+
+def _begins_a_number(row: Sequence[str], position: int) -> bool:
+    return position < len(row) and row[position].strip()[:1].strip("+-.,−").isdigit()
 
 
 def _in_our_unit(
@@ -326,27 +366,31 @@ def _in_our_unit(
         "current": options.current_unit,
         "charge": options.capacity_unit,
     }.get(dimension)
-    is_text = not pd.api.types.is_numeric_dtype(series)
-    if dimension == "time" and is_text:
+    if dimension == "time" and not pd.api.types.is_numeric_dtype(series):
         if (dates := cells.clock(series)) is not None:
             return dates - dates[np.isfinite(dates)][0]
         if units.is_duration(unit) or cells.looks_like_durations(series):
             return _durations(file_name, table, column, stated, said)
     found = cells.numbers(series, table.decimal)
     cells.refuse_words(file_name, series, found, column.header, MOSTLY_NUMBERS)
-    factor = stated
-    if factor is None:
-        if dimension == "time" and (units.is_duration(unit) or units.is_hours_and_minutes(unit)):
-            factor = _numeric_duration(found, column, said)
-        else:
-            factor = units.factor(dimension, unit)
-    if factor is None and column.per_mass:
-        factor = units.factor(units.PER_MASS[dimension], unit)
+    factor = _factor(column, found, said) if stated is None else stated
     if factor is None:
         option = OPTION_NAMES.get(dimension)
         way = f"pass --{option}" if option else "export it in mAh/g"
         raise RuleBroken("E8", f"{file_name}: the unit {unit!r} of column {column.header!r} is not known; {way}.")
     return found * factor
+
+
+def _factor(column: NamedColumn, found: np.ndarray, said: list[str]) -> float | None:
+    """Factor from the unit of a column to ours; None where it is not known."""
+    dimension, unit = column.dimension, column.unit
+    assert dimension is not None
+    if dimension == "time" and (units.is_duration(unit) or units.is_hours_and_minutes(unit)):
+        return _numeric_duration(found, column, said)
+    factor = units.factor(dimension, unit)
+    if factor is None and column.per_mass:
+        return units.factor(units.PER_MASS[dimension], unit)
+    return factor
 
 
 def _durations(file_name: str, table: Table, column: NamedColumn, stated: float | None, said: list[str]) -> np.ndarray:
