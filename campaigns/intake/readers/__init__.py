@@ -86,32 +86,34 @@ def choose_for(head: Head) -> Reader:
     Raises:
         RuleBroken: E9 where none recognises it.
     """
-    path = head.path
     for reader in all_readers():
         if reader.recognises(head):
             return reader
-    if path.suffix.lower() == ".mps":
-        raise RuleBroken("E9", f"{path.name}: EC-Lab settings hold no measurement; give the .mpr or .mpt beside it.")
+    raise RuleBroken("E9", f"{head.path.name}: {_why_nobody(head)}")
+
+
+def _why_nobody(head: Head) -> str:
+    """Why no reader recognises a file, and the way out."""
+    if head.path.suffix.lower() == ".mps":
+        return "EC-Lab settings hold no measurement; give the .mpr or .mpt beside it."
     if head.content.startswith(ZIP) and not zip_members(head):
-        raise RuleBroken("E9", f"{path.name}: damaged or cut short (.xlsx, .ndax and .zip begin so). Copy it again.")
+        return "damaged or cut short (.xlsx, .ndax and .zip begin so). Copy it again."
     for magic, what in FOREIGN.items():
         if head.content.startswith(magic):
-            raise RuleBroken("E9", f"{path.name}: {what}.")
+            return f"{what}."
     from campaigns.intake.readers.formats import any_table
     from campaigns.intake.readers.headers import nearest_header
 
     near = nearest_header(head.candidates, any_table()) if head.is_text else None
     if near is not None and len(near.missing) == 1:
-        raise RuleBroken(
-            "E9",
-            f"{path.name}: the header in line {near.line + 1} names no {near.missing[0]}. Export the test with time, "
-            "voltage and current.",
+        return (
+            f"the header in line {near.line + 1} names no {near.missing[0]}. Export the test with time, voltage and "
+            "current."
         )
     names = ", ".join(dict.fromkeys(reader.name for reader in all_readers()))
-    raise RuleBroken(
-        "E9",
-        f"{path.name}: no reader recognises it. Known: {names}. A text export needs a header line that names "
-        "time, voltage and current.",
+    return (
+        f"no reader recognises it. Known: {names}. A text export needs a header line that names time, voltage and "
+        "current."
     )
 
 

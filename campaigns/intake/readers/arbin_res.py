@@ -46,16 +46,21 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     missing = [c for c in ("Test_Time", "Voltage", "Current") if c not in rows]
     if missing or rows.empty:
         raise RuleBroken("E9", f"{name}: {ROWS} holds no {', '.join(missing) or 'rows'}; not a finished Arbin test.")
-    notes = []
-    if "Test_ID" in rows and rows["Test_ID"].nunique() > 1:
-        kept = rows["Test_ID"].mode().iloc[0]
-        notes.append(f"{rows['Test_ID'].nunique()} tests in the file; the longest, {kept}, is read")
-        rows = rows[rows["Test_ID"] == kept].reset_index(drop=True)
+    rows, notes = _longest_test(rows)
     named = [NamedColumn(i, c, *COLUMNS[c]) for i, c in enumerate(COLUMNS) if c in rows]
     columns = {column.quantity: rows[column.header] for column in named}
     return rows_from_columns(
         NAME, name, Table(columns, named), options, notes, header_mass_mg=_mass(tables.get(GLOBAL))
     )
+
+
+def _longest_test(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Rows of the test that has most, and a note where there are several."""
+    if "Test_ID" not in rows or rows["Test_ID"].nunique() < 2:
+        return rows, []
+    kept = rows["Test_ID"].mode().iloc[0]
+    note = f"{rows['Test_ID'].nunique()} tests in the file; the longest, {kept}, is read"
+    return rows[rows["Test_ID"] == kept].reset_index(drop=True), [note]
 
 
 def _tables(path: str) -> dict[str, pd.DataFrame]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Collection
 
 import numpy as np
 
@@ -28,6 +29,33 @@ def _is_mpr(head: Head) -> bool:
 
 def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     name = head.path.name
+    table = _table(name, head)
+    fields = table.dtype.names or ()
+
+    def column(*names: str, unit: float = 1.0) -> np.ndarray | None:
+        return next((table[n].astype(float) * unit for n in names if n in fields), None)
+
+    voltage = column(*_VOLTAGE, unit=options.voltage_unit or 1.0)
+    time = column("time/s", unit=options.time_unit or 1.0)
+    current = column(*_CURRENT, unit=options.current_unit or 1.0)
+    moved = _moved(table, fields)
+    if voltage is None or time is None or (moved is None and current is None):
+        raise RuleBroken(
+            "E9", f"{name}: holds no voltage, time and charge (columns {', '.join(fields)}): not a cycling test."
+        )
+    return CyclerRows(
+        NAME,
+        voltage,
+        time,
+        current,
+        None if moved is None else moved * (options.capacity_unit or 1.0),
+        step=column("Ns"),
+        cycle=column("cycle number"),
+    )
+
+
+def _table(name: str, head: Head) -> np.ndarray:
+    """The records of a file, as galvani reads them."""
     try:
         from galvani import BioLogic
     except ImportError:
@@ -38,7 +66,7 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            table = BioLogic.MPRfile(io.BytesIO(whole_content(head))).data
+            return np.asarray(BioLogic.MPRfile(io.BytesIO(whole_content(head))).data)
     except RuleBroken:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file raises anything from a foreign parser
@@ -46,30 +74,15 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
         raise RuleBroken(
             "E9", f"{name}: galvani cannot read this .mpr ({reason:.60}). Export it as text (.mpt) and give that."
         ) from None
-    fields = table.dtype.names or ()
 
-    def column(*names: str) -> np.ndarray | None:
-        return next((table[n].astype(float) for n in names if n in fields), None)
 
-    voltage, time = column(*_VOLTAGE), column("time/s")
-    moved, current = column("(Q-Qo)/mA.h"), column(*_CURRENT)
-    if moved is None and (added := column("dq/mA.h")) is not None:
-        moved = np.cumsum(added)
-    if moved is None and "(Q-Qo)/C" in fields:
-        moved = table["(Q-Qo)/C"].astype(float) / 3.6
-    if voltage is None or time is None or (moved is None and current is None):
-        raise RuleBroken(
-            "E9", f"{name}: holds no voltage, time and charge (columns {', '.join(fields)}): not a cycling test."
-        )
-    return CyclerRows(
-        NAME,
-        voltage * (options.voltage_unit or 1.0),
-        time * (options.time_unit or 1.0),
-        None if current is None else current * (options.current_unit or 1.0),
-        None if moved is None else moved * (options.capacity_unit or 1.0),
-        step=column("Ns"),
-        cycle=column("cycle number"),
-    )
+def _moved(table: np.ndarray, fields: Collection[str]) -> np.ndarray | None:
+    """Charge since the beginning (mAh), from whichever column holds it."""
+    if "(Q-Qo)/mA.h" in fields:
+        return np.asarray(table["(Q-Qo)/mA.h"], float)
+    if "dq/mA.h" in fields:
+        return np.cumsum(table["dq/mA.h"].astype(float))
+    return table["(Q-Qo)/C"].astype(float) / 3.6 if "(Q-Qo)/C" in fields else None
 
 
 READERS = (Reader(NAME, _is_mpr, _read, (".mpr",)),)

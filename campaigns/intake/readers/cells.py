@@ -82,27 +82,27 @@ def decimal_sign(cells: Sequence[str]) -> str | None:
             commas += 1
         elif _POINT.fullmatch(text):
             points += 1
-    if commas and points:
-        return None
-    if commas or points:
-        return "," if commas else "."
-    if either_comma and either_point:
-        return None
-    return "," if either_comma else "."
+    for comma, point in ((commas, points), (either_comma, either_point)):
+        if comma or point:
+            return None if comma and point else "," if comma else "."
+    return "."
 
 
 def written_step(cells: Sequence[str], decimal: str = ".") -> float | None:
     """Smallest difference that numbers written like these can show; None where none is a number."""
-    places = []
-    for cell in cells:
-        text = tidy(cell.strip(), decimal)
-        found = re.fullmatch(r"[+-]?(?:\d+(?:\.(\d*))?|\.(\d+))(?:[eE]([+-]?\d{1,3}))?", text)
-        if found and float(text) != 0 and math.isfinite(float(text)):
-            places.append(len(found[1] or found[2] or "") - int(found[3] or 0))
+    places = [place for cell in cells if (place := _last_place(tidy(cell.strip(), decimal))) is not None]
     if not places:
         zeros = [len(c.strip().rpartition("," if decimal == "," else ".")[2]) for c in cells if c.strip()]
         return 10.0 ** -max(zeros) if zeros else None
     return float(10.0 ** -max(places))
+
+
+def _last_place(text: str) -> int | None:
+    """Places behind the decimal point of the last digit; None for what is no number, or 0."""
+    found = re.fullmatch(r"[+-]?(?:\d+(?:\.(\d*))?|\.(\d+))(?:[eE]([+-]?\d{1,3}))?", text)
+    if not found or float(text) == 0 or not math.isfinite(float(text)):
+        return None
+    return len(found[1] or found[2] or "") - int(found[3] or 0)
 
 
 def written_digits(series: pd.Series, step: float | None) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -44,12 +44,15 @@ class Sign:
         """Whether a table in a file bears this sign."""
         return (
             all(group & header.stems for group in self.headers)
-            and (self.above is None or any(self.above.search(line) for line in head.lines[:LINES_ABOVE]))
-            and (
-                self.header_line is None or bool(self.header_line.search((header.separator or ",").join(header.cells)))
-            )
-            and (self.file_name is None or bool(self.file_name.search(head.path.name.lower())))
+            and _found(self.above, head.lines[:LINES_ABOVE])
+            and _found(self.header_line, [(header.separator or ",").join(header.cells)])
+            and _found(self.file_name, [head.path.name.lower()])
         )
+
+
+def _found(pattern: re.Pattern[str] | None, texts: Iterable[str]) -> bool:
+    """Whether a pattern, if there is one, is found in any of the texts."""
+    return pattern is None or any(map(pattern.search, texts))
 
 
 @dataclass(frozen=True)

@@ -239,12 +239,12 @@ def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedCol
 def _named_column(position: int, cell: str, vocabulary: Vocabulary) -> tuple[str, bool, NamedColumn] | None:
     """Name in the vocabulary, whether it is per mass, and the column; None for one that is unknown or no use."""
     known = known_stem(cell, vocabulary) if cell.strip() else None
-    if known is None or vocabulary[known[0]][0] == IGNORED:
+    if known is None:
         return None
     name, unit = known
     quantity, default = vocabulary[name]
     column = NamedColumn(position, cell.strip(), quantity, unit or default, bool(unit) or not default)
-    if unit and _means_something_else(column, unit):
+    if quantity == IGNORED or (unit and _means_something_else(column, unit)):
         return None
     if not column.per_mass or column.dimension != "charge":
         return name, column.per_mass, column

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,18 +47,23 @@ def _read_ndax(head: Head, options: ReadOptions, progress: Progress) -> CyclerRo
     return _read(NDAX, head, options)
 
 
-def _read(name: str, head: Head, options: ReadOptions) -> CyclerRows:
+def _table(name: str, head: Head) -> Any:
+    """What NewareNDA reads of a file."""
     import NewareNDA
 
     try:
         with plain_file(head, f".{name.split()[1]}") as path, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NewareNDA uses an argument that pandas is about to drop
             logging.getLogger("newarenda").setLevel(logging.CRITICAL)
-            table = NewareNDA.read(str(path), software_cycle_number=False, log_level="CRITICAL")
+            return NewareNDA.read(str(path), software_cycle_number=False, log_level="CRITICAL")
     except Exception as error:  # noqa: BLE001 - a damaged file raises anything from a foreign parser
         raise RuleBroken(
             "E9", f"{head.path.name}: damaged or unknown Neware file ({error!s:.80}). Export it as csv and give that."
         ) from None
+
+
+def _read(name: str, head: Head, options: ReadOptions) -> CyclerRows:
+    table = _table(name, head)
     if not isinstance(table, pd.DataFrame) or table.empty or "Voltage" not in table:
         raise RuleBroken("E9", f"{head.path.name}: holds no records. Is the test still running?")
     table = table.reset_index(drop=True)

@@ -100,13 +100,16 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
         chunks.append(_chunk(nesting.records))
     if not chunks:
         raise RuleBroken("E9", f"{head.path.name}: no records below the header in line {header.line + 1}.")
-    table = pd.concat(chunks, ignore_index=True)
+    columns = _columns(pd.concat(chunks, ignore_index=True), header, with_state=nesting.type_at is not None)
+    return rows_from_columns(NAME, head.path.name, Table(columns, header.columns), options)
+
+
+def _columns(table: pd.DataFrame, header: Header, *, with_state: bool) -> dict[str, pd.Series]:
+    """Records by quantity, with the cycle, the step and perhaps the state that stand behind them."""
     width = len(header.columns)
     columns = {c.quantity: table[i].replace("", np.nan) for i, c in enumerate(header.columns)}
     columns |= {"cycle": table[width], "step": table[width + 1]}
-    if nesting.type_at is not None:
-        columns["state"] = table[width + 2].astype(str)
-    return rows_from_columns(NAME, head.path.name, Table(columns, header.columns), options)
+    return columns | ({"state": table[width + 2].astype(str)} if with_state else {})
 
 
 def _chunk(records: list[list[str]]) -> pd.DataFrame:

@@ -79,17 +79,23 @@ def _pairs(grid: Grid, row: int, cells: Sequence[str]) -> _Layout | None:
     capacities, voltages = columns["q"], [place for place, _ in columns["v"]]
     if not capacities or not voltages or _is_cycler(cells):
         return None
-    if len(voltages) == 1:
-        matched = [(q, unit, voltages[0]) for q, unit in capacities]
-    elif len(capacities) == 1:
-        matched = [(*capacities[0], v) for v in voltages]
-    elif len(capacities) == len(voltages):
-        matched = [(q, unit, v) for (q, unit), v in zip(capacities, voltages, strict=True)]
-    else:
+    matched = _matched(capacities, voltages)
+    if matched is None:
         return None
     above = grid.rows[row - 1] if row else ()
     pairs = tuple(_Pair(_label(cells, above, q, v), q, v, unit) for q, unit, v in matched)
     return _Layout(row, pairs, columns["cycle"][-1][0] if columns["cycle"] else None)
+
+
+def _matched(capacities: Sequence[tuple[int, str]], voltages: Sequence[int]) -> list[tuple[int, str, int]] | None:
+    """Place and unit of a capacity with the place of its voltage, where it is clear which belong together."""
+    if len(voltages) == 1:
+        return [(q, unit, voltages[0]) for q, unit in capacities]
+    if len(capacities) == 1:
+        return [(*capacities[0], v) for v in voltages]
+    if len(capacities) == len(voltages):
+        return [(q, unit, v) for (q, unit), v in zip(capacities, voltages, strict=True)]
+    return None
 
 
 def _curve_columns(cells: Sequence[str]) -> Mapping[str, list[tuple[int, str]]]:
@@ -161,8 +167,7 @@ def read_grid(name: str, grid: Grid, options: ReadOptions) -> Curves:
     """
     layout = _layout(grid)
     assert layout is not None
-    body = grid.rows[layout.row + 1 :]
-    body = body[1:] if body and not any(map(_is_number, body[0])) else body  # a row of units, or of comments
+    body = _body(grid, layout)
     in_mah = {units.factor("charge", pair.unit) is not None for pair in layout.pairs if pair.unit}
     if len(in_mah) > 1:
         raise RuleBroken("E8", f"{name}: some capacities are in mAh, others in mAh/g. Export all in one unit.")
@@ -182,11 +187,24 @@ def read_grid(name: str, grid: Grid, options: ReadOptions) -> Curves:
             else:
                 charges += 1
                 top = max(top or 0.0, float(voltage.max()))
+    return _as_curves(name, curves, tops, charges, in_mah=in_mah == {True})
+
+
+def _as_curves(
+    name: str, curves: Sequence[Curve], tops: Sequence[float | None], charges: int, *, in_mah: bool
+) -> Curves:
+    """The discharges of a sheet, with how high the charge before each of them went."""
     if not curves:
         what = f"{charges} charges" if charges else "no curve of five points or more"
         raise RuleBroken("E1", f"{name}: no discharge found, {what}: the voltage must fall as the capacity grows.")
     notes = (f"{charges} charges beside the discharges",) if charges else ()
-    return Curves(NAME, tuple(curves), notes, digitised=False, in_mah=in_mah == {True}, charge_tops_v=tuple(tops))
+    return Curves(NAME, tuple(curves), notes, digitised=False, in_mah=in_mah, charge_tops_v=tuple(tops))
+
+
+def _body(grid: Grid, layout: _Layout) -> Sequence[Sequence[str]]:
+    """Rows of points, below the header and a row of units or of comments."""
+    body = grid.rows[layout.row + 1 :]
+    return body[1:] if body and not any(map(_is_number, body[0])) else body
 
 
 def _decimal_of(body: Sequence[Sequence[str]], pairs: Sequence[_Pair]) -> str | None:
@@ -215,22 +233,24 @@ def _stretches(
     name: str, body: Sequence[Sequence[str]], pair: _Pair, cycle_at: int | None, decimal: str, first_line: int
 ) -> list[tuple[int | None, np.ndarray]]:
     """Points of a column pair, ``points x 2``, by the cycle that the sheet names beside them."""
-    scale = 1.0
-    if pair.unit:
-        scale = units.factor("charge", pair.unit) or units.factor("specific", pair.unit) or 1.0
+    factors = (units.factor(kind, pair.unit) for kind in ("charge", "specific")) if pair.unit else ()
+    scale = next(filter(None, factors), 1.0)
     found: list[tuple[int | None, list[tuple[float, float]]]] = []
     for i, row in enumerate(body):
         q, v = _text(row, pair.capacity), _text(row, pair.voltage)
         if not q or not v or (not _is_number(q) and not _is_number(v)):
             continue
         point = _point(f"{name}, row {first_line + i}", q, v, decimal, scale)
-        text = _text(row, cycle_at)
-        number = float(tidy(text, decimal)) if text and _is_number(text) else np.nan
-        cycle = int(number) if abs(number) < _LARGEST else None
+        cycle = _cycle_number(_text(row, cycle_at), decimal)
         if not found or (cycle is not None and cycle != found[-1][0]):
             found.append((cycle, []))
         found[-1][1].append(point)
     return [(cycle, np.array(points)) for cycle, points in found]
+
+
+def _cycle_number(text: str, decimal: str) -> int | None:
+    number = float(tidy(text, decimal)) if text and _is_number(text) else np.nan
+    return int(number) if abs(number) < _LARGEST else None
 
 
 def _text(row: Sequence[str], at: int | None) -> str:
@@ -297,8 +317,7 @@ def monotone_parts(values: np.ndarray, threshold: float) -> list[tuple[int, int]
             low = i
         elif value > values[high]:
             high = i
-    parts.append((begin, len(values)))
-    return [(a, b) for a, b in parts if b > a]
+    return parts if begin == len(values) else [*parts, (begin, len(values))]
 
 
 READERS = (Reader(NAME, _is_sheet, _read, (".csv", ".txt")),)

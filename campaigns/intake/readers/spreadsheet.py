@@ -6,7 +6,7 @@ import datetime
 import itertools
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -82,9 +82,7 @@ def _joined(name: str, found: list[_Sheet], options: ReadOptions, mass: float | 
     first = found[0]
     alike = sorted((s for s in found if s.columns == first.columns), key=lambda s: _natural(s.title))
     _check_one_test(name, {s.title: s.rows for s in alike})
-    notes = [f"sheets {', '.join(s.title for s in alike)} joined"] if len(alike) > 1 else []
-    if len(alike) < len(found):
-        notes.append(f"sheets left out: {', '.join(s.title for s in found if s.columns != first.columns)}")
+    notes = _which_sheets(alike, [s for s in found if s.columns != first.columns])
     if first.text_format.assumes_units:
         notes += assumed_units(first.columns)
     table = pd.concat([s.rows for s in alike], ignore_index=True)
@@ -95,6 +93,11 @@ def _joined(name: str, found: list[_Sheet], options: ReadOptions, mass: float | 
     if first.text_format.assumes_units:
         format_name = OTHER
     return rows_from_columns(format_name, name, Table(columns, first.columns), options, notes, header_mass_mg=mass)
+
+
+def _which_sheets(joined: Sequence[_Sheet], left_out: Sequence[_Sheet]) -> list[str]:
+    notes = [f"sheets {', '.join(s.title for s in joined)} joined"] if len(joined) > 1 else []
+    return notes + ([f"sheets left out: {', '.join(s.title for s in left_out)}"] if left_out else [])
 
 
 def _small_table(name: str, grids: list[tuple[str, Grid]], options: ReadOptions) -> Recording:
@@ -111,12 +114,12 @@ def _small_table(name: str, grids: list[tuple[str, Grid]], options: ReadOptions)
             f"{name}: no sheet has a header that names time, voltage and current, nor one of a table of capacities or "
             "of curves. Export the test with all columns.",
         )
-    if len(curves or tables) > 1:
-        titles = ", ".join(title for title, _ in curves or tables)
+    (title, grid), *others = curves or tables
+    if others:
+        titles = ", ".join(name for name, _ in curves or tables)
         raise RuleBroken("E9", f"{name}: sheets {titles} hold several cells or tables. Save one per file.")
-    if curves:
-        return sheets.read_grid(f"{name}, sheet {curves[0][0]}", curves[0][1], options)
-    return summary.read_grid(f"{name}, sheet {tables[0][0]}", tables[0][1])
+    where = f"{name}, sheet {title}"
+    return sheets.read_grid(where, grid, options) if curves else summary.read_grid(where, grid)
 
 
 def _grid(sheet: Any) -> Grid:
@@ -171,23 +174,29 @@ def _check_one_test(name: str, tables: Mapping[str, pd.DataFrame]) -> None:
     One begins before another has ended, or counts its records or cycles from the beginning again, or is named after
     another cell.
     """
-    ended = dict.fromkeys(("time", "clock", "record", "cycle"), -np.inf)
-    before, ends = "", [cells.numbers(table["voltage"])[[0, -1]] for table in tables.values() if len(table)]
-    if not ends:
+    filled = {title: table for title, table in tables.items() if len(table)}
+    if not filled:
         return
+    ends = [cells.numbers(table["voltage"])[[0, -1]] for table in filled.values()]
     jumps = [False, *(is_another_cell(ends[0][0], a[1], b[0]) for a, b in itertools.pairwise(ends))]
-    for (title, table), again in zip(((t, d) for t, d in tables.items() if len(d)), jumps, strict=True):
-        for quantity in ended.keys() & set(table):
-            values = _begin_and_end(table[quantity], quantity)
-            if values is None:
-                continue
-            again = again or (
-                values[0] < ended[quantity] and not (quantity == "cycle" and values[0] >= ended[quantity] - 1)
-            )
-            ended[quantity] = values[1]
-        if before and (again or _OTHER_CELL.search(title)):
+    ended = dict.fromkeys(("time", "clock", "record", "cycle"), -np.inf)
+    for number, ((title, table), jumped) in enumerate(zip(filled.items(), jumps, strict=True)):
+        again = _begins_again(table, ended) or jumped
+        if number and (again or _OTHER_CELL.search(title)):
             raise RuleBroken("E9", f"{name}: sheet {title} begins another test. Export one channel per file.")
-        before = title
+
+
+def _begins_again(table: pd.DataFrame, ended: dict[str, float]) -> bool:
+    """Whether a count begins before that of the sheets above ended; what it ends with is kept there."""
+    again = False
+    for quantity in ended.keys() & set(table):
+        if (values := _begin_and_end(table[quantity], quantity)) is None:
+            continue
+        begin, end = values
+        goes_on_with = ended[quantity] - (1 if quantity == "cycle" else 0)  # a cycle may be cut in two
+        again = again or begin < goes_on_with
+        ended[quantity] = end
+    return again
 
 
 def _begin_and_end(series: pd.Series, quantity: str) -> tuple[float, float] | None:

@@ -136,12 +136,16 @@ def read_grid(name: str, grid: Grid) -> SummaryTable:
         rows.append(_row(f"{name}, row {line}", line, values, header_units, one_c))
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header.")
-    assumed = [
+    return SummaryTable(NAME, tuple(rows), _assumed(layout))
+
+
+def _assumed(layout: Layout) -> tuple[str, ...]:
+    """What was taken for the units that the header does not name."""
+    return tuple(
         f"{said} taken as {OURS[DIMENSIONS[m]]}"
         for m, said in (("current", "current"), ("rate", "current"), ("capacity", "capacity"))
         if m in layout and not layout[m][1]
-    ]
-    return SummaryTable(NAME, tuple(rows), tuple(assumed))
+    )
 
 
 def _is_remark(cells: tuple[str, ...], values: Mapping[str, str]) -> bool:
@@ -204,16 +208,16 @@ def _stated_rate(
         return None, None, False
     text, unit = values[meaning], header_units.get(meaning, "")
     c_rate, its_one_c = parse_c_rate(text)
-    one_c = its_one_c or one_c
     if c_rate is None and meaning == "rate" and units.normalised(unit) == "c":
         c_rate = _number(where, "rate", text, "")
-    if c_rate is not None:
-        return (c_rate * one_c, None, False) if one_c else (None, c_rate, False)
-    current = _number(where, meaning, text, unit)
-    is_bare = not unit and not _has_unit(text)
-    if is_bare and meaning == "rate" and one_c and current is not None:
-        return current * one_c, None, True
-    return current, None, is_bare
+    current = None if c_rate is not None else _number(where, meaning, text, unit)
+    is_bare = c_rate is None and not unit and not _has_unit(text)
+    one_c = its_one_c or one_c
+    if is_bare and meaning == "rate" and one_c:
+        c_rate, current = current, None
+    if c_rate is not None and one_c:
+        return c_rate * one_c, None, is_bare
+    return current, c_rate, is_bare
 
 
 def parse_c_rate(text: str) -> tuple[float | None, float | None]:

@@ -63,10 +63,7 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
     """
     name = head.path.name
     rows = [split_line(line, header.separator) for line in _body(head, header)]
-    unit_rows, named = 0, header.columns
-    while unit_rows < len(rows) and unit_rows < 3 and not _has_number(rows[unit_rows], header):
-        named = with_units(named, rows[unit_rows])
-        unit_rows += 1
+    named, unit_rows = _with_unit_rows(rows, header)
     rows = rows[unit_rows:]
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header in line {header.line + 1}.")
@@ -75,8 +72,7 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
     below = head.lines[header.line + 1 : header.line + 1 + unit_rows]
     skip = header.line + 1 + unit_rows + sum(not line.strip() for line in below)
     table = _read_columns(head, header, skip, width, decimal, progress)
-    current = next((column.position for column in named if column.quantity == "current"), None)
-    written = [row[current] for row in rows if current is not None and current < len(row)]
+    written = _written_currents(rows, named)
     return Table(
         {column.quantity: table[column.position] for column in named},
         named,
@@ -84,6 +80,21 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
         cells.written_step(written, decimal) if written else None,
         (f"decimal comma, columns separated by {header.separator!r}",) if decimal == "," else (),
     )
+
+
+def _with_unit_rows(rows: Sequence[Sequence[str]], header: Header) -> tuple[tuple[NamedColumn, ...], int]:
+    """The columns with the units that up to three rows below the header give, and the number of these rows."""
+    named, count = header.columns, 0
+    for row in rows[:3]:
+        if _has_number(row, header):
+            break
+        named, count = with_units(named, row), count + 1
+    return named, count
+
+
+def _written_currents(rows: Sequence[Sequence[str]], named: Sequence[NamedColumn]) -> list[str]:
+    places = [column.position for column in named if column.quantity == "current"]
+    return [row[places[0]] for row in rows if places and places[0] < len(row)]
 
 
 def _body(head: Head, header: Header) -> list[str]:
@@ -337,18 +348,24 @@ def _decimal_sign(name: str, rows: Sequence[Sequence[str]], header: Header, opti
     )
     voltage = next(column.position for column in header.columns if column.quantity == "voltage")
     filled = [row for row in rows if _begins_a_number(row, voltage)] or rows
-    if header.separator == ",":
-        longest = max(sum(bool(cell.strip()) for cell in row) for row in filled)
-        if longest > len(header.cells) + 1:
-            raise ambiguous
-    positions = [column.position for column in header.columns if column.quantity in DIMENSIONS]
-    written = [row[i].strip() for row in filled for i in positions if i < len(row)]
+    if header.separator == "," and max(map(_filled_cells, filled)) > len(header.cells) + 1:
+        raise ambiguous
+    written = _written_numbers(filled, header)
     sign = cells.decimal_sign(written)
     if options.decimal is None and sign is None:
         raise ambiguous
     if options.decimal is not None and sign not in (None, options.decimal) and any(str(sign) in w for w in written):
         raise RuleBroken("E9", f"{name}: the numbers are written with {sign!r}, not with {options.decimal!r}.")
     return options.decimal or str(sign)
+
+
+def _filled_cells(row: Sequence[str]) -> int:
+    return sum(bool(cell.strip()) for cell in row)
+
+
+def _written_numbers(rows: Sequence[Sequence[str]], header: Header) -> list[str]:
+    positions = [column.position for column in header.columns if column.quantity in DIMENSIONS]
+    return [row[i].strip() for row in rows for i in positions if i < len(row)]
 
 
 def _begins_a_number(row: Sequence[str], position: int) -> bool:
