@@ -395,7 +395,8 @@ class Campaign(Workspace):
         Args:
             target: file to write.
             form: ``csv``, one row per discharge; ``json``, everything with profiles; ``drx-td``, the csv that DRXNet
-                is trained on. By default from the name of the file.
+                is trained on; ``bdf``, a zip of Battery Data Format files; ``ro-crate``, a zip that describes itself.
+                By default from the name of the file.
             withdrawn: with measurements that no longer count (not in ``drx-td``).
             as_of: as right after a round was recorded.
             verbatim: leave text as it is; else csv gets an apostrophe before what a spreadsheet takes for a formula.

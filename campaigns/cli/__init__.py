@@ -25,6 +25,7 @@ def main(debug: bool, read_only: bool) -> None:
 def _register() -> None:
     from campaigns.cli import (
         example,
+        exchange,
         files,
         insight,
         keep,
@@ -53,6 +54,7 @@ def _register() -> None:
         serve,
         mcp,
         example,
+        exchange,
     ):
         for command in module.COMMANDS:
             main.add_command(command)

@@ -902,8 +902,9 @@ def supersede(
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 @click.option(
     "--form",
-    type=click.Choice(["csv", "json", "drx-td"]),
-    help="csv: one row per discharge; json: everything; drx-td: profiles for training. By default from FILE's name.",
+    type=click.Choice(["csv", "json", "drx-td", "bdf", "ro-crate"]),
+    help="csv: one row per discharge; json: everything; drx-td: profiles for training; bdf: a zip of Battery Data "
+    "Format, one file a cell; ro-crate: a zip that describes itself. By default from FILE's name.",
 )
 @click.option("--withdrawn", is_flag=True, help="With the measurements that no longer count (csv, json).")
 @click.option(
@@ -913,12 +914,13 @@ def supersede(
 )
 @as_of_option
 def export(source: str, target: Path, form: Form | None, withdrawn: bool, verbatim: bool, as_of: str | None) -> None:
-    """Write what was measured to a file: a table, everything as JSON, or DRX-TD for training.
+    """Write what was measured to a file: a table, everything as JSON, DRX-TD for training, or for other programs.
 
     \b
     Example:
       drx-screen export --campaign he-rate measured.csv
       drx-screen export --campaign he-rate measured.drxtd.csv --form drx-td
+      drx-screen export --campaign he-rate week3.crate.zip --form ro-crate
     """
     from campaigns.report.export import export_campaign
 

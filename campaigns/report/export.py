@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from campaigns.backup import everything as rebuildable
-from campaigns.ledger.records import MeasuredProfile, Measurement
+from campaigns.ledger.records import MeasuredProfile, Measurement, Snapshot
+from campaigns.report.bdf import by_cell, write_bdf
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.errors import UsageError
@@ -19,7 +20,7 @@ from drxnet.text import csv_table
 
 _log = logging.getLogger(__name__)
 
-Form = Literal["csv", "json", "drx-td"]
+Form = Literal["csv", "json", "drx-td", "bdf", "ro-crate"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 
@@ -38,7 +39,8 @@ def export_campaign(
         campaign: of which.
         target: file to write.
         form: ``csv``, one row per discharge; ``json``, everything with profiles; ``drx-td``, the csv that DRXNet is
-            trained on. By default from the name of the file.
+            trained on; ``bdf``, a zip of one Battery Data Format file a cell; ``ro-crate``, a zip that describes
+            itself, with all of these. By default from the name of the file.
         withdrawn: with measurements that no longer count (not in ``drx-td``).
         as_of: as right after a round.
         verbatim: in ``csv``, text stays as it is also where a spreadsheet would take it for a formula.
@@ -52,22 +54,36 @@ def export_campaign(
     form = form_of(target, form)
     state = campaign.state(as_of)
     listed = state.measurements if withdrawn and form != "drx-td" else state.valid
-    if not listed and form != "json":
+    if not listed and form not in ("json", "ro-crate"):
         raise UsageError(f"Campaign {campaign.name} has no measurement to export.")
-    if form == "csv":
-        rows = [_row(m) for m in listed]
-        stated = [name for name in FIELDS if any(name in row for row in rows)]
-        content = csv_table(rows, list(dict.fromkeys([*rows[0], *stated])), verbatim=verbatim)
-    elif form == "json":
-        everything = {"campaign": campaign.name, **state.content()}
-        everything["measurements"] = [_full(m) for m in campaign.ledger.profiles(listed)]
-        if as_of is None:
-            everything["rebuild"] = rebuildable(campaign)
-        content = json.dumps(everything, indent=1, ensure_ascii=False, default=str)
-    else:
+    if form == "drx-td":
         return _write_drxtd(campaign.ledger.profiles(listed), target)
+    if form == "bdf":
+        return write_bdf(campaign.ledger.profiles(listed), target)
+    if form == "ro-crate":
+        from campaigns.report.crate import write_crate
+
+        documents = {"campaign.json": _everything(campaign, state, listed, as_of)}
+        if listed:
+            documents["measurements.csv"] = _table(listed, verbatim)
+        return write_crate(campaign, state, campaign.ledger.profiles(listed), documents, target)
+    content = _table(listed, verbatim) if form == "csv" else _everything(campaign, state, listed, as_of)
     replace_file(target, content.encode())
     return len(listed)
+
+
+def _table(listed: Sequence[Measurement], verbatim: bool) -> str:
+    rows = [_row(m) for m in listed]
+    stated = [name for name in FIELDS if any(name in row for row in rows)]
+    return csv_table(rows, list(dict.fromkeys([*rows[0], *stated])), verbatim=verbatim)
+
+
+def _everything(campaign: Workspace, state: Snapshot, listed: Sequence[Measurement], as_of: int | None) -> str:
+    everything = {"campaign": campaign.name, **state.content()}
+    everything["measurements"] = [_full(m) for m in campaign.ledger.profiles(listed)]
+    if as_of is None:
+        everything["rebuild"] = rebuildable(campaign)
+    return json.dumps(everything, indent=1, ensure_ascii=False, default=str)
 
 
 def form_of(target: Path, form: Form | None = None) -> Form:
@@ -76,8 +92,8 @@ def form_of(target: Path, form: Form | None = None) -> Form:
     Raises:
         UsageError: neither says.
     """
-    by_name: dict[str, Form] = {".csv": "csv", ".json": "json"}
-    found = form or by_name.get(target.suffix.lower())
+    by_name: dict[str, Form] = {".csv": "csv", ".json": "json", ".bdf.zip": "bdf", ".crate.zip": "ro-crate"}
+    found = form or next((f for suffix, f in by_name.items() if target.name.lower().endswith(suffix)), None)
     if found not in FORMS:
         raise UsageError(f"{target.name}: cannot tell the form from the name. Give --form {', '.join(FORMS)}.")
     return found
@@ -119,7 +135,7 @@ def _write_drxtd(measured: Sequence[MeasuredProfile], target: Path) -> int:
 
     with_profile = [m for m in measured if m.profile is not None]
     whole: list[list[MeasuredProfile]] = []
-    for cell in _by_cell(with_profile):
+    for cell in by_cell(with_profile):
         tests: list[list[MeasuredProfile]] = []
         for m in cell:  # in the order of cycles: the first ones open a test each
             at = m.measurement.conditions
@@ -148,14 +164,6 @@ def _write_drxtd(measured: Sequence[MeasuredProfile], target: Path) -> int:
         written.append(standardize(test))
     write_csv(target, written)
     return sum(len(test.discharges) for test in written)
-
-
-def _by_cell(measured: Iterable[MeasuredProfile]) -> list[list[MeasuredProfile]]:
-    """Discharges of each cell, in the order of its cycles."""
-    cells: dict[tuple[str, str], list[MeasuredProfile]] = {}
-    for m in measured:
-        cells.setdefault((m.measurement.proposal_id, m.measurement.cell), []).append(m)
-    return [sorted(cell, key=lambda m: m.measurement.conditions.cycle) for cell in cells.values()]
 
 
 def _say_left_out(valid: int, with_profile: int, written: int) -> None:

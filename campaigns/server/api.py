@@ -56,6 +56,8 @@ router = APIRouter(prefix="/api", responses=REFUSALS)
 MOST = 10**9
 """Highest number of a round or of a row."""
 
+ZIP = "application/zip"
+
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"description": "Carried out before under this key."}}
 
 STATUS: Sequence[tuple[type[DRXError], int]] = (
@@ -372,7 +374,9 @@ def report_file(request: Request, name: Name, file: Name) -> FileResponse:
     return FileResponse(found[file], headers=alone)
 
 
-@router.get("/campaigns/{name}/export", response_class=Response, responses=answered_as("text/csv", "application/json"))
+@router.get(
+    "/campaigns/{name}/export", response_class=Response, responses=answered_as("text/csv", "application/json", ZIP)
+)
 def export(
     request: Request,
     name: Name,
@@ -387,7 +391,7 @@ def export(
         target = Path(folder) / "export"
         count = export_campaign(campaign, target, form=form, withdrawn=withdrawn, as_of=as_of, verbatim=verbatim)
         content = target.read_bytes()
-    kind = "application/json" if form == "json" else "text/csv; charset=utf-8"
+    kind = {"json": "application/json", "bdf": ZIP, "ro-crate": ZIP}.get(form, "text/csv; charset=utf-8")
     return Response(content, media_type=kind, headers={"X-Discharges": str(count)})
 
 

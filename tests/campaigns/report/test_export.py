@@ -9,7 +9,7 @@ import pytest
 from ledgers import FIRST, SECOND, straight_profile
 
 from campaigns.campaign import Campaign
-from campaigns.report.export import export_campaign
+from campaigns.report.export import export_campaign, form_of
 from drxnet.drxtd import read
 from drxnet.errors import UsageError
 
@@ -79,3 +79,10 @@ def test_withdrawn_measurements_are_left_out_unless_asked_for(measured: Campaign
 def test_form_that_is_not_told_is_asked_for(measured: Campaign, tmp_path: Path):
     with pytest.raises(UsageError, match="cannot tell the form"):
         export_campaign(measured, tmp_path / "out.txt")
+
+
+def test_the_suffix_tells_the_form(tmp_path: Path) -> None:
+    told = {"a.csv": "csv", "a.json": "json", "cells.bdf.zip": "bdf", "week3.crate.zip": "ro-crate"}
+    assert {name: form_of(tmp_path / name) for name in told} == told
+    with pytest.raises(UsageError, match="cannot tell the form from the name"):
+        form_of(tmp_path / "a.zip")
