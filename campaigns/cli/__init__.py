@@ -6,12 +6,41 @@ when it runs, so that `--help` and the commands that need no network start at on
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import click
 
 from campaigns.cli.console import ErrorHandlingGroup
 
+GROUPS: Mapping[str, Sequence[str]] = {
+    "Ask the model": ("predict", "map", "recipe"),
+    "Look at a space": ("enumerate", "explain"),
+    "Run a campaign": ("init", "check", "propose", "mark", "rank", "status", "report", "serve"),
+    "Hand in what was measured": ("validate", "ingest", "confirm", "supersede", "retract", "finetune"),
+    "Keep, prove and share it": ("log", "verify", "export", "backup", "restore", "mcp"),
+    "Rehearse and learn the program": ("example", "backtest", "simulate"),
+    "Models and their data": ("models", "train", "evaluate", "data", "reproduce"),
+}
+"""Commands by what one wants to do, in the order in which one wants it."""
 
-@click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class GroupedCommands(ErrorHandlingGroup):
+    """Lists its commands under what one wants to do."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, group by group; one that stands in none comes last."""
+        listed = {name for names in GROUPS.values() for name in names}
+        others = [name for name in self.list_commands(ctx) if name not in listed]
+        for title, names in (*GROUPS.items(), ("Others", others)):
+            known = [(name, command) for name in names if (command := self.get_command(ctx, name))]
+            if known:
+                width = formatter.width - 6 - max(len(name) for name in listed)
+                with formatter.section(title):
+                    rows = [(name, command.get_short_help_str(width)) for name, command in known]
+                    formatter.write_dl(rows, col_max=max(len(name) for name in listed) + 2)
+
+
+@click.group(cls=GroupedCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="drx-screen")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("--read-only", is_flag=True, help="Open campaigns for reading; a command that must write says so.")

@@ -28,6 +28,9 @@ FORMATS = ("table", "json", "csv")
 INTERRUPTED = 130
 DEFECT = 1
 _NEVER_WRAPPED = 1_000_000
+_SENTENCE = 24
+"""Characters from which a cell with spaces is a sentence, and the least that one gets."""
+
 _NUMBER = re.compile(r"[-\d.]+( ± [-\d.]+)?$")
 
 
@@ -152,7 +155,11 @@ def _escaped(content: str) -> str:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
-    """Print mappings as a table that fits the terminal, or one line a row in a pipe; keys become the header."""
+    """Print mappings as a table that fits the terminal, or one line a row in a pipe; keys become the header.
+
+    Where the terminal is too narrow, sentences wrap, and then the last columns are left out, which is said; a formula,
+    a name or a number never breaks.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -161,15 +168,48 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
         return
     if title:
         tell(title)
-    table = Table(header_style="" if os.environ.get("NO_COLOR") else "bold", box=None, pad_edge=False)
-    for key, value in rows[0].items():
-        table.add_column(Text(visible(str(key))), justify="right" if _is_numeric(value) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(visible(_cell(row.get(key)))) for key in rows[0]))
     console = Console(width=None if sys.stdout.isatty() else _NEVER_WRAPPED)
+    columns = {key: [_cell(row.get(key)) for row in rows] for key in rows[0]}
+    kept = fitting(columns, console.width)
+    table = Table(header_style="" if os.environ.get("NO_COLOR") else "bold", box=None, pad_edge=False)
+    for key in kept:
+        table.add_column(
+            Text(visible(str(key))),
+            justify="right" if _is_numeric(rows[0][key]) else "left",
+            overflow="fold",
+            no_wrap=not _wraps(columns[key]),
+        )
+    for number in range(len(rows)):
+        table.add_row(*(Text(visible(columns[key][number])) for key in kept))
     with console.capture() as capture:
         console.print(table)
     _print(capture.get(), False)
+    if left_out := [str(key) for key in columns if key not in kept]:
+        say(f"Left out for lack of room: {', '.join(left_out)}. A wider terminal or --format csv shows them.")
+
+
+def fitting(columns: Mapping[Any, Sequence[str]], width: int) -> list[Any]:
+    """Columns that a width has room for: the last ones go first, the first two stay.
+
+    Args:
+        columns: cells by heading.
+        width: characters.
+    """
+    kept = list(columns)
+    while len(kept) > 2 and sum(_least_width(key, columns[key]) + 2 for key in kept) - 2 > width:
+        kept.pop()
+    return kept
+
+
+def _wraps(cells: Sequence[str]) -> bool:
+    """Whether a column holds sentences, which may take several lines; a value with its spread is none."""
+    return any(len(cell) > _SENTENCE and cell.count(" ") > 3 for cell in cells)
+
+
+def _least_width(heading: Any, cells: Sequence[str]) -> int:
+    if _wraps(cells):
+        return max(_SENTENCE, *(len(word) for cell in cells for word in cell.split()))
+    return max(len(str(heading)), *(len(visible(cell)) for cell in cells))
 
 
 def _is_numeric(value: Any) -> bool:

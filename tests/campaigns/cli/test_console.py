@@ -19,8 +19,9 @@ from small_model import FINE_TUNING
 from synthetic import linear_profiles
 
 from campaigns.campaign import Campaign
+from campaigns.cli import console as console_module
 from campaigns.cli import main
-from campaigns.cli.console import emit, print_table
+from campaigns.cli.console import emit, fitting, print_table
 from drxnet import checkpoint
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ImpossibleValue
@@ -192,3 +193,65 @@ def test_no_color_is_heeded_on_a_terminal(capsys: pytest.CaptureFixture[str], mo
     shown = capsys.readouterr().out
     assert "240" in shown
     assert re.findall(r"\x1b\[[0-9;]*m", shown) == []
+
+
+LONG = "Li1.25Mg0.1Ti0.05Cr0.1Mn0.2Ni0.05Nb0.25O1.75F0.25"
+WIDE = [
+    {
+        "id": "R01-03",
+        "composition": LONG,
+        "retention": "0.77 ± 0.18",
+        "lower": "0.54",
+        "Q(20 mA/g)": "291 ± 30",
+        "Q(1000 mA/g)": "224 ± 56",
+        "feasible": "99%",
+        "domain": "inside",
+    }
+]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown_at(width: int, rows: list[dict], monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """What a terminal of a width shows of rows, and what is said beside them."""
+    out, said = [], []
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", _Terminal())
+    monkeypatch.setattr(console_module, "_print", lambda text, err: (said if err else out).append(text))
+    print_table(rows)
+    return "".join(out), "".join(said)
+
+
+def test_a_narrow_terminal_leaves_columns_out_and_breaks_no_formula(monkeypatch: pytest.MonkeyPatch):
+    table, said = shown_at(80, WIDE, monkeypatch)
+    assert LONG in table
+    assert all(len(line) <= 80 for line in table.splitlines())
+    assert len(table.splitlines()) == 2
+    assert "R01-03" in table
+    assert said.startswith("Left out for lack of room: Q(20 mA/g), Q(1000 mA/g), feasible, domain.")
+    assert shown_at(160, WIDE, monkeypatch)[1] == ""
+
+
+def test_a_formula_wider_than_the_terminal_is_not_cut_out(monkeypatch: pytest.MonkeyPatch):
+    assert fitting({"id": ["R01-03"], "composition": [LONG], "domain": ["inside"]}, 30) == ["id", "composition"]
+
+
+def test_sentences_wrap_before_a_column_goes(monkeypatch: pytest.MonkeyPatch):
+    rows = [{"id": "E4", "why": "the capacity of this discharge is more than its lithium can carry", "file": "a.csv"}]
+    table, said = shown_at(50, rows, monkeypatch)
+    assert said == ""
+    assert "a.csv" in table
+    assert len(table.splitlines()) > 2
+
+
+def test_a_pipe_gets_every_column_on_one_line(capsys: pytest.CaptureFixture[str]):
+    print_table(WIDE)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert len(out.splitlines()) == 2
+    assert LONG in out
+    assert "inside" in out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from campaigns.cli import main
+from campaigns.cli import GROUPS, main
 
 README = Path(__file__).parents[3] / "README.md"
 HEAVY = ("torch", "botorch", "gpytorch", "ray", "pymatgen", "matplotlib", "pandas", "plotly", "scipy")
@@ -63,3 +64,14 @@ def test_an_unknown_command_is_a_usage_error():
     result = CliRunner().invoke(main, ["propse"])
     assert result.exit_code == 2
     assert "propse" in result.output
+
+
+def test_help_lists_every_command_once_under_what_one_wants_to_do():
+    listed = [name for names in GROUPS.values() for name in names]
+    assert sorted(listed) == sorted(main.commands)
+    text = CliRunner().invoke(main, ["--help"]).output
+    places = [text.index(f"{title}:") for title in GROUPS]
+    assert places == sorted(places)
+    assert "Others:" not in text
+    for name in listed:
+        assert len(re.findall(rf"^  {name} ", text, re.M)) == 1
