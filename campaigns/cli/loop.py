@@ -172,7 +172,17 @@ def check(source: str, output: str) -> None:
         conditions = campaign.spec.conditions
     for text in dict.fromkeys([*beyond_data(conditions.low), *beyond_data(conditions.high)]):
         say(f"Warning: {text}")
-    emit(output, found, lambda: print_table([{"what": k.replace("_", " "), "found": v} for k, v in found.items()]))
+    emit(output, found, lambda: _show_check(found))
+
+
+def _show_check(found: Mapping[str, Any]) -> None:
+    told = {k: v for k, v in found.items() if not isinstance(v, list)}
+    print_table([{"what": k.replace("_", " "), "found": v} for k, v in told.items()])
+    first, *ways = found["shorter"] or [""]
+    if ways:
+        tell(f"\n{first}")
+        for way in ways:
+            tell(f"  {way}")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import numpy as np
 from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import NewProposal, Prediction, Proposal, Snapshot, State
 from campaigns.loop.outcomes import pending_of, stated
+from campaigns.loop.shortening import ways_to_shorten
 from campaigns.workspace import Workspace
 from drxnet.errors import ConfigurationError, UsageError
 from drxnet.files import RESUMED, resumed_folder, sweep_resumed
@@ -381,4 +382,5 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         "rounds": state.round,
         "pending": len(state.pending),
         "measured": len(state.valid),
+        "shorter": ways_to_shorten(spec, source.count, fastest, cores),
     }
