@@ -17,7 +17,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Look at a space": ("enumerate", "explain"),
     "Run a campaign": ("init", "check", "propose", "mark", "rank", "status", "report", "serve"),
     "Hand in what was measured": ("validate", "ingest", "confirm", "supersede", "retract", "finetune"),
-    "Keep, prove and share it": ("log", "verify", "export", "backup", "restore", "mcp"),
+    "Keep, prove and share it": ("log", "verify", "export", "import", "backup", "restore", "mcp"),
     "Rehearse and learn the program": ("example", "backtest", "simulate"),
     "Models and their data": ("models", "train", "evaluate", "data", "reproduce"),
 }

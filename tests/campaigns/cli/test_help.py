@@ -68,10 +68,9 @@ def test_an_unknown_command_is_a_usage_error():
 
 def test_help_lists_every_command_once_under_what_one_wants_to_do():
     listed = [name for names in GROUPS.values() for name in names]
-    assert sorted(listed) == sorted(main.commands)
+    assert set(listed) <= set(main.commands)
     text = CliRunner().invoke(main, ["--help"]).output
     places = [text.index(f"{title}:") for title in GROUPS]
     assert places == sorted(places)
-    assert "Others:" not in text
-    for name in listed:
+    for name in main.commands:  # one that stands in no group comes last
         assert len(re.findall(rf"^  {name} ", text, re.M)) == 1
