@@ -54,7 +54,7 @@ class VarianceReduction(Strategy):
         for column in sorted({*outlook.goals.objective_columns, *outlook.goals.constraint_columns}):
             covariance, noise = batch.remaining_covariance(column), batch.noise(column)
             learned = covariance.square() @ weight / (covariance.diagonal() + noise)
-            total += batch.log_phase.exp() * learned / outlook.surrogate.reader.unit[column].square()
+            total += learned / outlook.surrogate.reader.unit[column].square()
         unlikely = batch.log_feasible < math.log(self.least_feasible)
         return total.where(~unlikely, total - total.max() - 1)
 

@@ -8,7 +8,16 @@ import torch
 from drxnet.composition import Composition
 from drxnet.ensemble import Amounts
 from screening.domain import known_compositions
-from screening.synthesis import PhaseClassifier, PhaseModel, Tried, reported, size_mismatch
+from screening.synthesis import (
+    USUAL_LOGIT,
+    VARIANCE_LOCAL,
+    VARIANCE_SHIFT,
+    PhaseClassifier,
+    PhaseModel,
+    Tried,
+    reported,
+    size_mismatch,
+)
 
 MANGANESE = Composition.parse("Li1.2Mn0.5Ti0.3O2")
 VANADIUM = Composition.parse("Li1.2Mn0.1V0.7O2")
@@ -32,7 +41,8 @@ def test_without_a_synthesis_the_law_of_sizes_is_all_there_is() -> None:
     at = torch.tensor([-1.0, 0.0, 1.0, 3.0], dtype=torch.float64)
     found = classifier.probability(at, torch.zeros(4, 2, dtype=torch.float64)).tolist()
     assert found == sorted(found, reverse=True)
-    assert found[1] == pytest.approx(1 / (1 + math.exp(-1.5 / math.sqrt(1 + math.pi / 8 * 3))))
+    variance = VARIANCE_SHIFT + VARIANCE_LOCAL
+    assert found[1] == pytest.approx(1 / (1 + math.exp(-USUAL_LOGIT / math.sqrt(1 + math.pi / 8 * variance))))
 
 
 def test_a_failure_counts_most_where_it_happened() -> None:
