@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,23 +70,20 @@ def decimal_sign(cells: Sequence[str]) -> str | None:
 
     A number with both signs tells by the last one; ``1,234`` alone may be either and is left to the others.
     """
-    commas = points = either_comma = either_point = 0
-    for cell in cells:
-        text = cell.translate(_MINUS).translate(_SPACES)
-        if "," in text and "." in text:
-            points += bool(_BY_COMMA.fullmatch(text))
-            commas += bool(_BY_POINT.fullmatch(text))
-        elif _EITHER.fullmatch(text):
-            either_comma += "," in text
-            either_point += "." in text
-        elif _COMMA.fullmatch(text):
-            commas += 1
-        elif _POINT.fullmatch(text):
-            points += 1
-    for comma, point in ((commas, points), (either_comma, either_point)):
+    seen = Counter(_sign_of(cell.translate(_MINUS).translate(_SPACES)) for cell in cells)
+    for comma, point in ((seen[","], seen["."]), (seen["either ,"], seen["either ."])):
         if comma or point:
             return None if comma and point else "," if comma else "."
     return "."
+
+
+def _sign_of(text: str) -> str:
+    """Decimal sign of one number; ``either ,`` where it may separate thousands as well, empty where there is none."""
+    if "," in text and "." in text:
+        return "." if _BY_COMMA.fullmatch(text) else "," if _BY_POINT.fullmatch(text) else ""
+    if _EITHER.fullmatch(text):
+        return "either ," if "," in text else "either ."
+    return "," if _COMMA.fullmatch(text) else "." if _POINT.fullmatch(text) else ""
 
 
 def written_step(cells: Sequence[str], decimal: str = ".") -> float | None:

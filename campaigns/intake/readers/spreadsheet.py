@@ -81,7 +81,7 @@ def _joined(name: str, found: list[_Sheet], options: ReadOptions, mass: float | 
     """The sheets of one test, one below the other."""
     first = found[0]
     alike = sorted((s for s in found if s.columns == first.columns), key=lambda s: _natural(s.title))
-    _check_one_test(name, {s.title: s.rows for s in alike})
+    _check_one_test(name, {s.title: s.rows for s in alike if len(s.rows)})
     notes = _which_sheets(alike, [s for s in found if s.columns != first.columns])
     if first.text_format.assumes_units:
         notes += assumed_units(first.columns)
@@ -89,9 +89,8 @@ def _joined(name: str, found: list[_Sheet], options: ReadOptions, mass: float | 
     if table.empty:
         raise RuleBroken("E9", f"{name}: no rows below the header of sheet {first.title}.")
     columns = {column.quantity: table[column.quantity] for column in first.columns}
-    format_name = f"{first.text_format.name.removesuffix(' csv').removesuffix(' text')} xlsx"
-    if first.text_format.assumes_units:
-        format_name = OTHER
+    kind = first.text_format
+    format_name = OTHER if kind.assumes_units else f"{kind.name.removesuffix(' csv').removesuffix(' text')} xlsx"
     return rows_from_columns(format_name, name, Table(columns, first.columns), options, notes, header_mass_mg=mass)
 
 
@@ -106,8 +105,8 @@ def _small_table(name: str, grids: list[tuple[str, Grid]], options: ReadOptions)
     Raises:
         RuleBroken: E9 where no sheet, or more than one, is such a table.
     """
-    tables = [(title, grid) for title, grid in grids if summary.find(grid) is not None]
-    curves = [(title, grid) for title, grid in grids if sheets.is_sheet(grid)]
+    tables = [named for named in grids if summary.find(named[1]) is not None]
+    curves = [named for named in grids if sheets.is_sheet(named[1])]
     if not tables and not curves:
         raise RuleBroken(
             "E9",
@@ -116,7 +115,7 @@ def _small_table(name: str, grids: list[tuple[str, Grid]], options: ReadOptions)
         )
     (title, grid), *others = curves or tables
     if others:
-        titles = ", ".join(name for name, _ in curves or tables)
+        titles = ", ".join([title, *(name for name, _ in others)])
         raise RuleBroken("E9", f"{name}: sheets {titles} hold several cells or tables. Save one per file.")
     where = f"{name}, sheet {title}"
     return sheets.read_grid(where, grid, options) if curves else summary.read_grid(where, grid)
@@ -174,13 +173,10 @@ def _check_one_test(name: str, tables: Mapping[str, pd.DataFrame]) -> None:
     One begins before another has ended, or counts its records or cycles from the beginning again, or is named after
     another cell.
     """
-    filled = {title: table for title, table in tables.items() if len(table)}
-    if not filled:
-        return
-    ends = [cells.numbers(table["voltage"])[[0, -1]] for table in filled.values()]
+    ends = [cells.numbers(table["voltage"])[[0, -1]] for table in tables.values()]
     jumps = [False, *(is_another_cell(ends[0][0], a[1], b[0]) for a, b in itertools.pairwise(ends))]
     ended = dict.fromkeys(("time", "clock", "record", "cycle"), -np.inf)
-    for number, ((title, table), jumped) in enumerate(zip(filled.items(), jumps, strict=True)):
+    for number, ((title, table), jumped) in enumerate(zip(tables.items(), jumps, strict=False)):
         again = _begins_again(table, ended) or jumped
         if number and (again or _OTHER_CELL.search(title)):
             raise RuleBroken("E9", f"{name}: sheet {title} begins another test. Export one channel per file.")

@@ -208,16 +208,23 @@ def _stated_rate(
         return None, None, False
     text, unit = values[meaning], header_units.get(meaning, "")
     c_rate, its_one_c = parse_c_rate(text)
+    one_c = its_one_c or one_c
     if c_rate is None and meaning == "rate" and units.normalised(unit) == "c":
         c_rate = _number(where, "rate", text, "")
-    current = None if c_rate is not None else _number(where, meaning, text, unit)
-    is_bare = c_rate is None and not unit and not _has_unit(text)
-    one_c = its_one_c or one_c
-    if is_bare and meaning == "rate" and one_c:
-        c_rate, current = current, None
-    if c_rate is not None and one_c:
-        return c_rate * one_c, None, is_bare
-    return current, c_rate, is_bare
+    if c_rate is None:
+        return _plain_rate(where, meaning, text, unit, one_c)
+    return (c_rate * one_c, None, False) if one_c else (None, c_rate, False)
+
+
+def _plain_rate(
+    where: str, meaning: str, text: str, unit: str, one_c: float | None
+) -> tuple[float | None, float | None, bool]:
+    """As :func:`_stated_rate` of a number that is not said to be a multiple of C."""
+    current = _number(where, meaning, text, unit)
+    is_bare = not unit and not _has_unit(text)
+    if is_bare and meaning == "rate" and one_c and current is not None:
+        current *= one_c
+    return current, None, is_bare
 
 
 def parse_c_rate(text: str) -> tuple[float | None, float | None]:

@@ -168,11 +168,7 @@ def rows_from_columns(
     columns = table.columns
     by_quantity = {column.quantity: column for column in table.named}
     values = _values(file_name, table, options, said)
-    keep = np.zeros(len(columns["voltage"]), bool)
-    for quantity in {"voltage", "current", "moved"} & values.keys():
-        keep |= ~np.isnan(values[quantity])
-    if not keep.all():
-        said.append(f"{int((~keep).sum())} lines without numbers left out")
+    keep = _with_numbers(values, len(columns["voltage"]), said)
     if "channel" in columns:
         _check_one_channel(file_name, columns["channel"][keep], by_quantity["channel"].header)
     timing = _timing(table, values, keep, said)
@@ -223,6 +219,16 @@ def _values(file_name: str, table: Table, options: ReadOptions, said: list[str])
     }
     counts = [quantity for quantity in ("record", "step", "cycle") if quantity in columns]
     return values | {quantity: cells.numbers(columns[quantity], table.decimal) for quantity in counts}
+
+
+def _with_numbers(values: Mapping[str, np.ndarray], rows: int, said: list[str]) -> np.ndarray:
+    """Which rows hold a number that counts, ``rows``."""
+    keep = np.zeros(rows, bool)
+    for quantity in {"voltage", "current", "moved"} & values.keys():
+        keep |= ~np.isnan(values[quantity])
+    if not keep.all():
+        said.append(f"{int((~keep).sum())} lines without numbers left out")
+    return keep
 
 
 @dataclass(frozen=True)
@@ -352,11 +358,12 @@ def _decimal_sign(name: str, rows: Sequence[Sequence[str]], header: Header, opti
         raise ambiguous
     written = _written_numbers(filled, header)
     sign = cells.decimal_sign(written)
-    if options.decimal is None and sign is None:
+    chosen = options.decimal or sign
+    if chosen is None:
         raise ambiguous
-    if options.decimal is not None and sign not in (None, options.decimal) and any(str(sign) in w for w in written):
+    if sign not in (None, chosen) and any(str(sign) in cell for cell in written):
         raise RuleBroken("E9", f"{name}: the numbers are written with {sign!r}, not with {options.decimal!r}.")
-    return options.decimal or str(sign)
+    return chosen
 
 
 def _filled_cells(row: Sequence[str]) -> int:
