@@ -27,36 +27,32 @@ def check_capacity(
         if q is None:
             continue
         check = f"Check mass ({mass:g} mg), mAh/Ah and whether capacity is cumulative." if mass else "Check its unit."
-        if theory is None:
-            if q > MOST_CAPACITY_MAH_G:
-                hits.error("E3", f"{file}: {q:.4g} mAh/g is more than any rocksalt holds. {check}", discharge.cycle)
-        elif q > theory:
-            named = discharge.composition or sample.composition
-            hits.error(
-                "E3",
-                f"{file}: {q:.4g} mAh/g exceeds the Li capacity of {named} ({theory:.4g} mAh/g). {check}",
-                discharge.cycle,
-            )
-        elif q > 0.95 * theory:
-            named = discharge.composition or sample.composition
-            hits.warning(
-                "E3",
-                f"{file}: {q:.4g} mAh/g is over 95 % of the Li capacity of {named} ({theory:.4g} mAh/g). {check}",
-                discharge.cycle,
-            )
-        if q <= 0:
-            hits.error(
-                "E8",
-                f"{file} cycle {discharge.cycle}: the capacity must be positive. Got {q:g} mAh/g.",
-                discharge.cycle,
-            )
-        elif discharge is discharges[0] and q < LEAST_CAPACITY_MAH_G:
-            units = "A and mA are confused (--current-unit, --capacity-unit)" if mass else "it is in Ah/g"
-            hits.error(
-                "E8",
-                f"{file}: the first discharge gives {short(q)} mAh/g; below {LEAST_CAPACITY_MAH_G:g} mAh/g it is a "
-                f"dead cell, or {units}.",
-            )
+        named = discharge.composition or sample.composition
+        if theory is None and q > MOST_CAPACITY_MAH_G:
+            hits.error("E3", f"{file}: {q:.4g} mAh/g is more than any rocksalt holds. {check}", discharge.cycle)
+        elif theory is not None and q > 0.95 * theory:
+            how = "exceeds" if q > theory else "is over 95 % of"
+            tell = hits.error if q > theory else hits.warning
+            text = f"{file}: {q:.4g} mAh/g {how} the Li capacity of {named} ({theory:.4g} mAh/g). {check}"
+            tell("E3", text, discharge.cycle)
+        _check_least(file, discharge, discharge is discharges[0], mass, hits)
+
+
+def _check_least(file: str, discharge: CheckedDischarge, is_first: bool, mass: float | None, hits: Hits) -> None:
+    """Refuse what is no capacity, and a first one that is that of a dead cell or in another unit."""
+    q = discharge.capacity_mah_g
+    if q is None or (q >= LEAST_CAPACITY_MAH_G or not is_first) and q > 0:
+        return
+    if q <= 0:
+        what = f"{file} cycle {discharge.cycle}: the capacity must be positive. Got {q:g} mAh/g."
+        hits.error("E8", what, discharge.cycle)
+        return
+    units = "A and mA are confused (--current-unit, --capacity-unit)" if mass else "it is in Ah/g"
+    hits.error(
+        "E8",
+        f"{file}: the first discharge gives {short(q)} mAh/g; below {LEAST_CAPACITY_MAH_G:g} mAh/g it is a "
+        f"dead cell, or {units}.",
+    )
 
 
 def smoothed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -73,18 +74,17 @@ def _cycles(file: str, recording: Curves, sample: SampleInfo, hits: Hits) -> lis
     first = sample.first_cycle or 1
     if len(named) == 1:
         return [sample.first_cycle or named[0] or 1]
-    if not recording.digitised and not any(named):
-        return [first + i for i in range(len(named))]
     known = [cycle for cycle in named if cycle is not None]
-    if len(set(known)) < len(named):
+    if len(set(known)) == len(named):
+        return known
+    if recording.digitised or known:
         names = ", ".join(curve.name or "unnamed" for curve in recording.curves)
         hits.error(
             "E9",
             f"{file}: holds {len(named)} curves ({names:.200}); nothing says which is which. Save one curve per "
             "file, or name them 'cycle 1', 'cycle 2'.",
         )
-        return [first + i for i in range(len(named))]
-    return known
+    return list(range(first, first + len(named)))
 
 
 def _check_curve(
@@ -120,14 +120,14 @@ def _check_curve(
     smooth = smoothed(here, v, np.clip(q, 0.0, None), window, hits, cycle)
     if smooth is None:
         return discharge
-    known = sample.current_ma_g and sample.window
-    if not digitised and not known:
+    rate = sample.current_ma_g if sample.window else None
+    if not digitised and not rate:
         hits.error(
             "E5", f"{here}: a curve means nothing without its current and window. Give --current (mA/g) and --window."
         )
     return replace(
         discharge,
-        conditions=conditions_of(sample.current_ma_g, window, cycle) if sample.current_ma_g and known else None,
+        conditions=conditions_of(rate, window, cycle) if rate else None,
         capacity_mah_g=smooth.capacity_mah_g,
         profile=smooth.profile,
         sigma_mah_g=_sigma(smooth, digitised),
@@ -145,39 +145,10 @@ def _faults(
     q: np.ndarray, v: np.ndarray, digitised: bool, window: tuple[float, float] | None, charge_top_v: float | None
 ) -> list[tuple[str, str]]:
     """Rules that a curve breaks, with what is wrong."""
-    found: list[tuple[str, str]] = []
-    low, high = VOLTAGE_BOUNDS_V
-    if v.min() < low or v.max() > high:
-        found.append(("E8", f"voltages must lie within {low:g}-{high:g} V. Got {v.min():g} to {v.max():g}."))
-    if q.max() <= 10:
-        found.append(
-            (
-                "E8",
-                f"the other axis runs from {q.min():.3g} to {q.max():.3g}, a lithium content or another unit rather "
-                "than mAh/g; nothing guessed. "
-                + ("Digitise the capacity axis in mAh/g." if digitised else "Export the capacity in mAh/g or in mAh."),
-            )
-        )
-    elif q.min() < -5:
-        found.append(("E8", f"capacities must not be negative. Got {q.min():.3g} mAh/g."))
-    elif q.min() > ORIGIN_SHARE * q.max():
-        found.append(("E8", counted_from_before(float(q.min()), float(q.max()))))
-    least = LEAST_DIGITISED_POINTS if digitised else LEAST_SHEET_POINTS
-    if len(v) < least:
-        found.append(
-            ("E11", f"a {'digitised curve' if digitised else 'curve'} needs at least {least} points. Got {len(v)}.")
-        )
-    if v[-1] >= v[0]:
-        found.append(("E1", "the voltage rises with capacity: a charge, not a discharge."))
-    elif float(np.diff(v).max(initial=0.0)) > 0.05:
-        rise = 1e3 * np.diff(v).max()
-        found.append(
-            (
-                "E11",
-                f"the curve is multi-valued: the voltage rises by {rise:.0f} mV on the way down. Digitise the "
-                "discharge branch alone.",
-            )
-        )
+    found = [
+        *(("E8", said) for said in _of_the_values(q, v, digitised)),
+        *_of_the_shape(v, digitised),
+    ]
     if window is None:
         return found
     if v.min() > window[0] + PROCESSED_TOLERANCE_V or v.max() < window[1] - START_TOLERANCE_V:
@@ -185,3 +156,36 @@ def _faults(
     elif charge_top_v is not None and charge_top_v < window[1] - CHARGE_TOP_TOLERANCE_V:
         found.append(("E4", f"follows a charge to {short(charge_top_v)} V, not {window[1]:g} V."))
     return found
+
+
+def _of_the_values(q: np.ndarray, v: np.ndarray, digitised: bool) -> Iterator[str]:
+    """What is wrong with the numbers of a curve."""
+    low, high = VOLTAGE_BOUNDS_V
+    if v.min() < low or v.max() > high:
+        yield f"voltages must lie within {low:g}-{high:g} V. Got {v.min():g} to {v.max():g}."
+    if q.max() <= 10:
+        way = "Digitise the capacity axis in mAh/g." if digitised else "Export the capacity in mAh/g or in mAh."
+        yield (
+            f"the other axis runs from {q.min():.3g} to {q.max():.3g}, a lithium content or another unit rather "
+            f"than mAh/g; nothing guessed. {way}"
+        )
+    elif q.min() < -5:
+        yield f"capacities must not be negative. Got {q.min():.3g} mAh/g."
+    elif q.min() > ORIGIN_SHARE * q.max():
+        yield counted_from_before(float(q.min()), float(q.max()))
+
+
+def _of_the_shape(v: np.ndarray, digitised: bool) -> Iterator[tuple[str, str]]:
+    """Rules that the run of the voltage breaks."""
+    least = LEAST_DIGITISED_POINTS if digitised else LEAST_SHEET_POINTS
+    if len(v) < least:
+        yield "E11", f"a {'digitised curve' if digitised else 'curve'} needs at least {least} points. Got {len(v)}."
+    rise = float(np.diff(v).max(initial=0.0))
+    if v[-1] >= v[0]:
+        yield "E1", "the voltage rises with capacity: a charge, not a discharge."
+    elif rise > 0.05:
+        yield (
+            "E11",
+            f"the curve is multi-valued: the voltage rises by {1e3 * rise:.0f} mV on the way down. Digitise the "
+            "discharge branch alone.",
+        )

@@ -67,16 +67,7 @@ def check_rows(
     notes = [*recording.notes, *found.notes]
     check_header(file, recording, sample, composition, hits)
     anode = _check_cathode(file, found, sample, hits)
-    candidates = (*found.early, *found.discharges) if anode else found.discharges
-    if not found.discharges and not (anode and candidates):
-        resting = int((found.rows.direction == REST).sum())
-        hits.error(
-            "E1",
-            f"{file}: no discharge after a charge found ({len(found.rows.voltage_v)} rows, {resting} rest). "
-            "Is the test still running, or is this the wrong channel?",
-        )
-    if anode:
-        candidates = tuple(replace(d, cycle=i) for i, d in enumerate(candidates, start=1))
+    candidates = _candidates(file, found, anode, hits)
     _check_voltages(file, found, hits)
     _check_clock(file, recording, found, hits)
     if not candidates:
@@ -87,21 +78,15 @@ def check_rows(
     if not candidates:
         hits.error("E1", f"{file}: no discharge after the formation.")
         return (), tuple(notes), found.span
-    window = sample.window or _observed_window(found, candidates)
+    seen = _observed_window(found, candidates)
+    window = sample.window or seen
     if sample.window is None:
         notes.append(f"window taken from the rows: {window[0]:g}-{window[1]:g} V")
-    elif not anode:
-        _check_window(file, _observed_window(found, candidates), window, hits)
-    early = sum(d.total_mah for d in found.early)
-    if not anode and early > EARLY_SHARE * candidates[0].total_mah:
-        hits.warning(
-            "W1",
-            f"{file}: starts with a discharge ({short(early)} mAh) before any charge; it is skipped, and the "
-            "first-cycle number is doubtful.",
-        )
-    kept = (
-        list(candidates) if anode else _comparable(file, candidates, window, hits, sample.window is not None, goes_on)
-    )
+    kept = list(candidates)
+    if not anode:
+        _check_window(file, seen, window, hits)
+        _warn_of_early(file, found, candidates[0], hits)
+        kept = _comparable(file, candidates, window, hits, sample.window is not None, goes_on)
     checked = []
     for discharge in kept:
         _check_duration(file, discharge, hits)
@@ -111,17 +96,44 @@ def check_rows(
             _located(_checked(discharge, sample, mass, composition, window, hits, file), recording, found, discharge)
         )
     if checked and not anode:
-        first = kept[0]
-        if first.charged_before_mah > 0 and first.total_mah > 1.2 * first.charged_before_mah:
-            hits.warning(
-                "W1",
-                f"{file}: the first discharge gives {short(first.total_mah)} mAh after a charge of "
-                f"{short(first.charged_before_mah)} mAh: open sites before the charge, first-cycle number doubtful.",
-            )
+        _warn_of_open_sites(file, kept[0], hits)
         _check_rate(file, kept, sample, mass, theory, hits)
         check_capacity(file, checked, theory, sample, mass, hits)
-        _doubt_time(file, first, checked[0], hits)
+        _doubt_time(file, kept[0], checked[0], hits)
     return tuple(checked), tuple(notes), found.span
+
+
+def _candidates(file: str, found: Segmentation, anode: bool, hits: Hits) -> Sequence[Discharge]:
+    """The discharges that may count; E1 where there is none. Those of an anode are counted from its first one."""
+    if not anode and not found.discharges or anode and not (found.early or found.discharges):
+        resting = int((found.rows.direction == REST).sum())
+        hits.error(
+            "E1",
+            f"{file}: no discharge after a charge found ({len(found.rows.voltage_v)} rows, {resting} rest). "
+            "Is the test still running, or is this the wrong channel?",
+        )
+    if not anode:
+        return found.discharges
+    return tuple(replace(d, cycle=i) for i, d in enumerate((*found.early, *found.discharges), start=1))
+
+
+def _warn_of_early(file: str, found: Segmentation, first: Discharge, hits: Hits) -> None:
+    early = sum(d.total_mah for d in found.early)
+    if early > EARLY_SHARE * first.total_mah:
+        hits.warning(
+            "W1",
+            f"{file}: starts with a discharge ({short(early)} mAh) before any charge; it is skipped, and the "
+            "first-cycle number is doubtful.",
+        )
+
+
+def _warn_of_open_sites(file: str, first: Discharge, hits: Hits) -> None:
+    if first.charged_before_mah > 0 and first.total_mah > 1.2 * first.charged_before_mah:
+        hits.warning(
+            "W1",
+            f"{file}: the first discharge gives {short(first.total_mah)} mAh after a charge of "
+            f"{short(first.charged_before_mah)} mAh: open sites before the charge, first-cycle number doubtful.",
+        )
 
 
 def _of_the_cell(recording: CyclerRows, mass: float | None) -> CyclerRows:
@@ -188,25 +200,30 @@ def _check_cathode(file: str, found: Segmentation, sample: SampleInfo, hits: Hit
     everything = (*found.early, *found.discharges)
     if not everything and found.charge_top_v is None:
         return False
-    reason = None
     ends = [float(d.voltage_v[-1]) for d in everything]
-    if found.rows.contradiction:
-        reason = "the voltage rises on what the instrument calls discharge"
-    elif found.charge_top_v is not None and found.charge_top_v < 2.5 and everything:
-        reason = f"charges end at {found.charge_top_v:.3g} V"
-    elif ends and float(np.median(ends)) < 0.5:
-        reason = f"discharges end at {float(np.median(ends)):.3g} V"
-    elif sample.window is not None and everything:
-        low = min(ends)
-        high = found.charge_top_v or max(float(d.voltage_v[0]) for d in everything)
-        if sample.window[0] >= high or sample.window[1] <= low:
-            reason = f"measured {low:.3g}-{high:.3g} V, declared {sample.window[0]:g}-{sample.window[1]:g} V"
-    if reason is None:
+    reason = _no_cathode(found, everything, ends, sample.window)
+    if reason is None or max(ends, default=0.0) > VOLTAGE_BOUNDS_V[1]:  # the latter is a unit, which E8 is for
         return False
-    if max(ends, default=0.0) > VOLTAGE_BOUNDS_V[1]:
-        return False  # a unit, which E8 is for
     hits.error("E12", f"{file}: this is not a cathode discharge against Li ({reason}).")
     return True
+
+
+def _no_cathode(
+    found: Segmentation, everything: Sequence[Discharge], ends: Sequence[float], window: tuple[float, float] | None
+) -> str | None:
+    """What tells that a cell is no cathode against lithium; None where nothing does."""
+    if found.rows.contradiction:
+        return "the voltage rises on what the instrument calls discharge"
+    if not everything:
+        return None
+    if found.charge_top_v is not None and found.charge_top_v < 2.5:
+        return f"charges end at {found.charge_top_v:.3g} V"
+    if float(np.median(ends)) < 0.5:
+        return f"discharges end at {float(np.median(ends)):.3g} V"
+    low, high = min(ends), found.charge_top_v or max(float(d.voltage_v[0]) for d in everything)
+    if window is not None and (window[0] >= high or window[1] <= low):
+        return f"measured {low:.3g}-{high:.3g} V, declared {window[0]:g}-{window[1]:g} V"
+    return None
 
 
 def _check_voltages(file: str, found: Segmentation, hits: Hits) -> None:
@@ -332,58 +349,67 @@ def _comparable(
     The first one is an error unless the file goes on with a test, and may begin with the rest of a discharge.
     """
     kept: list[Discharge] = []
-    v_low, v_high = window
     for i, discharge in enumerate(discharges):
-        start, end = float(discharge.voltage_v[0]), float(discharge.voltage_v[-1])
-        lowest = float(discharge.voltage_v.min())
-        complete = min(end, lowest) <= v_low + TABLE_TOLERANCE_V
-        charged_to = discharge.charge_top_v if window_is_stated and discharge.charge_top_v is not None else v_high
-        if complete and start >= v_high - START_TOLERANCE_V and charged_to >= v_high - CHARGE_TOP_TOLERANCE_V:
+        here, before = f"{file} cycle {discharge.cycle}", discharges[i - 1] if i else None
+        what = _shortfall(discharge, window, window_is_stated)
+        if what is None:
             kept.append(discharge)
-            if charged_to < v_high - CHARGE_TOP_WARNING_V:
-                hits.warning(
-                    "E4",
-                    f"{file} cycle {discharge.cycle}: the charge before ended at {charged_to:.4g} V, not {v_high:g} V.",
-                    discharge.cycle,
-                )
-            continue
-        cycle = discharge.cycle
-        last = i == len(discharges) - 1 and i > 0
-        if not complete and last and discharge.total_mah < 0.8 * discharges[i - 1].total_mah:
+            _warn_of_charge(here, discharge, window, window_is_stated, hits)
+        elif i == len(discharges) - 1 and _is_partial(discharge, before, window[0]):
             hits.warning(
-                "W6", f"{file}: cycle {cycle} partial ({discharge.total_mah:.3g} mAh, ends at {end:.3g} V), dropped."
+                "W6",
+                f"{file}: cycle {discharge.cycle} partial ({discharge.total_mah:.3g} mAh, ends at "
+                f"{float(discharge.voltage_v[-1]):.3g} V), dropped.",
             )
-            continue
-        if complete and start >= v_high - START_TOLERANCE_V:
-            what = f"follows a charge to {charged_to:.4g} V, not {v_high:g} V: stopped by its time or its capacity."
-        elif complete:
-            what = f"starts at {start:.3g} V, more than {START_TOLERANCE_V:g} V below {v_high:g} V: not fully charged."
-        else:
-            what = f"ends at {end:.3g} V, not {v_low:g} V: interrupted or safety limit."
-        message = f"{file} cycle {cycle}: discharge {what} Capacity not comparable."
-        if i == 0 and not goes_on:
-            hits.error("E4", message, cycle)
+        elif before is None and not goes_on:
+            hits.error("E4", f"{here}: discharge {what} Capacity not comparable.", discharge.cycle)
             kept.append(discharge)
         else:
-            hits.warning("E4", message + " Left out.", cycle)
+            hits.warning("E4", f"{here}: discharge {what} Capacity not comparable. Left out.", discharge.cycle)
     return kept
+
+
+def _is_complete(discharge: Discharge, v_low: float) -> bool:
+    return float(discharge.voltage_v.min()) <= v_low + TABLE_TOLERANCE_V
+
+
+def _is_partial(discharge: Discharge, before: Discharge | None, v_low: float) -> bool:
+    """Whether a discharge was stopped on its way, well short of the one before it."""
+    return before is not None and not _is_complete(discharge, v_low) and discharge.total_mah < 0.8 * before.total_mah
+
+
+def _charged_to(discharge: Discharge, v_high: float, window_is_stated: bool) -> float:
+    known = window_is_stated and discharge.charge_top_v is not None
+    return float(discharge.charge_top_v or 0.0) if known else v_high
+
+
+def _shortfall(discharge: Discharge, window: tuple[float, float], window_is_stated: bool) -> str | None:
+    """How a discharge fails to run through the window; None where it does."""
+    v_low, v_high = window
+    start, end = float(discharge.voltage_v[0]), float(discharge.voltage_v[-1])
+    charged_to = _charged_to(discharge, v_high, window_is_stated)
+    if not _is_complete(discharge, v_low):
+        return f"ends at {end:.3g} V, not {v_low:g} V: interrupted or safety limit."
+    if start < v_high - START_TOLERANCE_V:
+        return f"starts at {start:.3g} V, more than {START_TOLERANCE_V:g} V below {v_high:g} V: not fully charged."
+    if charged_to < v_high - CHARGE_TOP_TOLERANCE_V:
+        return f"follows a charge to {charged_to:.4g} V, not {v_high:g} V: stopped by its time or its capacity."
+    return None
+
+
+def _warn_of_charge(
+    here: str, discharge: Discharge, window: tuple[float, float], window_is_stated: bool, hits: Hits
+) -> None:
+    charged_to = _charged_to(discharge, window[1], window_is_stated)
+    if charged_to < window[1] - CHARGE_TOP_WARNING_V:
+        hits.warning(
+            "E4", f"{here}: the charge before ended at {charged_to:.4g} V, not {window[1]:g} V.", discharge.cycle
+        )
 
 
 def _check_discharge(file: str, recording: CyclerRows, found: Segmentation, discharge: Discharge, hits: Hits) -> None:
     cycle, here = discharge.cycle, f"{file} cycle {discharge.cycle}"
-    part = discharge.total_mah
-    if discharge.later_currents_ma or discharge.current_rms > 0.05:
-        steps = ", then ".join(f"{i:.3g}" for i in (discharge.current_ma, *discharge.later_currents_ma)) + " mA"
-        lowest = float(found.rows.voltage_v[discharge.start : discharge.stop].min())
-        covered = (discharge.voltage_v[0] - discharge.voltage_v[-1]) / max(discharge.voltage_v[0] - lowest, 1e-9)
-        message = (
-            f"{here}: current is not constant ({steps}); only the first {part:.3g} of "
-            f"{discharge.all_steps_mah:.3g} mAh at {discharge.current_ma:.3g} mA used."
-        )
-        if covered < 0.8:
-            hits.error("E6", f"{message} They cover {100 * covered:.0f} % of the voltages.", cycle)
-        else:
-            hits.warning("E6", message, cycle)
+    _check_constant(here, found, discharge, hits)
     _check_integral(here, recording, discharge, hits)
     if discharge.upward_mv > 5 or discharge.upward_share > 0.05:
         hits.warning(
@@ -392,19 +418,42 @@ def _check_discharge(file: str, recording: CyclerRows, found: Segmentation, disc
             f"{100 * discharge.upward_share:.2g} % of the rows.",
             cycle,
         )
-    gap_s = max(discharge.gap_s, discharge.pause_s)
-    if gap_s or discharge.clock_backwards or discharge.missing_rows:
-        gap = "paused" if discharge.paused else "no rows for"
-        what = [f"{gap} {gap_s / 3600:.3g} h in the discharge"] if gap_s else []
-        what += ["the clock jumps back"] if discharge.clock_backwards else []
-        what += [f"{discharge.missing_rows} rows without numbers left out"] if discharge.missing_rows else []
-        hits.warning("W3", f"{here}: {', '.join(what)}.", cycle)
-        if discharge.missing_rows > 0.05 * len(discharge.rows):
-            hits.error("E8", f"{here}: {discharge.missing_rows} of its rows hold no numbers. Export again.", cycle)
+    _check_gaps(here, discharge, hits)
     if len(discharge.rows) < LEAST_ROWS:
         steps_mv = np.abs(np.diff(np.unique(discharge.voltage_v)))
         resolution = float(steps_mv.min()) * 1e3 if len(steps_mv) else 0.0
         hits.warning("W4", f"{here}: sparse: {len(discharge.rows)} rows, V resolution {resolution:.2g} mV.", cycle)
+
+
+def _check_constant(here: str, found: Segmentation, discharge: Discharge, hits: Hits) -> None:
+    """Tell of steps of other currents behind the first, of which nothing is used."""
+    if not discharge.later_currents_ma and discharge.current_rms <= 0.05:
+        return
+    steps = ", then ".join(f"{i:.3g}" for i in (discharge.current_ma, *discharge.later_currents_ma)) + " mA"
+    lowest = float(found.rows.voltage_v[discharge.start : discharge.stop].min())
+    covered = (discharge.voltage_v[0] - discharge.voltage_v[-1]) / max(discharge.voltage_v[0] - lowest, 1e-9)
+    message = (
+        f"{here}: current is not constant ({steps}); only the first {discharge.total_mah:.3g} of "
+        f"{discharge.all_steps_mah:.3g} mAh at {discharge.current_ma:.3g} mA used."
+    )
+    if covered < 0.8:
+        hits.error("E6", f"{message} They cover {100 * covered:.0f} % of the voltages.", discharge.cycle)
+    else:
+        hits.warning("E6", message, discharge.cycle)
+
+
+def _check_gaps(here: str, discharge: Discharge, hits: Hits) -> None:
+    """Tell of pauses, of a clock that jumps back and of rows without numbers."""
+    gap_s = max(discharge.gap_s, discharge.pause_s)
+    gap = "paused" if discharge.paused else "no rows for"
+    what = [f"{gap} {gap_s / 3600:.3g} h in the discharge"] if gap_s else []
+    what += ["the clock jumps back"] if discharge.clock_backwards else []
+    what += [f"{discharge.missing_rows} rows without numbers left out"] if discharge.missing_rows else []
+    if what:
+        hits.warning("W3", f"{here}: {', '.join(what)}.", discharge.cycle)
+    if discharge.missing_rows > 0.05 * len(discharge.rows):
+        message = f"{here}: {discharge.missing_rows} of its rows hold no numbers. Export again."
+        hits.error("E8", message, discharge.cycle)
 
 
 def _check_integral(here: str, recording: CyclerRows, discharge: Discharge, hits: Hits) -> None:

@@ -64,31 +64,12 @@ def _check_declared(file: str, test: CyclingTest, sample: SampleInfo, declared: 
 
 def _check_curve(file: str, test: CyclingTest, curve: Curve, hits: Hits) -> CheckedDischarge | None:
     cycle, here = curve.cycle, f"{file} cycle {curve.cycle}"
-    low, high = VOLTAGE_BOUNDS_V
-    if curve.voltage_v.min() < low or curve.voltage_v.max() > high:
-        wild = float(curve.voltage_v[np.argmax(np.abs(curve.voltage_v - 3))])
-        hits.error(
-            "E8", f"{here}: voltage {wild:g} V lies outside {low:g}-{high:g} V: mV, or a lost decimal sign?", cycle
-        )
-    if float(curve.capacity_mah_g.min()) < -1.0:
-        hits.error("E8", f"{here}: capacities must not be negative. Got {curve.capacity_mah_g.min():g} mAh/g.", cycle)
-    start, end = float(curve.capacity_mah_g.min()), float(curve.capacity_mah_g.max())
-    if start > ORIGIN_SHARE * end:
-        hits.error("E8", f"{here}: {counted_from_before(start, end)}", cycle)
-    ordered = np.argsort(curve.voltage_v, kind="stable")
-    rising = (
-        np.corrcoef(np.arange(len(ordered)), curve.capacity_mah_g[ordered])[0, 1] if np.ptp(curve.capacity_mah_g) else 0
-    )
-    if rising > 0:
+    _check_values(here, curve, hits)
+    if _rises(curve):
         hits.error("E1", f"{here}: capacity rises with voltage: a charge, not a discharge.", cycle)
         return None
     v_end, v_start = float(curve.voltage_v.min()), float(curve.voltage_v.max())
-    tolerance = PROCESSED_TOLERANCE_V if test.processed else TABLE_TOLERANCE_V
-    if v_end > test.v_low + tolerance or v_start < test.v_high - START_TOLERANCE_V:
-        if v_end > test.v_low + tolerance:
-            what = f"ends at {v_end:.4g} V, not {test.v_low:g} V: interrupted or safety limit."
-        else:
-            what = f"starts at {v_start:.4g} V, more than {START_TOLERANCE_V:g} V below {test.v_high:g} V."
+    if (what := _unfinished(test, v_start, v_end)) is not None:
         message = f"{here}: discharge {what} Capacity not comparable."
         if cycle == test.discharges[0].cycle:
             hits.error("E4", message, cycle)
@@ -97,11 +78,8 @@ def _check_curve(file: str, test: CyclingTest, curve: Curve, hits: Hits) -> Chec
             return None
     try:
         profile = curve.profile()
-        smooth = (
-            smooth_discharge(profile.voltage_v, profile.capacity_mah_g, (test.v_low, test.v_high))
-            if test.processed
-            else (smooth_discharge(curve.voltage_v, curve.capacity_mah_g, (test.v_low, test.v_high)))
-        )
+        told = profile if test.processed else curve
+        smooth = smooth_discharge(told.voltage_v, told.capacity_mah_g, (test.v_low, test.v_high))
     except (MeasurementError, ValueError) as error:
         hits.error("E11", f"{here}: smoothing failed ({error})", cycle)
         return None
@@ -119,3 +97,34 @@ def _check_curve(file: str, test: CyclingTest, curve: Curve, hits: Hits) -> Chec
         v_end=v_end,
         rows=len(curve.voltage_v),
     )
+
+
+def _check_values(here: str, curve: Curve, hits: Hits) -> None:
+    """Refuse voltages and capacities that no cell has."""
+    low, high = VOLTAGE_BOUNDS_V
+    if curve.voltage_v.min() < low or curve.voltage_v.max() > high:
+        wild = float(curve.voltage_v[np.argmax(np.abs(curve.voltage_v - 3))])
+        message = f"{here}: voltage {wild:g} V lies outside {low:g}-{high:g} V: mV, or a lost decimal sign?"
+        hits.error("E8", message, curve.cycle)
+    start, end = float(curve.capacity_mah_g.min()), float(curve.capacity_mah_g.max())
+    if start < -1.0:
+        hits.error("E8", f"{here}: capacities must not be negative. Got {start:g} mAh/g.", curve.cycle)
+    if start > ORIGIN_SHARE * end:
+        hits.error("E8", f"{here}: {counted_from_before(start, end)}", curve.cycle)
+
+
+def _rises(curve: Curve) -> bool:
+    """Whether the capacity rises with the voltage, as on charge."""
+    if not np.ptp(curve.capacity_mah_g):
+        return False
+    ordered = np.argsort(curve.voltage_v, kind="stable")
+    return bool(np.corrcoef(np.arange(len(ordered)), curve.capacity_mah_g[ordered])[0, 1] > 0)
+
+
+def _unfinished(test: CyclingTest, v_start: float, v_end: float) -> str | None:
+    """How a discharge fails to run through the window of its test; None where it does."""
+    if v_end > test.v_low + (PROCESSED_TOLERANCE_V if test.processed else TABLE_TOLERANCE_V):
+        return f"ends at {v_end:.4g} V, not {test.v_low:g} V: interrupted or safety limit."
+    if v_start < test.v_high - START_TOLERANCE_V:
+        return f"starts at {v_start:.4g} V, more than {START_TOLERANCE_V:g} V below {test.v_high:g} V."
+    return None

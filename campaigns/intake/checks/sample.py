@@ -94,7 +94,7 @@ def _alkali_capacity(formula: str) -> float | None:
 
     terms = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula.replace(" ", ""))
     amounts = [(symbol, float(amount or 1)) for symbol, amount in terms if amount != "."]
-    if not amounts or any(symbol not in ATOMIC_MASS for symbol, _ in amounts):
+    if not amounts or not {symbol for symbol, _ in amounts} <= ATOMIC_MASS.keys():
         return None
     alkali = sum(amount for symbol, amount in amounts if symbol in ("Li", "Na", "K"))
     mass = sum(ATOMIC_MASS[symbol] * amount for symbol, amount in amounts)

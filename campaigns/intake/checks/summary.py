@@ -34,41 +34,46 @@ def check_summary(
     Returns:
         One discharge per row, and notes for a person.
     """
-    checked = []
-    for row in table.rows:
-        here = f"{file}, row {row.row}"
-        written = row.composition or (None if row.proposal else sample.composition)
-        if written is None and row.proposal is None and sample.proposal is None:
-            hits.error("E10", f"{here}: the composition is missing, and no proposal is named.")
-        composition, theory = checked_composition(replace(sample, composition=written), hits)
-        rate = _rate(here, row, sample, theory, hits)
-        low, high = sample.window or (None, None)
-        v_low, v_high = (row.v_low if row.v_low is not None else low), (row.v_high if row.v_high is not None else high)
-        capacity = _capacity(here, row, sample, hits)
-        if v_low is None or v_high is None or (rate is None and row.c_rate is None):
-            hits.error(
-                "E5", f"{here}: a capacity means nothing without its current (mA/g) and window (V). Add both columns."
-            )
-        elif rate is not None:
-            _check_conditions(here, rate, v_low, v_high, capacity, hits)
-        conditions = None
-        if rate is not None and v_low is not None and v_high is not None:
-            conditions = conditions_of(rate, (v_low, v_high), row.cycle)
-        discharge = CheckedDischarge(
-            cycle=row.cycle,
-            provenance="summary",
-            composition=composition,
-            conditions=conditions,
-            capacity_mah_g=capacity,
-            capacity_mah=row.capacity_mah,
-            sigma_mah_g=None if capacity is None else RELATIVE_SIGMA["summary"] * abs(capacity),
-            v_end=v_low,
-            proposal=row.proposal,
-            cell=row.cell,
+    checked = tuple(_checked_row(f"{file}, row {row.row}", row, sample, hits) for row in table.rows)
+    return checked, table.notes
+
+
+def _checked_row(here: str, row: SummaryRow, sample: SampleInfo, hits: Hits) -> CheckedDischarge:
+    written = row.composition or (None if row.proposal else sample.composition)
+    sample = replace(sample, composition=written)
+    if written is None and row.proposal is None and sample.proposal is None:
+        hits.error("E10", f"{here}: the composition is missing, and no proposal is named.")
+    composition, theory = checked_composition(sample, hits)
+    rate = _rate(here, row, sample, theory, hits)
+    capacity = _capacity(here, row, sample, hits)
+    window = _window(row, sample)
+    if window is None or (rate is None and row.c_rate is None):
+        hits.error(
+            "E5", f"{here}: a capacity means nothing without its current (mA/g) and window (V). Add both columns."
         )
-        check_capacity(here, [discharge], theory, replace(sample, composition=written), None, hits)
-        checked.append(discharge)
-    return tuple(checked), table.notes
+    elif rate is not None:
+        _check_conditions(here, rate, *window, capacity, hits)
+    discharge = CheckedDischarge(
+        cycle=row.cycle,
+        provenance="summary",
+        composition=composition,
+        conditions=None if rate is None or window is None else conditions_of(rate, window, row.cycle),
+        capacity_mah_g=capacity,
+        capacity_mah=row.capacity_mah,
+        sigma_mah_g=None if capacity is None else RELATIVE_SIGMA["summary"] * abs(capacity),
+        v_end=row.v_low if row.v_low is not None or sample.window is None else sample.window[0],
+        proposal=row.proposal,
+        cell=row.cell,
+    )
+    check_capacity(here, [discharge], theory, sample, None, hits)
+    return discharge
+
+
+def _window(row: SummaryRow, sample: SampleInfo) -> tuple[float, float] | None:
+    """Cut-offs of a row (V), where it leaves them out those of the sample; None where one is not known."""
+    low, high = sample.window or (None, None)
+    v_low, v_high = (row.v_low if row.v_low is not None else low), (row.v_high if row.v_high is not None else high)
+    return None if v_low is None or v_high is None else (v_low, v_high)
 
 
 def _rate(here: str, row: SummaryRow, sample: SampleInfo, theory: float | None, hits: Hits) -> float | None:
