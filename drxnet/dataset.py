@@ -26,6 +26,7 @@ from drxnet.errors import DataRefused, DatasetError
 from drxnet.files import new_file, save_figure
 from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
+from drxnet.style import new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -568,6 +569,7 @@ _PLACES = {
 """Column and row of each element in the periodic table."""
 
 
+@styled
 def plot_summary(summary: Mapping[str, Any], path: Path, *, note: str = "") -> None:
     """Draw what a set holds, as figure 2A and B of Zhong et al. do: elements, cycles, currents.
 
@@ -576,9 +578,7 @@ def plot_summary(summary: Mapping[str, Any], path: Path, *, note: str = "") -> N
         path: ``.png``, ``.svg`` or ``.pdf``.
         note: written above, such as that the cells are simulated.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = new_figure(11, 7)
     table, cycles, currents = figure.subplot_mosaic(
         [["table", "table"], ["cycles", "currents"]], height_ratios=[3, 2]
     ).values()

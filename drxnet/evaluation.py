@@ -20,6 +20,7 @@ from drxnet.ensemble import Ensemble
 from drxnet.errors import DatasetError, UsageError
 from drxnet.files import save_figure
 from drxnet.progress import Progress, silent
+from drxnet.style import new_figure, styled
 
 WINDOW_V = (2.0, 4.4)
 """Window in which capacity and average voltage are compared (V)."""
@@ -293,6 +294,7 @@ def split(
     return sides
 
 
+@styled
 def plot_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Draw the error against the cycle, coloured by the spread, for each family, and the reliability.
 
@@ -300,11 +302,9 @@ def plot_evaluation(evaluation: Evaluation, path: Path) -> None:
         evaluation: of :func:`evaluate`.
         path: ``.png``, ``.svg`` or ``.pdf``.
     """
-    from matplotlib.figure import Figure
-
     rows = evaluation.rows()
     several = len(evaluation.capacity_mah_g_members) > 1
-    figure = Figure(figsize=(4.2 * (len(rows) + several), 3.6), layout="constrained")
+    figure = new_figure(4.2 * (len(rows) + several), 3.6)
     panels = np.atleast_1d(figure.subplots(1, len(rows) + several))
     most = float(np.quantile(evaluation.spread_mah_g, 0.95)) or 1.0
     for axes, row in zip(panels, rows, strict=False):

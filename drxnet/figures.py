@@ -17,16 +17,14 @@ from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
 from drxnet.errors import UsageError
 from drxnet.files import replace_file, save_figure
 from drxnet.prediction import PredictedDischarge, fade
+from drxnet.style import COLOURS, new_figure, styled
 from drxnet.uncertainty import WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.cm import ScalarMappable
 
     from drxnet.uncertainty import Calibration, Label
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 _SUFFIXES = (".png", ".svg", ".pdf", ".html")
 _FADE_CYCLES = 20
@@ -52,6 +50,7 @@ def check_figure_path(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
         raise UsageError(f"{path}: its folder does not exist.")
 
 
+@styled
 def plot_predictions(ensemble: Ensemble, predictions: Sequence[PredictedDischarge], path: Path) -> None:
     """Draw profiles, dQ/dV and cycle fade of each composition, one row of panels per composition.
 
@@ -65,7 +64,7 @@ def plot_predictions(ensemble: Ensemble, predictions: Sequence[PredictedDischarg
         replace_file(path, _interactive(predictions, ensemble).encode())
         return
     compositions = list(dict.fromkeys(p.composition for p in predictions))
-    figure = _figure(13.5, 4.2 * len(compositions))
+    figure = new_figure(13.5, 4.2 * len(compositions))
     for axes, composition in zip(figure.subplots(len(compositions), 3, squeeze=False), compositions, strict=True):
         mine = [p for p in predictions if p.composition == composition]
         _draw_profiles(axes[0], mine)
@@ -79,15 +78,6 @@ def plot_predictions(ensemble: Ensemble, predictions: Sequence[PredictedDischarg
             )
         axes[2].set_title(f"model {ensemble.card.name}", fontsize=8, loc="right", color="0.35", parse_math=False)
     save_figure(figure, path, dpi=150)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _subscripts(composition: Composition) -> str:
@@ -375,36 +365,56 @@ def _typical_interval(capacity: CapacityMap) -> str:
     return f"\n{WORDS}: typically from {below:.0f} below to {above:.0f} mAh/g above the mean"
 
 
-def plot_map(capacity: CapacityMap, path: Path, *, model: str, stars: Sequence[tuple[float, float]] = ()) -> None:
+@dataclass(frozen=True)
+class MeasuredPoint:
+    """A composition in the plane of a map that was measured under one of its conditions."""
+
+    x: float
+    y: float
+    capacity_mah_g: float
+    conditions: CyclingConditions
+    name: str
+    """Such as the id of its proposal."""
+
+
+@styled
+def plot_map(
+    capacity: CapacityMap,
+    path: Path,
+    *,
+    model: str,
+    stars: Sequence[tuple[float, float]] = (),
+    measured: Sequence[MeasuredPoint] = (),
+) -> None:
     """Draw a capacity map: one panel per condition, contours of the balancing metal's valence.
+
+    Below each panel stands how uncertain it is, where the map has a calibrated interval.
 
     Args:
         capacity: of :func:`capacity_map`.
         path: ``.png``, ``.svg`` or ``.pdf``.
         model: its name, for the caption.
         stars: points to mark, such as compositions that have been made.
+        measured: what cells gave, drawn over the panel of its conditions in the same colours.
     """
     check_figure_path(path, (".png", ".svg", ".pdf"))
-    count = len(capacity.conditions)
-    figure = _figure(5.2 * count + 1, 4.6)
-    low, high = np.nanmin(capacity.capacity_mah_g), np.nanmax(capacity.capacity_mah_g)
-    panels = figure.subplots(1, count, squeeze=False)[0]
-    for axes, field, conditions in zip(panels, capacity.capacity_mah_g, capacity.conditions, strict=True):
-        picture = axes.pcolormesh(capacity.x, capacity.y, field, vmin=low, vmax=high, cmap="viridis", shading="nearest")
-        lines = axes.contour(capacity.x, capacity.y, capacity.valence, colors="white", linewidths=0.8)
-        axes.clabel(lines, fmt=f"{capacity.balance} %.3g+", fontsize=7)
-        axes.set(xlabel=f"{capacity.x_symbol} per formula unit", ylabel=f"{capacity.y_symbol} per formula unit")
-        axes.set_title(f"cycle {conditions.cycle}, {conditions.current_ma_g:g} mA/g", fontsize=10)
-        axes.set_facecolor("0.92")
-        if stars:
-            axes.plot(
-                *zip(*stars, strict=True), "*", color="#0072B2", markeredgecolor="white", markersize=14, clip_on=False
-            )
-            axes.set(xlim=(capacity.x[0], capacity.x[-1]), ylim=(capacity.y[0], capacity.y[-1]))
-    bar = figure.colorbar(picture, ax=list(panels))
-    bar.set_label("Discharge capacity, ensemble mean (mAh/g)")
+    rows = [("Discharge capacity, ensemble mean (mAh/g)", "viridis", capacity.capacity_mah_g)]
+    if capacity.interval_mah_g is not None:
+        lower, upper = capacity.interval_mah_g
+        rows.append(("Width of the 80 % interval of one cell (mAh/g)", "magma", upper - lower))
+    figure = new_figure(5.2 * len(capacity.conditions) + 1, 4.6 * len(rows))
+    grid = figure.subplots(len(rows), len(capacity.conditions), squeeze=False)
+    for panels, (label, colours, fields) in zip(grid, rows, strict=True):
+        for axes, field, conditions in zip(panels, fields, capacity.conditions, strict=True):
+            picture = _draw_field(axes, capacity, field, (np.nanmin(fields), np.nanmax(fields)), colours)
+            axes.set_title(f"cycle {conditions.cycle}, {conditions.current_ma_g:g} mA/g")
+            _draw_stars(axes, capacity, stars)
+            here = [p for p in measured if p.conditions == conditions]
+            _draw_measured(axes, here, picture if fields is capacity.capacity_mah_g else None)
+        figure.colorbar(picture, ax=list(panels)).set_label(label)
+    note = "; dots: measured, by the same colours" if measured else ""
     figure.suptitle(
-        f"model {model}; grey: no neutral composition{_typical_interval(capacity)}",
+        f"model {model}; grey: no neutral composition{note}{_typical_interval(capacity)}",
         fontsize=8,
         color="0.35",
         x=0.01,
@@ -412,3 +422,33 @@ def plot_map(capacity: CapacityMap, path: Path, *, model: str, stars: Sequence[t
         parse_math=False,
     )
     save_figure(figure, path, dpi=150)
+
+
+def _draw_field(
+    axes: Axes, capacity: CapacityMap, field: np.ndarray, ends: tuple[float, float], colours: str
+) -> ScalarMappable:
+    low, high = ends
+    picture = axes.pcolormesh(capacity.x, capacity.y, field, vmin=low, vmax=high, cmap=colours, shading="nearest")
+    lines = axes.contour(capacity.x, capacity.y, capacity.valence, colors="white", linewidths=0.8)
+    axes.clabel(lines, fmt=f"{capacity.balance} %.3g+", fontsize=7)
+    axes.set(xlabel=f"{capacity.x_symbol} per formula unit", ylabel=f"{capacity.y_symbol} per formula unit")
+    axes.set_facecolor("0.92")
+    return picture
+
+
+def _draw_stars(axes: Axes, capacity: CapacityMap, stars: Sequence[tuple[float, float]]) -> None:
+    if stars:
+        style: dict[str, Any] = {"color": "#0072B2", "markeredgecolor": "white", "markersize": 14, "clip_on": False}
+        axes.plot(*zip(*stars, strict=True), "*", **style)
+        axes.set(xlim=(capacity.x[0], capacity.x[-1]), ylim=(capacity.y[0], capacity.y[-1]))
+
+
+def _draw_measured(axes: Axes, points: Sequence[MeasuredPoint], colours: ScalarMappable | None) -> None:
+    """Draw measured points, filled by their capacity where the panel shows capacities, with their names."""
+    for p in points:
+        face = "none" if colours is None else colours.to_rgba(np.array([p.capacity_mah_g]))[0]
+        axes.plot(p.x, p.y, "o", markerfacecolor=face, markeredgecolor="white", markeredgewidth=1.6, markersize=9)
+        axes.annotate(
+            f"{p.name}, {p.capacity_mah_g:.0f}", (p.x, p.y), (7, 5), textcoords="offset points", fontsize=7,
+            color="white", parse_math=False,
+        )  # fmt: skip

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 from drxnet.files import save_figure
+from drxnet.style import new_figure, styled
 
 Bound = Literal["value", "derived", "at least", "at most"]
 """How a number is meant: as it stands, worked out from two numbers of the same paper, or a bound."""
@@ -438,6 +439,7 @@ _MARKERS: dict[str, tuple[str, str]] = {
 _LABORATORIES = {"training": ("#D55E00", "group of the training data"), "other": ("#0072B2", "other laboratories")}
 
 
+@styled
 def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: IntervalMethod = of_residuals) -> None:
     """Draw published and predicted capacities: parity, and one bar per row; laboratory and processing marked.
 
@@ -446,10 +448,8 @@ def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: Interv
         path: ``.png``, ``.svg`` or ``.pdf``.
         method: of the calibrated interval.
     """
-    from matplotlib.figure import Figure
-
     lower, upper = leave_one_study_out(evaluation, method)
-    figure = Figure(figsize=(16, 10.5), layout="constrained")
+    figure = new_figure(16, 10.5)
     halves: Any = figure.subfigures(1, 2, width_ratios=[1, 1.3])
     left, right = halves
     parity, said = left.subplots(2, 1, height_ratios=[2.4, 1])

@@ -31,6 +31,7 @@ from drxnet.names import hint_or_all
 from drxnet.network import SITE_INDEX, BatchNorm, DRXNet, NetworkShape
 from drxnet.process import encoded_processes
 from drxnet.progress import Progress, silent
+from drxnet.style import new_figure, styled
 from drxnet.text import csv_table
 
 log = logging.getLogger(__name__)
@@ -756,11 +757,10 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+@styled
 def plot_losses(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw the terms of the loss against the epoch."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure(6, 4)
     axes = figure.subplots()
     epochs = [row["epoch"] for row in history]
     labels = {

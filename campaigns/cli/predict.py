@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from campaigns.cli.files import process_option
 
 if TYPE_CHECKING:
     from drxnet.ensemble import Ensemble
+    from drxnet.figures import CapacityMap, MeasuredPoint
     from drxnet.prediction import PredictedDischarge
     from drxnet.process import Process
     from drxnet.uncertainty import Calibration
@@ -174,6 +176,18 @@ def _show(predictions: list[PredictedDischarge], model: str, calibration: Calibr
     )
 
 
+def _measured_on(drawn: CapacityMap, held: Mapping[str, float], source: str | None) -> list[MeasuredPoint]:
+    """What a campaign measured in the plane of a map; nothing without a campaign."""
+    if source is None:
+        return []
+    from campaigns.cli.loop import open_campaign
+    from campaigns.loop.outcomes import outcomes_of
+    from campaigns.report.overlay import measured_on
+
+    with open_campaign(source, read_only=True) as campaign:
+        return measured_on(drawn, held, outcomes_of(campaign.state(), campaign.spec.goals))
+
+
 @click.command(name="map")
 @click.option("--x", default="Li", show_default=True, help="Element along x: Li, F or a metal.")
 @click.option("--y", default="F", show_default=True, help="Element along y.")
@@ -194,6 +208,7 @@ def _show(predictions: list[PredictedDischarge], model: str, calibration: Calibr
 @click.option(
     "--plot", type=click.Path(path_type=Path), default=Path("map.png"), show_default=True, help="Figure to write."
 )
+@click.option("--campaign", "-C", "source", metavar="DIR", help="Mark what this campaign measured in the plane.")
 @model_option
 @device_option
 @format_option
@@ -209,6 +224,7 @@ def capacity_map(
     window: tuple[float, float],
     cycles: tuple[int, ...],
     plot: Path,
+    source: str | None,
     model: str,
     device: str,
     output: str,
@@ -220,6 +236,7 @@ def capacity_map(
     \b
     Example:
       drx-screen map --x Li --y F --cycle 1 --cycle 30 --plot lmof.png
+      drx-screen map --x Li --y F --campaign lmof
     """
     from drxnet.discharge import CyclingConditions
     from drxnet.errors import UsageError
@@ -244,7 +261,10 @@ def capacity_map(
         ensemble, conditions, x=x, y=y, balance=balance, x_range=x_range, y_range=y_range, fixed=held, points=points,
         calibration=calibration,
     )  # fmt: skip
-    plot_map(result, plot, model=ensemble.card.name)
+    measured = _measured_on(result, held, source)
+    plot_map(result, plot, model=ensemble.card.name, measured=measured)
+    if source is not None:
+        say(f"Measured in this plane by {source}: {', '.join(dict.fromkeys(p.name for p in measured)) or 'nothing'}.")
     rows = result.rows()
 
     def show() -> None:

@@ -16,11 +16,11 @@ from campaigns.intake.segmentation import Discharge, Segmentation, segment
 from drxnet.errors import MeasurementError, MissingExtra, UsageError
 from drxnet.files import save_figure
 from drxnet.preprocess import SmoothedDischarge, smooth_discharge
+from drxnet.style import new_figure, styled
 from drxnet.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 MOST_POINTS = 20_000
@@ -42,6 +42,7 @@ def check_picture_path(path: Path) -> None:
         raise UsageError(f"{path}: its folder does not exist.")
 
 
+@styled
 def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | None = None) -> None:
     """Draw what was read, what was selected and what was cut.
 
@@ -61,7 +62,7 @@ def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | Non
     except (RuleBroken, MissingExtra):
         recording, found = None, None
     heights = [*([1.0] if found is not None else []), 1.25, _rules_height(checked)]
-    figure = _figure(4.0 * sum(heights))
+    figure = new_figure(12.0, 4.0 * sum(heights))
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     left, right = figure.add_subplot(grid[-2, 0]), figure.add_subplot(grid[-2, 1])
     if found is not None:
@@ -80,15 +81,6 @@ def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | Non
         color=_STATUS_COLOURS[checked.status],
     )  # fmt: skip
     save_figure(figure, path, dpi=150)
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12.0, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _draw_rows(axes: Axes, found: Segmentation) -> None:

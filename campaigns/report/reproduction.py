@@ -21,6 +21,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble, mean_and_spread
 from drxnet.files import save_figure
 from drxnet.progress import Progress, silent
+from drxnet.style import COLOURS, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,6 @@ WINDOW = (1.5, 4.8)
 GET_DRXTD = "The open part of DRX-TD (12,688 profiles): drx-screen data fetch drx-td --out drx-td, then --data drx-td."
 SIMULATED = "Simulated cells, not DRX-TD."
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _FADE_CYCLES = 20
 
 
@@ -58,12 +58,6 @@ class Reproduction:
 
 def _row(what: str, here: Any, paper: Any = None, unit: str = "") -> dict[str, Any]:
     return {"what": what, "here": here, "paper": paper, "unit": unit}
-
-
-def _sheet(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 # -- figure 2: the data set ------------------------------------------------------------------------------------
@@ -92,6 +86,7 @@ def data_set(profiles: ProfileSet, *, simulated: bool) -> Reproduction:
     rows += [_row(f"profiles with {s}", e["profiles"], unit=f"{e['compositions']} comp.") for s, e in elements.items()]
     notes = [SIMULATED, GET_DRXTD] if simulated else ["The open data set is a part of what the paper was trained on."]
 
+    @styled
     def draw(path: Path) -> None:
         plot_summary(facts, path, note=SIMULATED if simulated else "")
 
@@ -157,8 +152,9 @@ def applicability(
         rows.append(_row(f"{family}: mean absolute deviation of Q", round(row["capacity_mad_mah_g"], 1), mae, "mAh/g"))
         rows.append(_row(f"{family}: mean absolute deviation of voltage", round(row["voltage_mad_v"], 3), volts, "V"))
 
+    @styled
     def draw(path: Path) -> None:
-        figure = _sheet(13, 7.2)
+        figure = new_figure(13, 7.2)
         axes = figure.subplots(2, 3, sharex=True, sharey=True).ravel()
         most = max(float(np.quantile(e.spread_mah_g, 0.95)) for _, _, e, _ in panels) or 1.0
         dots = None
@@ -223,6 +219,7 @@ def design_map(ensemble: Ensemble, *, points: int = 61) -> Reproduction:
     ]
     made = [(c.lithium, c.fluorine) for c in known_compositions() if set(c.metals) == {"Mn"}]
 
+    @styled
     def draw(path: Path) -> None:
         plot_map(found, path, model=ensemble.card.name, stars=made)
 
@@ -261,15 +258,16 @@ def high_entropy(ensemble: Ensemble) -> Reproduction:
         ("D  HE-2", HE2, (2.0, 4.0), (10.0, *_RATES, 10000.0)),
     ]
 
+    @styled
     def draw(path: Path) -> None:
-        figure = _sheet(12, 14)
+        figure = new_figure(12, 14)
         grid = figure.subplots(4, 2, width_ratios=[1.25, 1])
         for (title, composition, window, rates), (left, right) in zip(panels, grid, strict=True):
             _draw_rates(left, right, ensemble, composition, window, rates)
             left.set_title(f"{title}, {window[0]:g}-{window[1]:g} V", loc="left", fontsize=10)
             if window == WINDOW:
                 inset = left.inset_axes((0.45, 0.57, 0.28, 0.34))
-                inset.plot(cycles, kept[0 if composition is HE1 else 1], ".-", color=_COLOURS[0], markersize=3)
+                inset.plot(cycles, kept[0 if composition is HE1 else 1], ".-", color=COLOURS[0], markersize=3)
                 inset.set(ylim=(0, None), xticks=[1, 10, 20])
                 inset.set_title("mAh/g over cycles, 20 mA/g", fontsize=6, pad=2)
                 inset.tick_params(labelsize=6, pad=1, length=2)
@@ -363,15 +361,16 @@ def collection(ensemble: Ensemble) -> Reproduction:
             }
         )
 
+    @styled
     def draw(path: Path) -> None:
         named = [i for i in order if listed[i][1] in (HE1, HE2)]
         sure = [i for i in order if spread[i, 0] < 40 and i not in named][: 20 - len(named)]
         best = [i for i in order if i in named or i in sure]
-        figure = _sheet(13, 12)
+        figure = new_figure(13, 12)
         axes = figure.subplots(5, 4, sharex=True, sharey=True).ravel()
         grid = np.linspace(*WINDOW, 100)
         for panel, i in zip(axes, best, strict=False):
-            for current, colour in zip((20.0, 100.0, 1000.0), _COLOURS, strict=False):
+            for current, colour in zip((20.0, 100.0, 1000.0), COLOURS, strict=False):
                 at = CyclingConditions(current, *WINDOW)
                 q, s = mean_and_spread(ensemble.predict([compositions[i]], at, grid)[:, 0])
                 panel.plot(q, grid, color=colour, label=f"{current:g} mA/g")
@@ -447,12 +446,13 @@ def ablation(
     ratio = by_name["without l(Q1): root of the last loss of Q"] / by_name["with l(Q1): root of the last loss of Q"]
     rows.append(_row("loss without / with", round(ratio, 2), "> 1 (underfitted without)"))
 
+    @styled
     def draw(path: Path) -> None:
-        figure = _sheet(9.5, 8.5)
+        figure = new_figure(9.5, 8.5)
         axes = figure.subplots(2, 2, sharex=True, sharey=True)
         for line, (name, residuals) in zip(axes, compared, strict=True):
             for panel, label, (_, q, truth) in zip(line, ("learned", "held out"), residuals, strict=True):
-                panel.plot(truth[:, ::8].ravel(), q[:, ::8].ravel(), ".", markersize=1.5, color=_COLOURS[0], alpha=0.4)
+                panel.plot(truth[:, ::8].ravel(), q[:, ::8].ravel(), ".", markersize=1.5, color=COLOURS[0], alpha=0.4)
                 top = float(truth.max())
                 panel.plot([0, top], [0, top], color="0.5", linewidth=0.8)
                 panel.set_title(f"{name}, {label}: MAE {np.abs(q - truth).mean():.1f} mAh/g", fontsize=9)
