@@ -22,6 +22,13 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
+OUTSIDE = {
+    "benchmarks/README.md": "benchmarks.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
+"""Files of the repository that are pages, too."""
+
 _SECONDS = 300
 """Of a cell of a tutorial, at most."""
 
@@ -33,11 +40,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/rules.md": rules_page(),
         "reference/names.md": names_page(),
     }
+    pages |= {page: (ROOT / source).read_text(encoding="utf-8") for source, page in OUTSIDE.items()}
     for source in sorted(TUTORIALS.glob("*.py")):
         pages |= tutorial_pages(source)
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Let links to the files of the repository lead to their pages."""
+    for source, page in OUTSIDE.items():
+        markdown = markdown.replace(f"](../{source}", f"]({page}")
+    return markdown
 
 
 # -- YAML ------------------------------------------------------------------------------------------------
@@ -84,7 +99,7 @@ def keys_table(part: Mapping[str, Any], kind: str) -> str:
 
 def _shown(value: Any) -> str:
     """A default as YAML writes it."""
-    return json.dumps(value, ensure_ascii=False).strip('"') if value != {} else "{}"
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def _cell(text: str) -> str:
@@ -124,16 +139,18 @@ def _type(about: Mapping[str, Any], kind: str) -> str:
 
 def rules_page() -> str:
     """Every rule of validation."""
+    from campaigns.intake.judgement import JUDGEMENTS
     from campaigns.intake.rules import RULES
 
+    rules = {**RULES, **JUDGEMENTS}
     parts = [
-        "# Rules that files are checked by\n",
-        "E refuses a file, D doubts it, W warns. `drx-screen validate --explain E4` prints the same; "
+        "# Rules\n",
+        "E refuses a file, W warns, D doubts a number by its file and J by the other cells of the campaign. `drx-screen validate --explain E4` prints the same; "
         "[Troubleshooting](../troubleshooting.md) says what to do.\n",
     ]
     parts += [
         f"## {name} {{#{name.lower()}}}\n\n**{rule.title.strip()}**\n\n{rule.why.strip()}\n"
-        for name, rule in RULES.items()
+        for name, rule in rules.items()
     ]
     return "\n".join(parts)
 
@@ -158,13 +175,16 @@ def names_page() -> str:
             f"`{f.name}`",
             "at least" if f.at_least else "at most",
             f.unit or "-",
-            _shown(Filters.model_fields[f.name].default),
+            f"`{_shown(Filters.model_fields[f.name].default)}`",
             first_sentence(f.measure.__doc__),
         )
         for f in FILTERS
     ]
     strategies = [(f"`{name}`", first_sentence(kind.__doc__)) for name, kind in STRATEGIES.builtin.items()]
-    process = [(f"`{f.name}`", f.unit or "one of " + ", ".join(f.words), f.label) for f in FIELDS.values()]
+    process = [
+        (f"`{f.name}`", f.unit or (f"one of {', '.join(f.words)}" if f.words else "a share"), f.label)
+        for f in FIELDS.values()
+    ]
     return "\n".join(
         [
             "# Names\n",
@@ -185,7 +205,7 @@ def names_page() -> str:
 def first_sentence(text: str | None) -> str:
     """First sentence of a docstring, without its marks."""
     plain = re.sub(r":\w+:`~?([^`]+)`|``([^`]+)``", lambda m: f"`{m.group(1) or m.group(2)}`", text or "")
-    return re.split(r"(?<=[.;])\s", " ".join(plain.split("\n\n")[0].split()), maxsplit=1)[0]
+    return re.split(r"(?<=\.)\s", " ".join(plain.split("\n\n")[0].split()), maxsplit=1)[0]
 
 
 # -- tutorials -------------------------------------------------------------------------------------------
