@@ -19,6 +19,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
@@ -48,11 +49,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Let links to the files of the repository lead to their pages."""
-    for source, page in OUTSIDE.items():
-        markdown = markdown.replace(f"](../{source}", f"]({page}")
-    return markdown
+    for source, target in OUTSIDE.items():
+        markdown = markdown.replace(f"](../{source}", f"]({target}")
+    return markdown.replace("](docs/", "](") if page.file.src_uri in OUTSIDE.values() else markdown
 
 
 # -- YAML ------------------------------------------------------------------------------------------------
@@ -145,7 +146,8 @@ def rules_page() -> str:
     rules = {**RULES, **JUDGEMENTS}
     parts = [
         "# Rules\n",
-        "E refuses a file, W warns, D doubts a number by its file and J by the other cells of the campaign. `drx-screen validate --explain E4` prints the same; "
+        "E refuses a file, W warns, D doubts a number by its file and J by the other cells of the campaign. "
+        "`drx-screen validate --explain E4` prints the same; "
         "[Troubleshooting](../troubleshooting.md) says what to do.\n",
     ]
     parts += [
