@@ -85,10 +85,10 @@ def _record(
 
 def _formula(number: int) -> str:
     """The number-th of many compositions, no two alike."""
-    titanium, niobium = divmod(number, 60)
-    amounts = {"Ti": titanium * 0.01 + 0.01, "Nb": niobium * 0.001 + 0.001}
+    titanium, niobium = divmod(number, 100)
+    amounts = {"Ti": titanium * 0.004 + 0.01, "Nb": niobium * 0.001 + 0.001}
     manganese = 0.8 - sum(amounts.values())
-    return f"Li1.2Ti{amounts['Ti']:.2f}Mn{manganese:.3f}Nb{amounts['Nb']:.3f}O2"
+    return f"Li1.2Ti{amounts['Ti']:.3f}Mn{manganese:.3f}Nb{amounts['Nb']:.3f}O2"
 
 
 def _prediction(capacity: float, retention: float) -> Prediction:

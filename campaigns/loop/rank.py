@@ -69,6 +69,7 @@ def rank(
     workers: int | None = None,
     ray_address: str | None = None,
     progress: Progress = silent,
+    state: Snapshot | None = None,
 ) -> Ranking:
     """Rank compositions, what is measured marked as such.
 
@@ -89,11 +90,12 @@ def rank(
         workers: for the space; by default as the campaign says.
         ray_address: of a Ray cluster.
         progress: of the stream.
+        state: the campaign's then, where it is known; it is read when not given.
 
     Raises:
         UsageError: an unknown quantity or one that the campaign's conditions do not give.
     """
-    state = campaign.state(as_of)
+    state = campaign.state(as_of) if state is None else state
     wanted = campaign.goals(state, as_of)
     asked, goals = _asked(wanted, by, current_ma_g, cycle)
     known = _Known(state, wanted, goals, asked)

@@ -148,9 +148,15 @@ def _names_of_first_version(place: Place, quantity: Quantity, goals: Goals) -> R
 # -- where a campaign stands -----------------------------------------------------------------------------
 
 
-def status(campaign: Workspace, as_of: int | None = None) -> Row:
-    """Say where a campaign stands, with the keys of ``drx-screen status --format json``."""
-    state = campaign.state(as_of)
+def status(campaign: Workspace, as_of: int | None = None, *, state: Snapshot | None = None) -> Row:
+    """Say where a campaign stands, with the keys of ``drx-screen status --format json``.
+
+    Args:
+        campaign: of which.
+        as_of: right after a round was recorded.
+        state: the campaign's then, where it is known; it is read when not given.
+    """
+    state = campaign.state(as_of) if state is None else state
     goals = campaign.goals(state, as_of)
     outcomes = outcomes_of(state, goals)
     states = Counter(str(p.state) for p in state.proposals)

@@ -112,7 +112,7 @@ def campaigns(request: Request) -> list[dict[str, Any]]:
 
 
 def _standing(desk: Desk, name: str) -> dict[str, Any]:
-    return desk.seen(name).kept("status", lambda: views.status(desk.campaign(name)))
+    return desk.seen(name).kept("status", lambda: views.status(desk.campaign(name), state=desk.state(name)))
 
 
 @router.get("/campaigns/{name}")
@@ -134,6 +134,8 @@ def status(request: Request, name: Name) -> dict[str, Any]:
 def summary(request: Request, name: Name, as_of: Annotated[int | None, Query(ge=1, le=MOST)] = None) -> dict[str, Any]:
     """Where a campaign stands or stood, exactly as ``drx-screen status --format json`` says it."""
     desk = _desk(request)
+    if as_of is None:
+        return _standing(desk, name)
     return desk.seen(name).kept(("status", as_of), lambda: views.status(desk.campaign(name), as_of))
 
 
@@ -294,7 +296,7 @@ def rank(
     desk = _desk(request)
 
     def make() -> dict[str, Any]:
-        return views.ranking(ranked(desk.campaign(name), by or None, within="measured", **how))
+        return views.ranking(ranked(desk.campaign(name), by or None, within="measured", **how, state=state))
 
     how: dict[str, Any] = {
         "top": top,
@@ -304,6 +306,7 @@ def rank(
         "order": order,
         "as_of": as_of,
     }
+    state = None if as_of else desk.state(name)
     return desk.seen(name).kept(("rank", by, *how.values()), make)
 
 

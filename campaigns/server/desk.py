@@ -41,6 +41,7 @@ class Seen:
     state: Snapshot
     last_event: int
     _kept: dict[Any, Any] = field(default_factory=dict)
+    _locks: dict[Any, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
     @cached_property
     def measured(self) -> Mapping[str, Sequence[Measurement]]:
@@ -69,9 +70,10 @@ class Seen:
         return [f"{e.summary} {e.details}" for e in self.state.events]
 
     def kept(self, key: Any, make: Callable[[], T]) -> T:
-        """What was made before for this key, or made now."""
-        if key not in self._kept:
-            self._kept[key] = make()
+        """What was made before for this key, or made now; who asks meanwhile waits for it."""
+        with self._locks[key]:
+            if key not in self._kept:
+                self._kept[key] = make()
         found: T = self._kept[key]
         return found
 
@@ -165,6 +167,7 @@ class Desk:
         self._stamps: dict[str, int] = {}
         self._answers: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._lock = threading.RLock()
+        self._reading: dict[str, threading.Lock] = defaultdict(threading.Lock)
         for source in folders:
             if not read_only:
                 Campaign(source, command="serve").close()
@@ -202,12 +205,11 @@ class Desk:
         """Everything that a campaign knows; read from the ledger only when it has grown."""
         campaign = self.campaign(name)
         last = campaign.ledger.last_event()
-        with self._lock:
+        with self._reading[name]:  # who asks meanwhile waits for the one reading
             known = self._seen.get(name)
-        if known is None or known.last_event != last:
-            known = Seen(campaign.state(), last)
-            with self._lock:
-                self._seen[name] = known
+            if known is None or known.last_event < last:
+                state = campaign.state()
+                known = self._seen[name] = Seen(state, state.events[-1].number)
         return known
 
     def state(self, name: str) -> Snapshot:

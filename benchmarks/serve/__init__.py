@@ -1,0 +1,1 @@
+"""How quickly a served campaign of 10,000 proposals answers."""
