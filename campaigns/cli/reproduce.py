@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from campaigns.report.reproduction import Reproduction
 
 FIGURES = ("fig2", "fig3", "fig4", "fig5", "s6", "s8")
-_TRAINED = ("fig3", "s8")
 
 
 @click.command()

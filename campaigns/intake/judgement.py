@@ -8,7 +8,7 @@ that was stored when a composition was proposed serves, so that nothing here nee
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -362,15 +362,12 @@ class _Court:
 
     def _evidence(self, d: Weighed) -> list[Weighed]:
         """First discharges of other cells of the same composition that are not doubted by themselves."""
-        return [
-            o
-            for o in self.all
-            if o.owner == d.owner
-            and o.run != d.run
-            and o.at.cycle == d.at.cycle
-            and self._counts(o)
-            and _same_window(o.at, d.at)
-        ]
+        return [o for o in self.all if self._is_beside(o, d) and self._counts(o)]
+
+    def _is_beside(self, o: Weighed, d: Weighed) -> bool:
+        """Whether two are the same discharge of two cells of one composition."""
+        same = o.owner == d.owner and o.run != d.run and o.at.cycle == d.at.cycle
+        return same and _same_window(o.at, d.at)
 
     def _counts(self, d: Weighed) -> bool:
         """Whether a discharge may speak for or against others: it is not doubted."""
@@ -380,33 +377,31 @@ class _Court:
         """Judge cells beside one another: what is new, what is beside it, and what is doubted for such a reason."""
         open_again = [d for d in self.all if not d.fresh and d.doubt in PAIRED and self._is_head(d)]
         new = [d for d in fresh if d.key not in self.found.doubts]
-        owners = {d.owner for d in new}
-        beside = [
-            d
-            for d in self.all
-            if not d.fresh and not d.doubt and d.owner in owners and not d.confirmed and self._is_head(d)
-        ]
-        doubts: dict[Key, tuple[str, str]] = {}
-        for d in new:
-            if (doubt := self._paired(d, self._evidence(d))) is not None:
-                doubts[d.key] = doubt
-        for d in beside:  # only what is new can make one doubt what was not doubted before
-            others = self._evidence(d)
-            if any(o.fresh and self._paired(d, [o]) for o in others) and (doubt := self._paired(d, others)):
-                doubts[d.key] = doubt
+        doubts = dict(self._doubted_together(new))
         doubts |= self._exchanged(new)
         self.found.doubts |= doubts
         for d in open_again:
-            # what is doubted for the same kind of reason may still be the other half of the mistake
-            others = [o for o in self.all if self._counts(o) or (o.doubt in PAIRED and o.key != d.key)]
-            mine = [
-                o
-                for o in others
-                if o.owner == d.owner and o.run != d.run and o.at.cycle == d.at.cycle and _same_window(o.at, d.at)
-            ]
-            again = self._paired(d, mine) or self._exchanged_with(d, [o for o in others if o.key != d.key])
-            if again is None:
+            if self._still_doubted(d) is None:
                 self.found.cleared[d.key] = "what it was doubted for is gone"
+
+    def _doubted_together(self, new: Sequence[Weighed]) -> Iterator[tuple[Key, tuple[str, str]]]:
+        """Yield what other cells make one doubt, of what is new and of what was not doubted before."""
+        for d in new:
+            if (doubt := self._paired(d, self._evidence(d))) is not None:
+                yield d.key, doubt
+        owners = {d.owner for d in new}
+        for d in self.all:
+            if d.fresh or d.doubt or d.confirmed or d.owner not in owners or not self._is_head(d):
+                continue
+            others = self._evidence(d)  # only what is new can make one doubt what was not doubted before
+            if any(o.fresh and self._paired(d, [o]) for o in others) and (doubt := self._paired(d, others)):
+                yield d.key, doubt
+
+    def _still_doubted(self, d: Weighed) -> tuple[str, str] | None:
+        """What speaks against a doubted discharge now; what is doubted alike may be the other half of the mistake."""
+        others = [o for o in self.all if o.key != d.key and (self._counts(o) or o.doubt in PAIRED)]
+        mine = [o for o in others if self._is_beside(o, d)]
+        return self._paired(d, mine) or self._exchanged_with(d, others)
 
     def _paired(self, d: Weighed, others: Sequence[Weighed]) -> tuple[str, str] | None:
         return self._faster(d, others) or self._unlike(d, others)
@@ -454,17 +449,16 @@ class _Court:
         if d.capacity_mah_g < DEAD_MAH_G:
             return None
         values = [o for o in others if same_conditions(o.at, d.at) and o.capacity_mah_g >= DEAD_MAH_G]
-        if not values:
-            return None
         agreeing = [o for o in values if abs(math.log(d.capacity_mah_g / o.capacity_mah_g)) <= self._usual]
-        if 2 * len(agreeing) >= len(values):
+        if 2 * len(agreeing) >= len(values):  # true of none
             return None
         if len(values) == 1 and not d.doubt and not values[0].confirmed and self._is_nearer(d, values[0]):
             return None
         median = float(np.median([o.capacity_mah_g for o in values]))
+        who = f"cell {values[0].cell} gives" if len(values) == 1 else "its replicates give"
         return "J3", (
             f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where "
-            f"{'cell ' + values[0].cell + ' gives' if len(values) == 1 else 'its replicates give'} {median:.0f} "
+            f"{who} {median:.0f} "
             f"(factor {median / d.capacity_mah_g:.3g}); the lab's cells usually differ by "
             f"{100 * self._between_cells:.1f} %. The mass or the label of one may be wrong"
         )
@@ -542,11 +536,11 @@ class _Court:
             elif d.doubt and d.key not in self.found.cleared:
                 doubted.setdefault(d.run, (d.doubt, "its cell is doubtful"))
         for d in self.all:
-            if d.run in doubted and d.run not in trusted and d.key not in self.found.doubts:
-                if d.fresh or not d.doubt:
+            if d.run in doubted and d.run not in trusted:
+                if d.key not in self.found.doubts and (d.fresh or not d.doubt):
                     self.found.doubts[d.key] = doubted[d.run]
-            elif d.run not in doubted and d.doubt and d.key not in self.found.cleared and not self._is_head(d):
-                self.found.cleared[d.key] = "its cell is doubted no more"
+            elif d.run not in doubted and d.doubt and not self._is_head(d):
+                self.found.cleared.setdefault(d.key, "its cell is doubted no more")
 
 
 def _near(current: float, rate: float) -> bool:

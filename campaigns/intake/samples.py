@@ -161,12 +161,7 @@ def read_samples(path: str | Path) -> SampleTable:
     """
     path = Path(path)
     lines = _lines(path)
-    if not lines or not any(cell.strip() for cell in lines[0]):
-        raise ConfigurationError(f"{path.name}: the sample table is empty.")
-    if not any(_meaning(cell) in ("file", "proposal") for cell in lines[0]):
-        raise ConfigurationError(
-            f"{path.name}: a sample table needs a column 'file'. Got {', '.join(lines[0])}. Known: {KNOWN}."
-        )
+    _check_header(path.name, lines[0] if lines else [])
     columns = [_column(path.name, cell) for cell in lines[0]]
     meanings = [column[0] if column else None for column in columns]
     header_units = {column[0]: column[1] for column in columns if column}
@@ -178,20 +173,33 @@ def read_samples(path: str | Path) -> SampleTable:
         if not values:
             continue
         filled += 1
-        sample = _sample(f"{path.name}, row {number}", values, header_units)
-        if "file" not in values:
-            if sample.proposal is None:
-                raise ConfigurationError(f"{path.name}, row {number}: names no file.")
-            if sample.active_mass_mg is not None or sample.cell is not None or "file" not in meanings:
-                by_proposal.setdefault(proposal_in_name(sample.proposal) or sample.proposal, []).append(sample)
-            continue
-        file = (path.parent / values["file"]).resolve()
-        if file in samples:
-            raise ConfigurationError(f"{path.name}, row {number}: {values['file']} stands in the table twice.")
-        samples[file] = sample
+        where = f"{path.name}, row {number}"
+        sample = _sample(where, values, header_units)
+        if "file" in values:
+            _add_of_file(where, samples, path.parent, values["file"], sample)
+        elif sample.proposal is None:
+            raise ConfigurationError(f"{where}: names no file.")
+        elif sample.active_mass_mg is not None or sample.cell is not None or "file" not in meanings:
+            by_proposal.setdefault(proposal_in_name(sample.proposal) or sample.proposal, []).append(sample)
     if not filled:
         raise ConfigurationError(f"{path.name}: no rows below the header.")
     return SampleTable(samples, by_proposal)
+
+
+def _check_header(name: str, header: Sequence[str]) -> None:
+    if not any(cell.strip() for cell in header):
+        raise ConfigurationError(f"{name}: the sample table is empty.")
+    if not any(_meaning(cell) in ("file", "proposal") for cell in header):
+        raise ConfigurationError(
+            f"{name}: a sample table needs a column 'file'. Got {', '.join(header)}. Known: {KNOWN}."
+        )
+
+
+def _add_of_file(where: str, samples: dict[Path, SampleInfo], folder: Path, name: str, sample: SampleInfo) -> None:
+    file = (folder / name).resolve()
+    if file in samples:
+        raise ConfigurationError(f"{where}: {name} stands in the table twice.")
+    samples[file] = sample
 
 
 def write_samples(folder: Path, planned: Sequence[Planned]) -> tuple[Path, Path]:

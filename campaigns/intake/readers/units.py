@@ -13,7 +13,6 @@ from types import MappingProxyType
 from campaigns.intake.readers.words import rows
 from drxnet.errors import UsageError
 
-DURATION = "h:m:s"
 """Unit of a time column that is text, such as ``0d 06:00:00.04``."""
 
 
