@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,7 @@ from campaigns.ledger.records import (
     CONFIRMED,
     DOUBTFUL,
     PENDING,
+    MeasuredProfile,
     Measurement,
     NewMeasurement,
     Snapshot,
@@ -279,8 +280,7 @@ def _comes_after(handed_in: tuple[CheckedFile, SampleInfo]) -> int:
 
 
 def _known(file: CheckedFile, name: str, state: Snapshot, sample: SampleInfo) -> FileOutcome:
-    earlier = [m for m in state.measurements if m.sha256 == file.sha256]
-    latest = [m for m in earlier if m.status != "superseded"]
+    latest = [m for m in state.measurements if m.sha256 == file.sha256 and m.status != "superseded"]
     gone = [m for m in latest if m.status == "retracted"]
     note = f"recorded before, as {name}; nothing changed"
     if gone:
@@ -527,26 +527,14 @@ def _settled(
     """
     owner = items[0].owner
     same = [[k for k in cells.equals(i.new, owner) if _is_same_cell(k, i, label)] for i in items]
-    candidates = list(dict.fromkeys(k.cell for known in same for k in known))
-    cell: str | None = None
-    for candidate in candidates:
-        conflict = _conflict(items, owner, candidate, cells)
-        curves = any(k.cell == candidate and k.profile() is not None for known in same for k in known)
-        if conflict is not None and (curves or label == candidate):
-            raise MeasurementError(conflict)
-        if conflict is None:
-            cell = candidate
-            break
+    cell = _cell_of_known(items, owner, label, same, cells)
     if cell is None:
         _refuse_of_another(items, owner, cells)
         if part:
             _refuse_uncertain(items, owner, cells)
         cell = label
     if cell is None:
-        number, cell = 1, base
-        while cell in cells.labels(owner) or cell in taken:
-            number += 1
-            cell = f"{base} #{number}"
+        cell = _free_label(base, {*cells.labels(owner), *taken})
     elif (conflict := _conflict(items, owner, cell, cells)) is not None:
         raise MeasurementError(conflict)
     settled = [
@@ -556,6 +544,31 @@ def _settled(
     _refuse_repeats(settled)
     _refuse_other_mass(settled)
     return settled
+
+
+def _cell_of_known(
+    items: Sequence[_Item], owner: str, label: str | None, same: Sequence[Sequence[Known]], cells: Cells
+) -> str | None:
+    """The cell of which some discharges are known, so that all may be of it; None where there is none.
+
+    Raises:
+        MeasurementError: they are, by their curves or their label, of a cell that has others.
+    """
+    for candidate in dict.fromkeys(k.cell for known in same for k in known):
+        conflict = _conflict(items, owner, candidate, cells)
+        if conflict is None:
+            return candidate
+        if label == candidate or any(k.cell == candidate and k.profile() is not None for known in same for k in known):
+            raise MeasurementError(conflict)
+    return None
+
+
+def _free_label(base: str, taken: Collection[str]) -> str:
+    number, label = 1, base
+    while label in taken:
+        number += 1
+        label = f"{base} #{number}"
+    return label
 
 
 def _is_same_cell(known: Known, item: _Item, label: str | None) -> bool:
@@ -762,37 +775,37 @@ def _extensions(placed: Sequence[_Placed], cells: Cells, would: str) -> list[str
     by_cell: dict[tuple[str, str], list[_Placed]] = {}
     for p in placed:
         by_cell.setdefault((p.item.owner, p.cell), []).append(p)
-    said = []
+    said: list[str] = []
     for (owner, cell), mine in by_cell.items():
-        known, new = [p for p in mine if p.known is not None], [p for p in mine if p.known is None]
-        if not known:
-            if new and cell in cells.labels(owner) and (before := cells.of(owner, cell)):
-                cycles = _ranges(k.at.cycle for k in before)
-                more = _ranges(p.item.new.conditions.cycle for p in new)
-                said.append(f"goes on with cell {cell} of {owner} (known: {cycles}): {more} {would}added")
-            continue
-        cycles = _ranges(p.item.new.conditions.cycle for p in known)
-        ids = ", ".join(dict.fromkeys(p.known.by for p in known if p.known is not None))
-        if new:
-            more = _ranges(p.item.new.conditions.cycle for p in new)
-            said.append(f"extends cell {cell} of {owner}: {cycles} known already, {more} {would}added")
-        else:
-            said.append(
-                f"known: {cycles} of cell {cell} of {owner} ({ids}); nothing {'would change' if would else 'changed'}"
-            )
-        said += [
-            f"{p.known.by} of it is {p.known.says}"
-            for p in known
-            if p.known is not None and p.known.says.startswith("withdrawn")
-        ]
-        if other := next((p for p in known if p.known is not None and masses_differ(p.known, p.item.new)), None):
-            assert other.known is not None
-            assert other.known.mass_mg is not None
-            said.append(
-                f"it counts by {other.known.mass_mg:.4g} mg of active mass; if another one is right: drx-screen "
-                f"supersede {other.known.by} --active-mass {other.known.mass_mg:.4g} TRUE --reason TEXT"
-            )
+        where, new = f"cell {cell} of {owner}", [p for p in mine if p.known is None]
+        known = [(p, p.known) for p in mine if p.known is not None]
+        more = f"{_cycles_of(new)} {would}added" if new else ""
+        if known:
+            said += _of_known(where, known, more, would)
+        elif new and cell in cells.labels(owner) and (before := cells.of(owner, cell)):
+            said.append(f"goes on with {where} (known: {_ranges(k.at.cycle for k in before)}): {more}")
     return said
+
+
+def _of_known(where: str, known: Sequence[tuple[_Placed, Known]], more: str, would: str) -> Iterator[str]:
+    """Yield what there is to say of a cell some of whose discharges are known."""
+    cycles = _cycles_of([p for p, _ in known])
+    if more:
+        yield f"extends {where}: {cycles} known already, {more}"
+    else:
+        ids = ", ".join(dict.fromkeys(k.by for _, k in known))
+        yield f"known: {cycles} of {where} ({ids}); nothing {'would change' if would else 'changed'}"
+    yield from (f"{k.by} of it is {k.says}" for _, k in known if k.says.startswith("withdrawn"))
+    other = next((k for p, k in known if masses_differ(k, p.item.new)), None)
+    if other is not None and other.mass_mg is not None:
+        yield (
+            f"it counts by {other.mass_mg:.4g} mg of active mass; if another one is right: drx-screen supersede "
+            f"{other.by} --active-mass {other.mass_mg:.4g} TRUE --reason TEXT"
+        )
+
+
+def _cycles_of(placed: Iterable[_Placed]) -> str:
+    return _ranges(p.item.new.conditions.cycle for p in placed)
 
 
 def _ranges(cycles: Iterable[int]) -> str:
@@ -994,30 +1007,40 @@ def record_rows(
         raise UsageError("No measurement to add.")
     with campaign.ledger.write("ingest") as entry:
         state = entry.before
-        items = []
-        for number, row in enumerate(rows, start=1):
-            where = f"Measurement {number}"
-            proposal_id, new = _row(campaign, state, row, where)
-            label = str(row["cell"]) if _given(row, "cell") else None
-            items.append(_Item(proposal_id, proposal_id or new.composition, label, new, where))
+        items = [_item(campaign, state, row, f"Measurement {number}") for number, row in enumerate(rows, start=1)]
         cells = Cells(state, lambda listed: [m.profile for m in campaign.ledger.profiles(listed)])
-        placed = _placed_one_by_one(items, cells)
-        new_ones = [p for p in placed if p.known is None]
+        new_ones = [p for p in _placed_one_by_one(items, cells) if p.known is None]
         verdicts = _judge(campaign, state, new_ones)
-        lab: dict[str, str] = {}
-        if confirmed:
-            ids = [_add(entry, p, None, Verdicts(), lab) for p in new_ones]
-            for name, p in zip(ids, new_ones, strict=True):
-                if id(p) in verdicts.doubts:
-                    entry.judge(name, CONFIRMED, "", "vouched for by whoever sent it")
-        else:
-            ids = [_add(entry, p, None, verdicts, lab) for p in new_ones]
-            if ids:
-                _rejudge(entry, verdicts)
+        ids = (_add_confirmed if confirmed else _add_judged)(entry, new_ones, verdicts)
         entry.summary = f"{len(ids)} discharges from Python"
     if len(ids) < len(items):
         _log.warning("%d of %d rows are known already; they add nothing.", len(items) - len(ids), len(items))
     return tuple(ids)
+
+
+def _item(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: str) -> _Item:
+    proposal_id, new = _row(campaign, state, row, where)
+    label = str(row["cell"]) if _given(row, "cell") else None
+    return _Item(proposal_id, proposal_id or new.composition, label, new, where)
+
+
+def _add_judged(entry: Entry, placed: Sequence[_Placed], verdicts: Verdicts) -> list[str]:
+    """Record discharges with what is thought of them, and of others beside them."""
+    lab: dict[str, str] = {}
+    ids = [_add(entry, p, None, verdicts, lab) for p in placed]
+    if ids:
+        _rejudge(entry, verdicts)
+    return ids
+
+
+def _add_confirmed(entry: Entry, placed: Sequence[_Placed], verdicts: Verdicts) -> list[str]:
+    """Record discharges that somebody vouches for, whatever is thought of them."""
+    lab: dict[str, str] = {}
+    ids = [_add(entry, p, None, Verdicts(), lab) for p in placed]
+    for name, p in zip(ids, placed, strict=True):
+        if id(p) in verdicts.doubts:
+            entry.judge(name, CONFIRMED, "", "vouched for by whoever sent it")
+    return ids
 
 
 def _placed_one_by_one(items: Sequence[_Item], cells: Cells) -> list[_Placed]:
@@ -1082,10 +1105,7 @@ def supersede(
         MeasurementError: the new values cannot be trusted.
     """
     changes = dict(changes or {})
-    if not changes and scale == 1.0:
-        raise UsageError("Say what is different now: nothing is.")
-    if not (math.isfinite(scale) and scale > 0):
-        raise UsageError(f"Capacities are scaled by a positive number. Got {scale:g}.")
+    _check_change(changes, scale)
     names = list(dict.fromkeys(name.upper() for name in measurement_ids))
     with campaign.ledger.write("supersede") as entry:
         state = entry.before
@@ -1097,26 +1117,11 @@ def supersede(
         cells = Cells(others, lambda listed: [m.profile for m in campaign.ledger.profiles(listed)])
         placed = []
         for stored in campaign.ledger.profiles([correctable[name] for name in names]):
-            old = stored.measurement
-            row = _corrected(old, stored.profile, changes, scale)
-            if scale != 1.0 and "current_ma_g" not in changes:
-                row["current_ma_g"] = _nominal(old.conditions.current_ma_g * scale, campaign.spec.conditions)
-            proposal_id, new = _row(campaign, state, row, old.measurement_id)
-            new = replace(
-                new,
-                provenance=old.provenance,
-                flags=tuple(flag for flag in old.flags if flag != "W8"),
-                charge_mah=old.charge_mah,
-                file_cycle=old.file_cycle,
-                elapsed_s=old.elapsed_s,
-                charge_top_v=old.charge_top_v,
-            )
-            cell = str(changes.get("cell", old.cell))
-            item = _Item(proposal_id, proposal_id or new.composition, cell, new, old.measurement_id)
-            if (conflict := _repeat(item, cell, cells)) is not None:
+            p = _corrected(campaign, state, stored, changes, scale)
+            if (conflict := _repeat(p.item, p.cell, cells)) is not None:
                 raise MeasurementError(conflict)
-            cells.claim(item.owner, cell, new, old.measurement_id)
-            placed.append(_Placed(item, cell))
+            cells.claim(p.item.owner, p.cell, p.item.new, p.item.where)
+            placed.append(p)
         verdicts = _judge(campaign, state, placed, gone=names)
         verdicts.doubts.clear()  # what a person corrects is what the person says
         successors, lab = [], dict[str, str]()
@@ -1129,6 +1134,35 @@ def supersede(
         pairs = ", ".join(f"{old} by {new}" for old, new in zip(names, successors, strict=True))
         entry.summary = f"{pairs}: {reason}"
     return tuple(successors)
+
+
+def _check_change(changes: Mapping[str, Any], scale: float) -> None:
+    if not changes and scale == 1.0:
+        raise UsageError("Say what is different now: nothing is.")
+    if not (math.isfinite(scale) and scale > 0):
+        raise UsageError(f"Capacities are scaled by a positive number. Got {scale:g}.")
+
+
+def _corrected(
+    campaign: Workspace, state: Snapshot, stored: MeasuredProfile, changes: Mapping[str, Any], scale: float
+) -> _Placed:
+    """A measurement as it should have been, with the cell that it belongs to then."""
+    old = stored.measurement
+    row = _corrected_row(old, stored.profile, changes, scale)
+    if scale != 1.0 and "current_ma_g" not in changes:
+        row["current_ma_g"] = _nominal(old.conditions.current_ma_g * scale, campaign.spec.conditions)
+    proposal_id, new = _row(campaign, state, row, old.measurement_id)
+    new = replace(
+        new,
+        provenance=old.provenance,
+        flags=tuple(flag for flag in old.flags if flag != "W8"),
+        charge_mah=old.charge_mah,
+        file_cycle=old.file_cycle,
+        elapsed_s=old.elapsed_s,
+        charge_top_v=old.charge_top_v,
+    )
+    cell = str(changes.get("cell", old.cell))
+    return _Placed(_Item(proposal_id, proposal_id or new.composition, cell, new, old.measurement_id), cell)
 
 
 def _as_doubtful_as(old: Measurement, item: _Item) -> tuple[str, str] | None:
@@ -1153,7 +1187,7 @@ def _repeat(item: _Item, cell: str, cells: Cells) -> str | None:
     return None
 
 
-def _corrected(
+def _corrected_row(
     old: Measurement, profile: DischargeProfile | None, changes: Mapping[str, Any], scale: float
 ) -> dict[str, Any]:
     """Row of a measurement as it should have been; the profile follows the capacity."""
@@ -1187,14 +1221,7 @@ def _row(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: st
     unknown = sorted(set(row) - known)
     if unknown:
         raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-    proposal_id: str | None
-    if _given(row, "proposal_id"):
-        proposal = state.proposal(str(row["proposal_id"]))
-        proposal_id, formula = proposal.proposal_id, proposal.composition
-    elif _given(row, "composition"):
-        proposal_id, formula = match_composition(state, _parsed(row["composition"], where))
-    else:
-        raise UsageError(f"{where}: give proposal_id or composition.")
+    proposal_id, formula = _made(state, row, where)
     window = campaign.spec.conditions
     try:
         conditions = CyclingConditions(
@@ -1226,6 +1253,16 @@ def _row(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: st
     except MeasurementError as error:
         raise MeasurementError(f"{where} ({formula}): {str(error).removeprefix(f'{formula}: ')}") from None
     return proposal_id, new
+
+
+def _made(state: Snapshot, row: Mapping[str, Any], where: str) -> tuple[str | None, str]:
+    """Proposal (None: nobody proposed it) and composition of a row."""
+    if _given(row, "proposal_id"):
+        proposal = state.proposal(str(row["proposal_id"]))
+        return proposal.proposal_id, proposal.composition
+    if _given(row, "composition"):
+        return match_composition(state, _parsed(row["composition"], where))
+    raise UsageError(f"{where}: give proposal_id or composition.")
 
 
 def _whole(value: Any) -> int:
