@@ -160,6 +160,19 @@ class LaboratoryLevel:
     rows: int
     studies: int
 
+    def left(self, measured: int, factor: float = 1.0) -> float:
+        """Variance (mAh/g squared) of a laboratory's own offset at one rate, once it has measured some compositions.
+
+        That of a normal offset of which each composition is one observation with the scatter between samples: all of
+        it before the first, then less and less.
+
+        Args:
+            measured: compositions with a cell at that rate.
+            factor: of both standard deviations against 20 mA/g.
+        """
+        known = measured / self.sample_mah_g**2
+        return factor**2 / (1 / self.laboratory_mah_g**2 + known)
+
 
 def _excess(lithium: np.ndarray) -> np.ndarray:
     """Share of Li-rich and of stoichiometric, ``n x 2``; between 1.0 and 1.1 Li one goes over into the other."""
@@ -403,6 +416,11 @@ def _read_levels(rows: Sequence[Mapping[str, str]]) -> tuple[str, ErrorLevels]:
 def shipped_levels() -> ErrorLevels:
     """Levels of the ensemble that ships."""
     return next(iter(_stored().values()))[1]
+
+
+def levels_of(model_id: str) -> ErrorLevels:
+    """Levels of an ensemble; one that has none takes those of the ensemble that ships."""
+    return _stored()[model_id][1] if model_id in _stored() else shipped_levels()
 
 
 class Locate(Protocol):

@@ -1,0 +1,192 @@
+"""Whether the spread of a campaign is right: laboratories of seven kinds, after 0, 1, 3 and 8 rounds of 8.
+
+    python -m benchmarks.trust --cache DIR [--seeds 0 1 2] [--offset 1] [--model drxnet-2024]
+    python -m benchmarks.trust                       prints what is kept
+
+Every laboratory is a campaign on a small pool (:mod:`benchmarks.trust.campaigns`). What is not measured of the pool is
+compared with what the laboratory would find without scatter: *covered* is the share inside the 80 % interval, *error /
+spread* the root mean square of one over the other, 1 where the spread is right. ``--offset 1`` shifts every laboratory
+as far as published ones lie apart. Runs that are done are kept in runs.csv and points.csv beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from benchmarks.choose.pool import GOALS
+from benchmarks.trust.campaigns import LABORATORIES, ROUNDS, Bench
+from campaigns.loop.forecast import laboratory_std
+from drxnet.ensemble import Amounts
+from drxnet.uncertainty import LABELS
+from screening.outlook import Outlook
+from screening.quantities import retention
+
+HERE = Path(__file__).parent
+RUNS, POINTS = HERE / "runs.csv", HERE / "points.csv"
+QUANTITIES = ("retention", "q20", "q1000")
+"""Columns of the goals, in their order."""
+
+MERITS = ("covered", "z2", "error2", "spread2")
+"""Means over the compositions of a row: share inside, (error / spread) squared, error squared, spread squared."""
+
+POINTS_KEPT = 8
+"""Compositions of each campaign and number of rounds whose error and spread are kept, to rank them."""
+
+RUN = ("model", "offset", "kind", "seed")
+
+
+def truth_of(capacity: np.ndarray) -> np.ndarray:
+    """Quantities of capacities at the low and the high rate, ``n x 2 -> n x 3``."""
+    kept = retention(capacity[:, 1], capacity[:, 0], GOALS.rates.capacity_floor_mah_g)
+    return np.column_stack([kept, capacity])
+
+
+def looks(bench: Bench, kind: str, seed: int) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Number of rounds, labels, truth, mean and spread of what is never measured, for each number of rounds."""
+    history = bench.campaign(kind, seed)
+    candidates = bench.pool.compositions[: bench.pool.candidates]
+    never = np.ones(len(candidates), bool)
+    never[[row for one in history for row, *_ in one]] = False
+    truth = truth_of(bench.truth(kind, seed)[0])[never]
+    for rounds in ROUNDS:
+        measured = [m for one in history[:rounds] for m in bench.measured(one)]
+        outlook = Outlook.of(bench.predictor(kind, seed), GOALS, measured=measured)  # type: ignore[arg-type]  # the same interface
+        points = outlook.read(Amounts.of([c for c, kept in zip(candidates, never, strict=True) if kept]))
+        mean, std = (x.numpy() for x in outlook.surrogate.marginals(points))
+        spread = np.hypot(std, laboratory_std(outlook))
+        yield rounds, outlook.domain.labels(points.features).numpy(), truth, GOALS.clipped(mean), spread
+
+
+def run(bench: Bench, kind: str, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of both tables for one laboratory."""
+    name = {"model": bench.model, "offset": f"{bench.offset:g}", "kind": kind, "seed": seed}
+    rng = np.random.default_rng([seed, 8, zlib.crc32(kind.encode())])
+    rows, points = [], []
+    for rounds, labels, truth, mean, spread in looks(bench, kind, seed):
+        lower, upper = GOALS.interval(mean, spread)
+        inside, error = (truth >= lower) & (truth <= upper), truth - mean
+        for number, label in enumerate(LABELS):
+            here = labels == number
+            if not here.any():
+                continue
+            means = (inside[here], (error / spread)[here] ** 2, error[here] ** 2, spread[here] ** 2)
+            found = {
+                f"{q}_{merit}": f"{values.mean(0)[i]:.4g}"
+                for i, q in enumerate(QUANTITIES)
+                for merit, values in zip(MERITS, means, strict=True)
+            }
+            rows.append({**name, "rounds": rounds, "label": label, "compositions": int(here.sum()), **found})
+        for at in rng.choice(len(truth), POINTS_KEPT, replace=False):
+            both = {
+                f"{q}_{what}": f"{values[at, i]:.3g}"
+                for i, q in enumerate(QUANTITIES)
+                for what, values in (("error", np.abs(error)), ("spread", spread))
+            }
+            points.append({**name, "rounds": rounds, **both})
+    return rows, points
+
+
+def kept(path: Path) -> list[dict[str, str]]:
+    """What a table holds; nothing where there is none."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def keep(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows to a table."""
+    new = not path.is_file()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def pooled(rows: Sequence[Mapping[str, str]], quantity: str) -> dict[str, float]:
+    """Merits of rows, each run counting alike."""
+    weight = {key: 1 / sum(int(r["compositions"]) for r in same) for key, same in _by_run(rows).items()}
+    weights = np.array([int(r["compositions"]) * weight[_run(r)] for r in rows])
+    values = {m: np.average([float(r[f"{quantity}_{m}"]) for r in rows], weights=weights) for m in MERITS}
+    return {
+        "covered": values["covered"],
+        "ratio": float(np.sqrt(values["z2"])),
+        "error": float(np.sqrt(values["error2"])),
+        "spread": float(np.sqrt(values["spread2"])),
+    }
+
+
+def _run(row: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(row[k] for k in RUN)
+
+
+def _by_run(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
+    found: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for row in rows:
+        found.setdefault(_run(row), []).append(row)
+    return found
+
+
+def print_tables(rows: Sequence[Mapping[str, str]], points: Sequence[Mapping[str, str]]) -> None:
+    """Print what is pooled over seeds and kinds by label, then by kind, and the rank correlations."""
+    heads = [f"{q}: {what}" for q in QUANTITIES for what in ("covered", "error / spread", "error", "spread")]
+    for title, groups, column in (("label", LABELS, "label"), ("kind", tuple(LABORATORIES), "kind")):
+        print(f"\n| rounds | {title} | laboratories | " + " | ".join(heads) + " |\n" + "|---" * (3 + len(heads)) + "|")
+        for rounds in ROUNDS:
+            for group in groups:
+                mine = [r for r in rows if r["rounds"] == str(rounds) and r[column] == group]
+                if mine:
+                    print(f"| {rounds} | {group} | {len(_by_run(mine))} | {' | '.join(_cells(mine))} |")
+    print("\n| rounds | " + " | ".join(f"rank correlation, {q}" for q in QUANTITIES) + " |\n|---|---|---|---|")
+    for after in (*map(str, ROUNDS), "all"):
+        mine = [p for p in points if after in (p["rounds"], "all")]
+        said = [spearmanr(*([float(p[f"{q}_{w}"]) for p in mine] for w in ("error", "spread")))[0] for q in QUANTITIES]
+        print(f"| {after} | " + " | ".join(f"{value:.2f}" for value in said) + " |")
+
+
+def _cells(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    found = []
+    for quantity in QUANTITIES:
+        merits, digits = pooled(rows, quantity), 2 if quantity == "retention" else 0
+        found += [f"{merits['covered']:.0%}", f"{merits['ratio']:.2f}"]
+        found += [f"{merits[name]:.{digits}f}" for name in ("error", "spread")]
+    return found
+
+
+def main() -> None:
+    """Run what is missing, keep it, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="drxnet-2024")
+    parser.add_argument("--offset", type=float, default=0.0, help="in standard deviations of published laboratories")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[])
+    parser.add_argument("--kinds", nargs="*", default=list(LABORATORIES), choices=LABORATORIES)
+    parser.add_argument("--cache", type=Path, help="where pools and campaigns are kept")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.seeds and options.cache:
+        bench = Bench.of(options.model, options.cache, options.offset)
+        done = set(_by_run(kept(RUNS)))
+        for seed in options.seeds:
+            for kind in options.kinds:
+                if (options.model, f"{options.offset:g}", kind, str(seed)) not in done:
+                    rows, points = run(bench, kind, seed)
+                    keep(POINTS, points)
+                    keep(RUNS, rows)
+    mine = [r for r in kept(RUNS) if (r["model"], r["offset"]) == (options.model, f"{options.offset:g}")]
+    near = [p for p in kept(POINTS) if (p["model"], p["offset"]) == (options.model, f"{options.offset:g}")]
+    if mine:
+        print_tables(mine, near)
+
+
+if __name__ == "__main__":
+    main()
