@@ -7,11 +7,13 @@ are run here, so that what they show is what the code prints today. ``DRX_DOCS_R
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import os
 import re
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,31 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
     return files
+
+
+def on_pre_build(**_: Any) -> None:
+    """Let the examples in the help of commands be code, as they are in a terminal."""
+    import click
+
+    from campaigns.cli import main
+
+    queue: list[click.Command] = [main]
+    while queue:
+        command = queue.pop()
+        queue += list(command.commands.values()) if isinstance(command, click.Group) else []
+        command.help = _EXAMPLE.sub(_as_code, inspect.cleandoc(command.help or ""))
+
+
+def _as_code(found: re.Match[str]) -> str:
+    return f"Example:\n\n```sh\n{textwrap.dedent(found[1]).strip()}\n```\n"
+
+
+_EXAMPLE = re.compile(r"\x08\n *Example:\n((?: +.*(?:\n|$))+)")
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Leave out what click calls a default that is none."""
+    return content.replace("<code>Sentinel.UNSET</code>", "")
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
@@ -89,8 +116,8 @@ def keys_table(part: Mapping[str, Any], kind: str) -> str:
     rows = ["| key | value | default | what it is |", "|---|---|---|---|"]
     for key, about in part["properties"].items():
         default = "required" if key in part.get("required", ()) else f"`{_shown(about.get('default'))}`"
-        if "$ref" in about or (isinstance(about.get("default"), dict) and about["default"]):
-            default = ""
+        if "$ref" in about or len(default) > _LONGEST_DEFAULT:
+            default = "see below"
         text = about.get("description") or f"See {_type(about, kind)}."
         rows.append(f"| `{key}` | {_type(about, kind)} | {default} | {_cell(text)} |")
         for inner, one in about.get("properties", {}).items():
@@ -107,6 +134,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+_LONGEST_DEFAULT = 40
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
@@ -258,6 +286,7 @@ def run(notebook: Any, source: Path) -> None:
         try:
             client.create_kernel_manager()
             client.km.kernel_spec.argv[0] = sys.executable
+            client.km.transport = "tcp" if sys.platform == "win32" else "ipc"
             client.execute(env=surroundings)
         except CellExecutionError as error:
             raise PluginError(f"{source.name}: {error}") from None

@@ -14,7 +14,11 @@ from campaigns import Campaign
 from campaigns.example import cycle_proposals
 
 campaign = Campaign(".")
-print(campaign.spec.candidate_space.metals, campaign.spec.batch_size, "compositions a round")
+print(
+    campaign.spec.candidate_space.metals,
+    campaign.spec.batch_size,
+    "compositions a round",
+)
 
 # %% [markdown]
 # ## Week 1: what was there
@@ -28,20 +32,35 @@ def exports(folder):
     return sorted(path for path in Path(folder).iterdir() if path.name != "samples.csv")
 
 
-done = campaign.ingest(exports("week1"), samples=Path("week1/samples.csv"), fine_tune=False)
+done = campaign.ingest(
+    exports("week1"), samples=Path("week1/samples.csv"), fine_tune=False
+)
 for file in done.files:
-    print(f"{Path(file.name).name:<26} {file.format:<14} {file.status}, {file.discharges} discharges")
+    print(
+        f"{Path(file.name).name:<26} {file.format:<14} {file.status}, {file.discharges} discharges"
+    )
 
 # %%
 for row in campaign.rank():
-    print(row["rank"], row["composition"], row["source"], f"{row['rate_retention_mean']:.2f}")
+    print(
+        row["rank"],
+        row["composition"],
+        row["source"],
+        f"{row['rate_retention_mean']:.2f}",
+    )
 
 # %% [markdown]
 # The same files once more change nothing: a cell is known by its discharges.
 
 # %%
-again = campaign.ingest(exports("week1"), samples=Path("week1/samples.csv"), fine_tune=False)
-print({str(file.status) for file in again.files}, len(again.measurements), "new measurements")
+again = campaign.ingest(
+    exports("week1"), samples=Path("week1/samples.csv"), fine_tune=False
+)
+print(
+    {str(file.status) for file in again.files},
+    len(again.measurements),
+    "new measurements",
+)
 
 # %% [markdown]
 # ## Choose a batch
@@ -61,7 +80,12 @@ for proposal in batch.to_frame().itertuples():
 # One did not form a single phase. That is worth knowing, too.
 
 # %%
-campaign.mark(batch[3].proposal_id, "failed", "two phases in XRD", phases="rocksalt 60, Li3NbO4 40")
+campaign.mark(
+    batch[3].proposal_id,
+    "failed",
+    "two phases in XRD",
+    phases="rocksalt 60, Li3NbO4 40",
+)
 print(campaign.summarize()["proposals"])
 
 # %% [markdown]
@@ -83,7 +107,9 @@ print(learned.sentence)
 
 # %%
 first = done.measurements[0]
-corrected = campaign.update_measurement(first, "balance was off by 1 %", capacity_mah_g=240.0)
+corrected = campaign.update_measurement(
+    first, "balance was off by 1 %", capacity_mah_g=240.0
+)
 print(first, "->", corrected)
 
 # %% [markdown]

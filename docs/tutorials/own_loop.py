@@ -35,7 +35,12 @@ ensemble = Ensemble.load("default")
 class CapacityAbove3V(OneDischarge):
     """Capacity delivered before the voltage falls to 3 V (mAh/g)."""
 
-    name, column, unit, needs_profile = "capacity-above-3v", "capacity_above_3v_mah_g", "mAh/g", True
+    name, column, unit, needs_profile = (
+        "capacity-above-3v",
+        "capacity_above_3v_mah_g",
+        "mAh/g",
+        True,
+    )
 
     def of_members(self, profiles):
         voltages, capacity = profiles.profile(self.at)  # members x n x voltages
@@ -43,7 +48,9 @@ class CapacityAbove3V(OneDischarge):
 
     def of_cells(self, cells):
         measured = [d.profile for d in cells.under(self.at) if d.profile is not None]
-        return Estimate.over([p.capacity_in_window(3.0, self.at.v_high) for p in measured])
+        return Estimate.over(
+            [p.capacity_in_window(3.0, self.at.v_high) for p in measured]
+        )
 
 
 above = CapacityAbove3V.of(Rates())
@@ -61,7 +68,9 @@ lattice = Lattice(load_space("tiny"))
 compositions = lattice.compositions(lattice.sample(150, seed=1))
 encoding = Encoding.of(compositions)
 X = encoding.encode(compositions)
-print(f"{len(lattice):,} compositions in the space; {tuple(X.shape)} rows of {encoding.columns}")
+print(
+    f"{len(lattice):,} compositions in the space; {tuple(X.shape)} rows of {encoding.columns}"
+)
 
 # %% [markdown]
 # ## The members as functions
@@ -93,20 +102,30 @@ measured, best = [0, 1, 2], []
 for _ in range(4):
     model = DRXNetGaussianModel(rest, encoding, goals, X[measured], Y_true[measured])
     improvement = qLogNoisyExpectedImprovement(
-        model, X[measured], objective=GenericMCObjective(lambda Y, X=None: Y[..., column])
+        model,
+        X[measured],
+        objective=GenericMCObjective(lambda Y, X=None: Y[..., column]),
     )
     left = [i for i in range(len(X)) if i not in measured]
     picked, _ = optimize_acqf_discrete(improvement, q=2, choices=X[left])
     measured += [int(torch.where((X == row).all(1))[0][0]) for row in picked]
     best.append(float(Y_true[measured, column].max()))
-print("best so far:", [round(b) for b in best], "of", round(float(Y_true[:, column].max())), "mAh/g above 3 V")
+print(
+    "best so far:",
+    [round(b) for b in best],
+    "of",
+    round(float(Y_true[:, column].max())),
+    "mAh/g above 3 V",
+)
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
 with torch.no_grad():
     told = model.posterior(X)
     mean, std = told.mean[:, column], told.variance[:, column].sqrt()
-axes.errorbar(Y_true[:, column], mean, std, fmt=".", color="0.6", label="predicted", linewidth=0.6)
+axes.errorbar(
+    Y_true[:, column], mean, std, fmt=".", color="0.6", label="predicted", linewidth=0.6
+)
 axes.plot(Y_true[measured, column], mean[measured], "o", label="measured")
 axes.axline((100, 100), slope=1, color="k", linewidth=0.6)
 axes.set(xlabel="true capacity above 3 V (mAh/g)", ylabel="model (mAh/g)")

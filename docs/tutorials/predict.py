@@ -29,7 +29,9 @@ print(capacity.shape, "members x compositions x conditions, mAh/g")
 for i, name in enumerate(cathodes):
     for j, rate in enumerate(rates):
         members = capacity[:, i, j]
-        print(f"{name}  {rate.current_ma_g:>5g} mA/g  {members.mean():.0f} ± {members.std():.0f} mAh/g")
+        print(
+            f"{name}  {rate.current_ma_g:>5g} mA/g  {members.mean():.0f} ± {members.std():.0f} mAh/g"
+        )
 
 # %% [markdown]
 # What one cell of a laboratory that has measured nothing yet would give is less certain: the model errs, and
@@ -40,11 +42,27 @@ import json
 import subprocess
 import sys
 
-drx_screen = [sys.executable, "-m", "campaigns.cli"]  # `drx-screen`, of the Python that runs this notebook
-command = [*drx_screen, "predict", *formulas, "--current", "20", "--current", "1000", "--format", "json"]
+drx_screen = [
+    sys.executable,
+    "-m",
+    "campaigns.cli",
+]  # `drx-screen`, of the Python that runs this notebook
+command = [
+    *drx_screen,
+    "predict",
+    *formulas,
+    "--current",
+    "20",
+    "--current",
+    "1000",
+    "--format",
+    "json",
+]
 for row in json.loads(subprocess.run(command, capture_output=True, check=True).stdout):
     low, high = row["capacity_mah_g_lower"], row["capacity_mah_g_upper"]
-    print(f"{row['composition']}  {row['current_ma_g']:>5g} mA/g  {low:.0f} to {high:.0f} mAh/g, {row['domain']}")
+    print(
+        f"{row['composition']}  {row['current_ma_g']:>5g} mA/g  {low:.0f} to {high:.0f} mAh/g, {row['domain']}"
+    )
 
 # %% [markdown]
 # ## The whole discharge
@@ -60,8 +78,16 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained
 for i, name in enumerate(cathodes):
     for j, rate in enumerate(rates):
         mean, std = profiles[:, i, j].mean(0), profiles[:, i, j].std(0)
-        left.plot(mean, voltages, "--" if j else "-", color=f"C{i}", label=f"{name}, {rate.current_ma_g:g} mA/g")
-        left.fill_betweenx(voltages, mean - std, mean + std, color=f"C{i}", alpha=0.15, linewidth=0)
+        left.plot(
+            mean,
+            voltages,
+            "--" if j else "-",
+            color=f"C{i}",
+            label=f"{name}, {rate.current_ma_g:g} mA/g",
+        )
+        left.fill_betweenx(
+            voltages, mean - std, mean + std, color=f"C{i}", alpha=0.15, linewidth=0
+        )
     right.plot(voltages, -slopes[:, i].mean(0), color=f"C{i}", label=name)
 left.set(xlabel="capacity (mAh/g)", ylabel="voltage (V)")
 right.set(xlabel="voltage (V)", ylabel="-dQ/dV (mAh/g/V)")
@@ -76,13 +102,29 @@ plt.show()
 
 # %%
 currents, cycles = [20, 50, 100, 200, 500, 1000, 2000], [1, 5, 10, 20, 30]
-over_rate = ensemble.capacity(formulas, [CyclingConditions(i) for i in currents]).numpy()
-over_cycle = ensemble.capacity(formulas, [CyclingConditions(20, cycle=n) for n in cycles]).numpy()
+over_rate = ensemble.capacity(
+    formulas, [CyclingConditions(i) for i in currents]
+).numpy()
+over_cycle = ensemble.capacity(
+    formulas, [CyclingConditions(20, cycle=n) for n in cycles]
+).numpy()
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 for i, name in enumerate(cathodes):
-    left.errorbar(currents, over_rate[:, i].mean(0), over_rate[:, i].std(0), marker="o", label=name)
-    right.errorbar(cycles, over_cycle[:, i].mean(0), over_cycle[:, i].std(0), marker="o", label=name)
+    left.errorbar(
+        currents,
+        over_rate[:, i].mean(0),
+        over_rate[:, i].std(0),
+        marker="o",
+        label=name,
+    )
+    right.errorbar(
+        cycles,
+        over_cycle[:, i].mean(0),
+        over_cycle[:, i].std(0),
+        marker="o",
+        label=name,
+    )
 left.set(xscale="log", xlabel="current (mA/g)", ylabel="capacity (mAh/g)")
 right.set(xlabel="cycle at 20 mA/g", ylabel="capacity (mAh/g)")
 left.legend()
