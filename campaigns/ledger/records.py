@@ -186,6 +186,10 @@ class Proposal:
     process: Process = NOT_STATED
     """How it is to be made, as far as the round said."""
 
+    def cells(self, usual: int) -> int:
+        """Cells to make of it at each rate, where the round said how many; else as many as usual."""
+        return (self.prediction.cells if self.prediction else None) or usual
+
 
 class NewProposal(NamedTuple):
     """A composition that is about to be proposed."""

@@ -432,7 +432,8 @@ def _rehearse(
         _mark_failed(campaign, failed)
         returned = on_the_way.pop(number, [])
         if returned:
-            cells = lab.measure(returned, conditions, campaign.spec.cells_per_rate)
+            usual = campaign.spec.cells_per_rate
+            cells = [row for p in returned for row in lab.measure([p], conditions, p.cells(usual))]
             record_rows(campaign, cells, confirmed=True)
             if fine_tune:
                 fine_tune_campaign(campaign)

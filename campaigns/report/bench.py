@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from campaigns.errors import RecipeError
@@ -42,7 +42,7 @@ def bench_sheet(campaign: Workspace, number: int) -> str:
             f"<h1>Bench sheet: {html.escape(name)}</h1>",
             '<p class="who">weighed by <i></i> on <i></i> balance <i></i></p>',
             *blocks,
-            f'<p class="foot">{html.escape(_cells(campaign))}{_route(first)}</p>',
+            f'<p class="foot">{html.escape(_cells(campaign, proposals))}{_route(first)}</p>',
             "</main></body></html>",
             "",
         ]
@@ -98,10 +98,15 @@ def _firing(recipe: Recipe) -> str:
     return f"For {recipe.batch_mass_g:g} g: {how}, {firing.atmosphere}. Fired: ____ °C ____ h  XRD: ________"
 
 
-def _cells(campaign: Workspace) -> str:
+def _cells(campaign: Workspace, proposals: Sequence[Proposal]) -> str:
     spec = campaign.spec
     asked = {c.current_ma_g: c for c in sorted(spec.goals.conditions, key=lambda c: c.cycle)}
-    return f"Cells: {spec.cells_per_rate} each at {' and '.join(map(str, asked.values()))}. "
+    by_count: dict[int, list[str]] = {}
+    for proposal in proposals:
+        by_count.setdefault(proposal.cells(spec.cells_per_rate), []).append(proposal.proposal_id)
+    most = max(by_count, key=lambda count: len(by_count[count]), default=spec.cells_per_rate)
+    others = [f"{count} of {', '.join(names)}" for count, names in by_count.items() if count != most]
+    return f"Cells: {'; '.join([f'{most} each', *others])} at {' and '.join(map(str, asked.values()))}. "
 
 
 def _route(recipe: Recipe | None) -> str:

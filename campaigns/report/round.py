@@ -10,7 +10,6 @@ from campaigns.ledger.records import Proposal
 from campaigns.report.bench import bench_sheet, made_by, recipe_of
 from campaigns.report.views import proposal_row
 from campaigns.report.write import write_report
-from campaigns.spec import CampaignSpec
 from campaigns.workspace import Workspace
 from drxnet.files import replace_file
 from drxnet.progress import Progress, silent
@@ -68,13 +67,8 @@ def _cells_to_make(campaign: Workspace, proposals: Sequence[Proposal]) -> list[P
         Planned(p.proposal_id, p.composition, rate.current_ma_g, (rate.v_low, rate.v_high), made_by(campaign, p))
         for p in proposals
         for rate in rates
-        for _ in range(cells_of_each(spec, p))
+        for _ in range(p.cells(spec.cells_per_rate))
     ]
-
-
-def cells_of_each(spec: CampaignSpec, proposal: Proposal) -> int:
-    """Cells to make of a proposal at each rate."""
-    return (proposal.prediction.cells if proposal.prediction else None) or spec.cells_per_rate
 
 
 def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: Path) -> Path:
@@ -84,7 +78,7 @@ def _write_recipes(campaign: Workspace, proposals: Sequence[Proposal], folder: P
     rates = " and ".join(map(str, last.values()))
     sheets, rows = [], []
     for proposal in proposals:
-        cells = cells_of_each(campaign.spec, proposal)
+        cells = proposal.cells(campaign.spec.cells_per_rate)
         many = f"{cells} cell{'s' if cells > 1 else ''} each at {rates}"
         lines = [f"{proposal.proposal_id}  {proposal.composition}", f"cells: {many}"]
         if process := made_by(campaign, proposal):

@@ -15,6 +15,7 @@ from campaigns.ledger.records import State
 from campaigns.loop.forecast import laboratories_of, limits_of
 from campaigns.loop.propose import propose, seed_of_round
 from campaigns.report import views
+from campaigns.report.bench import bench_sheet
 from campaigns.report.round import incomplete_rounds, write_round_files
 from campaigns.spec import read_spec
 from drxnet.composition import Composition
@@ -212,7 +213,9 @@ def test_keys_of_the_laboratory_reach_the_batch(tmp_path: Path, small_model: Pat
         assert [p.prediction.cells for p in first.proposals] == [1] * len(first.proposals)
         write_round_files(campaign, 1)
         sheet = (campaign.folder / "rounds" / "R01" / "recipes.txt").read_text()
+        bench = bench_sheet(campaign, 1)
     assert "cells: 1 cell each at" in sheet
+    assert "Cells: 1 each at" in bench
     for round_ in (first, second):
         chosen = [Composition.parse(p.composition) for p in round_.proposals]
         assert len({c.fluorine for c in chosen}) == 1
