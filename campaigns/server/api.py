@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Query, Request, UploadFile
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
@@ -52,7 +52,31 @@ from drxnet.errors import DRXError, UsageError
 from drxnet.files import new_file
 from screening.errors import NothingToPropose
 
-router = APIRouter(prefix="/api", responses=REFUSALS)
+
+class Unchanged(Exception):
+    """What the caller has is what there is."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(tag)
+        self.tag = tag
+
+
+def _unchanged(request: Request, response: Response) -> None:
+    """Name the state that an answer is of, and send none to who has it already (``If-None-Match``)."""
+    name = request.path_params.get("name")
+    last = request.url.path.rpartition("/")[2]
+    if request.method != "GET" or name is None or "/report/" in request.url.path or last in FROM_FILES:
+        return
+    tag = request.app.state.desk.tag(name)
+    if request.headers.get("if-none-match") == tag:
+        raise Unchanged(tag)
+    response.headers["ETag"], response.headers["Cache-Control"] = tag, "private, no-cache"
+
+
+FROM_FILES = ("report", "sheet")
+"""Last words of the addresses of what may change without an entry in the log."""
+
+router = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(_unchanged)])
 MOST = 10**9
 """Highest number of a round or of a row."""
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from campaigns.server import drawings
-from campaigns.server.api import error_response, router
+from campaigns.server.api import Unchanged, error_response, router
 from campaigns.server.desk import Desk
 from campaigns.server.guard import LOOPBACK, Guard
 from campaigns.server.jobs import Jobs
@@ -61,6 +61,7 @@ def create_app(
     app.include_router(router)
     app.include_router(drawings.router)
     app.add_exception_handler(DRXError, lambda _, error: error_response(error))
+    app.add_exception_handler(Unchanged, _not_modified)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _not_understood)  # type: ignore[arg-type]
     app.add_exception_handler(ImpossibleValue, lambda _, error: error_response(error))
     app.add_exception_handler(HTTPException, _no_such_route)  # type: ignore[arg-type]
@@ -73,6 +74,10 @@ def create_app(
         return FileResponse(ASSETS / "index.html", headers={"Cache-Control": "no-cache"})
 
     return Guard(app, hosts=hosts, token=token)
+
+
+def _not_modified(_: Request, unchanged: Unchanged) -> Response:
+    return Response(status_code=304, headers={"ETag": unchanged.tag})
 
 
 def _no_such_route(request: Request, error: HTTPException) -> JSONResponse:

@@ -64,6 +64,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (503, "Somebody else is writing and did not finish in time."),
     )
 }
+REFUSALS[304] = {"description": "Nothing has changed since the answer of that ETag."}
 """What every route may answer beside what it is for."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -162,6 +163,7 @@ class Desk:
             DRXError: one of them cannot be opened, or two have the same name.
         """
         self.read_only = read_only
+        self._born = uuid.uuid4().hex[:8]
         self._open: dict[str, Workspace] = {}
         self._seen: dict[str, Seen] = {}
         self._stamps: dict[str, int] = {}
@@ -200,6 +202,11 @@ class Desk:
                 self._seen.pop(name, None)
                 here.close()
             return self._open[name]
+
+    def tag(self, name: str) -> str:
+        """Words that change with everything that is shown of a campaign: its ledger, its YAML, this server."""
+        campaign = self.campaign(name)
+        return f'W/"{self._born}-{self._stamps[name]}-{campaign.ledger.last_event()}"'
 
     def seen(self, name: str) -> Seen:
         """Everything that a campaign knows; read from the ledger only when it has grown."""

@@ -332,3 +332,25 @@ def test_every_refusal_is_described(client: TestClient):
             refused = {"400", "401", "403", "404", "408", "412", "413", "421", "422", "503"}
             assert refused <= set(method["responses"]), path
     assert schema["components"]["schemas"]["Refusal"]["required"] == ["error", "exit_code", "kind"]
+
+
+# -- what has not changed is not sent again --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["", "/status", "/proposals", "/proposals/R01-01", "/measurements", "/rank", "/log"])
+def test_who_has_an_answer_is_told_that_it_stands(client: TestClient, campaign: Campaign, path: str):
+    first = client.get(BASE + path)
+    kept = {"If-None-Match": first.headers["ETag"]}
+    again = client.get(BASE + path, headers=kept)
+    assert (again.status_code, again.content) == (304, b"")
+    campaign.mark("R01-01", "abandoned", "smells")
+    changed = client.get(BASE + path, headers=kept)
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+def test_an_edited_yaml_changes_what_is_told(client: TestClient, campaign: Campaign):
+    kept = {"If-None-Match": client.get(BASE).headers["ETag"]}
+    file = campaign.folder / "campaign.yaml"
+    file.write_text(file.read_text() + "description: for the bench\n")
+    assert client.get(BASE, headers=kept).status_code == 200

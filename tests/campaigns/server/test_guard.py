@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -124,3 +125,34 @@ def test_every_answer_says_what_a_browser_may_do(client: TestClient):
         assert headers["x-content-type-options"] == "nosniff"
         assert "default-src 'self'" in headers["content-security-policy"]
         assert headers["x-frame-options"] == "DENY"
+
+
+def test_a_body_that_trickles_is_given_up(serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(guard, "BODY_S", 0.2)
+    client = serve()
+
+    def trickle():
+        for _ in range(40):
+            time.sleep(0.02)
+            yield b" "
+
+    began = time.monotonic()
+    answer = client.post(MARK, content=trickle(), headers={"content-type": "application/json"})
+    assert answer.status_code in (408, 422)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{BASE}/report/..%2fcampaign.yaml",
+        f"{BASE}/report/%2fetc%2fpasswd",
+        f"{BASE}/rounds/..%2f..%2fcampaign.yaml/sheet",
+        "/api/campaigns/..%2fdemo",
+        "/api/campaigns/demo%00",
+    ],
+)
+def test_no_name_leads_out_of_a_campaign(client: TestClient, path: str):
+    answer = client.get(path)
+    assert answer.status_code in (400, 404, 422)
+    assert "space:" not in answer.text

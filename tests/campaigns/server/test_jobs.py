@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ledgers import FIRST, SECOND, record_round, write_campaign, write_stub_model
 from starlette.testclient import TestClient
 
 from campaigns.campaign import Campaign
 from campaigns.server import jobs as module
+from campaigns.server.app import create_app
 from campaigns.server.jobs import Jobs, Task
 from campaigns.server.worker import run
 from drxnet.errors import UsageError
@@ -102,3 +104,80 @@ def test_a_process_that_dies_is_a_failed_job(slow: Jobs, tmp_path: Path):
     slow._jobs[job].process.kill()
     until(lambda: slow.report(job).state == "failed")
     assert "ended without an answer (code -9)" in slow.report(job).error
+
+
+# -- over HTTP -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch, client: TestClient) -> TestClient:
+    """A client of a server whose jobs tell of a quarter and then take a minute."""
+    monkeypatch.setattr(
+        module, "_start", lambda _, **options: subprocess.Popen([sys.executable, "-c", PROGRAM], **options)
+    )
+    return client
+
+
+def test_a_page_that_is_loaded_again_finds_its_job_with_who_and_how_far(patient: TestClient):
+    job = patient.post(f"{BASE}/jobs", json={"verb": "propose"}, headers={"X-Who": "Ada"}).json()["job_id"]
+    until(lambda: patient.get(f"/api/jobs/{job}").json()["total"] == 4)
+    (found,) = patient.get("/api/jobs?campaign=demo").json()
+    assert {k: found[k] for k in ("job_id", "verb", "who", "state", "done", "total")} == {
+        "job_id": job,
+        "verb": "propose",
+        "who": "Ada",
+        "state": "running",
+        "done": 1,
+        "total": 4,
+    }
+    assert patient.delete(f"/api/jobs/{job}").json()["state"] == "cancelled"
+    with patient.stream("GET", f"/api/jobs/{job}/events") as events:  # a watcher that comes late is told the end
+        (told,) = [json.loads(line[5:]) for line in events.iter_lines() if line.startswith("data:")]
+    assert told["state"] == "cancelled"
+    again = patient.post(f"{BASE}/jobs", json={"verb": "report"})
+    assert again.status_code == 202  # what was cancelled is in nobody's way
+    patient.delete(f"/api/jobs/{again.json()['job_id']}")
+
+
+def test_a_request_for_a_job_that_is_sent_again_is_told_of_the_first(patient: TestClient):
+    ask = {"json": {"verb": "propose"}, "headers": {"Idempotency-Key": "night-7"}}
+    first, second = (patient.post(f"{BASE}/jobs", **ask).json()["job_id"] for _ in range(2))
+    assert first == second
+    patient.delete(f"/api/jobs/{first}")
+
+
+def test_a_key_that_proposed_before_the_server_was_started_anew_proposes_nothing_again(campaign: Campaign):
+    how = {"folder": str(campaign.folder), "verb": "propose", "options": {}, "who": "Ada", "key": "night-7"}
+    campaign.ledger.command = "serve propose key=night-7"
+    record_round(campaign, FIRST, SECOND)
+    before, told = campaign.ledger.last_event(), list[dict]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("campaigns.loop.propose.propose", _write_at_once)
+        run(how, told.append)
+    result = told[-1]["result"]
+    assert (result["replayed"], result["round"]) == (True, 1)
+    assert [p["composition"] for p in result["proposals"]] == [FIRST, SECOND]
+    assert campaign.ledger.last_event() == before
+
+
+def _write_at_once(campaign: Campaign, **_: object) -> None:
+    """What `propose` comes to in the end, without a model."""
+    record_round(campaign, FIRST)
+
+
+def test_two_campaigns_have_ledgers_and_jobs_of_their_own(campaign: Campaign, tmp_path: Path):
+    template = write_campaign(tmp_path / "other.yaml", write_stub_model(tmp_path / "more" / "stub"))
+    with Campaign.start(tmp_path / "cheap", template) as other:
+        for one in (campaign, other):
+            record_round(one, FIRST)
+        with TestClient(create_app([campaign.folder, other.folder]), base_url="http://localhost") as client:
+            assert [c["campaign"] for c in client.get("/api/campaigns").json()] == ["demo", "cheap"]
+            mark = client.post(
+                "/api/campaigns/cheap/proposals/R01-01/mark",
+                json={"state": "failed", "reason": "cracked"},
+                headers={"X-Who": "Bo"},
+            )
+            assert mark.status_code == 200
+            assert client.get(f"{BASE}/proposals/R01-01").json()["state"] == "proposed"
+        assert (other.state().events[-1].who, other.state().events[-1].verb) == ("Bo", "mark")
+        assert campaign.state().events[-1].verb == "propose"
