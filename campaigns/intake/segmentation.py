@@ -8,7 +8,7 @@ holds the current that it logs; the instrument's own capacity is only compared w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -261,14 +261,17 @@ def segment(recording: CyclerRows, goes_on: bool = False) -> Segmentation:
             early.append(found)
     charging = rows.direction == CHARGE
     top = float(rows.voltage_v[charging].max()) if charging.any() else None
-    notes = []
-    if repeated:
-        notes.append(f"{repeated} rows stand in the file twice; counted once")
-    if rows.out_of_order:
-        notes.append(f"{rows.out_of_order} rows stood out of order; sorted")
-    if pulses:
-        notes.append(f"{len(pulses)} pulse{'s' if len(pulses) > 1 else ''} of the current left out")
-    return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows), tuple(notes))
+    notes = _notes(repeated, rows.out_of_order, len(pulses))
+    return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows), notes)
+
+
+def _notes(repeated: int, out_of_order: int, pulses: int) -> tuple[str, ...]:
+    said = {
+        f"{repeated} rows stand in the file twice; counted once": repeated,
+        f"{out_of_order} rows stood out of order; sorted": out_of_order,
+        f"{pulses} pulse{'s' if pulses > 1 else ''} of the current left out": pulses,
+    }
+    return tuple(text for text, number in said.items() if number)
 
 
 def _pulses(rows: OrderedRows, halves: tuple[HalfCycle, ...]) -> frozenset[HalfCycle]:
@@ -326,23 +329,10 @@ def _check_one_test(recording: CyclerRows) -> None:
     n = len(recording.voltage_v)
     if n < 4:
         return
-    fell = {}
-    for name, values in (("record", recording.record), ("cycle", recording.cycle)):
-        if values is not None and np.isfinite(values).all():
-            fell[name] = (np.diff(values) < 0) & (values[1:] <= values[0])
-    time = None if recording.time_of_step else recording.time_s
-    if time is not None and np.isfinite(time).all():
-        fell["time"] = (np.diff(time) < 0) & (time[1:] <= time[0] + 1e-9)
+    fell = _fallen(recording)
     if not any(at.any() for at in fell.values()):
         return
-    voltage, never = recording.voltage_v, np.zeros(n - 1, bool)
-    together = sum((at.astype(int) for at in fell.values()), np.zeros(n - 1, int))
-    jump = np.diff(voltage)
-    anew = (jump > RISE_V) | (jump < -FALL_V)
-    rows = np.flatnonzero((together >= 2) & (anew | fell.get("cycle", never))) + 1
-    if not len(rows) and "time" in fell and fell["time"].sum() <= MOST_PAUSES:
-        rows = np.flatnonzero(fell["time"]) + 1
-        rows = np.array([row for row in rows if is_another_cell(voltage[0], voltage[row - 1], voltage[row])], int)
+    rows = _second_beginnings(recording.voltage_v, fell)
     if 0 < len(rows) <= max(MOST_PAUSES, n // 1000):
         what = " and ".join(name for name, at in fell.items() if at[rows[0] - 1])
         raise RuleBroken(
@@ -350,6 +340,34 @@ def _check_one_test(recording: CyclerRows) -> None:
             f"row {rows[0] + 1} begins another test or another cell ({what} begin{'' if ' and ' in what else 's'} "
             "again). Export one per file.",
         )
+
+
+def _fallen(recording: CyclerRows) -> dict[str, np.ndarray]:
+    """Where each count falls back to where it began, between rows, ``n - 1``."""
+    counts = {
+        "record": (recording.record, 0.0),
+        "cycle": (recording.cycle, 0.0),
+        "time": (None if recording.time_of_step else recording.time_s, 1e-9),
+    }
+    return {
+        name: (np.diff(values) < 0) & (values[1:] <= values[0] + slack)
+        for name, (values, slack) in counts.items()
+        if values is not None and np.isfinite(values).all()
+    }
+
+
+def _second_beginnings(voltage: np.ndarray, fell: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows at which two counts begin again and the voltage or the cycle does, too; else the time and another cell."""
+    never = np.zeros(len(voltage) - 1, bool)
+    together = sum((at.astype(int) for at in fell.values()), np.zeros(len(never), int))
+    jump = np.diff(voltage)
+    anew = (jump > RISE_V) | (jump < -FALL_V)
+    rows = np.flatnonzero((together >= 2) & (anew | fell.get("cycle", never))) + 1
+    timed = fell.get("time", never)
+    if len(rows) or not 0 < timed.sum() <= MOST_PAUSES:
+        return rows
+    rows = np.flatnonzero(timed) + 1
+    return np.array([row for row in rows if is_another_cell(voltage[0], voltage[row - 1], voltage[row])], int)
 
 
 def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
@@ -365,13 +383,11 @@ def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
         of_step = 0.0 if recording.step_time_s is None else float(recording.step_time_s[first])
         start -= of_step if 0 <= of_step <= start else 0.0
     cycle, record = number(recording.cycle, first), number(recording.record, first)
-    late = []
-    if cycle is not None and cycle > 1:
-        late.append(f"cycle {cycle}")
-    if record is not None and record > MOST_LEADING_RECORDS:
-        late.append(f"record {record}")
-    if start is not None and start > LATE_START_S:
-        late.append(f"{start / 3600:.4g} h")
+    late = [
+        f"cycle {cycle}" if (cycle or 0) > 1 else "",
+        f"record {record}" if (record or 0) > MOST_LEADING_RECORDS else "",
+        f"{start / 3600:.4g} h" if start is not None and start > LATE_START_S else "",
+    ]
     return FileSpan(
         cycle,
         number(recording.cycle, last),
@@ -379,7 +395,7 @@ def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
         number(recording.record, last),
         start,
         end,
-        ", ".join(late) or None,
+        ", ".join(filter(None, late)) or None,
     )
 
 
@@ -401,16 +417,7 @@ def ordered(recording: CyclerRows) -> OrderedRows:
     signal = current if current is not None else moved
     if signal is None:
         raise RuleBroken("E9", "no row holds a current or a capacity. Export again, with all columns.")
-    for what, values in (
-        ("time", time),
-        ("voltage", voltage),
-        ("current" if current is not None else "charge", signal),
-    ):
-        infinite = np.flatnonzero(np.isinf(values))
-        if len(infinite):
-            raise RuleBroken(
-                "E8", f"row {source[infinite[0]] + 1}: the {what} is infinite. Remove the row or export again."
-            )
+    _refuse_infinite(source, {"time": time, "voltage": voltage, "charge" if current is None else "current": signal})
     whole = np.isfinite(time) & np.isfinite(voltage) & np.isfinite(signal)
     if whole.sum() < 2:
         raise RuleBroken("E9", "fewer than two rows hold time, voltage and current.")
@@ -432,9 +439,8 @@ def ordered(recording: CyclerRows) -> OrderedRows:
     )
     signed = current * sign if sign.ndim == 0 or len(sign) == len(current) else current
     column = _column_increments(recording, order[whole], direction, np.abs(current) * interval / 3600.0)
-    paused = np.zeros(len(time), bool)
-    if recording.current_ma is None:
-        assert moved is not None
+    if moved is not None and recording.current_ma is None:
+        paused = np.zeros(len(time), bool)
         added = np.diff(moved[whole], prepend=moved[whole][0]) * np.sign(np.mean(sign))
     else:
         in_step = None if recording.step_time_s is None else recording.step_time_s[order][whole]
@@ -455,6 +461,15 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         missing,
         contradiction,
     )
+
+
+def _refuse_infinite(source: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+    for what, values in columns.items():
+        infinite = np.flatnonzero(np.isinf(values))
+        if len(infinite):
+            raise RuleBroken(
+                "E8", f"row {source[infinite[0]] + 1}: the {what} is infinite. Remove the row or export again."
+            )
 
 
 def half_cycles(rows: OrderedRows) -> tuple[HalfCycle, ...]:
@@ -828,6 +843,20 @@ def _filled(column: np.ndarray) -> np.ndarray:
     return np.where(last >= 0, column[np.maximum(last, 0)], 0.0)
 
 
+def _relaxes(voltage: np.ndarray, rows: int) -> bool:
+    """Whether the voltage recovers in so many rows at the end of a discharge, which are few."""
+    lowest = len(voltage) - 1 - rows
+    return bool(rows <= RELAXATION_ROWS and voltage[lowest:].max(initial=0.0) > voltage[lowest] + RELAXATION_V)
+
+
+def _gap(intervals: np.ndarray) -> float:
+    """The longest interval between rows (s), where it stands out; else 0."""
+    if not len(intervals):
+        return 0.0
+    longest = float(intervals.max())
+    return longest if longest > max(GAP_FACTOR * float(np.median(intervals)), GAP_LEAST_S) else 0.0
+
+
 def _discharge(
     rows: OrderedRows, half: HalfCycle, cycle: int, charged: float, recording: CyclerRows
 ) -> Discharge | None:
@@ -838,14 +867,10 @@ def _discharge(
     inside, current = _constant_part(magnitude)
     part = step[inside]
     cut = []
-    lowest = int(np.argmin(rows.voltage_v[part]))
-    relaxing = len(part) - 1 - lowest
-    if (
-        relaxing <= RELAXATION_ROWS
-        and rows.voltage_v[part[lowest:]].max(initial=0.0) > rows.voltage_v[part[lowest]] + RELAXATION_V
-    ):
+    relaxing = len(part) - 1 - int(np.argmin(rows.voltage_v[part]))
+    if _relaxes(rows.voltage_v[part], relaxing):
         cut.append(f"{relaxing} relaxation rows at the end")
-        part = part[: lowest + 1]
+        part = part[: len(part) - relaxing]
     if len(part) < 2:
         return None
     added = -rows.moved_mah[everything]
@@ -859,9 +884,6 @@ def _discharge(
     elif later_currents:
         cut.append("further steps of " + ", ".join(f"{i:.3g}" for i in later_currents) + " mA")
     rested = np.flatnonzero(np.diff(part) > 1)
-    intervals = np.diff(rows.time_s[part])
-    median = float(np.median(intervals)) if len(intervals) else 0.0
-    longest = float(intervals.max()) if len(intervals) else 0.0
     steps = np.diff(rows.voltage_v[part])
     first, last = int(part[0]), int(part[-1])
     spread = np.abs(rows.current_ma[part])
@@ -879,7 +901,7 @@ def _discharge(
         cut=tuple(cut),
         later_currents_ma=later_currents,
         duration_s=float(rows.time_s[last] - rows.time_s[first]),
-        gap_s=longest if longest > GAP_FACTOR * median and longest > GAP_LEAST_S else 0.0,
+        gap_s=_gap(np.diff(rows.time_s[part])),
         pause_s=float(sum(_rest_between(rows, int(part[i]), int(part[i + 1])) for i in rested)),
         paused=bool(rows.paused[part[1:]].any() or len(rested)),
         clock_backwards=bool(((rows.clock_backwards > first) & (rows.clock_backwards <= last)).any()),

@@ -52,15 +52,9 @@ def parse_phases(text: str) -> dict[str, float | None]:
     """
     found: dict[str, float | None] = {}
     for part in filter(None, (p.strip() for p in re.split(r"[,;]", text))):
-        match = _PHASE.fullmatch(part)
-        name = match["name"].strip() if match else ""
-        share = float(match["share"]) if match and match["share"] else None
-        if not name or re.fullmatch(r"[\d.%\s-]+", name):
-            raise UsageError(f"A phase reads like `rocksalt 80`. Got {part!r}.")
+        name, share = _phase(part)
         if name in found:
             raise UsageError(f"Name each phase once. {name} is named twice in {text!r}.")
-        if share is not None and not 0 < share <= MOST_PERCENT:
-            raise UsageError(f"The share of a phase lies between 0 and 100 %. Got {share:g} for {name}.")
         found[name] = share
     total = sum(share or 0.0 for share in found.values())
     if not found:
@@ -68,6 +62,18 @@ def parse_phases(text: str) -> dict[str, float | None]:
     if total > MOST_PERCENT:
         raise UsageError(f"The shares of phases add up to at most 100 %. Got {total:g} in {text!r}.")
     return found
+
+
+def _phase(part: str) -> tuple[str, float | None]:
+    """Name and share (%) of one phase."""
+    match = _PHASE.fullmatch(part)
+    name = match["name"].strip() if match else ""
+    if match is None or not name or re.fullmatch(r"[\d.%\s-]+", name):
+        raise UsageError(f"A phase reads like `rocksalt 80`. Got {part!r}.")
+    share = float(match["share"]) if match["share"] else None
+    if share is not None and not 0 < share <= MOST_PERCENT:
+        raise UsageError(f"The share of a phase lies between 0 and 100 %. Got {share:g} for {name}.")
+    return name, share
 
 
 def parse_yes_no(text: str) -> bool:
@@ -102,13 +108,7 @@ def read_findings(path: Path) -> tuple[Found, ...]:
     text = path.read_text(encoding="utf-8-sig")
     delimiter = max(";\t,", key=text.split("\n", 1)[0].count)
     header, *rows = list(csv.reader(io.StringIO(text), delimiter=delimiter)) or [[]]
-    meanings = [_COLUMNS.get(re.sub(r"[^a-z]", "", cell.lower())) for cell in header]
-    unknown = [cell for cell, meaning in zip(header, meanings, strict=True) if meaning is None and cell.strip()]
-    if unknown or "proposal" not in meanings:
-        known = "proposal, state, reason, phases, single_phase, icp"
-        what = f"unknown column {', '.join(unknown)}" if unknown else "no column 'proposal'"
-        meant = hint(unknown[0], known.split(", ")) if unknown else ""
-        raise ConfigurationError(f"{path.name}: {what}. {meant}Known: {known}.")
+    meanings = _meanings(path.name, header)
     found = []
     for number, cells in enumerate(rows, start=2):
         values = {m: c.strip() for m, c in zip(meanings, cells, strict=False) if m and c.strip()}
@@ -121,6 +121,18 @@ def read_findings(path: Path) -> tuple[Found, ...]:
     if not found:
         raise ConfigurationError(f"{path.name}: no rows below the header.")
     return tuple(found)
+
+
+def _meanings(name: str, header: Sequence[str]) -> list[str | None]:
+    """What each column holds; None for one without a name."""
+    meanings = [_COLUMNS.get(re.sub(r"[^a-z]", "", cell.lower())) for cell in header]
+    unknown = [cell for cell, meaning in zip(header, meanings, strict=True) if meaning is None and cell.strip()]
+    if unknown or "proposal" not in meanings:
+        known = "proposal, state, reason, phases, single_phase, icp"
+        what = f"unknown column {', '.join(unknown)}" if unknown else "no column 'proposal'"
+        meant = hint(unknown[0], known.split(", ")) if unknown else ""
+        raise ConfigurationError(f"{name}: {what}. {meant}Known: {known}.")
+    return meanings
 
 
 def _found(values: Mapping[str, str]) -> Found:
