@@ -5,6 +5,7 @@ All of it only looks; what is drawn is worked out once for each entry of the log
 
 from __future__ import annotations
 
+import json
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,21 +40,25 @@ def plotly_script() -> Path:
     return Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
 
 
-@router.get("/campaigns/{name}/figures/{which}")
+@router.get("/campaigns/{name}/figures/{which}", response_class=Response, responses=answered_as("application/json"))
 def figures(
     request: Request,
     name: Name,
     which: Which,
     elements: Annotated[list[str], Query(max_length=3)] = [],  # noqa: B006 - FastAPI copies it
-) -> dict[str, Any]:
+) -> Response:
     """Figures as plotly draws them, each with its ``data`` and ``layout``, and a sentence on how to read them.
 
     ``elements`` are the two or three that span the map; none for principal components of the amounts.
     """
     desk: Desk = request.app.state.desk
-    if elements:  # any of many: worked out when it is asked for
-        return _figures(desk, name, which, elements)
-    return desk.seen(name).kept(("figures", which), lambda: _figures(desk, name, which, elements))
+
+    def made() -> bytes:
+        return json.dumps(_figures(desk, name, which, elements), separators=(",", ":"), allow_nan=False).encode()
+
+    # written out once for each entry of the log; a map of elements is any of many, and made when it is asked for
+    content = made() if elements else desk.seen(name).kept(("figures", which), made)
+    return Response(content, media_type="application/json")
 
 
 def _figures(desk: Desk, name: str, which: Which, elements: list[str]) -> dict[str, Any]:
