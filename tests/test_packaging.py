@@ -298,3 +298,24 @@ def test_the_conda_environment_takes_a_python_and_extras_that_there_are() -> Non
 def test_the_interpreter_of_the_tests_is_one_that_is_promised() -> None:
     running = sysconfig.get_python_version()
     assert f"Programming Language :: Python :: {running}" in PROJECT["project"]["classifiers"]
+
+
+# -- other systems and Pythons ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_everything_resolves_from_wheels_on_every_system_and_python_that_is_promised() -> None:
+    resolve = script("resolve")
+    if shutil.which("uv", path=str(Path(sys.executable).parent)) is None and shutil.which("uv") is None:
+        pytest.skip("uv is not installed (pip install 'drx-screen[dev]')")
+    assert resolve.pythons() == ["3.11", "3.12", "3.13"]
+    for system in resolve.SYSTEMS:
+        for python in resolve.pythons():
+            count, source, error = resolve.resolved(system, python, resolve.EXTRAS, pinned=True)
+            assert (error, set(source) <= set(resolve.SOURCE_ONLY)) == ("", True), (system, python)
+            assert count > 50
+
+
+def test_every_extra_for_users_is_resolved() -> None:
+    inner = {"benchmarks", "triton", "test", "docs", "dev", "attack", "mutation"}
+    assert set(script("resolve").EXTRAS) == set(PROJECT["project"]["optional-dependencies"]) - inner
