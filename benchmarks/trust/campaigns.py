@@ -116,8 +116,8 @@ class Bench:
             capacity, failure = self._made(kind, seed)
             np.savez(file, capacity=capacity, failure=failure)
         stored = np.load(file)
-        capacity = [own.shifted(q, c.current_ma_g) for q, c in zip(stored["capacity"].T, CONDITIONS, strict=True)]
-        return np.stack(capacity, 1) * own.mass_factor, stored["failure"], own.mass_factor
+        found = [own.shifted(q, c.current_ma_g) for q, c in zip(stored["capacity"].T, CONDITIONS, strict=True)]
+        return np.column_stack(found) * own.mass_factor, stored["failure"], own.mass_factor
 
     def laboratory(self, kind: str, seed: int) -> Laboratory:
         """What befalls all cells of a laboratory; it is as far off as the bench says."""
@@ -157,8 +157,11 @@ class Bench:
 
     def measured(self, found: Sequence[tuple[int, float, float]]) -> list[Measured]:
         """What a campaign knows of them."""
-        values = [(row, *(None if np.isnan(q) else q for q in both)) for row, *both in found]
-        return [Measured.at_two_rates(self.pool.compositions[row], GOALS.rates, a, b) for row, a, b in values]
+        rates, compositions = GOALS.rates, self.pool.compositions
+        return [
+            Measured.at_two_rates(compositions[row], rates, *(None if np.isnan(q) else q for q in (low, high)))
+            for row, low, high in found
+        ]
 
     def _run(self, kind: str, seed: int) -> list[list[tuple[int, float, float]]]:
         truth, failure, factor = self.truth(kind, seed)
@@ -181,7 +184,7 @@ class Bench:
             cells = truth[now] / factor * lab.scatter(rng, (len(now), 2))
             if options.one_rate:
                 cells[:, 1] = np.nan
-            history.append([(row, *map(float, q)) for row, q in zip(now, cells, strict=True)])
+            history.append([(row, float(low), float(high)) for row, (low, high) in zip(now, cells, strict=True)])
         return history
 
     def _next(self, ensemble: PooledEnsemble, known: list[Measured], taken: list[int], seed: int) -> list[int]:

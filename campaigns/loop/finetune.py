@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from drxnet.dataset import ProfileSet
     from drxnet.ensemble import Ensemble
     from drxnet.finetuning import FineTuned, HeldOut
+    from screening.goals import Rates
+    from screening.quantities import Discharge
 
 _log = logging.getLogger(__name__)
 
@@ -204,7 +206,9 @@ def _beside_the_gaussian_model(
         report["reason"] = f"{report['reason']} Farthest off while held out: {worst}."
     if not child.accepted:
         return replace(child, report=report)
-    ours, theirs, count = _errors_at_the_rates(campaign, state, parent, known, child.held_out)
+    made = [Composition.parse(_made(state, m.measurement)) for m in known]
+    cells = [m.measurement for m in known]
+    ours, theirs, count = errors_at_the_rates(parent, campaign.goals(state).rates, made, cells, child.held_out)
     if not count:
         return replace(child, report=report)
     report |= {"error_of_child_mah_g": ours, "error_of_gaussian_model_mah_g": theirs, "discharges_compared": count}
@@ -232,10 +236,17 @@ def _worst(known: Sequence[MeasuredProfile], rows: Sequence[int], said_mah_g: np
     )
 
 
-def _errors_at_the_rates(
-    campaign: Workspace, state: Snapshot, parent: Ensemble, known: Sequence[MeasuredProfile], held_out: HeldOut
+def errors_at_the_rates(
+    parent: Ensemble, rates: Rates, made: Sequence[Composition], cells: Sequence[Discharge], held_out: HeldOut
 ) -> tuple[float, float, int]:
     """Mean absolute errors of a child and of its parent with the Gaussian model where both have seen the same.
+
+    Args:
+        parent: the ensemble.
+        rates: first discharges at these two are compared.
+        made: composition of each discharge.
+        cells: every discharge that the child learned from.
+        held_out: what the child said of them.
 
     Returns:
         Of the child, of the parent with the Gaussian model (mAh/g), and over how many discharges.
@@ -245,30 +256,28 @@ def _errors_at_the_rates(
     from screening.outlook import Outlook
     from screening.quantities import Capacity, MeasuredCells
 
-    goals = Goals(campaign.goals(state).rates, (ObjectiveSpec(quantity="capacity"),), ())
-    at = (goals.rates.low, goals.rates.high)
-    made = [Composition.parse(_made(state, m.measurement)) for m in known]
+    goals = Goals(rates, (ObjectiveSpec(quantity="capacity"),), ())
     ours, theirs = [], []
     for fold in sorted(set(held_out.fold.tolist()) - {-1}):
-        cells: dict[Composition, list[Measurement]] = {}
-        for i, m in enumerate(known):
-            if held_out.fold[i] != fold:
-                cells.setdefault(made[i], []).append(m.measurement)
-        seen = [Measured.of_cells(MeasuredCells(c, tuple(ms)), goals.quantities) for c, ms in cells.items()]
-        outlook = Outlook.of(parent, goals, measured=[m for m in seen if m.estimates])
+        seen: dict[Composition, list[Discharge]] = {}
+        for i in np.flatnonzero(held_out.fold != fold).tolist():
+            seen.setdefault(made[i], []).append(cells[i])
+        known = [Measured.of_cells(MeasuredCells(c, tuple(ds)), goals.quantities) for c, ds in seen.items()]
         asked = [
-            (i, c)
+            (i, at)
             for i in np.flatnonzero(held_out.fold == fold).tolist()
-            for c in at
-            if same_conditions(known[i].measurement.conditions, c)
+            for at in (rates.low, rates.high)
+            if same_conditions(cells[i].conditions, at)
         ]
         if not asked:
             continue
+        outlook = Outlook.of(parent, goals, measured=[m for m in known if m.estimates])
         mean, _ = outlook.surrogate.marginals(outlook.read([made[i] for i, _ in asked]))
-        for row, (i, c) in enumerate(asked):
-            measured = known[i].measurement.capacity_mah_g
-            ours.append(abs(measured - held_out.capacity_mah_g[i]))
-            theirs.append(abs(measured - float(mean[row, goals.column(Capacity(c))])))
+        ours += [abs(cells[i].capacity_mah_g - float(held_out.capacity_mah_g[i])) for i, _ in asked]
+        theirs += [
+            abs(cells[i].capacity_mah_g - float(mean[row, goals.column(Capacity(at))]))
+            for row, (i, at) in enumerate(asked)
+        ]
     return (float(np.mean(ours)), float(np.mean(theirs)), len(ours)) if ours else (math.nan, math.nan, 0)
 
 

@@ -1,0 +1,33 @@
+"""The table of benchmarks.trust: what is pooled, and what a laboratory of it finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.trust.__main__ import MERITS, QUANTITIES, RUNS, kept, pooled
+from benchmarks.trust.campaigns import LABORATORIES, ROUNDS
+
+
+def row(seed: str, compositions: int, covered: float, z2: float) -> dict[str, str]:
+    values = dict(zip(MERITS, (covered, z2, 4.0, 9.0), strict=True))
+    quantities = {f"{q}_{m}": str(v) for q in QUANTITIES for m, v in values.items()}
+    return {"model": "a", "offset": "0", "kind": "field", "seed": seed, "compositions": str(compositions), **quantities}
+
+
+def test_every_laboratory_counts_alike_however_many_compositions_it_leaves():
+    found = pooled([row("0", 10, 1.0, 1.0), row("1", 990, 0.0, 3.0)], "q20")
+    assert found["covered"] == pytest.approx(0.5)
+    assert found["ratio"] == pytest.approx(2**0.5)
+    assert (found["error"], found["spread"]) == (2.0, 3.0)
+
+
+def test_labels_of_one_laboratory_count_by_their_compositions():
+    assert pooled([row("0", 30, 1.0, 1.0), row("0", 10, 0.0, 1.0)], "q20")["covered"] == pytest.approx(0.75)
+
+
+def test_what_is_kept_is_of_the_seven_kinds_after_the_stated_rounds():
+    rows = kept(RUNS)
+    assert rows
+    assert {r["kind"] for r in rows} <= set(LABORATORIES)
+    assert len(LABORATORIES) == 7
+    assert {int(r["rounds"]) for r in rows} == set(ROUNDS)
