@@ -1,9 +1,18 @@
 """Kill every verb at every call that changes a file, and look at what is left.
 
 Run under the shim (``LD_PRELOAD``): each point is a fork of this process, so that what a verb imports is there already.
-Prints one line of counts for each verb and ends with 1 where anything was lost or torn::
+A call is killed before it happens; one that writes more than a byte also in the middle. After each kill:
 
-    LD_PRELOAD=shim.so python tests/attack/crash_points.py SHIM FOLDER [--every N] [VERB ...]
+* the history of every campaign is that of before, or goes on as that of the undisturbed verb, and every row, profile
+  and weight is sound; where the verb had said that it is done, all of it is there (else **lost**);
+* every file is whole, the old one or the new one, and no model is missing (else **torn**);
+* the verb can be given again (else **not resumed**), and then nothing is torn.
+
+Prints a line of counts for each verb and ends with 1 where any of the three happened. ``--state FILE`` keeps the counts
+of finished verbs, so that a run goes on where it was stopped. A folder on a file system in memory saves most time::
+
+    cc -shared -fPIC -o shim.so tests/attack/shim.c -ldl
+    LD_PRELOAD=./shim.so python tests/attack/crash_points.py ./shim.so /dev/shm/attack [--state FILE] [VERB ...]
 """
 
 from __future__ import annotations
@@ -20,6 +29,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,222 +37,395 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from filled_ledgers import fill
-from ledgers import FIRST, SECOND, write_campaign, write_discharge
-from small_model import FINE_TUNING, write_small_model
+from ledgers import FIRST, SECOND, write_campaign, write_discharge, write_stub_model
+from small_model import FINE_TUNING
+from synthetic import linear_profiles, untrained_ensemble
 
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.verification import verify_campaign
-from drxnet.checkpoint import save
-from drxnet.ensemble import Ensemble
-from drxnet.errors import NotBegun
+from drxnet.checkpoint import check_model, save
+from drxnet.errors import CheckpointError, NotBegun
 
-C = ["--campaign", "demo"]
-VERBS: dict[str, list[str]] = {
-    "init": ["init", "new", "--from", "t.yaml"],
-    "start on first use": ["ingest", "--campaign", "t.yaml", "one.json", "--no-finetune"],
-    "ingest": ["ingest", *C, "one.json", "two.json", "bad.json", "--no-finetune"],
-    "mark": ["mark", *C, "R02-01", "R02-02", "failed", "--reason", "crucible broke"],
-    "retract": ["retract", *C, "M0001", "--reason", "short circuit"],
-    "supersede": ["supersede", *C, "M0001", "--capacity", "200", "--reason", "re-weighed"],
-    "verify --accept": ["verify", "--campaign", "tampered", "--accept", "typed in"],
-    "export csv": ["export", *C, "out.csv"],
-    "export json": ["export", *C, "out.json"],
-    "report": ["report", *C],
-    "backup": ["backup", *C, "out.zip"],
-    "restore": ["restore", "demo.zip", "back"],
-    "init from json": ["init", "twin", "--from", "demo.json"],
-    "models import": ["models", "import", "stub", "--name", "mine"],
-    "models import --force": ["models", "import", "other", "--name", "there", "--force"],
-    "propose": ["propose", *C, "-n", "2", "--candidates", "mine.csv", "--workers", "0"],
-    "finetune": ["finetune", *C],
-}
-CAMPAIGNS = ("demo", "new", "t", "tampered", "back", "twin")
+
+@dataclass(frozen=True)
+class Verb:
+    """A command line, and what it works on."""
+
+    line: str
+    """Its arguments; the campaign is ``demo``, which has a history, or ``live``, which has real models."""
+
+    needs: tuple[str, ...] = ()
+    """What else of the prepared folder it needs."""
+
+    changes: tuple[str, ...] = ("demo",)
+    """Campaigns that may be another after it."""
+
+    code: int = 0
+    """Exit code when nobody disturbs it."""
+
+    again_every: int = 1
+    """After how many kills it is given again: a slow one not after each."""
+
+
+TRAINING = ("set.npz", "tiny.yaml")
+VERBS: dict[str, Verb] = {
+    "init": Verb("init new --from t.yaml", changes=("new",)),
+    "init from json": Verb("init twin --from demo.json", ("demo.json",), ("twin",)),
+    "first use": Verb("ingest -C t.yaml one.json --no-finetune", ("one.json",), ("t",)),
+    "ingest": Verb(
+        "ingest -C demo one.json two.json bad.json --no-finetune", ("one.json", "two.json", "bad.json"), code=3
+    ),
+    "ingest a table": Verb("ingest -C demo table.csv --no-finetune", ("table.csv",)),
+    "ingest and learn": Verb("ingest -C live one.json", ("one.json",), ("live",)),
+    "mark": Verb("mark -C demo R02-01 R02-02 failed --reason broke"),
+    "mark with findings": Verb("mark -C demo R02-01 accepted --phases rocksalt --single-phase yes"),
+    "mark by a table": Verb("mark -C demo --table marks.csv", ("marks.csv",)),
+    "retract": Verb("retract -C demo M0001 --reason short-circuited"),
+    "supersede": Verb("supersede -C demo M0001 --capacity 200 --reason re-weighed"),
+    "confirm": Verb("confirm -C demo {doubtful} --reason weighed-again"),
+    "verify --accept": Verb("verify -C tampered --accept typed-in", ("tampered",), ("tampered",)),
+    "propose": Verb("propose -C live -n 2 --candidates mine.csv --workers 0", ("mine.csv",), ("live",), again_every=5),
+    "propose from a space": Verb("propose -C live -n 2 --workers 0", changes=("live",), again_every=5),
+    "finetune": Verb("finetune -C live", changes=("live",)),
+    "report": Verb("report -C live", changes=(), again_every=5),
+    "export csv": Verb("export -C demo out.csv", changes=()),
+    "export json": Verb("export -C demo out.json", changes=()),
+    "export drx-td": Verb("export -C demo out.drxtd.csv --form drx-td", changes=()),
+    "backup": Verb("backup -C demo out.zip", changes=()),
+    "restore": Verb("restore demo.zip back", ("demo.zip",), ("back",)),
+    "models import": Verb("models import stub --name mine", ("stub", "home"), ()),
+    "models import --force": Verb("models import other --name there --force", ("other", "home"), ()),
+    "train": Verb("train --data set.npz --out mine --options tiny.yaml", TRAINING, ()),
+    "train --resume": Verb("train --resume --data set.npz --out mine --options tiny.yaml", TRAINING, ()),
+    "simulate": Verb("simulate --model small --compositions 5 --profiles 8 --out drawn.npz", ("small",), ()),
+    "predict --output": Verb("predict --input cases.csv --output out.csv --model small", ("cases.csv", "small"), ()),
+    "enumerate --out": Verb("enumerate --space space.yaml --sample 5 --out rows.csv", ("space.yaml",), ()),
+}  # fmt: skip
+DOUBTFUL: list[str] = []
+"""A measurement of the prepared campaign that may be confirmed."""
+
+OPTIONS = "members: 2\nepochs: 2\nprofiles_per_batch: 16\npoints_per_profile: 10\n" \
+    "network: {layers: 1, heads: 1, attention_hidden: 8}\n"  # fmt: skip
 
 
 def prepare(home: Path) -> None:
     """A folder in which every verb has something to do."""
     home.mkdir(parents=True)
     os.chdir(home)
-    write_small_model(home / "stub")
-    other = Ensemble.load("default").subset([2, 3])
-    save(home / "other", other.network.state_dict(), other.card)
+    write_stub_model(home / "stub")
+    write_stub_model(home / "other")
+    small = untrained_ensemble()
+    save(home / "small", small.network.state_dict(), small.card)
     (home / "home" / "models").mkdir(parents=True)
     shutil.copytree(home / "stub", home / "home" / "models" / "there")
-    write_campaign(home / "t.yaml", home / "stub", fine_tuning=FINE_TUNING, shortlist=4, first_strategy="greedy")
+    settings = {"fine_tuning": FINE_TUNING, "shortlist": 4, "first_strategy": "greedy"}
+    write_campaign(home / "t.yaml", home / "stub", **settings)
+    write_campaign(home / "l.yaml", home / "small", **settings)
     with Campaign.start(home / "demo", home / "t.yaml") as campaign:
         fill(campaign.ledger, rounds=2, batch=3)
-    (home / "mine.csv").write_text(f"composition\n{FIRST}\n{SECOND}\nLi1.25Mn0.75O2\nLi1.1Mn0.9O1.9F0.1\n")
-    write_discharge(home / "one.json", FIRST, 240.0)
-    write_discharge(home / "two.json", SECOND, 230.0)
-    write_discharge(home / "bad.json", FIRST, 900.0)
-    run(["backup", *C, "demo.zip"])
-    run(["export", *C, "demo.json"])
+        write_discharge(home / "odd.json", campaign.state().proposals_of(2)[2].composition, 20.0)
+    write_inputs(home)
+    Campaign.start(home / "live", home / "l.yaml").close()
+    for line in (
+        "propose -C live -n 2 --candidates mine.csv --workers 0",
+        "ingest -C live two.json --no-finetune",
+        "ingest -C demo odd.json --no-finetune",
+        "backup -C demo demo.zip",
+        "export -C demo demo.json",
+    ):
+        code, said = run(line.split())
+        if code:
+            raise SystemExit(f"{line}: {code}: {said}")
+    with Campaign.open("demo", read_only=True) as campaign:
+        DOUBTFUL[:] = [m.measurement_id for m in campaign.state().doubtful][:1]
     run(["restore", "demo.zip", "tampered"])
     with contextlib.closing(sqlite3.connect("tampered/ledger.sqlite")) as file, file:
+        for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            file.execute(f"DROP TRIGGER {name}")
         file.execute("UPDATE measurements SET capacity_mah_g = 199 WHERE number = 1")
+
+
+def write_inputs(home: Path) -> None:
+    """Files that verbs are given."""
+    for name, formula, capacity in (("one", FIRST, 240.0), ("two", SECOND, 230.0), ("bad", FIRST, 900.0)):
+        write_discharge(home / f"{name}.json", formula, capacity)
+    lines = [f"{formula},20,1.5,4.8,{q},1" for formula, q in ((FIRST, 240), (SECOND, 231))]
+    (home / "table.csv").write_text(
+        "\n".join(["composition,current_ma_g,v_low,v_high,capacity_mah_g,cycle", *lines, ""])
+    )
+    (home / "marks.csv").write_text("proposal,state,reason\nR02-01,failed,broke\nR02-03,accepted,\n")
+    (home / "mine.csv").write_text(f"composition\n{FIRST}\n{SECOND}\nLi1.25Mn0.75O2\nLi1.1Mn0.9O1.9F0.1\n")
+    (home / "cases.csv").write_text(f"composition,current_ma_g,v_low,v_high,cycle\n{FIRST},20,1.5,4.8,1\n")
+    (home / "space.yaml").write_text(
+        "step: 1/20\nlithium: [1.2, 1.25]\nfluorine: [0, 0]\nspecies: [Mn2+, Mn3+, Ti4+, Nb5+]\nk_elements: [2, 3]\n"
+    )
+    (home / "tiny.yaml").write_text(OPTIONS)
+    linear_profiles(16, 34).save(home / "set.npz")
 
 
 def run(arguments: list[str]) -> tuple[int, str]:
     """Exit code of a command, and what it said."""
-    said = io.StringIO()
+    said = _Kept()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            ended = main(arguments, standalone_mode=False)  # click gives back the exit code, where there is one
-            code = ended if isinstance(ended, int) else 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        except Exception as error:
-            code = getattr(error, "exit_code", 1)
-            said.write(repr(error))
-    return code, said.getvalue()
+        code = code_of(arguments)
+    return code, "".join(said.parts)
 
 
-def events_of(home: Path, name: str) -> list[Any] | None:
-    """Events of a campaign without their times; None where there is none."""
-    place = home / name
+class _Kept(io.TextIOBase):
+    """A stream that keeps what is written to it, and passes it on to a descriptor at once."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self.parts: list[str] = []
+        self.descriptor = descriptor
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError("this is a stream of text")
+        self.parts.append(text)
+        if self.descriptor is not None:
+            os.write(self.descriptor, text.encode())
+        return len(text)
+
+
+def code_of(arguments: list[str]) -> int:
+    """Exit code of a command."""
+    try:
+        ended = main(arguments, standalone_mode=False)  # click gives back the exit code, where there is one
+    except SystemExit as end:
+        return int(end.code or 0)
+    except Exception as error:
+        print(repr(error))
+        return int(getattr(error, "exit_code", 1))
+    return ended if isinstance(ended, int) else 0
+
+
+def histories(home: Path, verb: Verb) -> dict[str, list[Any] | None]:
+    """Events of the campaigns that a verb may change, without their times; None where there is none."""
+    return {name: events_of(home / name) for name in verb.changes}
+
+
+def events_of(place: Path) -> list[Any] | None:
+    """Events of a campaign, once all that it holds is checked; one that was tampered with is only listed."""
     if not (place / "campaign.yaml").is_file():
         return None
-    if name == "tampered":  # which nobody reads until it is accepted
+    if place.name == "tampered":  # which nobody reads until it is accepted
         with contextlib.closing(sqlite3.connect(place / "ledger.sqlite")) as file:
-            return [list(row) for row in file.execute("SELECT number, verb, summary FROM events ORDER BY number")]
+            return [tuple(row) for row in file.execute("SELECT number, verb, summary FROM events ORDER BY number")]
     try:
         with Campaign.open(place, read_only=True) as campaign:
-            return [(e.number, e.verb, e.summary) for e in campaign.state().events]
+            events = [(e.number, e.verb, e.summary) for e in campaign.state().events]
     except NotBegun:
         return None
+    wrong = [f for f in verify_campaign(place) if not f.sound and "folder" not in f.what]
+    if wrong:
+        raise ValueError(f"{place.name}: {wrong[0]}")
+    return events
 
 
-def torn(home: Path) -> list[str]:
-    """Files that are not whole."""
-    found = []
-    for path in home.rglob("*"):
-        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(home).parts):
-            continue
-        content = path.read_bytes()
-        whole: dict[str, Callable[[], bool]] = {
-            ".png": lambda c=content: c.startswith(b"\x89PNG") and c.endswith(b"IEND\xaeB`\x82"),
-            ".csv": lambda c=content: c.endswith(b"\n") or not c,
-            ".html": lambda c=content: c.rstrip().endswith(b"</html>"),
-            ".json": lambda c=content: json.loads(c) is not None,
-            ".zip": lambda p=path: zipfile.ZipFile(p).testzip() is None,
-            ".yaml": lambda c=content: c.endswith(b"\n"),
-            ".txt": lambda c=content: c.endswith(b"\n"),
-            ".last": lambda c=content: c.strip().isdigit(),
-        }
-        try:
-            if not whole.get(path.suffix, lambda: True)():
-                found.append(str(path.relative_to(home)))
-        except (ValueError, zipfile.BadZipFile):
-            found.append(str(path.relative_to(home)))
-    for model in home.rglob("model.json"):
-        if not (model.parent / "weights.safetensors").is_file() and ".new-" not in str(model):
-            found.append(str(model.parent.relative_to(home)))
+WHOLE: dict[str, Callable[[bytes], bool]] = {
+    ".png": lambda content: content.startswith(b"\x89PNG") and content.endswith(b"IEND\xaeB`\x82"),
+    ".csv": lambda content: content.endswith(b"\n") or not content,
+    ".html": lambda content: content.rstrip().endswith(b"</html>"),
+    ".json": lambda content: json.loads(content) is not None,
+    ".jsonl": lambda content: all(json.loads(line) is not None for line in content.splitlines()),
+    ".yaml": lambda content: content.endswith(b"\n"),
+    ".txt": lambda content: content.endswith(b"\n"),
+    ".last": lambda content: content.strip().isdigit(),
+    ".zip": lambda content: zipfile.ZipFile(io.BytesIO(content)).testzip() is None,
+    ".npz": lambda content: zipfile.ZipFile(io.BytesIO(content)).testzip() is None,
+}
+"""How a whole file of each kind is told."""
+
+
+def files_of(home: Path) -> dict[str, Path]:
+    """Finished files below a folder, by their place: none whose name, or whose folder's, begins with a dot."""
+    found = {}
+    for folder, inner, names in os.walk(home):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found |= {os.path.relpath(f"{folder}/{n}", home): Path(folder, n) for n in names if not n.startswith(".")}
     return found
 
 
-def attack(shim: Any, clean: Path, scratch: Path, verb: str, every: int) -> dict[str, Any]:
-    """Kill one verb at every point, before the call and in the middle of it."""
-    arguments = VERBS[verb]
+def torn(home: Path, unchanged: dict[str, tuple[int, int]]) -> list[str]:
+    """Files and models that are not whole, among those that are not as they were (size and time of change)."""
+    found = []
+    for name, path in files_of(home).items():
+        status = path.stat()
+        if unchanged.get(name) == (status.st_size, status.st_mtime_ns):
+            continue
+        try:
+            whole = WHOLE.get(path.suffix, lambda content: True)(path.read_bytes())
+            if path.name == "model.json":
+                check_model(path.parent)
+        except (ValueError, zipfile.BadZipFile, CheckpointError):
+            whole = False
+        if not whole:
+            found.append(name)
+    if (home / "home").is_dir() and not (home / "home" / "models" / "there").is_dir():
+        found.append("the model there")
+    return found
 
-    def attempt(n: int, half: int) -> tuple[int, int, str]:
-        """Run the verb in a fork that dies at call n; its exit status, the calls it made and what it said."""
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.copytree(clean, scratch)
+
+DONE = (2, 3, 4)
+"""Exit codes, beside its own, of a verb that is given again: it is done already, or nothing is left to do."""
+
+
+class Attack:
+    """One verb, run in forks of this process, each in a copy of the prepared folder."""
+
+    def __init__(self, shim: ctypes.CDLL, clean: Path, scratch: Path, name: str) -> None:
+        self.shim, self.clean, self.scratch = shim, clean, scratch
+        self.name, self.verb = name, VERBS[name]
+        doubtful = DOUBTFUL if "{doubtful}" in self.verb.line else []
+        self.arguments = self.verb.line.format(doubtful=" ".join(doubtful)).split()
+        self.counts: dict[str, Any] = {
+            "verb": name,
+            "calls": 0,
+            "points": 0,
+            "killed": 0,
+            "reported": 0,
+            "given again": 0,
+        }
+        self.counts |= {"lost": 0, "torn": 0, "not resumed": 0}
+        self.first = ""
+
+    def renew(self) -> None:
+        """Make the scratch folder what the prepared one is."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir()
+        named = [name for name in ("demo", "live") if name in self.verb.line.split()]
+        for name in ("t.yaml", *named, *self.verb.needs):
+            source, target = self.clean / name, self.scratch / name
+            shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
+
+    def warm_up(self) -> None:
+        """Run the verb in this process, so that its forks find what it imports and compiles."""
+        self.renew()
+        os.chdir(self.scratch)
+        os.environ["DRXNET_HOME"] = str(self.scratch / "home")
+        run(self.arguments)
+        os.chdir(self.clean)
+
+    def forked(self, n: int, half: int) -> tuple[int, str, bytes]:
+        """Run the verb in a fork that dies at call n; its exit status, what it said, and the kinds of its calls."""
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            os.chdir(scratch)
-            os.environ["DRXNET_HOME"] = str(scratch / "home")
-            shim.crash_arm(str(scratch).encode(), n, half)
-            code, said = run(arguments)
-            calls = shim.crash_count()
-            shim.crash_arm(b"", -1, 0)
-            os.write(writing, json.dumps([code, calls, said[-2000:]]).encode())
+            os.chdir(self.scratch)
+            os.environ["DRXNET_HOME"] = str(self.scratch / "home")
+            sys.stdout = sys.stderr = _Kept(writing)
+            self.shim.crash_arm(str(self.scratch).encode(), n, half)
+            code = code_of(self.arguments)
+            calls = self.shim.crash_count()
+            self.shim.crash_arm(b"", -1, 0)
+            os.write(writing, b"\0%d %s" % (code, b"".join(self.shim.crash_kind(i + 1) for i in range(calls))))
             os._exit(0)
         os.close(writing)
-        with os.fdopen(reading) as answer:
-            text = answer.read()
+        with os.fdopen(reading, "rb") as answer:
+            said, ended, facts = answer.read().partition(b"\0")
         _, status = os.waitpid(child, 0)
-        code, calls, said = json.loads(text) if text else (-status, -1, "")
-        return code, calls, said
+        if not ended:
+            return -status, said.decode(), b""
+        code, _, kinds = facts.partition(b" ")
+        return int(code), said.decode(), kinds
 
-    before = {name: events_of(clean, name) for name in CAMPAIGNS}
-    code, calls, said = attempt(0, 0)
-    usual = 3 if "bad.json" in arguments else 0
-    if code != usual:
-        raise SystemExit(f"{verb}: does not work undisturbed ({code}): {said}")
-    after = {name: events_of(scratch, name) for name in CAMPAIGNS}
-    counts = {"verb": verb, "points": 0, "killed": 0, "lost": 0, "torn": 0, "not resumed": 0, "first": ""}
-    for n in range(1, calls + 1, every):
-        for half in (0, 1):
-            counts["points"] += 1
-            code, _, said = attempt(n, half)
-            counts["killed"] += code < 0
-            where = f"{verb}, call {n} of {calls}{', in the middle' if half else ''}"
-            try:
-                now = {name: events_of(scratch, name) for name in CAMPAIGNS}
-                for name in CAMPAIGNS:
-                    if not (now[name] == before[name] or is_between(before[name], now[name], after[name])):
-                        counts["lost"] += 1
-                        counts["first"] = counts["first"] or f"{where}: {name} has {now[name]}"
-                    if now[name] is not None and name != "tampered":
-                        wrong = [f for f in verify_campaign(scratch / name) if not f.sound and "folder" not in f.what]
-                        if wrong:
-                            counts["lost"] += 1
-                            counts["first"] = counts["first"] or f"{where}: {wrong[0]}"
-            except Exception as error:
-                if "is not as it was written" not in str(error) or verb != "verify --accept":
-                    counts["lost"] += 1
-                    counts["first"] = counts["first"] or f"{where}: {error!r}"
-            if broken := torn(scratch):
-                counts["torn"] += 1
-                counts["first"] = counts["first"] or f"{where}: torn {broken}"
-            os.chdir(scratch)
-            os.environ["DRXNET_HOME"] = str(scratch / "home")
-            again, said = run(arguments)
-            if again not in (usual, 2, 3):  # 2: it was done, and is there already
-                counts["not resumed"] += 1
-                counts["first"] = counts["first"] or f"{where}: again {again}: {said[-300:]}"
-            elif broken := torn(scratch):
-                counts["torn"] += 1
-                counts["first"] = counts["first"] or f"{where}: torn after the second time {broken}"
-            os.chdir(clean)
-    return counts
+    def wrong(self, kind: str, where: str, what: object) -> None:
+        """Count a failure, and keep the first."""
+        self.counts[kind] += 1
+        self.first = self.first or f"{kind}: {where}: {what}"
+
+    def run(self, every: int) -> dict[str, Any]:
+        """Kill the verb at every point."""
+        self.renew()
+        before = histories(self.scratch, self.verb)
+        self.unchanged = {k: (p.stat().st_size, p.stat().st_mtime_ns) for k, p in files_of(self.scratch).items()}
+        code, said, kinds = self.forked(0, 0)
+        if code != self.verb.code:
+            raise SystemExit(f"{self.name}: does not work undisturbed ({code}): {said}")
+        after, made = histories(self.scratch, self.verb), set(files_of(self.scratch))
+        done = said.strip().splitlines()[-1] if said.strip() else ""
+        self.counts["calls"] = len(kinds)
+        for n in range(1, len(kinds) + 1, every):
+            for half in (0, 1) if kinds[n - 1 : n] == b"w" else (0,):
+                where = f"{self.name}, call {n} of {len(kinds)}{', in the middle' if half else ''}"
+                self.renew()
+                code, said, _ = self.forked(n, half)
+                self.counts["points"] += 1
+                self.counts["killed"] += code < 0
+                self.look(where, before, after, made if done and done in said else None)
+        return self.counts
+
+    def look(self, where: str, before: Any, after: Any, made: set[str] | None) -> None:
+        """Look at what a kill left, give the verb again, and look again; made is what it had reported."""
+        try:
+            now = histories(self.scratch, self.verb)
+            for name in self.verb.changes:
+                if not (now[name] == before[name] or is_between(before[name], now[name], after[name])):
+                    self.wrong("lost", where, f"{name} has {now[name]}")
+        except Exception as error:
+            self.wrong("lost", where, repr(error))
+            now = {}
+        if made is not None:
+            self.counts["reported"] += 1
+            missing = made - set(files_of(self.scratch))
+            if now != after or missing:
+                self.wrong("lost", where, f"it was reported, and is {now}, without {missing}")
+        if broken := torn(self.scratch, self.unchanged):
+            self.wrong("torn", where, broken)
+        if self.counts["points"] % self.verb.again_every:
+            return
+        self.counts["given again"] += 1
+        code, said, _ = self.forked(0, 0)
+        if code != self.verb.code and code not in DONE:
+            self.wrong("not resumed", where, f"{code}: {said[-300:]}")
+        elif broken := torn(self.scratch, self.unchanged):
+            self.wrong("torn", where, f"{broken} after the second time")
 
 
 def is_between(before: list[Any] | None, now: list[Any] | None, after: list[Any] | None) -> bool:
     """Whether a history is that of before with some, or all, of the events that follow."""
     start, end = before or [], after or []
-    return now is None or (now[: len(start)] == start and now == end[: len(now)])
-
-
-def arguments_of(given: list[str]) -> argparse.Namespace:
-    """What was asked for."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("shim")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--every", type=int, default=1, help="Only every n-th call.")
-    parser.add_argument("verbs", nargs="*", metavar="VERB")
-    return parser.parse_args(given)
+    return (
+        now is None
+        if before is None and now is None
+        else (now or [])[: len(start)] == start and now == end[: len(now or [])]
+    )
 
 
 def start(given: list[str]) -> int:
     """Attack every verb; 1 where anything was lost or torn."""
-    asked = arguments_of(given)
-    os.environ["DRXNET_HOME"] = str(asked.folder / "clean" / "home")
-    prepare(asked.folder / "clean")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("shim")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--every", type=int, default=1, help="Only every n-th call.")
+    parser.add_argument("--state", type=Path, help="Counts of finished verbs; those are not run again.")
+    parser.add_argument("--seconds", type=float, default=1e9, help="Begin no other verb after so long.")
+    parser.add_argument("verbs", nargs="*", metavar="VERB")
+    asked = parser.parse_intermixed_args(given)
+    begun = time.monotonic()
+    state: dict[str, Any] = json.loads(asked.state.read_text()) if asked.state and asked.state.exists() else {}
+    clean = asked.folder.absolute() / "clean"
+    os.environ["DRXNET_HOME"] = str(clean / "home")
+    shutil.rmtree(asked.folder, ignore_errors=True)
+    prepare(clean)
     shim = ctypes.CDLL(asked.shim)
-    bad = 0
-    for verb in asked.verbs or VERBS:
-        begun = time.monotonic()
-        counts = attack(shim, asked.folder / "clean", asked.folder / "scratch", verb, asked.every)
-        bad += counts["lost"] + counts["torn"] + counts["not resumed"]
-        first = counts.pop("first")
-        print(json.dumps({**counts, "seconds": round(time.monotonic() - begun, 1)}), flush=True)
-        if first:
-            print(f"  {first}", flush=True)
-    return 1 if bad else 0
+    shim.crash_kind.restype = ctypes.c_char
+    for name in asked.verbs or VERBS:
+        if name in state or time.monotonic() - begun > asked.seconds:
+            continue
+        attack, since = Attack(shim, clean, asked.folder.absolute() / "scratch", name), time.monotonic()
+        attack.warm_up()
+        state[name] = {**attack.run(asked.every), "seconds": round(time.monotonic() - since, 1)}
+        print(json.dumps(state[name]), flush=True)
+        if attack.first:
+            print(f"  {attack.first}", flush=True)
+        if asked.state:
+            asked.state.write_text(json.dumps(state))
+    keys = ("points", "killed", "reported", "given again", "lost", "torn", "not resumed")
+    total = {key: sum(counts[key] for counts in state.values()) for key in keys}
+    print(json.dumps({"verbs": len(state), **total}), flush=True)
+    return 1 if total["lost"] or total["torn"] or total["not resumed"] else 0
 
 
 if __name__ == "__main__":

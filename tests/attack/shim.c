@@ -1,7 +1,7 @@
 /* Kill the process at the n-th call that changes something below a folder, before the call or in the middle of it.
  *
  * Preloaded (LD_PRELOAD). A process arms itself: crash_arm(folder, n, half); n = 0 only counts. With half, a write is cut
- * in the middle and everything else is killed before it happens.
+ * in the middle and everything else is killed before it happens. crash_kind(i) says what call i of a process was.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -20,6 +21,9 @@ static char root[PATH_MAX];
 static long target = -1, count = 0;
 static int half = 0;
 
+#define KINDS 1000000
+static char kinds[KINDS];
+
 void crash_arm(const char *folder, long n, int cut) {
     strncpy(root, folder, sizeof root - 1);
     target = n;
@@ -28,6 +32,9 @@ void crash_arm(const char *folder, long n, int cut) {
 }
 
 long crash_count(void) { return count; }
+
+/* 'w' for a write of more than one byte, '.' for any other call; counted from 1. */
+char crash_kind(long n) { return n > 0 && n < KINDS ? kinds[n] : 0; }
 
 static int below_path(const char *path) {
     char real[PATH_MAX];
@@ -46,13 +53,20 @@ static int below_fd(int fd) {
     if (target < 0) return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, path, sizeof path - 1);
-    if (n <= 0) return 0;
+    if (n <= 0 || path[0] != '/') return 0; /* pipes and sockets */
     path[n] = 0;
     return below_path(path);
 }
 
 /* Whether this is the call at which the process dies. */
-static int due(void) { return ++count == target; }
+static int due_of(char kind) {
+    count++;
+    if (count < KINDS) kinds[count] = kind;
+    return count == target;
+}
+
+static int due(void) { return due_of('.'); }
+static int due_write(size_t n) { return due_of(n > 1 ? 'w' : '.'); }
 
 static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 
@@ -60,26 +74,44 @@ static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 
 ssize_t write(int fd, const void *data, size_t n) {
     REAL(write);
-    if (below_fd(fd) && due()) { if (half && n > 1) real(fd, data, n / 2); die(); }
+    if (below_fd(fd) && due_write(n)) { if (half && n > 1) real(fd, data, n / 2); die(); }
     return real(fd, data, n);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t n, off64_t at) {
     REAL(pwrite64);
-    if (below_fd(fd) && due()) { if (half && n > 1) real(fd, data, n / 2, at); die(); }
+    if (below_fd(fd) && due_write(n)) { if (half && n > 1) real(fd, data, n / 2, at); die(); }
     return real(fd, data, n, at);
 }
 
 ssize_t pwrite(int fd, const void *data, size_t n, off_t at) {
     REAL(pwrite);
-    if (below_fd(fd) && due()) { if (half && n > 1) real(fd, data, n / 2, at); die(); }
+    if (below_fd(fd) && due_write(n)) { if (half && n > 1) real(fd, data, n / 2, at); die(); }
     return real(fd, data, n, at);
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int n) {
     REAL(writev);
-    if (below_fd(fd) && due()) { if (half && n > 1) real(fd, parts, n / 2); die(); }
+    if (below_fd(fd) && due_write(n)) { if (half && n > 1) real(fd, parts, n / 2); die(); }
     return real(fd, parts, n);
+}
+
+ssize_t pwritev(int fd, const struct iovec *parts, int n, off_t at) {
+    REAL(pwritev);
+    if (below_fd(fd) && due_write(n)) { if (half && n > 1) real(fd, parts, n / 2, at); die(); }
+    return real(fd, parts, n, at);
+}
+
+ssize_t sendfile(int to, int from, off_t *at, size_t n) {
+    REAL(sendfile);
+    if (below_fd(to) && due_write(n)) { if (half && n > 1) real(to, from, at, n / 2); die(); }
+    return real(to, from, at, n);
+}
+
+ssize_t copy_file_range(int from, off64_t *at, int to, off64_t *there, size_t n, unsigned flags) {
+    REAL(copy_file_range);
+    if (below_fd(to) && due_write(n)) { if (half && n > 1) real(from, at, to, there, n / 2, flags); die(); }
+    return real(from, at, to, there, n, flags);
 }
 
 #define OPEN(name, at_given) \
@@ -100,10 +132,19 @@ int rename(const char *from, const char *to) { REAL(rename); if (below_path(to) 
 int renameat(int a, const char *from, int b, const char *to) {
     REAL(renameat); if (below_path(to) && due()) die(); return real(a, from, b, to);
 }
+int renameat2(int a, const char *from, int b, const char *to, unsigned flags) {
+    REAL(renameat2); if (below_path(to) && due()) die(); return real(a, from, b, to, flags);
+}
+int truncate(const char *path, off_t n) { REAL(truncate); if (below_path(path) && due()) die(); return real(path, n); }
+int link(const char *from, const char *to) { REAL(link); if (below_path(to) && due()) die(); return real(from, to); }
+int symlink(const char *from, const char *to) { REAL(symlink); if (below_path(to) && due()) die(); return real(from, to); }
 int unlink(const char *path) { REAL(unlink); if (below_path(path) && due()) die(); return real(path); }
 int unlinkat(int folder, const char *path, int flags) {
     REAL(unlinkat); if (below_path(path) && due()) die(); return real(folder, path, flags);
 }
 int rmdir(const char *path) { REAL(rmdir); if (below_path(path) && due()) die(); return real(path); }
 int mkdir(const char *path, mode_t mode) { REAL(mkdir); if (below_path(path) && due()) die(); return real(path, mode); }
+int mkdirat(int folder, const char *path, mode_t mode) {
+    REAL(mkdirat); if (below_path(path) && due()) die(); return real(folder, path, mode);
+}
 int chmod(const char *path, mode_t mode) { REAL(chmod); if (below_path(path) && due()) die(); return real(path, mode); }

@@ -3,8 +3,8 @@
 At full size, from the root of a checkout::
 
     cc -shared -fPIC -o shim.so tests/attack/shim.c -ldl
-    LD_PRELOAD=./shim.so python tests/attack/crash_points.py ./shim.so FOLDER
-    python tests/attack/writers.py FOLDER --campaigns 10 --operations 1000 --kills 50 [--url postgresql://...]
+    LD_PRELOAD=./shim.so python tests/attack/crash_points.py ./shim.so /dev/shm/FOLDER
+    python tests/attack/writers.py FOLDER --campaigns 50 --operations 200 --kills 10 [--url postgresql://...]
     python tests/attack/corruption.py FOLDER --count 1500
     python tests/attack/fuzz.py FOLDER --scale 100
 """
@@ -41,8 +41,8 @@ def test_nothing_is_lost_or_torn_at_any_crash_point(tmp_path: Path) -> None:
     shim = tmp_path / "shim.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, HERE / "shim.c", "-ldl"], check=True)
     verbs = ["mark", "models import", "ingest", "backup", "restore", "init from json"]
-    lines = run("crash_points.py", shim, tmp_path / "crash", "--every", 5, *verbs, preload=shim)
-    assert len(lines) == len(verbs)
+    lines = run("crash_points.py", shim, tmp_path / "crash", "--every", 5, "--", *verbs, preload=shim)
+    assert len(lines) == len(verbs) + 1
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
