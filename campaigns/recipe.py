@@ -34,7 +34,7 @@ Atmosphere = Literal["closed", "open"]
 _GAS_MASSES = {"C": 12.011, "H": 1.008}
 """Atomic masses (g/mol) of what leaves with the gas (IUPAC 2021, abridged)."""
 
-_TERM = re.compile(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?")
+_TERM = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d*)?|\.\d+)?")
 _COUNTED = re.compile(r"\s*(\d*\.?\d*)\s*([A-Z].*?)\s*")
 _SIGNIFICANT_MOLES = 1e-7
 _ROUNDING = 1e-3

@@ -53,8 +53,8 @@ _DECIMALS = 4
 _THREE_DECIMALS = 5.1e-4
 _COARSE = 600
 _ORDER = {symbol: i for i, symbol in enumerate(METALS_BY_NUMBER)}
-_SIMPLE_FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:\d+\.?\d*|\.\d+)?)+")
-_TERM = re.compile(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?")
+_SIMPLE_FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:\d+(?:\.\d*)?|\.\d+)?)+")
+_TERM = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d*)?|\.\d+)?")
 
 
 @dataclass(frozen=True)

@@ -842,10 +842,15 @@ def _note_of(url: URL) -> Path:
 
 
 def _read_only_connection(url: URL, timeout_s: float) -> sqlite3.Connection:
-    """Open a SQLite file without the right to write, and without the need of it."""
+    """Open a SQLite file without the right to write, and without the need of it.
+
+    What a killed process left half-written is taken back first, by SQLite itself, and that needs the right.
+    """
     path = Path(url.database or "").resolve()
-    log = path.with_name(f"{path.name}-wal")
+    log, half_written = (path.with_name(f"{path.name}-{end}") for end in ("wal", "journal"))
     at_rest = not (log.exists() and log.stat().st_size)
+    if half_written.exists() and half_written.stat().st_size and os.access(path, os.W_OK):
+        return sqlite3.connect(path, timeout=timeout_s, check_same_thread=False)
     immutable = at_rest and not os.access(path.parent, os.W_OK)  # no writer can come, and no file be made beside it
     uri = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if immutable else ''}"
     return sqlite3.connect(uri, uri=True, timeout=timeout_s, check_same_thread=False)

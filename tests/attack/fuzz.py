@@ -1,18 +1,22 @@
 """Feed mutated inputs to everything that reads, and see that it answers with a value or a sentence, in time.
 
 Mutations know the format: numbers become extreme, signs, separators and encodings change, lines and blocks are
-repeated, taken away and torn, keys are misspelt, types exchanged. Each input is made from a seed and its number alone::
+repeated, taken away and torn, keys are misspelt, types exchanged. JSON goes to the server's application in this
+process. Each input is made from a seed and its number alone; ``--state FILE`` keeps the counts, so that a run goes on
+where it was stopped, after ``--seconds`` for instance::
 
-    python tests/attack/fuzz.py FOLDER [--scale 1.0] [--seed 0]
+    python tests/attack/fuzz.py FOLDER [--scale 100] [--seed 0] [--state FILE] [--seconds 240]
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gzip
 import json
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -25,10 +29,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from ledgers import FIRST, write_discharge, write_stub_model
+from ledgers import FIRST, SECOND, record_round, write_campaign, write_discharge, write_stub_model
 from synthetic_cycler import EXPORTS, cell_test, write_xlsx
 
+from campaigns.campaign import Campaign
 from campaigns.intake.validation import check_file
+from campaigns.server.app import create_app
 from campaigns.spec import read_spec
 from drxnet.checkpoint import check_model
 from drxnet.composition import Composition
@@ -40,6 +46,8 @@ ALLOWED = (DRXError, ValueError)
 """What the command line turns into a sentence."""
 
 SECONDS = 5.0
+"""Of processor time, which other processes of the machine do not change."""
+
 NUMBERS = "0 -1 1e308 1e-308 -0.0 nan inf 99999999999999999999 1,5 1.5.2 0x10 1e999999999 ٣ ½ +1 1_0".split()
 TOKENS = [
     "",
@@ -83,6 +91,100 @@ TABLES = [
     "Test_Time(s),Step_Index,Cycle_Index,Current(A),Voltage(V)\n"
     + "".join(f"{60 * i},2,1,-0.0001,{4.8 - i / 30:.4f}\n" for i in range(100)),
 ]
+
+
+REQUESTS: list[tuple[str, str, Any]] = [
+    ("POST", "proposals/R01-02/mark", {"state": "accepted", "reason": "made", "phases": "rocksalt 80, Li3NbO4 20"}),
+    (
+        "POST",
+        "mark",
+        {"proposal_ids": ["R01-02"], "state": "failed", "reason": "broke", "single_phase": True},
+    ),
+    ("POST", "measurements/M0001/retract", {"reason": "short-circuited", "seen": {}}),
+    ("POST", "measurements/M0001/confirm", {"reason": "weighed again"}),
+    (
+        "POST",
+        "measurements/M0001/supersede",
+        {"reason": "re-weighed", "changes": {"capacity_mah_g": 230.0, "cell": "a"}},
+    ),
+    (
+        "POST",
+        "measurements",
+        {
+            "measurements": [
+                {"proposal_id": "R01-01", "current_ma_g": 20.0, "capacity_mah_g": 240.1, "cell": "c1", "cycle": 1},
+                {
+                    "composition": FIRST,
+                    "current_ma_g": 1000.0,
+                    "capacity_mah_g": 171.5,
+                    "v_low": 1.5,
+                    "v_high": 4.8,
+                },
+            ],
+            "confirmed": False,
+        },
+    ),
+    ("GET", "proposals?state=proposed&round=1&offset=0&limit=10", None),
+    ("GET", "proposals/R01-01", None),
+    ("GET", "measurements?status=valid&offset=0&limit=5", None),
+    ("GET", "rank?by=rate-retention&top=5&order=lower", None),
+    ("GET", "log?last=5", None),
+    ("GET", "export?form=json", None),
+    ("GET", "status?as_of=1", None),
+]
+"""Requests of a served campaign. Jobs are not among them: they run in processes of their own."""
+
+RENEWED = 500
+"""Requests after which the campaign begins anew, since those that are right change it."""
+
+
+class Served:
+    """The server's application, called in this process without any network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.app, self.asked = folder, None, 0
+        self.loop = asyncio.new_event_loop()
+        stub = write_stub_model(folder / "first")
+        with Campaign.start(folder / "demo", write_campaign(folder / "t.yaml", stub)) as campaign:
+            record_round(campaign, FIRST, SECOND)
+            campaign.add_measurements(
+                [{"proposal_id": "R01-01", "current_ma_g": 20.0, "capacity_mah_g": 240.0}], fine_tune=False
+            )
+
+    def renew(self) -> None:
+        """Serve a copy of the campaign as it was in the beginning."""
+        if self.app is not None:
+            self.app.app.state.desk.close()
+            self.app.app.state.jobs.close()
+        shutil.rmtree(self.folder / "served", ignore_errors=True)
+        shutil.copytree(self.folder / "demo", self.folder / "served" / "demo")
+        self.app = create_app([self.folder / "served" / "demo"])
+
+    def ask(self, method: str, target: str, body: bytes, rng: random.Random) -> int:
+        """HTTP status of a request."""
+        if self.asked % RENEWED == 0:
+            self.renew()
+        self.asked += 1
+        path, _, query = target.partition("?")
+        kind = b"application/json" if rng.random() < 0.97 else rng.choice([b"", b"text/plain", b"multipart/form-data"])
+        scope = {
+            "type": "http", "http_version": "1.1", "method": method, "scheme": "http", "root_path": "",
+            "path": path, "raw_path": path.encode("utf-8", "replace"), "query_string": query.encode("utf-8", "replace"),
+            "headers": [(b"host", b"localhost"), (b"content-type", kind), (b"content-length", b"%d" % len(body))],
+            "client": ("127.0.0.1", 1), "server": ("localhost", 80),
+        }  # fmt: skip
+        statuses: list[int] = []
+        parts = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            return parts.pop() if parts else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        self.loop.run_until_complete(self.app(scope, receive, send))
+        return statuses[0]
 
 
 def mutate(text: str, rng: random.Random) -> str:
@@ -145,13 +247,15 @@ class Fuzz:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed = folder, seed
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         self.files = [write_discharge(folder / "td.json", FIRST, 240.0).read_bytes()]
         table = cell_test(cycles=1)
         self.files += [export(table).encode("latin-1", "replace") for _, export in EXPORTS.values()]
         self.files.append(write_xlsx(folder / "sheet.xlsx", table).read_bytes())
         write_stub_model(folder / "stub")
         self.card = (folder / "stub" / "model.json").read_text()
+        self.served = Served(folder)
 
     def formula(self, rng: random.Random) -> None:
         Composition.parse(mutate(rng.choice(FORMULAS), rng))
@@ -191,19 +295,31 @@ class Fuzz:
         (self.folder / "stub" / "model.json").write_bytes(as_bytes(mutate(self.card, rng), rng))
         check_model(self.folder / "stub")
 
+    def http(self, rng: random.Random) -> None:
+        method, target, content = rng.choice(REQUESTS)
+        body = b"" if content is None else json.dumps(content).encode()
+        if content is not None and rng.random() < 0.9:
+            body = as_bytes(mutate(body.decode(), rng), rng)
+        if content is None or rng.random() < 0.2:
+            target = mutate(target, rng)
+        status = self.served.ask(method, f"/api/campaigns/demo/{target}", body, rng)
+        if status >= 500:
+            raise AssertionError(f"answered {status} to {method} {target} {body!r}")
+        if status >= 400:
+            raise ValueError("refused")
+
     def json(self, rng: random.Random) -> None:
         path = self.folder / "a.json"
         path.write_bytes(as_bytes(mutate(self.files[0].decode()[:4000], rng), rng))
         check_file(path)
 
-    def run(self, name: str, target: Callable[[random.Random], Any], count: int) -> Counter[str]:
-        """Feed so many inputs to one target."""
-        counts: Counter[str] = Counter()
-        slowest = 0.0
-        for number in range(count):
-            rng = random.Random(f"{self.seed} {name} {number}")
-            begun = time.perf_counter()
-            signal.setitimer(signal.ITIMER_REAL, 4 * SECONDS)
+    def run(self, name: str, counts: Counter[str], count: int, until: float) -> None:
+        """Feed inputs to one target until there were so many, or the time is over."""
+        target: Callable[[random.Random], Any] = getattr(self, name)
+        while counts["inputs"] < count and time.monotonic() < until:
+            rng = random.Random(f"{self.seed} {name} {counts['inputs']}")
+            begun = time.process_time()
+            signal.setitimer(signal.ITIMER_PROF, 4 * SECONDS)
             try:
                 target(rng)
                 outcome = "read"
@@ -211,24 +327,21 @@ class Fuzz:
                 outcome = "refused"
             except BaseException as error:
                 outcome = "raw"
-                print(f"  {self.seed} {name} {number}: {error!r}"[:300], flush=True)
+                print(f"  {self.seed} {name} {counts['inputs']}: {error!r}"[:600], flush=True)
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            took = time.perf_counter() - begun
-            slowest = max(slowest, took)
+                signal.setitimer(signal.ITIMER_PROF, 0)
+            took = time.process_time() - begun
+            counts["slowest_ms"] = max(counts["slowest_ms"], round(1000 * took))
             counts["slow"] += took > SECONDS
             counts[outcome] += 1
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        facts = {k: counts[k] for k in ("read", "refused", "raw", "slow")}
-        print(
-            json.dumps({"target": name, "inputs": count, **facts, "slowest_s": round(slowest, 2), "peak_mib": memory}),
-            flush=True,
-        )
-        return counts
+            counts["inputs"] += 1
 
 
-SHARES = {"formula": 6000, "number": 2500, "yaml": 700, "table": 300, "cycler": 60, "card_of_a_model": 340, "json": 100}
-"""Inputs of each target in ten thousand."""
+SHARES = {
+    "formula": 6000, "number": 2000, "yaml": 1000, "http": 350, "card_of_a_model": 350, "table": 120, "cycler": 100,
+    "json": 80,
+}  # fmt: skip
+"""Inputs of each target in ten thousand: few of what takes long."""
 
 
 def too_slow(*_: Any) -> None:
@@ -240,18 +353,27 @@ def start(given: list[str]) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scale", type=float, default=1.0, help="Ten thousand inputs each.")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--state", type=Path, help="Counts, to go on from.")
+    parser.add_argument("--seconds", type=float, default=1e9, help="Stop after so long.")
     asked = parser.parse_args(given)
+    until = time.monotonic() + asked.seconds
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGALRM, too_slow)
-    fuzz = Fuzz(asked.folder, asked.seed)
-    total: Counter[str] = Counter()
+    signal.signal(signal.SIGPROF, too_slow)
+    state = json.loads(asked.state.read_text()) if asked.state and asked.state.exists() else {}
+    fuzz, total, peak = Fuzz(asked.folder, asked.seed), Counter[str](), 0
     for name, share in SHARES.items():
-        total += fuzz.run(name, getattr(fuzz, name), max(1, round(share * asked.scale)))
-    print(
-        json.dumps(
-            {"inputs": total["read"] + total["refused"] + total["raw"], "raw": total["raw"], "slow": total["slow"]}
-        )
-    )
+        counts = Counter(state.get(name, {}))
+        fuzz.run(name, counts, max(1, round(share * asked.scale)), until)
+        peak = max(peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        counts["peak_mib"] = max(counts["peak_mib"], peak)
+        state[name] = {
+            key: counts[key] for key in ("inputs", "read", "refused", "raw", "slow", "slowest_ms", "peak_mib")
+        }
+        if asked.state:
+            asked.state.write_text(json.dumps(state))
+        print(json.dumps({"target": name, **state[name]}), flush=True)
+        total += Counter({key: state[name][key] for key in ("inputs", "raw", "slow")})
+    print(json.dumps({key: total[key] for key in ("inputs", "raw", "slow")}), flush=True)
     return 1 if total["raw"] or total["slow"] else 0
 
 

@@ -2,6 +2,9 @@
  *
  * Preloaded (LD_PRELOAD). A process arms itself: crash_arm(folder, n, half); n = 0 only counts. With half, a write is cut
  * in the middle and everything else is killed before it happens. crash_kind(i) says what call i of a process was.
+ *
+ * crash_pause(fd, other) kills nothing: before each call, and in the middle of each write, it says so to the descriptor
+ * fd and waits for an answer from the other, so that somebody can look at what a kill at this instant would leave.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -13,6 +16,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -59,9 +63,23 @@ static int below_fd(int fd) {
 }
 
 /* Whether this is the call at which the process dies. */
+static int saying_to = -1, hearing_from = -1;
+
+void crash_pause(int saying, int listening) {
+    saying_to = saying;
+    hearing_from = listening;
+}
+
+static void wait_for_answer(char what) {
+    char answer;
+    syscall(SYS_write, saying_to, &what, 1);
+    syscall(SYS_read, hearing_from, &answer, 1);
+}
+
 static int due_of(char kind) {
     count++;
     if (count < KINDS) kinds[count] = kind;
+    if (saying_to >= 0) wait_for_answer('.');
     return count == target;
 }
 
@@ -72,21 +90,34 @@ static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
 
 #define REAL(name) static __typeof__(&name) real; if (!real) real = (__typeof__(&name)) dlsym(RTLD_NEXT, #name)
 
+/* With pauses, a write happens in two parts. */
+#define IN_TWO(first, rest) \
+    if (saying_to >= 0 && n > 1 && below_fd(fd)) { \
+        ssize_t a = first; \
+        if (a < 0) return a; \
+        wait_for_answer('w'); \
+        ssize_t b = rest; \
+        return b < 0 ? a : a + b; \
+    }
+
 ssize_t write(int fd, const void *data, size_t n) {
     REAL(write);
     if (below_fd(fd) && due_write(n)) { if (half && n > 1) real(fd, data, n / 2); die(); }
+    IN_TWO(real(fd, data, n / 2), real(fd, (const char *) data + a, n - a))
     return real(fd, data, n);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t n, off64_t at) {
     REAL(pwrite64);
     if (below_fd(fd) && due_write(n)) { if (half && n > 1) real(fd, data, n / 2, at); die(); }
+    IN_TWO(real(fd, data, n / 2, at), real(fd, (const char *) data + a, n - a, at + a))
     return real(fd, data, n, at);
 }
 
 ssize_t pwrite(int fd, const void *data, size_t n, off_t at) {
     REAL(pwrite);
     if (below_fd(fd) && due_write(n)) { if (half && n > 1) real(fd, data, n / 2, at); die(); }
+    IN_TWO(real(fd, data, n / 2, at), real(fd, (const char *) data + a, n - a, at + a))
     return real(fd, data, n, at);
 }
 

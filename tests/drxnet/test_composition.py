@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,14 @@ def test_one_composition_has_one_canonical_formula(formula):
     assert Composition.parse(formula).formula == "Li1.2Ti0.4Mn0.4O2"
     assert Composition.parse(formula) == Composition.parse("Li1.2Mn0.4Ti0.4O2")
     assert len({Composition.parse(formula), Composition.parse("Li6Mn2Ti2O10")}) == 1
+
+
+@pytest.mark.parametrize("formula", ["Mn23333" * 60 + "]", "Li12Mn4Ti4O202" * 40 + "\n"], ids=["bracket", "line"])
+def test_a_long_text_that_is_no_formula_is_refused_at_once(formula):
+    begun = time.process_time()
+    with pytest.raises(CompositionError):
+        Composition.parse(formula)
+    assert time.process_time() - begun < 2  # it took seconds, and with every further term several times that
 
 
 def test_metals_stand_in_the_order_of_their_atomic_number():

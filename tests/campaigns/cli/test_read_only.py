@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -176,3 +178,23 @@ def test_a_ledger_of_an_older_version_is_read_as_it_is(folder: Path, monkeypatch
     with Campaign.open(folder) as campaign:
         assert campaign.state() == state
     assert held(folder) != before
+
+
+def test_a_ledger_whose_start_was_killed_has_not_begun_and_begins_when_asked(tmp_path: Path) -> None:
+    place = tmp_path / "demo"
+    place.mkdir()
+    write_campaign(place / "campaign.yaml", write_stub_model(tmp_path / "stub"))
+    text = (place / "campaign.yaml").read_text()
+    (place / "campaign.yaml").write_text(f"name: demo\n{text}")
+    with closing(sqlite3.connect(tmp_path / "begun.sqlite", isolation_level=None)) as file:
+        file.execute("PRAGMA cache_size = 2")
+        file.execute("CREATE TABLE x (content)")
+        file.execute("BEGIN")
+        file.executemany("INSERT INTO x VALUES (zeroblob(3000))", [()] * 50)  # more than is kept in memory
+        for end in ("", "-journal"):
+            (place / f"ledger.sqlite{end}").write_bytes((tmp_path / f"begun.sqlite{end}").read_bytes())
+    assert (place / "ledger.sqlite-journal").stat().st_size
+    with pytest.raises(NotBegun):
+        Campaign.open(place, read_only=True)
+    Campaign.open(place).close()
+    Campaign.open(place, read_only=True).close()
