@@ -49,6 +49,10 @@ STRATEGIES: dict[str, str] = {
 }
 
 
+GONE: dict[str, str] = {"steep prior": "phases by a prior that was given up: four of five form, slope -0.7"}
+"""Kept runs of what can no longer be run."""
+
+
 def recommender(name: str, pool: Pool, kind: str, seed: int) -> Recommend:
     """Build a strategy for one run; a member that plays the laboratory is left out of the model."""
     members = [i for i in range(len(pool.capacity)) if kind != "member" or i != seed % len(pool.capacity)]
@@ -104,7 +108,7 @@ FIELDS = ("kind", "strategy", "seed", "pool")
 def missing_runs(options: argparse.Namespace, known: set[tuple[str, ...]]) -> Iterator[dict[str, object]]:
     """Run what is not known yet, seed by seed, and give back a row each."""
     for seed in options.seeds:
-        todo = [(k, s) for k in options.kinds for s in options.strategies]
+        todo = [(k, s) for k in options.kinds for s in options.strategies if s in STRATEGIES]
         todo = [(k, s) for k, s in todo if (k, s, str(seed), str(options.pool)) not in known]
         if not todo:
             continue
@@ -153,14 +157,18 @@ def ratio(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
     return float(one.mean() / max(other.mean(), 1e-9)), *map(float, np.quantile(ratios, [0.025, 0.975]))
 
 
-def print_table(runs: Sequence[dict[str, str]], kinds: Sequence[str], strategies: Sequence[str]) -> None:
-    """Print a table for each kind of laboratory: means, and the default's ratios to each strategy, run by run."""
+def print_table(
+    runs: Sequence[dict[str, str]], kinds: Sequence[str], strategies: Sequence[str], base: str = "default"
+) -> None:
+    """Print a table for each kind of laboratory: means, and the ratios of one strategy to each other, run by run."""
     for kind in kinds:
         table = {
             name: {r["seed"]: r for r in runs if r["kind"] == kind and r["strategy"] == name} for name in strategies
         }
+        if not any(table.values()):
+            continue
         heads = ["strategy", "runs", *(f"regret {c}" for c in AFTER), *(f"top 1 % {c}" for c in AFTER[1:])]
-        heads += ["feasible", "dead", "failed", "regret 8, 16: default / this", "top 16, 64: default / this"]
+        heads += ["feasible", "dead", "failed", f"regret 8, 16: {base} / this", f"top 16, 64: {base} / this"]
         print(f"\n### {kind}\n\n| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
         for name, found in table.items():
             if not found:
@@ -172,25 +180,25 @@ def print_table(runs: Sequence[dict[str, str]], kinds: Sequence[str], strategies
             cells = [name, str(len(found)), *(f"{mean(f'regret_{c}'):.3f}" for c in AFTER)]
             cells += [f"{mean(f'top_{c}'):.3f}" for c in AFTER[1:]]
             cells += [f"{mean('feasible_8'):.1f}", f"{mean('dead_8'):.1f}", f"{mean('failed_later'):.0%}"]
-            paired = sorted(set(found) & set(table.get("default", {}))) if name != "default" else []
+            paired = sorted(set(found) & set(table.get(base, {}))) if name != base else []
             for group in (("regret_8", "regret_16"), ("top_16", "top_64")):
                 told = []
                 for merit in group if paired else ():
-                    one, other = (
-                        np.array([float(table[who][seed][merit]) for seed in paired]) for who in ("default", name)
-                    )
+                    one, other = (np.array([float(table[who][seed][merit]) for seed in paired]) for who in (base, name))
                     told.append("{} ({}-{})".format(*map(_times, ratio(one, other))))
                 cells.append(", ".join(told))
             print("| " + " | ".join(cells) + " |")
 
 
-def print_stopping(runs: Sequence[dict[str, str]], kinds: Sequence[str], most_lost: float = 0.02) -> None:
+def print_stopping(
+    runs: Sequence[dict[str, str]], kinds: Sequence[str], base: str = "default", most_lost: float = 0.02
+) -> None:
     """Print what stopping at the first round that is not worth its cells saves, and what it costs."""
     heads = ("kind", "runs", "cells saved", f"best within {most_lost:g}", "retention lost")
     print("\n### stopping\n\n| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     told: list[tuple[float, float]] = []
     for kind in (*kinds, "all"):
-        mine = [stopped(r) for r in runs if r["kind"] == kind and r["strategy"] == "default" and r.get("prospects")]
+        mine = [stopped(r) for r in runs if r["kind"] == kind and r["strategy"] == base and r.get("prospects")]
         mine = told if kind == "all" else mine
         told = [*told, *mine] if kind != "all" else told
         if mine:
@@ -222,7 +230,9 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(REPORTING))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
+    known = [*STRATEGIES, *GONE]
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=known)
+    parser.add_argument("--base", default="default", choices=known, help="strategy that the ratios are of")
     parser.add_argument("--cache", type=Path, help="run what is missing, and keep pools and runs here")
     parser.add_argument("--table", type=Path, help="table of runs to read and to add to [default: in the cache]")
     options = parser.parse_args()
@@ -241,8 +251,8 @@ def main() -> None:
             runs.append(text)
             print(*(text[name] for name in (*FIELDS, "regret_8", "regret_16", "top_16", "cpu_s")), flush=True)
     wanted = [r for r in runs if int(r["seed"]) in options.seeds and r["pool"] == str(options.pool)]
-    print_table(wanted, options.kinds, options.strategies)
-    print_stopping(wanted, options.kinds)
+    print_table(wanted, options.kinds, options.strategies, options.base)
+    print_stopping(wanted, options.kinds, options.base)
 
 
 if __name__ == "__main__":
