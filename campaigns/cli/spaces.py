@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +61,7 @@ def enumerate_(
     from drxnet.errors import UsageError
     from screening.lattice import open_candidates
 
-    asked = [name for name, given in _modes(count, sample, shard, everything).items() if given]
-    if len(asked) > 1:
-        raise UsageError(f"Give one of --count, --sample, --shard and --all. Got {' and '.join(asked)}.")
+    asked = _asked(count, sample, shard, everything)
     counts = not asked or count
     if out is not None and counts:
         raise UsageError("--out takes rows; give --sample, --shard or --all with it.")
@@ -82,18 +80,30 @@ def enumerate_(
     kept = _accepted(candidates, pieces) if accepted else pieces
     if out is None:
         emit(output, [row for _, ranks, units in kept for row in _rows(candidates, ranks, units)])
-        return
+    else:
+        _write(out, candidates, kept, number)
+
+
+def _write(out: Path, candidates: Candidates, pieces: Iterable[Piece], number: int) -> None:
+    """Write rows to a file, and say how many of the number that were looked at."""
     written = 0
     with progress("writing") as report, _writer(out, candidates) as write:
-        for done, ranks, units in kept:
+        for done, ranks, units in pieces:
             write(ranks, units)
             written += len(ranks)
             report(done, number)
     say(f"{written:,} compositions in {out}.")
 
 
-def _modes(count: bool, sample: int | None, shard: str | None, everything: bool) -> dict[str, bool]:
-    return {"--count": count, "--sample": sample is not None, "--shard": shard is not None, "--all": everything}
+def _asked(count: bool, sample: int | None, shard: str | None, everything: bool) -> list[str]:
+    """The one of the options that was given, if any."""
+    from drxnet.errors import UsageError
+
+    given = {"--count": count, "--sample": sample is not None, "--shard": shard is not None, "--all": everything}
+    asked = [name for name, is_given in given.items() if is_given]
+    if len(asked) > 1:
+        raise UsageError(f"Give one of --count, --sample, --shard and --all. Got {' and '.join(asked)}.")
+    return asked
 
 
 def _show_count(candidates: Candidates, space: str, seconds: float, output: str) -> None:
@@ -250,11 +260,7 @@ def _show(found: Explanation, space: str) -> None:
     else:
         tell(f"in {space}, rank {found.rank:,}")
     tell()
-    anions = {"O2-": found.composition.oxygen, "F-": found.composition.fluorine}
-    ledger = [(str(s), amount, s.charge * amount) for s, amount in found.species.items()]
-    ledger += [(s, amount, -amount * (2 if s == "O2-" else 1)) for s, amount in anions.items() if amount]
-    ledger.append(("sum", sum(a for _, a, _ in ledger), round(sum(charge for *_, charge in ledger), 6)))
-    print_table([{"species": s, "amount": a, "charge": charge} for s, a, charge in ledger])
+    print_table(_balance(found))
     tell()
     print_table(
         [
@@ -268,16 +274,27 @@ def _show(found: Explanation, space: str) -> None:
             for v in found.verdicts
         ]
     )
-    for one, other, verdict in found.reactions:
-        tell(f"{one} beside {other}: {verdict}")
-    for reduction in found.reductions:
-        tell(f"May turn to metal without oxygen: {reduction}")
+    for remark in _remarks(found):
+        tell(remark)
+
+
+def _balance(found: Explanation) -> list[dict[str, Any]]:
+    """Amount and charge of every ion, and their sums."""
+    anions = {"O2-": found.composition.oxygen, "F-": found.composition.fluorine}
+    ions = [(str(s), amount, s.charge * amount) for s, amount in found.species.items()]
+    ions += [(s, amount, -amount * (2 if s == "O2-" else 1)) for s, amount in anions.items() if amount]
+    ions.append(("sum", sum(a for _, a, _ in ions), round(sum(charge for *_, charge in ions), 6)))
+    return [{"species": s, "amount": a, "charge": charge} for s, a, charge in ions]
+
+
+def _remarks(found: Explanation) -> Iterator[str]:
+    """What a chemist should know beside the numbers."""
+    yield from (f"{one} beside {other}: {verdict}" for one, other, verdict in found.reactions)
+    yield from (f"May turn to metal without oxygen: {reduction}" for reduction in found.reductions)
     if found.oxygen_redox:
-        tell(found.oxygen_redox)
-    for name, reason in found.exceptions.items():
-        tell(f"{name}: made all the same. {reason}")
-    for note in found.hazards:
-        tell(note)
+        yield found.oxygen_redox
+    yield from (f"{name}: made all the same. {reason}" for name, reason in found.exceptions.items())
+    yield from found.hazards
 
 
 COMMANDS: list[click.Command] = [enumerate_, explain]

@@ -90,6 +90,14 @@ def test_the_cost_of_two_lithium_for_two_oxygen_is_that_of_the_lithium() -> None
     assert filters.precursor_cost(mixture)[0] == pytest.approx(200 * 2 * 6.94 / (2 * 6.94 + 2 * 15.999), rel=1e-3)
 
 
+def test_what_oxygen_must_give_is_told_only_where_the_threshold_needs_it() -> None:
+    asked = Filters(redox_electrons_with_oxygen=0.4)
+    assert asked.oxygen_note(mixtures("Li1.2Mn0.4Ti0.4O2")) == ""  # the metals give it all
+    assert "0.6 e" in asked.oxygen_note(mixtures("Li1.3Fe0.4Nb0.3O2"))
+    assert Filters(redox_electrons_with_oxygen=0.7).oxygen_note(mixtures("Li1.3Fe0.4Nb0.3O2")) == ""  # not even so
+    assert Filters(redox_electrons_with_oxygen=None).oxygen_note(mixtures("Li1.3Fe0.4Nb0.3O2")) == ""
+
+
 def test_the_worst_pair_decides_compatibility() -> None:
     species = tuple(map(Species.parse, ["Mn3+", "Fe2+", "V3+", "Ti4+"]))
     sets = [species[3:], species[2:], (species[0], species[2]), species[:2], species]

@@ -264,3 +264,9 @@ def test_an_interval_ends_at_the_largest_possible_value_and_is_drawn_about_no_mo
     assert lower[1, 0] == pytest.approx(most[1, 0] - 12.8155, abs=1e-3)
     columns = goals.columns(mean, std, most)
     assert columns["capacity_low_mah_g_mean"][1] == 400  # the mean stays that of the model
+
+
+def test_the_reference_of_an_objective_is_that_of_its_quantity_unless_another_is_given():
+    usual = ObjectiveSpec(quantity="rate-retention")
+    assert usual.reference_value == usual.kind.reference == 0.3
+    assert ObjectiveSpec(quantity="rate-retention", reference=0.45).reference_value == 0.45
