@@ -28,6 +28,7 @@ from drxnet.progress import Progress, silent
 from screening.errors import NothingToPropose
 
 if TYPE_CHECKING:
+    from campaigns.loop.forecast import Forecast
     from campaigns.spec import CampaignSpec, Method
     from screening.batch import Choice
     from screening.candidates import Candidates
@@ -113,7 +114,7 @@ def propose(
     )  # fmt: skip
     from campaigns.loop.syntheses import tried_of
     from screening.batch import choose_batch
-    from screening.candidates import CandidateList, cautions
+    from screening.candidates import CandidateList
     from screening.prospect import prospect_of
     from screening.scoring import StreamScorer
     from screening.strategies import STRATEGIES, today
@@ -127,10 +128,7 @@ def propose(
     source: Candidates = CandidateList.read(candidates) if candidates else spec.candidates()
     look = "walk" if candidates else method or spec.method
     if look in SEARCHES and (workers or ray_address):
-        raise UsageError(
-            f"Ray workers score walks; a {look} search runs in this process. Leave out --workers and --ray-address, or "
-            "take --method walk (a time limit may end it early)."
-        )
+        raise _no_workers(look)
     round_seed = seed_of_round(spec.seed if seed is None else seed, state.round + 1)
     others = admissions_of(campaign, state, spec.goals, device=device)
     outlook, limits = outlook_of(campaign, state, spec.goals, device=device, admissions=others), limits_of(spec)
@@ -153,32 +151,12 @@ def propose(
             device=device,
             progress=progress,
         )
-    done = shortlist.statistics
-    statistics = {
-        "candidates": str(candidates) if candidates else spec.space_name,
-        "count": done.count,
-        **({"processes": len(spec.ways)} if spec.ways else {}),
-        "walked": done.walked,
-        "scored": done.scored,
-        "rejected": done.rejected,
-        "refused": dict(done.refused),
-    }
+    statistics = _statistics(spec, str(candidates or spec.space_name), shortlist)
     if shortlist.proof:
-        statistics["walk"] = {
-            **shortlist.proof.summary(),
-            "engine": streamed.engine,
-            "known_rounds": state.round,
-            "phases": True,
-            "fitted": streamed.fitted(),
-        }
+        walk = {"engine": streamed.engine, "known_rounds": state.round, "phases": True, "fitted": streamed.fitted()}
+        statistics["walk"] = {**shortlist.proof.summary(), **walk}
     listed = source.compositions(shortlist.units)
-    notes = (*_notes(shortlist), *map(str, others))
-    if how != (strategy or spec.strategy):
-        notes = (
-            *notes,
-            f"Nothing is measured yet: this batch is chosen by {how}, to learn where the model is right. "
-            f"The next ones go by {spec.strategy} (at once: --strategy {spec.strategy}).",
-        )
+    notes = (*_notes(shortlist), *map(str, others), *_why_so(how, strategy or spec.strategy))
     for _ in range(MOST_ATTEMPTS):
         open_ones = [c for c in listed if c.formula not in state.excluded]
         if not open_ones:
@@ -187,17 +165,7 @@ def propose(
             open_ones, outlook, n=n, strategy=how, limits=limits, seed=round_seed, shortlist=spec.shortlist
         )
         forecast = Forecast(outlook, [p.composition for p in picks], [p.process for p in picks])
-        rows = [
-            NewProposal(
-                pick.composition.formula,
-                prediction(
-                    pick, forecast.row(i), spec.goals, (*cautions(source, pick.composition), *forecast.cautions(i))
-                ),
-                profiles,
-                pick.process if spec.ways else NOT_STATED,
-            )
-            for i, (pick, profiles) in enumerate(zip(picks, forecast.profiles(), strict=True))
-        ]
+        rows = _proposals(picks, forecast, source, spec)
         prospect = prospect_of(outlook, [p.composition for p in picks], round_seed)
         recipe = {
             "model_id": model.model_id,
@@ -224,6 +192,54 @@ def propose(
     raise LedgerLocked(
         f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
     )
+
+
+def _no_workers(look: str) -> UsageError:
+    return UsageError(
+        f"Ray workers score walks; a {look} search runs in this process. Leave out --workers and --ray-address, or "
+        "take --method walk (a time limit may end it early)."
+    )
+
+
+def _statistics(spec: CampaignSpec, candidates: str, shortlist: Shortlist) -> dict[str, Any]:
+    """What is recorded of the stream."""
+    done = shortlist.statistics
+    return {
+        "candidates": candidates,
+        "count": done.count,
+        **({"processes": len(spec.ways)} if spec.ways else {}),
+        "walked": done.walked,
+        "scored": done.scored,
+        "rejected": done.rejected,
+        "refused": dict(done.refused),
+    }
+
+
+def _why_so(how: str, usual: str) -> tuple[str, ...]:
+    """Say why the first batch is chosen in another way than the next ones."""
+    if how == usual:
+        return ()
+    return (
+        f"Nothing is measured yet: this batch is chosen by {how}, to learn where the model is right. "
+        f"The next ones go by {usual} (at once: --strategy {usual}).",
+    )
+
+
+def _proposals(
+    picks: Sequence[Choice], forecast: Forecast, source: Candidates, spec: CampaignSpec
+) -> list[NewProposal]:
+    """Picks as they are recorded, with their profiles and what a chemist should mind."""
+    from screening.candidates import cautions
+
+    return [
+        NewProposal(
+            pick.composition.formula,
+            prediction(pick, forecast.row(i), spec.goals, (*cautions(source, pick.composition), *forecast.cautions(i))),
+            profiles,
+            pick.process if spec.ways else NOT_STATED,
+        )
+        for i, (pick, profiles) in enumerate(zip(picks, forecast.profiles(), strict=True))
+    ]
 
 
 def proof_path(campaign: Workspace, number: int) -> Path:
