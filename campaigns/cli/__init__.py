@@ -29,15 +29,15 @@ class GroupedCommands(ErrorHandlingGroup):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, group by group; one that stands in none comes last."""
-        listed = {name for names in GROUPS.values() for name in names}
+        listed = [name for names in GROUPS.values() for name in names]
         others = [name for name in self.list_commands(ctx) if name not in listed]
+        column = max(map(len, listed)) + 2
         for title, names in (*GROUPS.items(), ("Others", others)):
             known = [(name, command) for name in names if (command := self.get_command(ctx, name))]
-            if known:
-                width = formatter.width - 6 - max(len(name) for name in listed)
+            rows = [(name, command.get_short_help_str(formatter.width - column - 4)) for name, command in known]
+            if rows:
                 with formatter.section(title):
-                    rows = [(name, command.get_short_help_str(width)) for name, command in known]
-                    formatter.write_dl(rows, col_max=max(len(name) for name in listed) + 2)
+                    formatter.write_dl(rows, col_max=column)
 
 
 @click.group(cls=GroupedCommands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

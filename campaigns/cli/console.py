@@ -169,7 +169,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
     if title:
         tell(title)
     console = Console(width=None if sys.stdout.isatty() else _NEVER_WRAPPED)
-    columns = {key: [_cell(row.get(key)) for row in rows] for key in rows[0]}
+    columns = {key: [visible(_cell(row.get(key))) for row in rows] for key in rows[0]}
     kept = fitting(columns, console.width)
     table = Table(header_style="" if os.environ.get("NO_COLOR") else "bold", box=None, pad_edge=False)
     for key in kept:
@@ -179,13 +179,17 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
             overflow="fold",
             no_wrap=not _wraps(columns[key]),
         )
-    for number in range(len(rows)):
-        table.add_row(*(Text(visible(columns[key][number])) for key in kept))
+    for cells in zip(*(columns[key] for key in kept), strict=True):
+        table.add_row(*map(Text, cells))
     with console.capture() as capture:
         console.print(table)
     _print(capture.get(), False)
-    if left_out := [str(key) for key in columns if key not in kept]:
-        say(f"Left out for lack of room: {', '.join(left_out)}. A wider terminal or --format csv shows them.")
+    _say_left_out([str(key) for key in columns if key not in kept])
+
+
+def _say_left_out(headings: Sequence[str]) -> None:
+    if headings:
+        say(f"Left out for lack of room: {', '.join(headings)}. A wider terminal or --format csv shows them.")
 
 
 def fitting(columns: Mapping[Any, Sequence[str]], width: int) -> list[Any]:
@@ -209,7 +213,7 @@ def _wraps(cells: Sequence[str]) -> bool:
 def _least_width(heading: Any, cells: Sequence[str]) -> int:
     if _wraps(cells):
         return max(_SENTENCE, *(len(word) for cell in cells for word in cell.split()))
-    return max(len(str(heading)), *(len(visible(cell)) for cell in cells))
+    return max(len(str(heading)), *map(len, cells))
 
 
 def _is_numeric(value: Any) -> bool:

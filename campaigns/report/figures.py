@@ -38,7 +38,9 @@ from campaigns.report.drawing import (
 from drxnet.composition import Composition
 from drxnet.files import save_figure
 from drxnet.style import new_figure, styled
+from screening.estimates import Estimate
 from screening.goals import Goals, Rates
+from screening.quantities import Quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,33 +66,14 @@ def plot_progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     places = places_in_rounds(outcomes)
     predicted = [(x, o, p) for o, x in zip(outcomes, places, strict=True) if (p := o.predicted(goals.first))]
     measured = [(x, o, m) for o, x in zip(outcomes, places, strict=True) if (m := o.leading)]
-    few = len(outcomes) <= 400
-    for found, style in (
-        (
-            predicted,
-            {"mfc": "white", "color": PREDICTED_COLOUR, "lw": 0.8, "alpha": 0.8, "elinewidth": 0.8 if few else 0.3}
-            | {"label": f"predicted when proposed, {POSTERIOR_SPREAD}"},
-        ),
-        (
-            measured,
-            {"color": MEASURED_COLOUR, "elinewidth": 1 if few else 0.3, "label": f"measured, {CELLS_SPREAD}"},
-        ),
-    ):
-        means = [e.mean for _, _, e in found]
-        axes.errorbar(
-            [x for x, _, _ in found],
-            means,
-            yerr=bars(goals.first, means, [e.error or 0 for _, _, e in found]),
-            fmt="o",
-            ms=marker_size(len(outcomes)) * 0.6,
-            **style,
-        )
-    known = [(x, o, e.mean) for x, o, e in measured] + [(x, o, e.mean) for x, o, e in predicted if o.leading is None]
-    _name_points(axes, [(x, y) for x, _, y in known], [o for _, o, _ in known])
-    x, y = best_line(outcomes, rounds)
-    if x:
-        label = f"best measured so far, {goals.sides[0]} bound (90 %)"
-        axes.step(x, y, where="post", color=FRONT_COLOUR, lw=1.8, label=label)
+    size = marker_size(len(outcomes)) * 0.6
+    hollow = {"mfc": "white", "alpha": 0.8, "label": f"predicted when proposed, {POSTERIOR_SPREAD}"}
+    _draw_first(axes, predicted, goals.first, fmt="o", lw=0.8, ms=size, color=PREDICTED_COLOUR, **hollow)
+    filled = {"color": MEASURED_COLOUR, "label": f"measured, {CELLS_SPREAD}"}
+    _draw_first(axes, measured, goals.first, fmt="o", ms=size, **filled)
+    known = [*measured, *((x, o, e) for x, o, e in predicted if o.leading is None)]
+    _name_points(axes, [(x, e.mean) for x, _, e in known], [o for _, o, _ in known])
+    _draw_best(axes, outcomes, goals, rounds)
     axes.set_xlabel("round" + (" (0: brought by the lab)" if 0 in rounds else ""))
     axes.set_ylabel(goals.first.label)
     if len(rounds) <= 15:
@@ -99,6 +82,20 @@ def plot_progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
         axes.set_ylim(bottom=0)
     _legend_above(axes, columns=2)
     return figure
+
+
+def _draw_first(axes: Axes, found: Sequence[tuple[float, Outcome, Estimate]], quantity: Quantity, **style: Any) -> None:
+    """Draw values of the first objective with their bars, thin ones where there are many."""
+    means = [e.mean for _, _, e in found]
+    lengths = bars(quantity, means, [e.error or 0 for _, _, e in found])
+    axes.errorbar([x for x, _, _ in found], means, yerr=lengths, elinewidth=0.9 if len(found) <= 400 else 0.3, **style)
+
+
+def _draw_best(axes: Axes, outcomes: Sequence[Outcome], goals: Goals, rounds: Sequence[int]) -> None:
+    x, y = best_line(outcomes, rounds)
+    if x:
+        label = f"best measured so far, {goals.sides[0]} bound (90 %)"
+        axes.step(x, y, where="post", color=FRONT_COLOUR, lw=1.8, label=label)
 
 
 @styled

@@ -53,39 +53,50 @@ _SOFT = {"color": FAILED_COLOUR, "size": 12}
 
 def progress(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     """First objective of every proposal by round, and the best measured so far."""
-    places = np.array(places_in_rounds(outcomes))
-    traces = []
-    picks: tuple[tuple[str, Callable[[Outcome], Estimate | None], bool], ...] = (
-        ("predicted when proposed ± s.d.", lambda o: o.predicted(goals.first), True),
-        (f"measured, {CELLS_SPREAD}", lambda o: o.leading, False),
+    begun = any(o.leading for o in outcomes)
+    few = len(outcomes) <= NAMED_AT_MOST
+    predicted = _first_objective(
+        "predicted when proposed ± s.d.", outcomes, goals, lambda o: o.predicted(goals.first), few and not begun
     )
-    for name, pick, hollow in picks:
-        some = [(x, o, e) for x, o in zip(places, outcomes, strict=True) if (e := pick(o)) is not None]
-        if not some:
-            continue
-        means = [e.mean for _, _, e in some]
-        marks = _marks(
-            name,
-            [x for x, _, _ in some],
-            means,
-            [o for _, o, _ in some],
-            hollow=hollow,
-            named=len(outcomes) <= NAMED_AT_MOST and not (hollow and any(o.leading for o in outcomes)),
-        )
-        colour = PREDICTED_COLOUR if hollow else MEASURED_COLOUR
-        marks["error_y"] = _bars(goals.first, means, [e.error or 0.0 for _, _, e in some], colour)
-        marks["hovertemplate"] = f"%{{hovertext}}<br>{html.escape(goals.first.heading)} %{{y:.4g}}<extra></extra>"
-        traces.append(marks)
+    measured = _first_objective(f"measured, {CELLS_SPREAD}", outcomes, goals, lambda o: o.leading, few)
     rounds = sorted({o.proposal.round or 0 for o in outcomes})
-    x, y = best_line(outcomes, rounds)
-    if x:
-        name = f"best measured so far, {goals.sides[0]} bound (90 %)"
-        line = _line(x, y, FRONT_COLOUR) | {"name": name, "showlegend": True}
-        traces.append(line | {"line": {"color": FRONT_COLOUR, "width": 2.5, "shape": "hv"}})
+    traces = [*predicted, *measured, *_best_line(outcomes, goals, rounds)]
     ticks = {"tickvals": rounds} if len(rounds) <= 15 else {}
     label = "round" + (" (0: brought by the lab)" if 0 in rounds else "")
     scale = {"rangemode": "tozero"} if goals.signs[0] > 0 else {}
     return {"data": traces, "layout": _layout(label, goals.first.label, xaxis=ticks, yaxis=scale)}
+
+
+def _first_objective(
+    name: str,
+    outcomes: Sequence[Outcome],
+    goals: Goals,
+    pick: Callable[[Outcome], Estimate | None],
+    named: bool,
+) -> list[dict[str, Any]]:
+    """Marks of what is known of the first objective, hollow where it is predicted; none where nothing is."""
+    places = places_in_rounds(outcomes)
+    some = [(x, o, e) for x, o in zip(places, outcomes, strict=True) if (e := pick(o)) is not None]
+    if not some:
+        return []
+    hollow = name.startswith("predicted")
+    x, those, found = zip(*some, strict=True)
+    means = [e.mean for e in found]
+    marks = _marks(name, x, means, those, hollow=hollow, named=named)
+    colour = PREDICTED_COLOUR if hollow else MEASURED_COLOUR
+    marks["error_y"] = _bars(goals.first, means, [e.error or 0.0 for e in found], colour)
+    marks["hovertemplate"] = f"%{{hovertext}}<br>{html.escape(goals.first.heading)} %{{y:.4g}}<extra></extra>"
+    return [marks]
+
+
+def _best_line(outcomes: Sequence[Outcome], goals: Goals, rounds: Sequence[int]) -> list[dict[str, Any]]:
+    """The line of the best measured so far; none before anything is."""
+    x, y = best_line(outcomes, rounds)
+    if not x:
+        return []
+    name = f"best measured so far, {goals.sides[0]} bound (90 %)"
+    style = {"color": FRONT_COLOUR, "width": 2.5, "shape": "hv"}
+    return [_line(x, y, FRONT_COLOUR) | {"name": name, "showlegend": True, "line": style}]
 
 
 def comparisons(outcomes: Sequence[Outcome], goals: Goals) -> dict[str, Figure]:
@@ -249,11 +260,7 @@ class _Plane:
 def _plane(outcomes: Sequence[Outcome], elements: Sequence[str]) -> _Plane:
     compositions = [o.proposal.composition for o in outcomes]
     if not elements:
-        plane = composition_map(compositions)
-        x, y = plane.explained
-        arrows = _arrows(plane.elements, plane.loadings, plane.positions)
-        layout = _layout(f"first principal component ({x:.0%})", f"second ({y:.0%})", 480, annotations=arrows)
-        return _Plane(plane.positions, layout)
+        return _principal(compositions)
     parsed = [Composition.parse(c).amounts() for c in compositions]
     held = dict.fromkeys(s for amounts in parsed for s in amounts)
     if len(elements) not in (2, 3) or len(set(elements)) < len(elements) or not set(elements) <= set(held):
@@ -261,50 +268,63 @@ def _plane(outcomes: Sequence[Outcome], elements: Sequence[str]) -> _Plane:
             f"A map is spanned by two or three different elements of {', '.join(held)}. Got {', '.join(elements)}."
         )
     points = np.array([[amounts.get(s, 0.0) for s in elements] for amounts in parsed])
-    if len(elements) == 2:
-        names = [f"{s} per formula unit" for s in elements]
-        return _Plane(points, _layout(names[0], names[1], 480))
+    if len(elements) == 3:
+        return _triangle(points, elements)
+    names = [f"{s} per formula unit" for s in elements]
+    return _Plane(points, _layout(names[0], names[1], 480))
+
+
+def _principal(compositions: Sequence[str]) -> _Plane:
+    """The plane of the two largest principal components of all amounts."""
+    plane = composition_map(compositions)
+    x, y = plane.explained
+    arrows = _arrows(plane.elements, plane.loadings, plane.positions)
+    layout = _layout(f"first principal component ({x:.0%})", f"second ({y:.0%})", 480, annotations=arrows)
+    return _Plane(plane.positions, layout)
+
+
+def _triangle(points: np.ndarray, elements: Sequence[str]) -> _Plane:
+    """The triangle of the shares of three elements."""
     axes = {f"{n}axis": {"title": {"text": s}, "gridcolor": "#e4e4e4"} for n, s in zip("abc", elements, strict=True)}
-    layout = _layout("", "", 520) | {
-        "margin": {"l": 56, "r": 20, "t": 96, "b": 56},
-        "ternary": {"sum": 1, "bgcolor": "#ffffff", **axes},
-    }
+    layout = _layout("", "", 520, ternary={"sum": 1, "bgcolor": "#ffffff", **axes})
+    layout["margin"] = {"l": 56, "r": 20, "t": 96, "b": 56}
     layout["legend"] = {**layout["legend"], "y": 1.16}
     return _Plane(points, {k: v for k, v in layout.items() if k not in ("xaxis", "yaxis")}, ternary=True)
 
 
+MAP_GROUPS: Sequence[tuple[str, str, Callable[[Outcome], bool]]] = (
+    ("predicted", "circle-open", lambda o: o.leading is None and not o.dropped),
+    ("measured", "circle", lambda o: o.leading is not None),
+    ("failed or abandoned", "x-thin-open", lambda o: o.dropped),
+)
+"""What a map tells apart: its name, its mark, and what belongs to it."""
+
+
 def _map_of(outcomes: Sequence[Outcome], values: Sequence[float | None], label: str, place: _Plane) -> Figure:
-    groups: list[tuple[str, str, Callable[[Outcome], bool]]] = [
-        ("predicted", "circle-open", lambda o: o.leading is None and not o.dropped),
-        ("measured", "circle", lambda o: o.leading is not None),
-        ("failed or abandoned", "x-thin-open", lambda o: o.dropped),
-    ]
     known = [v for v in values if v is not None] or [0.0, 1.0]
-    scale = {"colorscale": COLOUR_MAP.capitalize(), "cmin": round(min(known), 4), "cmax": round(max(known), 4)}
-    bar = {"title": {"text": html.escape(label), "side": "right"}, "thickness": 12}
+    scale = {
+        "colorscale": COLOUR_MAP.capitalize(),
+        "cmin": round(min(known), 4),
+        "cmax": round(max(known), 4),
+        "colorbar": {"title": {"text": html.escape(label), "side": "right"}, "thickness": 12},
+    }
     traces: list[dict[str, Any]] = []
-    for name, symbol, belongs in groups:
+    for name, symbol, belongs in MAP_GROUPS:
         some = [i for i, o in enumerate(outcomes) if belongs(o)]
         if not some:
             continue
         marks = _marks(name, [], [], [outcomes[i] for i in some], hollow=True, named=len(outcomes) <= NAMED_AT_MOST)
+        del marks["x"], marks["y"]
+        mine = [values[i] for i in some]
         marker: dict[str, Any] = {"symbol": symbol, "size": 1.2 * marker_size(len(outcomes)), "line": {"width": 1.6}}
         if name == "failed or abandoned":
             marker["color"] = FAILED_COLOUR
         else:
-            colours = {"color": [None if (v := values[i]) is None else _rounded(v) for i in some]}
-            marker |= {**scale, **colours, "showscale": not any("showscale" in t["marker"] for t in traces)}
-            marker["colorbar"] = bar
-        marks |= {**place.trace(some), "marker": marker, "text": marks["text"]}
-        marks["meta"] = ["–" if (v := values[i]) is None else f"{v:.4g}" for i in some]
-        marks["hovertext"] = [
-            f"{told}<br>{html.escape(label)} {value}"
-            for told, value in zip(marks["hovertext"], marks.pop("meta"), strict=True)
-        ]
-        marks["hovertemplate"] = "%{hovertext}<extra></extra>"
-        if place.ternary:
-            del marks["x"], marks["y"]
-        traces.append(marks)
+            marker |= {**scale, "color": [v if v is None else _rounded(v) for v in mine]}
+            marker["showscale"] = not any("showscale" in t["marker"] for t in traces)
+        told = zip(marks["hovertext"], mine, strict=True)
+        marks["hovertext"] = [f"{t}<br>{html.escape(label)} {'–' if v is None else f'{v:.4g}'}" for t, v in told]
+        traces.append({**marks, **place.trace(some), "marker": marker, "hovertemplate": "%{hovertext}<extra></extra>"})
     return {"data": traces, "layout": place.layout}
 
 
@@ -327,16 +347,7 @@ def lineage(models: Sequence[ModelRecord]) -> Figure | None:
     """Which model descends from which, and its error before and after it learned; None before one has learned."""
     if all(held_out_errors(m) is None for m in models):
         return None
-    by_id: dict[str, ModelRecord] = {}
-    traces: list[dict[str, Any]] = []
-    for model in models:  # a parent stands before its children
-        height = 0 if model.accepted else -1
-        parent = by_id.get(model.parent or "")
-        if parent is not None:
-            link = _line([parent.number, model.number], [0 if parent.accepted else -1, height], FAILED_COLOUR)
-            traces.append(link | {"yaxis": "y2"})
-        if model.accepted or model.model_id not in by_id:
-            by_id[model.model_id] = model
+    traces = _descent(models)
     for accepted, name, colour in ((True, "taken into use", LOW_COLOUR), (False, "refused by the gate", FAILED_COLOUR)):
         some = [m for m in models if m.accepted == accepted]
         if some:
@@ -351,6 +362,20 @@ def lineage(models: Sequence[ModelRecord]) -> Figure | None:
     quiet = {"showgrid": False, "zeroline": False, "showticklabels": False, "range": [-1.6, 0.8], "domain": [0, 0.22]}
     layout["yaxis2"] = {**quiet, "title": {"text": "descent", "font": {"size": 12}}}
     return {"data": traces, "layout": layout}
+
+
+def _descent(models: Sequence[ModelRecord]) -> list[dict[str, Any]]:
+    """Lines from each model to the one it descends from; refused ones lie below the others."""
+    by_id: dict[str, ModelRecord] = {}
+    lines = []
+    for model in models:  # a parent stands before its children
+        parent = by_id.get(model.parent or "")
+        if parent is not None:
+            heights = [0 if m.accepted else -1 for m in (parent, model)]
+            lines.append(_line([parent.number, model.number], heights, FAILED_COLOUR) | {"yaxis": "y2"})
+        if model.accepted or model.model_id not in by_id:
+            by_id[model.model_id] = model
+    return lines
 
 
 def _generation(models: Sequence[ModelRecord], name: str, colour: str, height: int) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,19 +68,15 @@ def _figures(desk: Desk, name: str, which: Which, elements: list[str]) -> dict[s
     held = sorted({s for p in state.proposals for s in Composition.parse(p.composition).amounts()})
     if not outcomes:
         return {"figures": {}, "note": "Nothing was proposed yet.", "elements": held}
-    found: dict[str, Any]
-    if which == "progress":
-        found = {"progress": interactive.progress(outcomes, goals)}
-    elif which == "trust":
-        found = interactive.comparisons(outcomes, goals)
-    elif which == "trade-off":
-        found = {"trade-off": interactive.pareto(outcomes, goals)}
-    elif which == "later-cycles":
-        found = {"later-cycles": interactive.fade(outcomes, goals.rates)}
-    elif which == "map":
-        found = dict(interactive.composition_maps(outcomes, goals, elements))
-    else:
-        found = {"models": interactive.lineage(state.models)}
+    drawn: dict[str, Callable[[], Mapping[str, interactive.Figure | None]]] = {
+        "progress": lambda: {"progress": interactive.progress(outcomes, goals)},
+        "trust": lambda: interactive.comparisons(outcomes, goals),
+        "trade-off": lambda: {"trade-off": interactive.pareto(outcomes, goals)},
+        "later-cycles": lambda: {"later-cycles": interactive.fade(outcomes, goals.rates)},
+        "map": lambda: interactive.composition_maps(outcomes, goals, elements),
+        "models": lambda: {"models": interactive.lineage(state.models)},
+    }
+    found = drawn[which]()
     shown = {key: figure for key, figure in found.items() if figure is not None}
     return {"figures": shown, "note": _note(which, goals) if shown else _nothing(which), "elements": held}
 
