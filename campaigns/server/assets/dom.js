@@ -15,8 +15,7 @@ export function h(tag, attributes = {}, ...children) {
   return node;
 }
 
-export const number = (v, digits = 3) =>
-  v == null ? "–" : Number(v).toPrecision(digits).replace(/\.?0+(?=$|e)/, (z) => (z.includes(".") ? "" : z));
+export const number = (v, digits = 3) => (v == null ? "–" : String(Number(Number(v).toPrecision(digits))));
 export const spread = (mean, std) =>
   mean == null ? "–" : std == null ? number(mean, 4) : `${number(mean)} ± ${number(std, 2)}`;
 export const when = (at) => at.replace("T", " ").slice(0, 16);

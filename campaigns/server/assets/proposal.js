@@ -8,7 +8,7 @@ import { ask, at, failed, write } from "./shell.js";
 export async function proposal(name, id) {
   const path = `${at(name)}/proposals/${encodeURIComponent(id)}`;
   const [status, p, near] = await Promise.all([ask(at(name)), ask(path), ask(`${path}/neighbours`)]);
-  const known = status.objectives.map((o) => [o.label, p[`${o.key}_mean`] == null ? null : spread(p[`${o.key}_mean`], p[`${o.key}_std`])]);
+  const known = status.objectives.map((o) => [`${o.label}, predicted`, p[`${o.key}_mean`] == null ? null : spread(p[`${o.key}_mean`], p[`${o.key}_std`])]);
   const versions = () => ({ [p.proposal_id]: p.version });
   return [
     h("h1", {}, `${p.proposal_id} `, formula(p.composition)),
