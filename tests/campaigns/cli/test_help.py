@@ -74,3 +74,17 @@ def test_help_lists_every_command_once_under_what_one_wants_to_do():
     assert places == sorted(places)
     for name in main.commands:  # one that stands in no group comes last
         assert len(re.findall(rf"^  {name} ", text, re.M)) == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_documented_completion_gives_each_shell_its_script(shell: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "install.md").read_text(encoding="utf-8")
+    assert f"_DRX_SCREEN_COMPLETE={shell}_source drx-screen" in page
+    found = CliRunner().invoke(main, [], prog_name="drx-screen", env={"_DRX_SCREEN_COMPLETE": f"{shell}_source"})
+    assert found.exit_code == 0
+    assert f"_DRX_SCREEN_COMPLETE={shell}_complete" in found.stdout
+
+
+def test_tab_completes_commands() -> None:
+    words = {"_DRX_SCREEN_COMPLETE": "bash_complete", "COMP_WORDS": "drx-screen prop", "COMP_CWORD": "1"}
+    assert "propose" in CliRunner().invoke(main, [], prog_name="drx-screen", env=words).stdout
