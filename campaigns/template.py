@@ -52,20 +52,22 @@ def commented(text: str) -> str:
 
 def _filled(lines: list[str], part: Mapping[str, Any], pad: str) -> list[str]:
     """A block with all keys of its part of the schema, in the order of what is there."""
-    held: set[str] = set()
-    filled: list[str] = []
-    for key, block in _blocks(lines, pad):
-        held.add(key)
-        keys = _keys(part["properties"].get(key, {}))
-        inner = block[1:]
-        nested = re.fullmatch(rf"{pad}\w+:\s*(#.*)?", block[0]) and inner and not inner[0].lstrip().startswith("-")
-        filled.append(block[0])
-        filled += _filled(inner, keys, pad + _indent(inner, pad)) if nested and keys else inner
-        if keys and not nested:
-            filled += _wrapped(f"{key} may hold: {', '.join(keys['properties'])}", pad)
-    return filled + [
-        line for key, about in part["properties"].items() if key not in held for line in _offered(key, about, pad)
+    blocks = dict(_blocks(lines, pad))
+    filled = [
+        line for key, block in blocks.items() for line in _completed(key, block, part["properties"].get(key), pad)
     ]
+    offered = ((key, about) for key, about in part["properties"].items() if key not in blocks)
+    return filled + [line for key, about in offered for line in _offered(key, about, pad)]
+
+
+def _completed(key: str, block: list[str], about: Mapping[str, Any] | None, pad: str) -> list[str]:
+    """A key that is there, with the further keys that it may hold."""
+    keys, inner = _keys(about or {}), block[1:]
+    if not keys:
+        return block
+    if re.fullmatch(rf"{pad}\w+:\s*(#.*)?", block[0]) and inner and not inner[0].lstrip().startswith("-"):
+        return [block[0], *_filled(inner, keys, pad + _indent(inner, pad))]
+    return [*block, *_wrapped(f"{key} may hold: {', '.join(keys['properties'])}", pad)]
 
 
 def _blocks(lines: list[str], pad: str) -> Iterable[tuple[str, list[str]]]:
@@ -101,18 +103,21 @@ def _keys(about: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _offered(key: str, about: Mapping[str, Any], pad: str) -> list[str]:
     """A key that is not there, as a comment: what it is for, and its default."""
-    text = about.get("description") or (_keys(about) or {}).get("description", "")
     keys = _keys(about)
-    lines = _wrapped(text, pad)
+    lines = _wrapped(about.get("description") or (keys or {}).get("description", ""), pad)
     if keys and "$ref" in about:
-        inner = [line for name, one in keys["properties"].items() for line in _offered(name, one, "")]
-        deeper = [f"{pad}#   {line[2:]}" if line.startswith("# ") else f"{pad}{line}" for line in inner]
-        return [*lines, f"{pad}# {key}:", *deeper]
+        return [*lines, f"{pad}# {key}:", *_offered_inside(keys, pad)]
     if keys:
         lines += _wrapped(f"Each may hold: {', '.join(keys['properties'])}", pad)
     default = about.get("default", {} if about.get("type") == "object" else None)
     value = yaml.safe_dump(default, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
     return [*lines, f"{pad}# {key}: {value}"]
+
+
+def _offered_inside(keys: Mapping[str, Any], pad: str) -> list[str]:
+    """The keys of a mapping that is not there."""
+    inner = [line for name, one in keys["properties"].items() for line in _offered(name, one, "")]
+    return [f"{pad}#   {line[2:]}" if line.startswith("# ") else f"{pad}{line}" for line in inner]
 
 
 def _wrapped(text: str, pad: str) -> list[str]:

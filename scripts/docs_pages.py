@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,8 @@ def keys_table(part: Mapping[str, Any], kind: str) -> str:
     """Keys of one mapping, as a table."""
     rows = ["| key | value | default | what it is |", "|---|---|---|---|"]
     for key, about in part["properties"].items():
-        default = "required" if key in part.get("required", ()) else f"`{_shown(about.get('default'))}`"
+        empty = {} if about.get("type") == "object" else None
+        default = "required" if key in part.get("required", ()) else f"`{_shown(about.get('default', empty))}`"
         if "$ref" in about or len(default) > _LONGEST_DEFAULT:
             default = "see below"
         text = about.get("description") or f"See {_type(about, kind)}."
@@ -140,27 +141,32 @@ _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mo
 
 def _type(about: Mapping[str, Any], kind: str) -> str:
     """What a value may be, in words."""
-    if "$ref" in about:
-        name = about["$ref"].rpartition("/")[2]
-        page = "space" if name in ("Count", "Range", "Quota", "Filters") else kind
-        return "[space](#space)" if name == "CandidateSpace" else f"[{name}](#{page}-{name.lower()})"
-    if "enum" in about:
-        return " or ".join(f"`{_shown(v)}`" for v in about["enum"])
-    if "const" in about:
-        return f"`{about['const']}`"
-    if "anyOf" in about:
-        return ", ".join(dict.fromkeys(_type(one, kind) for one in about["anyOf"] if one.get("type") != "null"))
-    if "prefixItems" in about:
-        return "[min, max]" if about["prefixItems"][0] != {"type": "string"} else "pair"
-    if "items" in about:
-        return f"list of {_type(about['items'], kind)}"
-    if isinstance(about.get("additionalProperties"), dict):
-        return f"name: {_type(about['additionalProperties'], kind)}"
-    words = {"string": "text", "object": "mapping", "integer": "whole number", "boolean": "true or false"}
+    for key, said in _COMPOUND.items():
+        if key in about and about[key] is not False:
+            return said(about[key], kind)
     types = about.get("type", "anything")
-    named = [words.get(t, t) for t in (types if isinstance(types, list) else [types])]
+    named = [_WORDS.get(t, t) for t in (types if isinstance(types, list) else [types])]
     bounds = [f"{word} {about[key]:g}" for key, word in _BOUNDS.items() if key in about]
     return " or ".join(named) + (f" {', '.join(bounds)}" if bounds else "")
+
+
+def _referred(reference: str, kind: str) -> str:
+    name = reference.rpartition("/")[2]
+    page = "space" if name in ("Count", "Range", "Quota", "Filters") else kind
+    return "[space](#space)" if name == "CandidateSpace" else f"[{name}](#{page}-{name.lower()})"
+
+
+_WORDS = {"string": "text", "object": "mapping", "integer": "whole number", "boolean": "true or false"}
+_COMPOUND: Mapping[str, Callable[[Any, str], str]] = {
+    "$ref": _referred,
+    "enum": lambda values, kind: " or ".join(f"`{_shown(v)}`" for v in values),
+    "const": lambda value, kind: f"`{value}`",
+    "anyOf": lambda ones, kind: ", ".join(dict.fromkeys(_type(o, kind) for o in ones if o.get("type") != "null")),
+    "prefixItems": lambda items, kind: "[min, max]" if items[0] != {"type": "string"} else "pair",
+    "items": lambda item, kind: f"list of {_type(item, kind)}",
+    "additionalProperties": lambda value, kind: f"name: {_type(value, kind)}",
+}
+"""What a schema says beside plain types, by its keyword, in words."""
 
 
 # -- rules and names -------------------------------------------------------------------------------------

@@ -91,9 +91,8 @@ def draw_composition() -> None:
     counts = np.array([[found[x, y] for x in lithium] for y in fluorine])
     _, axes = plt.subplots(figsize=(4.6, 3.6))
     axes.imshow(counts, origin="lower", cmap="Blues", vmin=0, vmax=1.6 * counts.max(), aspect="auto")
-    for i, row in enumerate(counts):
-        for j, number in enumerate(row):
-            axes.text(j, i, f"{number:,}", ha="center", va="center")
+    for (i, j), number in np.ndenumerate(counts):
+        axes.text(j, i, f"{number:,}", ha="center", va="center")
     axes.set_xticks(range(len(lithium)), [f"{x:g}" for x in lithium])
     axes.set_yticks(range(len(fluorine)), [f"{y:g}" for y in fluorine])
     axes.set(xlabel="Li per formula unit", ylabel="F per formula unit", title=f"tiny: {len(lattice):,} compositions")

@@ -224,6 +224,14 @@ def test_the_messages_that_are_explained_are_messages_of_the_code():
     assert [words for words in quoted if words not in source] == []
 
 
+def test_every_concept_has_a_picture_that_the_script_draws():
+    script = (ROOT / "scripts" / "draw_concepts.py").read_text()
+    for page in (DOCS / "concepts").glob("*.md"):
+        pictures = re.findall(r"!\[[^\]]+\]\(\.\./pictures/(\w+)\.svg\)", page.read_text())
+        assert len(pictures) == (page.stem != "index"), page.name
+        assert all(f"    draw_{name}(" in script and (DOCS / "pictures" / f"{name}.svg").is_file() for name in pictures)
+
+
 # -- what the pages show runs ----------------------------------------------------------------------------
 
 
