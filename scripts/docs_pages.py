@@ -287,12 +287,15 @@ def run(notebook: Any, source: Path) -> None:
         folder = Path(parent) / "demo"
         write_example(folder)
         client = NotebookClient(
-            notebook, timeout=_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+            notebook,
+            timeout=_SECONDS,
+            startup_timeout=_SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
         )
         try:
             client.create_kernel_manager()
             client.km.kernel_spec.argv[0] = sys.executable
-            client.km.transport = "tcp" if sys.platform == "win32" else "ipc"
             client.execute(env=surroundings)
         except CellExecutionError as error:
             raise PluginError(f"{source.name}: {error}") from None
