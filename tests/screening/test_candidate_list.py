@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drxnet.errors import CompositionError
+from drxnet.errors import CompositionError, ConfigurationError
 from screening.candidates import CandidateList
 from screening.lattice import Lattice
 from screening.space import load_space
@@ -41,3 +41,12 @@ def test_a_bad_formula_is_named_by_its_line_however_late(formulas: list[str], tm
     path.write_text("\n".join(["composition", *formulas, "Li1.2Mn0.8", "worse"]))
     with pytest.raises(CompositionError, match=f"own.csv, line {len(formulas) + 2}: .*no O or F"):
         CandidateList.read(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "way"), [("compositon,batch", "Is 'compositon' the one\\?"), ("batch,mass", "Name it so\\.")]
+)
+def test_a_list_without_the_column_is_told_which_one_may_be_meant(tmp_path: Path, header: str, way: str) -> None:
+    (tmp_path / "mine.csv").write_text(f"{header}\nLi1.2Mn0.4Ti0.4O2,1\n")
+    with pytest.raises(ConfigurationError, match=f"has a column 'composition'. Got {header.replace(',', ', ')}. {way}"):
+        CandidateList.read(tmp_path / "mine.csv")

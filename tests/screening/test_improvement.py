@@ -109,3 +109,11 @@ def test_several_objectives_give_botorchs_expected_hypervolume_improvement() -> 
         mean, std = posterior.mean[:, 0], posterior.variance[:, 0].sqrt()
         ours = Improvement(goals, torch.ones(2, dtype=torch.float64), front).log_expected(mean, std).exp()
         torch.testing.assert_close(ours, theirs(x[5:, None]))
+
+
+def test_the_utility_of_two_objectives_is_the_area_that_they_span_beyond_the_reference() -> None:
+    unit = torch.tensor([0.1, 50.0], dtype=torch.float64)
+    improvement = Improvement(TWO, unit, torch.zeros(0, 2, dtype=torch.float64))
+    beyond = torch.tensor([[3.0, 5.0], [20.0, 2.0], [4.0, 4.0]], dtype=torch.float64)
+    values = torch.from_numpy(TWO.reference_point) + beyond * unit
+    assert improvement.log_utility(values).exp().tolist() == pytest.approx([15.0, 40.0, 16.0], rel=0.01)

@@ -13,6 +13,7 @@ from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts
 from drxnet.errors import ConfigurationError
+from screening.estimates import Estimate
 from screening.goals import Rates
 from screening.quantities import (
     QUANTITIES,
@@ -85,6 +86,11 @@ def test_spread_and_error_of_a_retention_follow_from_both_capacities():
     errors = (Capacity(c).of_cells(cells(*low, *high)).error for c in (RATES.low, RATES.high))
     assert found.error == pytest.approx(0.6 * np.hypot(*(e / q for e, q in zip(errors, (250, 150), strict=True))))
     assert found.count == 2
+
+
+def test_of_an_exact_capacity_at_the_low_rate_only_the_other_error_is_left():
+    found = RateRetention.of(RATES).of_capacities(Estimate(250.0, None), Estimate(150.0, None, error=5.0))
+    assert found.error == pytest.approx(5.0 / 250.0)
 
 
 def test_a_single_cell_has_its_stated_uncertainty():

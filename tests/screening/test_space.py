@@ -12,7 +12,8 @@ from configs import shipped
 from drxnet.composition import Composition
 from drxnet.errors import ConfigurationError
 from screening.lattice import Lattice
-from screening.space import CandidateSpace, load_space, parse_space
+from screening.space import CandidateSpace, Quota, load_space, parse_space
+from screening.species import Species
 
 MNTI: dict[str, Any] = {
     "step": "1/20",
@@ -183,3 +184,18 @@ def test_a_file_is_named_after_itself_and_a_wrong_name_gets_a_suggestion(tmp_pat
     path.write_text("a: [")
     with pytest.raises(ConfigurationError, match="not a YAML file"):
         load_space(path)
+
+
+@pytest.mark.parametrize(
+    ("group", "held"),
+    [
+        ("redox-active", {"Mn2+", "Mn3+", "Fe2+", "Cr3+"}),
+        ("d0", {"Ti4+", "Nb5+"}),
+        ("+2", {"Mn2+", "Fe2+", "Mg2+"}),
+        ("+5", {"Nb5+"}),
+    ],
+)
+def test_a_group_of_a_quota_holds_the_species_that_it_names(group: str, held: set[str]) -> None:
+    listed = ["Mn2+", "Mn3+", "Fe2+", "Mg2+", "Cr3+", "Ti4+", "Nb5+"]
+    quota = Quota.model_validate({"group": group, "count": 1})
+    assert {name for name in listed if quota.holds(Species.parse(name))} == held
