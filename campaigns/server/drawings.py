@@ -22,7 +22,7 @@ from campaigns.report import interactive
 from campaigns.report.drawing import POSTERIOR_SPREAD, in_words
 from campaigns.server.api import MOST, kept_files
 from campaigns.server.bodies import REFUSALS, Name, answered_as
-from campaigns.server.desk import Desk
+from campaigns.server.desk import Desk, Seen
 from drxnet.composition import Composition
 from screening.goals import Goals
 from screening.quantities import QUANTITIES
@@ -126,7 +126,7 @@ def neighbours(
     desk: Desk = request.app.state.desk
     seen = desk.seen(name)
     mine = seen.state.proposal(proposal_id)
-    outcomes = _outcomes(desk, name)
+    outcomes = _outcomes(desk, name, seen)  # of the same entry of the log, whoever writes meanwhile
     amounts = seen.kept("amounts", lambda: _amounts(outcomes))
     here = next(i for i, o in enumerate(outcomes) if o.proposal == mine)
     exchanged = np.abs(amounts - amounts[here]).sum(1) / 2
@@ -182,8 +182,8 @@ def script() -> FileResponse:
     )
 
 
-def _outcomes(desk: Desk, name: str) -> tuple[Outcome, ...]:
-    seen = desk.seen(name)
+def _outcomes(desk: Desk, name: str, seen: Seen | None = None) -> tuple[Outcome, ...]:
+    seen = desk.seen(name) if seen is None else seen
     return seen.kept("outcomes", lambda: outcomes_of(seen.state, desk.campaign(name).spec.goals))
 
 

@@ -13,6 +13,7 @@ from synthetic_cycler import cell_test, neware_csv, write
 
 from campaigns.campaign import Campaign
 from campaigns.server.app import create_app
+from campaigns.server.desk import Desk, Seen
 from drxnet.composition import Composition
 
 BASE = "/api/campaigns/demo"
@@ -143,3 +144,19 @@ def test_the_library_that_draws_comes_from_here(client: TestClient):
     answer = client.get("/assets/plotly.js")
     assert answer.headers["content-type"].startswith("text/javascript")
     assert b"plotly.js" in answer.content[:200]
+
+
+def test_neighbours_are_of_one_entry_of_the_log_whoever_writes_meanwhile(
+    client: TestClient, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+):
+    read = Desk.seen
+
+    def overtaken(desk: Desk, name: str) -> Seen:
+        found = read(desk, name)
+        campaign.mark("R01-01", "failed", f"cracked {campaign.ledger.last_event()}")
+        return found
+
+    monkeypatch.setattr(Desk, "seen", overtaken)
+    answer = client.get("/api/campaigns/demo/proposals/R01-01/neighbours")
+    assert answer.status_code == 200
+    assert [row["proposal_id"] for row in answer.json()] == ["R01-02"]

@@ -34,6 +34,13 @@ NOTED = "Somebody wrote meanwhile; reload to see it. What you send is checked ag
 """What a page says by itself, whatever is sent."""
 
 
+LISTEN = (
+    "{ const told = document.querySelector('#told'); new MutationObserver(() => window.heard?.push(told.innerText))"
+    ".observe(told, {childList: true, characterData: true, subtree: true}) }"
+)
+"""Keeps everything that a page says: a later word may stand in the place of an earlier one."""
+
+
 @dataclass
 class Told:
     """What writers were told."""
@@ -55,6 +62,7 @@ def click(folder: Path, address: str, number: int, until: float, told: Told) -> 
         browser.call("Page.navigate", url=f"{address}/")
         browser.until("document.body?.dataset.ready === '#/'")
         browser.run(f"who.value = 'browser {number}'; who.dispatchEvent(new Event('change'))")
+        browser.run(LISTEN)
         count = 0
         while time.monotonic() < until:
             count += 1
@@ -65,14 +73,14 @@ def click(folder: Path, address: str, number: int, until: float, told: Told) -> 
             time.sleep(draw.uniform(0, 1.0))  # somebody reads; meanwhile somebody else writes
             state = draw.choice(["failed", "accepted"])
             fill = (
-                f"document.querySelector('#told').innerText = '';"
+                f"document.querySelector('#told').innerText = ''; window.heard = [];"
                 f"document.querySelector('#mark select').value = {state!r};"
                 f"document.querySelector('#mark input').value = {reason!r};"
                 "document.querySelector('#mark button').click()"
             )
             browser.run(fill)
-            browser.until(f"!['', {NOTED!r}].includes(document.querySelector('#told').innerText)")
-            said = browser.run("document.querySelector('#told').innerText")
+            browser.until(f"heard.some(text => !['', {NOTED!r}].includes(text))")
+            said = browser.run(f"heard.find(text => !['', {NOTED!r}].includes(text))")
             if said == f"{name} is {state}.":
                 told.done.append(reason)
             elif "has changed since this page showed it" in said:
