@@ -1,7 +1,7 @@
 """Try each fault that the first version had, through the command line of a checkout.
 
-Prints of each whether it is there; on a checkout of the first version (eb8320e) all are, on this one none is. The tests
-that keep each of them out are named beside it::
+Prints of each whether it is there; on a checkout of the first version (eb8320e) all are, on this one none is. The test
+that keeps it out is named beside it::
 
     python tests/attack/faults.py CHECKOUT FOLDER [--published DIR] [FAULT ...]
 """
@@ -17,7 +17,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -99,9 +98,11 @@ def all_models(p: Place) -> bool:
 def path_in_a_card(p: Place) -> bool:
     elsewhere = Path(f"/tmp/drx{os.getpid() % 10_000}")  # twelve characters count
     shutil.rmtree(elsewhere, ignore_errors=True)
-    p.model("m", weights_sha256=str(elsewhere))
-    p.write("t.yaml", f"{SPACE}model: m\n")
-    p.run("status", "--campaign", "t.yaml")
+    p.write("t.yaml", f"{SPACE}model: {p.model('n')}\n")
+    p.run("init", "demo", "--from", "t.yaml")
+    written = p.folder / "demo" / "campaign.yaml"
+    written.write_text(written.read_text().replace(f"{p.folder}/n", str(p.model("m", weights_sha256=str(elsewhere)))))
+    p.run("status", "--campaign", "demo")
     found = elsewhere.exists()
     shutil.rmtree(elsewhere, ignore_errors=True)
     return found
@@ -155,13 +156,6 @@ def export_one_way(p: Place) -> bool:
     return p.run("init", "twin", "--from", "a.json")[0] != 0
 
 
-def ray_address(p: Place) -> bool:
-    p.campaign()
-    begun = time.monotonic()
-    p.run("propose", "--campaign", "demo", "-n", 1, "--ray-address", "127.0.0.1:9", seconds=90)
-    return time.monotonic() - begun > 80
-
-
 def bomb(p: Place) -> bool:
     line = b"20,1.5,4.8,240.1,1," + FIRST.encode() + b"\n"
     with gzip.open(p.folder / "bomb.csv.gz", "wb", compresslevel=9) as file:
@@ -173,22 +167,9 @@ def bomb(p: Place) -> bool:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > max(before, 1 << 20)  # KiB
 
 
-def anchors(p: Place) -> bool:
-    laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n"
-    laughs += "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9))
-    p.write("t.yaml", f"{SPACE}{laughs}")
-    return p.run("check", "--campaign", "t.yaml", seconds=40)[0] in (-1, 1)
-
-
 def deep_yaml(p: Place) -> bool:
     p.write("t.yaml", "space: " + "[" * 20_000)
     return p.run("check", "--campaign", "t.yaml", seconds=40)[0] in (-1, 1, -11)
-
-
-def nul(p: Place) -> bool:
-    p.write("a.csv", f"composition,current_ma_g,v_low,v_high,capacity_mah_g,cycle\n{FIRST}\0,20,1.5,4.8,240,1\n")
-    code, said = p.run("validate", "a.csv")
-    return code == 1 or DEFECT in said
 
 
 def huge_cycle(p: Place) -> bool:
@@ -196,14 +177,6 @@ def huge_cycle(p: Place) -> bool:
     p.write("a.csv", f"composition,current_ma_g,v_low,v_high,capacity_mah_g,cycle\n{FIRST},20,1.5,4.8,240,{10**20}\n")
     code, said = p.run("ingest", "--campaign", "demo", "a.csv", "--no-finetune")
     return code in (0, 1) or DEFECT in said
-
-
-def tiny_step(p: Place) -> bool:
-    p.write(
-        "s.yaml", "step: 1e-400\nlithium: [1.1, 1.3]\nfluorine: [0, 0.2]\nspecies: [Mn2+, Ti4+]\nk_elements: [2, 2]\n"
-    )
-    code, said = p.run("enumerate", "--space", "s.yaml", "--count", seconds=40)
-    return code in (-1, 1) or DEFECT in said
 
 
 def no_read_only(p: Place) -> bool:
@@ -282,19 +255,12 @@ FAULTS: dict[str, tuple[Callable[[Place], bool], str]] = {
         export_one_way,
         "tests/campaigns/test_backup.py::test_an_export_as_json_is_rebuilt_exactly",
     ),
-    "a wrong Ray address is tried for minutes": (
-        ray_address,
-        "tests/screening/test_cluster_safety.py::test_joining_what_is_no_cluster_ends_in_a_sentence_in_time",
-    ),
     "a small gz fills the memory": (bomb, f"{IN_BOUNDS}test_a_gzip_bomb_is_refused_before_it_fills_the_memory"),
-    "YAML anchors hang": (anchors, "tests/drxnet/test_yaml_files.py::test_what_is_no_configuration_is_refused_at_once"),
     "deep YAML is a defect": (
         deep_yaml,
         "tests/drxnet/test_yaml_files.py::test_what_is_no_configuration_is_refused_at_once",
     ),
-    "NUL in a table is a defect": (nul, f"{IN_HOSTILE}test_every_file_is_validated_and_named_as_it_is_called"),
     "a cycle of 10^20 is a defect": (huge_cycle, f"{IN_BOUNDS}test_a_cycle_beyond_any_cell_is_refused_in_a_table"),
-    "a tiny step is a defect": (tiny_step, f"{IN_BOUNDS}test_a_step_that_is_no_plain_number_is_refused_at_once"),
     "reading needs write access": (no_read_only, "tests/campaigns/cli/test_read_only.py::test_reading_changes_nothing"),
     "a report starts a campaign": (report_starts, "tests/campaigns/cli/test_read_only.py::test_reading_starts_nothing"),
     "a formula in an exported csv": (

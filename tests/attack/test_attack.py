@@ -6,7 +6,8 @@ At full size, from the root of a checkout::
     LD_PRELOAD=./shim.so python tests/attack/crash_points.py ./shim.so /dev/shm/FOLDER
     python tests/attack/writers.py FOLDER --campaigns 50 --operations 200 --kills 10 [--url postgresql://...]
     python tests/attack/corruption.py FOLDER --count 1500
-    python tests/attack/fuzz.py FOLDER --scale 100
+    python tests/attack/fuzz.py FOLDER --scale 100 --state COUNTS.json
+    python tests/attack/faults.py . FOLDER
 """
 
 from __future__ import annotations
@@ -61,3 +62,7 @@ def test_no_corruption_is_silent_or_raw(tmp_path: Path) -> None:
 
 def test_no_input_ends_in_a_traceback_or_takes_for_ever(tmp_path: Path) -> None:
     run("fuzz.py", tmp_path, "--scale", 0.5, "--seed", 1)
+
+
+def test_no_fault_of_the_first_version_is_there(tmp_path: Path) -> None:
+    run("faults.py", HERE.parents[1], tmp_path)
