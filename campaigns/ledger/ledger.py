@@ -850,15 +850,21 @@ def _read_only_connection(url: URL, timeout_s: float) -> sqlite3.Connection:
     log, half_written = (path.with_name(f"{path.name}-{end}") for end in ("wal", "journal"))
     at_rest = not (log.exists() and log.stat().st_size)
     if half_written.exists() and half_written.stat().st_size and os.access(path, os.W_OK):
-        return sqlite3.connect(path, timeout=timeout_s, check_same_thread=False)
+        return sqlite3.connect(path, timeout=timeout_s, check_same_thread=False, isolation_level=None)
     immutable = at_rest and not os.access(path.parent, os.W_OK)  # no writer can come, and no file be made beside it
     uri = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if immutable else ''}"
-    return sqlite3.connect(uri, uri=True, timeout=timeout_s, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, timeout=timeout_s, check_same_thread=False, isolation_level=None)
 
 
 def _engine(url: URL, campaign: str, timeout_s: float, *, read_only: bool = False) -> Engine:
     if url.get_backend_name() == "sqlite" and read_only:
-        return create_engine("sqlite://", creator=lambda: _read_only_connection(url, timeout_s), poolclass=NullPool)
+        engine = create_engine("sqlite://", creator=lambda: _read_only_connection(url, timeout_s), poolclass=NullPool)
+
+        @engine_event.listens_for(engine, "begin")
+        def _begin_reading(connection: Connection) -> None:  # or each query would see what others write meanwhile
+            connection.exec_driver_sql("BEGIN")
+
+        return engine
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": timeout_s})
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from filled_ledgers import fill
-from ledgers import write_campaign, write_stub_model
+from ledgers import FIRST, SECOND, record_round, write_campaign, write_stub_model
 
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.errors import LedgerError, NotBegun
+from campaigns.ledger import chain
 
 READING = {
     "status": ["status"],
@@ -198,3 +199,22 @@ def test_a_ledger_whose_start_was_killed_has_not_begun_and_begins_when_asked(tmp
         Campaign.open(place, read_only=True)
     Campaign.open(place).close()
     Campaign.open(place, read_only=True).close()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_reader_sees_one_instant_whoever_writes_meanwhile(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch, read_only: bool
+):
+    record_round(campaign, FIRST, SECOND)
+    links = chain.links
+
+    def overtaken(connection: object) -> object:
+        monkeypatch.setattr(chain, "links", links)
+        campaign.mark("R01-01", "failed", "cracked")
+        return links(connection)  # type: ignore[arg-type]
+
+    with Campaign(campaign.folder, read_only=read_only) as reader:
+        monkeypatch.setattr(chain, "links", overtaken)
+        state = reader.state()
+    assert str(state.proposal("R01-01").state) == "proposed"
+    assert campaign.state().proposal("R01-01").reason == "cracked"
