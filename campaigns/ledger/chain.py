@@ -162,6 +162,13 @@ def links(connection: Connection) -> tuple[Link, ...]:
     return tuple(Link(r.event, r.rows, r.arrays, r.link) for r in connection.execute(query))
 
 
+def arrays_told(connection: Connection, events: Sequence[int]) -> dict[int, str]:
+    """Digests of the arrays of some events."""
+    table = tables.digests.c
+    query = select(table.event, table.arrays).where(table.event.in_(events))
+    return {row.event: row.arrays for row in connection.execute(query)}
+
+
 def begins(chain: Sequence[Link]) -> int | None:
     """First event that carries a digest."""
     return chain[0].event if chain else None

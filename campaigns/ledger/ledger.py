@@ -256,8 +256,10 @@ class Ledger:
         p = tables.predicted_profiles
         with self._errors(), self._reading() as connection, _sound(self.where):
             asked, proposed = set(wanted), tables.proposals.c
-            made = connection.execute(select(proposed.proposal_id, proposed.event))
-            for row in self._arrays(connection, p, {event for name, event in made if name in asked}):
+            made: set[int] = set()
+            for part in _parts(wanted):
+                made |= set(connection.scalars(select(proposed.event).where(proposed.proposal_id.in_(part))))
+            for row in self._arrays(connection, p, made):
                 if row.proposal_id in asked:
                     found.setdefault(row.proposal_id, []).append(
                         PredictedProfile(
@@ -271,8 +273,8 @@ class Ledger:
 
     def _arrays(self, connection: Connection, table: Any, events: set[int]) -> Iterator[Any]:
         """Rows of arrays that events wrote, once they are known to be those."""
-        told = {link.event: link.arrays for link in chain.links(connection)}
         for part in _parts(sorted(events)):
+            told = chain.arrays_told(connection, part)
             rows: dict[str, list[Any]] = {}
             texts = chain.text_of_arrays(connection, part, rows)
             wrong = [e for e in part if e in told and chain.digest_of(texts.get(e, [])) != told[e]]
