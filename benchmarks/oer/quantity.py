@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from drxnet.discharge import CyclingConditions
+from drxnet.plugins import plugins
 from screening.estimates import Estimate
 from screening.goals import Goals, ObjectiveSpec
 from screening.quantities import QUANTITIES, MeasuredCells, MemberProfiles, Quantity
@@ -42,6 +43,7 @@ class Overpotential(Quantity):
         return None
 
 
-QUANTITIES.builtin.setdefault(Overpotential.name, Overpotential)  # an installed package does so by its entry point
+ADDED: dict[str, Any] = plugins(QUANTITIES.group)  # type: ignore[assignment]  # what entry points would fill
+ADDED.setdefault(Overpotential.name, Overpotential)
 
 GOALS = Goals(objectives=(ObjectiveSpec(quantity=Overpotential.name),), constraints=())

@@ -12,9 +12,16 @@ import torch
 from benchmarks.oer.__main__ import METHODS, Plate, PlateBatch, PlateOutlook, run
 from benchmarks.oer.quantity import GOALS, Overpotential
 from benchmarks.phase.__main__ import CLASSIFIERS, Oxides, areas
+from drxnet.plugins import plugins
 from screening.improvement import Improvement
 from screening.quantities import QUANTITIES
 from screening.strategies import STRATEGIES
+
+
+@pytest.fixture(autouse=True)
+def _added(monkeypatch):
+    """Other tests forget what was added."""
+    monkeypatch.setitem(plugins(QUANTITIES.group), Overpotential.name, Overpotential)
 
 
 @pytest.fixture(autouse=True)
