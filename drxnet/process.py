@@ -141,6 +141,18 @@ _ROUTES = {
 }
 _YES = {"true": "yes", "1": "yes", "y": "yes", "milled": "yes", "false": "no", "0": "no", "n": "no", "none": "no"}
 
+_HEAT = ConditionField(
+    "firing_temperature_c", "firing temperature", "°C", (50.0, 1600.0), tolerance=15, typical=(900, 150)
+)
+_HOLD = ConditionField(
+    "firing_time_h",
+    "firing time",
+    "h",
+    (0.001, 1000.0),
+    tolerance=0.2,
+    logarithmic=True,
+    typical=(math.log(12.0), 1.0),
+)
 _SHIPPED = (
     ConditionField("temperature_c", "temperature of the test", "°C", (-40.0, 100.0), tolerance=3, typical=(25, 15)),
     ConditionField(
@@ -157,35 +169,10 @@ _SHIPPED = (
         ),
         also=_ROUTES,
     ),
-    ConditionField(
-        "firing_temperature_c", "firing temperature", "°C", (50.0, 1600.0), tolerance=15, typical=(900, 150)
-    ),
-    ConditionField(
-        "firing_time_h",
-        "firing time",
-        "h",
-        (0.001, 1000.0),
-        tolerance=0.2,
-        logarithmic=True,
-        typical=(math.log(12.0), 1.0),
-    ),
-    ConditionField(
-        "second_firing_temperature_c",
-        "temperature of the second firing",
-        "°C",
-        (50.0, 1600.0),
-        tolerance=15,
-        typical=(900, 150),
-    ),
-    ConditionField(
-        "second_firing_time_h",
-        "time of the second firing",
-        "h",
-        (0.001, 1000.0),
-        tolerance=0.2,
-        logarithmic=True,
-        typical=(math.log(12.0), 1.0),
-    ),
+    _HEAT,
+    _HOLD,
+    dataclasses.replace(_HEAT, name="second_firing_temperature_c", label="temperature of the second firing"),
+    dataclasses.replace(_HOLD, name="second_firing_time_h", label="time of the second firing"),
     ConditionField("milled", "milled after firing", words=("no", "yes"), also=_YES),
     ConditionField("milling_time_h", "milling time", "h", (0.0, 500.0), tolerance=0.5, typical=(5, 10)),
     ConditionField(
