@@ -1,4 +1,4 @@
-"""What tests need that a machine may lack: one skip a package says what it is and how to get it, not one a test."""
+"""What tests need that a machine may lack, and how to get it: every test that cannot run is counted as skipped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from postgres import postgresql_programs
 
-TESTS = Path(__file__).parent
 SHARED = Path(__file__).parents[2] / "shared"
 
 FOLDERS = {
@@ -52,25 +51,8 @@ def lacking(item: pytest.Item) -> str | None:
     return None
 
 
-def one_for_each_package(items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """Keep of the tests of a package that lack the same thing one; it says how many there are.
-
-    Returns:
-        Tests to run, with those that will say why they and the like of them are left out; and those left out.
-    """
-    first: dict[tuple[str, str], pytest.Item] = {}
-    counts: dict[tuple[str, str], int] = {}
-    kept, left = [], []
+def skip_what_lacks(items: Iterable[pytest.Item]) -> None:
+    """Skip every test that lacks something, each with the line that says how to get it."""
     for item in items:
-        reason = lacking(item)
-        key = ("/".join(item.path.relative_to(TESTS).parts[:1]), reason or "")
-        if reason is not None:
-            counts[key] = counts.get(key, 0) + 1
-        if reason is None or first.setdefault(key, item) is item:
-            kept.append(item)
-        else:
-            left.append(item)
-    for (where, reason), item in first.items():
-        count = counts[where, reason]
-        item.add_marker(pytest.mark.skip(f"{count} tests of tests/{where}: {reason}"), append=False)
-    return kept, left
+        if (reason := lacking(item)) is not None:
+            item.add_marker(pytest.mark.skip(reason), append=False)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from absent import folder_of, how_to_get, one_for_each_package
+from absent import folder_of, how_to_get, skip_what_lacks
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True)  # a push fails for what it changed, not for a new draw
@@ -14,12 +14,9 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-@pytest.hookimpl(trylast=True)  # when those that -m and -k leave out are gone
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave one skip a package and missing thing, which says how many tests it stands for."""
-    items[:], left = one_for_each_package(items)
-    if left:
-        config.hook.pytest_deselected(items=left)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine lacks something for, before fixtures are made."""
+    skip_what_lacks(items)
 
 
 def _folder(fixture: str) -> Path:
