@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from campaigns.ledger.records import fingerprint
 from drxnet.composition import METALS_BY_NUMBER, Composition
 from drxnet.errors import CompositionError, ConfigurationError
-from drxnet.names import hint
+from drxnet.names import found, hint
 from drxnet.process import Process
 from drxnet.yaml_files import read_yaml, shipped
 from screening.goals import RATE_RETENTION, ConstraintSpec, Goals, ObjectiveSpec, Rates
@@ -323,7 +323,7 @@ def parse_spec(values: Mapping[str, Any], where: str = "campaign", folder: Path 
     except ValueError as error:
         raise ConfigurationError(f"{where}: {error}") from None
     if spec._is_list:
-        if not Path(spec._space_path).is_file():
+        if not found(Path(spec._space_path).is_file):
             raise ConfigurationError(f"{where}: no list of candidates {str(spec._space_path)!r}.")
     else:
         _ = spec.candidate_space
@@ -351,14 +351,14 @@ def find_spec(source: str | Path) -> Path:
         ConfigurationError: none of them.
     """
     path = Path(source)
-    if (path / FILE_NAME).is_file():
+    if found((path / FILE_NAME).is_file):
         return path / FILE_NAME
-    if path.is_file():
+    if found(path.is_file):
         return path
     named = shipped("campaigns")
     if str(source) in named:
         return named[str(source)]
-    if path.is_dir():
+    if found(path.is_dir):
         raise ConfigurationError(f"{path}: a campaign's folder holds a {FILE_NAME}; this one does not.")
     raise ConfigurationError(
         f"No campaign {str(source)!r}. {hint(source, named)}Give a campaign's folder, a YAML file, or one of the "

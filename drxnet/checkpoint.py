@@ -25,7 +25,7 @@ from typing import Any
 from drxnet.composition import METALS_BY_NUMBER, MODEL_METALS
 from drxnet.errors import CheckpointError, ImpossibleValue, ModelNotFound, UsageError
 from drxnet.files import heal, new_folder, put_folder, replace_file, sweep
-from drxnet.names import check_name, hint
+from drxnet.names import check_name, found, hint
 from drxnet.process import FIELDS, ConditionField
 
 FORMAT = 1
@@ -109,11 +109,11 @@ def shipped_home() -> Path:
 
 def available_models() -> dict[str, Path]:
     """Folders of all models that can be loaded by name."""
-    found: dict[str, Path] = {}
+    models: dict[str, Path] = {}
     for home in (shipped_home(), models_home()):
         if home.is_dir():
-            found.update({f.parent.name: f.parent for f in sorted(home.glob(f"*/{CARD}"))})
-    return found
+            models.update({f.parent.name: f.parent for f in sorted(home.glob(f"*/{CARD}"))})
+    return models
 
 
 def find_model(name: str | Path) -> Path:
@@ -122,7 +122,7 @@ def find_model(name: str | Path) -> Path:
     Raises:
         ModelNotFound: neither exists; the message names the ways to get one.
     """
-    if (Path(name) / CARD).is_file():
+    if found((Path(name) / CARD).is_file):
         return Path(name)
     models = available_models()
     if str(name) not in models:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from drxnet.errors import ConfigurationError, DRXError
 
@@ -31,6 +32,20 @@ def check_name(name: str, whose: str, error: type[DRXError] = ConfigurationError
             f"has at most 63 characters. Got {name!r}."
         )
     return name
+
+
+def found(look: Callable[[], bool]) -> bool:
+    """What ``path.is_file`` or ``path.is_dir`` says; a name that is too long for a path is none of either.
+
+    Raises:
+        OSError: it cannot be told, for want of a permission for instance.
+    """
+    try:
+        return look()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:

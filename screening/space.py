@@ -41,7 +41,7 @@ from pydantic import (
 
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, MODEL_METALS, Composition
 from drxnet.errors import CompositionError, ConfigurationError, ImpossibleValue
-from drxnet.names import hint, nearest
+from drxnet.names import found, hint, nearest
 from drxnet.process import Process, crossed
 from drxnet.yaml_files import read_yaml, shipped
 from screening.filters import Filters, Mixtures
@@ -295,10 +295,11 @@ class CandidateSpace(_Frozen):
                 Species.parse(member)
 
     def _check_species(self) -> None:
-        listed = {s.element for s in map(Species.parse, self.species)}
+        parsed = [Species.parse(one) for one in self.species]
+        listed = {s.element for s in parsed}
         if "Li" in listed:
             raise ValueError("Li+ is always present and is not listed; its range is lithium")
-        if len(set(self.species)) < len(self.species):
+        if len(set(parsed)) < len(parsed):
             raise ValueError("each species is listed once")
         foreign = sorted(listed - set(MODEL_METALS))
         if foreign and not self.allow_elements_outside_model:
@@ -501,8 +502,8 @@ def _keys(model: Any, path: Sequence[Any]) -> list[str]:
     for part in path:
         inner = [m.model_fields[part].annotation for one in at for m in _models(one) if part in m.model_fields]
         at = inner or at  # a place in a list, a key of a mapping or the kind of a union leads to no field
-    found = [m.model_fields.items() for one in at for m in _models(one)]
-    return list(dict.fromkeys(name for fields in found for name, field in fields if not field.exclude))
+    listed = [m.model_fields.items() for one in at for m in _models(one)]
+    return list(dict.fromkeys(name for fields in listed for name, field in fields if not field.exclude))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -528,7 +529,7 @@ def load_space(space: str | Path) -> CandidateSpace:
     """
     named = shipped("spaces")
     path = named.get(str(space), Path(space))
-    if not path.is_file():
+    if not found(path.is_file):
         raise ConfigurationError(
             f"No space {str(space)!r}. {hint(space, named)}Give a YAML file or one of the shipped spaces: "
             f"{', '.join(named)}."

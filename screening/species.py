@@ -61,7 +61,7 @@ class Species(NamedTuple):
         Raises:
             ConfigurationError: not a species, or one without data.
         """
-        match = re.fullmatch(r"([A-Z][a-z]?)(\d)\+", str(text).strip())
+        match = re.fullmatch(r"([A-Z][a-z]?)([0-9])\+", str(text).strip())
         if match is None:
             raise ConfigurationError(f"A species is an element and its oxidation state, such as Mn3+. Got {text!r}.")
         species = cls(match[1], int(match[2]))

@@ -164,3 +164,12 @@ def test_ledger_lies_in_the_folder_unless_said_otherwise(tmp_path: Path):
     assert parse_spec({"space": "tiny"}).ledger_url(tmp_path) == f"sqlite:///{tmp_path}/ledger.sqlite"
     relative = parse_spec({"space": "tiny", "ledger": "sqlite:///shared/l.sqlite"})
     assert relative.ledger_url(tmp_path) == f"sqlite:///{tmp_path}/shared/l.sqlite"
+
+
+@pytest.mark.parametrize("ending", ["", ".yaml", ".csv", "/"])
+def test_a_name_that_is_too_long_for_a_path_is_a_sentence(ending: str):
+    name = "x" * 300 + ending
+    with pytest.raises(ConfigurationError, match="No space|no list of candidates"):
+        parse_spec({"space": name})
+    with pytest.raises(ConfigurationError, match="No campaign"):
+        find_spec(name)

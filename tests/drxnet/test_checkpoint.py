@@ -313,6 +313,8 @@ def test_a_card_that_does_not_fit_is_refused(model, change, says):
 def test_a_missing_model_names_both_ways_to_get_one():
     with pytest.raises(ModelNotFound, match="models fetch drxnet-2024.*models import DIR"):
         find_model("drxnet-2024")
+    with pytest.raises(ModelNotFound, match="No model"):
+        find_model("x" * 300)
 
 
 class Dangerous:

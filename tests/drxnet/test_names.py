@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from drxnet.errors import ConfigurationError, UsageError
-from drxnet.names import check_name, hint, hint_or_all, nearest
+from drxnet.names import check_name, found, hint, hint_or_all, nearest
 
 
 @pytest.mark.parametrize("name", ["default", "drxnet-2024", "HE_1.b", "9", "a" * 63])
@@ -35,3 +38,17 @@ def test_a_hint_names_the_nearest_and_else_what_there_is():
     assert hint("xyz", ["tiny", "lmof"]) == ""
     assert hint_or_all("tinny", ["tiny", "lmof"]) == "Did you mean tiny?"
     assert hint_or_all("xyz", ["tiny", "lmof"]) == "Known: tiny, lmof."
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "x\0"], ids=["long", "deep", "nul"])
+def test_a_name_that_no_path_can_have_is_none(name):
+    assert not found(Path(name).is_file)
+    assert not found(Path(name).is_dir)
+
+
+def test_what_cannot_be_told_is_not_called_absent():
+    def look():
+        raise PermissionError(errno.EACCES, "denied")
+
+    with pytest.raises(PermissionError):
+        found(look)

@@ -105,6 +105,8 @@ def test_a_dumped_space_reads_back_as_itself() -> None:
         ({"species": ["Mn2+", "Sn4+"]}, "knows nothing of Sn"),
         ({"species": ["Li1+"]}, r"Li\+ is always present"),
         ({"species": ["Mn2+", "Mn2+"]}, "listed once"),
+        ({"species": ["Mn3+", "Mn\u0663+"]}, "its oxidation state, such as Mn3"),  # the Arabic digit three
+        ({"species": ["Mn3+", " Mn3+"]}, "listed once"),
         ({"species": ["Mn9+"]}, "No data for the species Mn9"),
         ({"species": []}, "species"),
         ({"limits": {"V": [0, 0.2]}}, "limits names V, of which no species is listed"),

@@ -186,8 +186,9 @@ def test_no_oxidant_stands_beside_a_stronger_reductant_after_filling() -> None:
         ("Mn", "an element and its oxidation state"),
         ("Mn7+", r"Known of Mn: Mn2\+, Mn3\+, Mn4\+"),
         ("Xx2+", "Elements with data"),
+        ("Mn\u0663+", "an element and its oxidation state"),
     ],
-    ids=["no-state", "unknown-state", "unknown-element"],
+    ids=["no-state", "unknown-state", "unknown-element", "foreign-digit"],
 )
 def test_a_species_without_data_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
