@@ -9,6 +9,7 @@ for shapes: M members, n predictions, R published rows.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -44,7 +45,19 @@ LITHIUM_RICH = 1.1
 """Lithium per formula unit from which a composition is counted as Li-rich."""
 
 _STOICHIOMETRIC = 1.0
-_REFERENCE_MA_G = 20.0
+
+RATE_CORRELATION = 0.8
+"""Between a laboratory's offsets at two currents a factor :data:`RATE_STEP` apart. An assumption: no published study
+compares laboratories at two rates (docs/uncertainty.md)."""
+
+RATE_STEP = 50.0
+"""From 20 to 1000 mA/g."""
+
+
+def rate_correlation(current_ma_g: np.ndarray) -> np.ndarray:
+    """Correlation between the offsets of one laboratory at n currents, falling with their ratio, ``n x n``."""
+    steps = np.log(current_ma_g) / math.log(RATE_STEP)
+    return np.asarray(RATE_CORRELATION ** np.abs(steps[:, None] - steps))
 
 
 @dataclass(frozen=True)
@@ -70,12 +83,6 @@ class ModelLevel:
         x, known = np.log(current_ma_g), np.log(self.currents_ma_g)
         each = {label: np.exp(np.interp(x, known, np.log(sizes))) for label, sizes in self.typical_mah_g.items()}
         return np.array([each[label][i] for i, label in enumerate(labels)])
-
-    def rate_factor(self, current_ma_g: np.ndarray) -> np.ndarray:
-        """How many times as far members are off as at 20 mA/g, root mean square over the labels, n."""
-        at = np.append(current_ma_g, _REFERENCE_MA_G)
-        squares = np.sum([self.typical([label] * len(at), at) ** 2 for label in LABELS], 0)
-        return np.asarray(np.sqrt(squares[:-1] / squares[-1]))
 
     def variance(
         self, members_mah_g: np.ndarray, labels: Sequence[Label], current_ma_g: np.ndarray
@@ -149,10 +156,10 @@ class LaboratoryLevel:
     """``2 x 2`` (mAh/g squared)."""
 
     laboratory_mah_g: float
-    """Standard deviation between laboratories at 20 mA/g."""
+    """Standard deviation between laboratories, in mAh/g the same at every current."""
 
     sample_mah_g: float
-    """Standard deviation between samples, processing and cycles of one laboratory at 20 mA/g."""
+    """Standard deviation between samples, processing and cycles of one laboratory, likewise."""
 
     freedom: float
     """Degrees of freedom of the sum of both variances."""
@@ -160,18 +167,25 @@ class LaboratoryLevel:
     rows: int
     studies: int
 
-    def left(self, measured: int, factor: float = 1.0) -> float:
-        """Variance (mAh/g squared) of a laboratory's own offset at one rate, once it has measured some compositions.
+    def left(self, current_ma_g: np.ndarray, measured: np.ndarray) -> np.ndarray:
+        """Covariance (mAh/g squared) of a laboratory's own offsets at c currents, once it has measured, ``c x c``.
 
-        That of a normal offset of which each composition is one observation with the scatter between samples: all of
-        it before the first, then less and less.
+        Offsets are normal, of one size in mAh/g at every current, and correlated (:func:`rate_correlation`). Each
+        composition is an observation of those at the currents that it was measured at, with the scatter between
+        samples, which is correlated alike.
 
         Args:
-            measured: compositions with a cell at that rate.
-            factor: of both standard deviations against 20 mA/g.
+            current_ma_g: c.
+            measured: whether a composition has a cell at each current, ``compositions x c``.
         """
-        known = measured / self.sample_mah_g**2
-        return factor**2 / (1 / self.laboratory_mah_g**2 + known)
+        alike = rate_correlation(current_ma_g)
+        precision = np.linalg.inv(alike * self.laboratory_mah_g**2)
+        for pattern, count in zip(*np.unique(measured, axis=0, return_counts=True), strict=True):
+            seen = np.flatnonzero(pattern)
+            if seen.size:
+                each = alike[np.ix_(seen, seen)] * self.sample_mah_g**2
+                precision[np.ix_(seen, seen)] += count * np.linalg.inv(each)
+        return np.asarray(np.linalg.inv(precision))
 
 
 def _excess(lithium: np.ndarray) -> np.ndarray:
@@ -184,7 +198,6 @@ def fit_laboratory_level(
     residual_mah_g: np.ndarray,
     known_variance: np.ndarray,
     lithium: np.ndarray,
-    factor: np.ndarray,
     studies: Sequence[str],
 ) -> LaboratoryLevel:
     """Estimate bias and variances by restricted maximum likelihood, a random effect for each study.
@@ -196,7 +209,6 @@ def fit_laboratory_level(
         residual_mah_g: published minus predicted, R.
         known_variance: of the model's error and between cells (mAh/g squared), R.
         lithium: per formula unit, R.
-        factor: of both standard deviations against 20 mA/g, R.
         studies: name for each row, R.
     """
     from scipy.optimize import minimize
@@ -205,8 +217,7 @@ def fit_laboratory_level(
     design = _excess(lithium)
     used = design.any(0)
     x = design[:, used]
-    each = np.outer(factor, factor)
-    parts = [each * (names[:, None] == names), each * np.eye(len(names))]
+    parts = [(names[:, None] == names).astype(float), np.eye(len(names))]
 
     def projection(variances: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         total = np.diag(known_variance) + variances[0] * parts[0] + variances[1] * parts[1]
@@ -272,8 +283,7 @@ class ErrorLevels:
         lab, share = self.laboratory, _excess(lithium)
         middle = np.clip(members_mah_g.mean(0) + share @ lab.bias_mah_g, 0.0, lithium_capacity_mah_g)
         model, model_freedom = self.model.variance(members_mah_g, labels, current_ma_g)
-        factor = self.model.rate_factor(current_ma_g) ** 2
-        others = factor * (lab.laboratory_mah_g**2 + lab.sample_mah_g**2)
+        others = lab.laboratory_mah_g**2 + lab.sample_mah_g**2
         others = others + np.einsum("ni,ij,nj->n", share, lab.bias_covariance, share)
         cells = (CELL_TO_CELL * middle) ** 2
         total = model + others + cells
@@ -327,7 +337,6 @@ class OfLevels:
                 rows.capacity_mah_g - rows.mean_mah_g,
                 variance + (CELL_TO_CELL * rows.capacity_mah_g) ** 2,
                 np.array([p.composition.lithium for p in rows.published]),
-                self.model.rate_factor(current),
                 [p.study for p in rows.published],
             ),
         )

@@ -672,6 +672,7 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
     }
     if found["prospect"]:
         lines[f"before {found['prospect']['round']}"] = found["prospect"]["sentence"]
+    lines |= {f"at {o['current_ma_g']:g} mA/g": o["sentence"] for o in found["offsets"]}
     half = [f"{h['proposal_id']} (no cell at {', '.join(h['missing'])})" for h in found["half_measured"]]
     if half:
         lines["half-measured"] = ", ".join(half[:6]) + (f" and {len(half) - 6} more" if len(half) > 6 else "")

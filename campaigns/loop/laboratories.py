@@ -31,7 +31,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.elements import ATOMIC_MASS
 from drxnet.ensemble import Amounts, Encoded, Ensemble
 from drxnet.errors import ConfigurationError
-from drxnet.uncertainty import shipped_levels
+from drxnet.uncertainty import rate_correlation, shipped_levels
 from screening import synthesis
 from screening.domain import FeatureScale, known_compositions
 
@@ -320,7 +320,7 @@ class LaboratoryOptions:
 
     offset: float = 0.0
     """By how many times the published laboratories' standard deviation (:mod:`drxnet.uncertainty`) all capacities of
-    this laboratory are shifted, one draw for each rate; 0 for a laboratory that is right on average."""
+    this laboratory are shifted, one draw for each rate, correlated as there; 0 for one that is right on average."""
 
     def __post_init__(self) -> None:
         """Refuse values that are no probabilities."""
@@ -366,11 +366,9 @@ class Laboratory:
         """What all capacities of this laboratory at a current are shifted by; between the rates as a field is."""
         if not self.options.offset:
             return 0.0
-        level = shipped_levels()
-        first, second = np.random.default_rng([self.seed, 7]).standard_normal(2)
-        draws = first, FIELD_CORRELATION * first + math.sqrt(1 - FIELD_CORRELATION**2) * second
-        factors = level.model.rate_factor(np.array([LOW_CURRENT_MA_G, HIGH_CURRENT_MA_G]))
-        low, high = self.options.offset * level.laboratory.laboratory_mah_g * factors * draws
+        together = np.linalg.cholesky(rate_correlation(np.array([LOW_CURRENT_MA_G, HIGH_CURRENT_MA_G])))
+        drawn = together @ np.random.default_rng([self.seed, 7]).standard_normal(2)
+        low, high = self.options.offset * shipped_levels().laboratory.laboratory_mah_g * drawn
         at = _between_rates(current_ma_g)
         return float((1 - at) * low + at * high)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from campaigns.ledger.records import Snapshot
+from campaigns.loop.offset import offsets_of
 from campaigns.loop.outcomes import Outcome, axes_of, in_words, outcomes_of, stated
 from campaigns.loop.places import Order, Place, Within, labels_of, with_state
 from campaigns.workspace import Workspace
@@ -128,7 +129,7 @@ def rank(
         goals,
         asked,
         tuple(_ordered(places, asked, goals, order)[:top]),
-        (*notes, *left_out),
+        (*notes, *left_out, *map(str, offsets_of(campaign, state, wanted))),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from campaigns.ledger.records import PENDING, MeasuredProfile, PredictedProfile, Snapshot, State
+from campaigns.loop.offset import Offset, offsets
 from campaigns.loop.outcomes import STATE_WORDS, Outcome, axes_of, compare, headline
 from campaigns.report import interactive
 from campaigns.report.drawing import CELLS_AT_MOST, MEMBERS_SPREAD, POSTERIOR_SPREAD, fades, held_out_errors, in_words
@@ -47,6 +48,7 @@ def render(
     from plotly.offline import get_plotlyjs
 
     figures = _figures(snapshot, outcomes, goals)
+    tried = [o for o in outcomes if o.measurements]
     content = {"figures": figures, "viewer": interactive.viewer(outcomes, goals, predicted, measured)}
     title = f"{snapshot.campaign}, {_round_name(snapshot)}"
     return "\n".join(
@@ -59,7 +61,7 @@ def render(
             f"<style>{_asset('report.css')}</style>",
             f"<script>{get_plotlyjs()}</script>",
             "</head><body><main>",
-            *_body(snapshot, outcomes, goals, figures),
+            *_body(snapshot, outcomes, goals, figures, offsets(tried, predicted, goals, snapshot.models[0].model_id)),
             "</main>",
             f"<footer>{html.escape(made)}</footer>",
             f'<script id="content" type="application/json">{_json(content)}</script>',
@@ -102,7 +104,13 @@ SECTIONS = {
 """Sections of the page, by anchor, and what leads to them."""
 
 
-def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals, figures: Mapping[str, Figure]) -> list[str]:
+def _body(
+    snapshot: Snapshot,
+    outcomes: Sequence[Outcome],
+    goals: Goals,
+    figures: Mapping[str, Figure],
+    own: Sequence[Offset],
+) -> list[str]:
     ranked = sorted(outcomes, key=lambda o: (o.merit, o.proposal.proposal_id), reverse=True)
     top = [o for o in ranked if o.proposal.state not in (State.FAILED, State.ABANDONED)][:ROWS_IN_TABLE]
     lines = [
@@ -119,6 +127,7 @@ def _body(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals, figures
         *lines,
         _table(top, goals),
         f'<p class="note">{_how_to_read(snapshot, goals)}</p>',
+        *(f'<p class="note">{html.escape(str(offset))}</p>' for offset in own),
         f'<nav aria-label="Sections">{links}</nav>',
         *_waiting(ranked, goals),
         *_section(

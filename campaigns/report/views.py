@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns.ledger.records import Prediction, Proposal, QuantityValue, Snapshot, State
 from campaigns.loop.finetune import waiting_to_be_learned
+from campaigns.loop.offset import offsets_of
 from campaigns.loop.outcomes import MEMBERS, Outcome, outcomes_of
 from campaigns.workspace import Workspace
 from screening.estimates import same_conditions
@@ -199,6 +200,7 @@ def status(campaign: Workspace, as_of: int | None = None, *, state: Snapshot | N
         },
         "best": _best(outcomes, goals),
         "prospect": prospect_of_last(state),
+        "offsets": [offset.row() for offset in offsets_of(campaign, state, goals)],
     }
 
 

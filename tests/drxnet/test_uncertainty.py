@@ -50,8 +50,7 @@ def deviates(draw: np.random.Generator, label: str, current: float, n: int) -> t
 def test_the_interval_covers_laboratories_that_are_drawn_from_its_levels(label, current):
     draw, n = np.random.default_rng(1), 4000
     members, truth = deviates(draw, label, current, n)
-    factor = MODEL.rate_factor(np.array([current]))[0]
-    truth = 600 + truth + 10 + factor * (draw.normal(0, LAB.laboratory_mah_g, n) + draw.normal(0, LAB.sample_mah_g, n))
+    truth = 600 + truth + 10 + draw.normal(0, LAB.laboratory_mah_g, n) + draw.normal(0, LAB.sample_mah_g, n)
     truth = truth * draw.normal(1, 0.03, n)
     lower, upper = ErrorLevels(MODEL, LAB).interval(
         600 + members, [label] * n, np.full(n, 1.2), np.full(n, PLENTY), np.full(n, current)
@@ -124,7 +123,7 @@ def test_a_laboratory_fit_finds_its_variances_and_distrusts_a_small_bias():
     lab = draw.normal(0, 50, 150)[studies] + draw.normal(0, 20, 450)
     lithium = np.where(studies % 2 == 0, 1.2, 1.0)
     residual = lab + np.where(lithium == 1.0, 80.0, 0.0) + draw.normal(0, 10, 450)
-    found = fit_laboratory_level(residual, np.full(450, 100.0), lithium, np.ones(450), [str(s) for s in studies])
+    found = fit_laboratory_level(residual, np.full(450, 100.0), lithium, [str(s) for s in studies])
     assert found.laboratory_mah_g == pytest.approx(50, rel=0.15)
     assert found.sample_mah_g == pytest.approx(20, rel=0.15)
     assert found.bias_mah_g[1] == pytest.approx(80, abs=15)
@@ -143,7 +142,7 @@ def test_the_quantile_is_that_of_students_t():
 
 def test_rows_of_one_kind_only_can_be_fitted():
     found = fit_laboratory_level(
-        np.array([10.0, -40.0, 60.0]), np.full(3, 100.0), np.full(3, 1.2), np.ones(3), ["a", "b", "c"]
+        np.array([10.0, -40.0, 60.0]), np.full(3, 100.0), np.full(3, 1.2), ["a", "b", "c"]
     )
     assert found.bias_mah_g[1] == 0
     assert np.isfinite(found.bias_covariance).all()

@@ -1,0 +1,58 @@
+"""What a laboratory finds more or less than the model, from a ledger."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from ledgers import FIRST, SECOND, THIRD, record_round
+
+from campaigns.campaign import Campaign
+from campaigns.loop.offset import offsets_of
+from campaigns.loop.rank import rank
+from campaigns.report.write import write_report
+from drxnet.uncertainty import shipped_levels
+
+EXPECTED = 270 - 50 * 1.5
+"""What the members said of every composition at both rates (mAh/g), give or take 5."""
+
+
+def measure(campaign: Campaign, *rows: tuple[str, float, float]) -> None:
+    campaign.add_measurements(
+        [{"composition": c, "current_ma_g": i, "capacity_mah_g": EXPECTED + off} for c, i, off in rows], fine_tune=False
+    )
+
+
+def test_nothing_is_said_before_the_first_cell(campaign: Campaign):
+    assert campaign.summarize()["offsets"] == []
+    record_round(campaign, FIRST)
+    assert campaign.summarize()["offsets"] == []
+
+
+def test_an_offset_is_drawn_towards_none_as_a_random_effect_is(campaign: Campaign):
+    record_round(campaign, FIRST, SECOND)
+    measure(campaign, (FIRST, 20, -60.0), (FIRST, 20, -40.0), (SECOND, 20, -50.0), (SECOND, 1000, -90.0))
+    low, high = offsets_of(campaign, campaign.state(), campaign.spec.goals)
+    levels = shipped_levels()
+    lab, typical = levels.laboratory, levels.model.typical_mah_g["inside"][levels.model.currents_ma_g.index(20)]
+    each = max(typical, 5.0) ** 2 + lab.sample_mah_g**2
+    left = 1 / (1 / lab.laboratory_mah_g**2 + 2 / each)
+    assert (low.current_ma_g, low.compositions) == (20, 2)
+    assert low.std_mah_g == pytest.approx(math.sqrt(left))
+    assert low.mean_mah_g == pytest.approx(-100 / each * left)
+    assert low.interval_mah_g[1] - low.mean_mah_g == pytest.approx(1.2816 * low.std_mah_g, rel=1e-4)
+    assert (high.current_ma_g, high.compositions) == (1000, 1)
+    assert high.mean_mah_g < 0
+
+
+def test_its_sentence_stands_in_status_ranking_and_report(campaign: Campaign, tmp_path: Path):
+    record_round(campaign, FIRST, SECOND, THIRD)
+    measure(campaign, *((c, 20, -50.0) for c in (FIRST, SECOND, THIRD)))
+    (row,) = campaign.summarize()["offsets"]
+    said = f"This laboratory finds {-row['offset_mah_g_mean']:.0f} mAh/g less at 20 mA/g than the model expected (80%: "
+    assert row["sentence"].startswith(said)
+    assert row["sentence"].endswith(" less; 3 compositions).")
+    assert row["offset_mah_g_lower"] < row["offset_mah_g_mean"] < row["offset_mah_g_upper"]
+    assert row["sentence"] in rank(campaign, "capacity", within="measured").notes
+    assert row["sentence"] in write_report(campaign.ledger, campaign.spec.goals, tmp_path).page.read_text(encoding="utf-8")
