@@ -12,12 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
-import torch
-from botorch.cross_validation import efficient_loo_cv
-from botorch.posteriors.gpytorch import GPyTorchPosterior
 
 from drxnet.ensemble import Amounts, Ensemble
 from screening.estimates import Estimate
@@ -143,13 +139,7 @@ def held_out(outlook: Outlook, own: int) -> float:
         rows = int(np.isfinite(values[:, j]).sum())
         if rows < 2:
             continue
-        output = outlook.surrogate.outputs[j]
-        noise = output.likelihood.noise_covar
-        with torch.no_grad():
-            left_out = efficient_loo_cv(output)
-            predicted = cast("GPyTorchPosterior", left_out.posterior)
-            errors = (left_out.observed_Y - predicted.mean).flatten()[:rows]
-            variances = (predicted.variance.flatten() - noise.carried).maximum(noise.known)[:rows]
+        errors, variances = (part[:rows] for part in outlook.surrogate.outputs[j].left_out())
         total += float((-errors.square() / variances / 2 - (2 * math.pi * variances).log() / 2).sum())
         count += rows
     return total / max(count, 1)

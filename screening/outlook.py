@@ -171,6 +171,26 @@ class Outlook:
         return StreamMarginals(self.surrogate)
 
     @cached_property
+    def left_out(self) -> tuple[np.ndarray, ...]:
+        """Squared errors over variance of what is measured, each value predicted by all others, for each quantity.
+
+        Of what the ensemble has learned from, the error is that of what it said before.
+        """
+        told, surrogate = (*self.measured, *self.elsewhere), self.surrogate
+        if any(m.learned is not None for m in told):
+            surrogate = _conditioned(self.ensemble, self.goals, told, self.ways, fitting=True)
+            surrogate = surrogate.with_hyperparameters(dict(self.hyperparameters))
+        own = np.array([m.values(self.goals) for m in self.measured]).reshape(-1, len(self.goals.quantities))
+        found = []
+        for output, count in zip(surrogate.outputs, np.isfinite(own).sum(0), strict=True):
+            if not count:
+                found.append(np.zeros(0))
+                continue
+            errors, variances = output.left_out()
+            found.append((errors.square() / variances).numpy()[:count])
+        return tuple(found)
+
+    @cached_property
     def domain(self) -> Domain:
         """What the model knows, from reported and measured compositions."""
         with torch.no_grad():

@@ -587,14 +587,21 @@ class QuantityGP(SingleTaskGP):
             h.to_mode()
         with manual_seed(0):  # of further attempts, where the first one fails
             fit_gpytorch_mll(ExactMarginalLogLikelihood(self.likelihood, self))
+        errors, variances = self.left_out()
+        wider = max(1.0, (float((errors.square() / variances).sum()) + _PSEUDO) / (n + _PSEUDO))
+        self.set({name: h.value * (1.0 if "length" in name else math.sqrt(wider)) for name, h in self.of.items()})
+
+    def left_out(self) -> tuple[Tensor, Tensor]:
+        """Errors of the predictions of each observation by all others, and their variances, ``n`` each.
+
+        What observations carry for being indifferent is no part of the variances.
+        """
         noise = self.likelihood.noise_covar
         with torch.no_grad():
             left_out = efficient_loo_cv(self)
             predicted = cast("GPyTorchPosterior", left_out.posterior)
-            errors = (left_out.observed_Y - predicted.mean).flatten().square()
-            variances = (predicted.variance.flatten() - noise.carried).maximum(noise.known)
-            wider = max(1.0, (float((errors / variances).sum()) + _PSEUDO) / (n + _PSEUDO))
-        self.set({name: h.value * (1.0 if "length" in name else math.sqrt(wider)) for name, h in self.of.items()})
+            errors = (left_out.observed_Y - predicted.mean).flatten()
+            return errors, (predicted.variance.flatten() - noise.carried).maximum(noise.known)
 
     def set(self, values: Mapping[str, float]) -> None:
         """Set hyperparameters by name."""

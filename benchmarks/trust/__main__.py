@@ -1,12 +1,14 @@
 """Whether the spread of a campaign is right: laboratories of seven kinds, after 0, 1, 3 and 8 rounds of 8.
 
-    python -m benchmarks.trust --cache DIR [--seeds 0 1 2] [--offset 1] [--model drxnet-2024]
+    python -m benchmarks.trust --cache DIR [--seeds 0 1 2] [--offset 0] [--model drxnet-2024]
     python -m benchmarks.trust                       prints what is kept
 
 Every laboratory is a campaign on a small pool (:mod:`benchmarks.trust.campaigns`). What is not measured of the pool is
 compared with what the laboratory would find without scatter: *covered* is the share inside the 80 % interval, *error /
-spread* the root mean square of one over the other, 1 where the spread is right. ``--offset 1`` shifts every laboratory
-as far as published ones lie apart. Runs that are done are kept in runs.csv and points.csv beside this file.
+spread* the root mean square of one over the other, 1 where the spread is right. Every laboratory is shifted as far as
+published ones lie apart, unless ``--offset 0`` makes them all right on average. *0.1.0* is how that version formed
+its intervals: from the Gaussian model alone, as it is fitted, with no laboratory. Runs that are done are kept in
+runs.csv and points.csv beside this file.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from __future__ import annotations
 import argparse
 import csv
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +28,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.choose.pool import GOALS
 from benchmarks.trust.campaigns import LABORATORIES, ROUNDS, Bench
-from campaigns.loop.forecast import laboratory_std
+from campaigns.loop.spreads import spreads
 from drxnet.ensemble import Amounts
 from drxnet.uncertainty import LABELS
 from screening.outlook import Outlook
@@ -35,6 +39,8 @@ RUNS, POINTS = HERE / "runs.csv", HERE / "points.csv"
 QUANTITIES = ("retention", "q20", "q1000")
 """Columns of the goals, in their order."""
 
+WORDS = {"retention": "retention", "q20": "Q(20 mA/g)", "q1000": "Q(1000 mA/g)"}
+
 MERITS = ("covered", "z2", "error2", "spread2")
 """Means over the compositions of a row: share inside, (error / spread) squared, error squared, spread squared."""
 
@@ -43,6 +49,11 @@ POINTS_KEPT = 8
 
 RUN = ("model", "offset", "kind", "seed")
 
+WAYS: Mapping[str, Callable[[Outlook, np.ndarray, np.ndarray], np.ndarray]] = MappingProxyType(
+    {"now": spreads, "0.1.0": lambda outlook, mean, std: std}
+)
+"""How the spread that is shown is formed, from the moments of the Gaussian model."""
+
 
 def truth_of(capacity: np.ndarray) -> np.ndarray:
     """Quantities of capacities at the low and the high rate, ``n x 2 -> n x 3``."""
@@ -50,8 +61,20 @@ def truth_of(capacity: np.ndarray) -> np.ndarray:
     return np.column_stack([kept, capacity])
 
 
-def looks(bench: Bench, kind: str, seed: int) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Number of rounds, labels, truth, mean and spread of what is never measured, for each number of rounds."""
+@dataclass(frozen=True)
+class Look:
+    """What is said of all that is never measured, after some rounds."""
+
+    rounds: int
+    labels: np.ndarray
+    truth: np.ndarray
+    mean: np.ndarray
+    spread: Mapping[str, np.ndarray]
+    """By the name of the way."""
+
+
+def looks(bench: Bench, kind: str, seed: int) -> Iterator[Look]:
+    """What is said of it after each number of rounds."""
     history = bench.campaign(kind, seed)
     candidates = bench.pool.compositions[: bench.pool.candidates]
     never = np.ones(len(candidates), bool)
@@ -62,8 +85,8 @@ def looks(bench: Bench, kind: str, seed: int) -> Iterator[tuple[int, np.ndarray,
         outlook = Outlook.of(bench.predictor(kind, seed), GOALS, measured=measured)  # type: ignore[arg-type]  # the same interface
         points = outlook.read(Amounts.of([c for c, kept in zip(candidates, never, strict=True) if kept]))
         mean, std = (x.numpy() for x in outlook.surrogate.marginals(points))
-        spread = np.hypot(std, laboratory_std(outlook))
-        yield rounds, outlook.domain.labels(points.features).numpy(), truth, GOALS.clipped(mean), spread
+        spread = {name: way(outlook, mean, std) for name, way in WAYS.items()}
+        yield Look(rounds, outlook.domain.labels(points.features).numpy(), truth, GOALS.clipped(mean), spread)
 
 
 def run(bench: Bench, kind: str, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -71,28 +94,40 @@ def run(bench: Bench, kind: str, seed: int) -> tuple[list[dict[str, Any]], list[
     name = {"model": bench.model, "offset": f"{bench.offset:g}", "kind": kind, "seed": seed}
     rng = np.random.default_rng([seed, 8, zlib.crc32(kind.encode())])
     rows, points = [], []
-    for rounds, labels, truth, mean, spread in looks(bench, kind, seed):
-        lower, upper = GOALS.interval(mean, spread)
-        inside, error = (truth >= lower) & (truth <= upper), truth - mean
-        for number, label in enumerate(LABELS):
-            here = labels == number
-            if not here.any():
-                continue
-            means = (inside[here], (error / spread)[here] ** 2, error[here] ** 2, spread[here] ** 2)
-            found = {
-                f"{q}_{merit}": f"{values.mean(0)[i]:.4g}"
-                for i, q in enumerate(QUANTITIES)
-                for merit, values in zip(MERITS, means, strict=True)
-            }
-            rows.append({**name, "rounds": rounds, "label": label, "compositions": int(here.sum()), **found})
-        for at in rng.choice(len(truth), POINTS_KEPT, replace=False):
-            both = {
-                f"{q}_{what}": f"{values[at, i]:.3g}"
-                for i, q in enumerate(QUANTITIES)
-                for what, values in (("error", np.abs(error)), ("spread", spread))
-            }
-            points.append({**name, "rounds": rounds, **both})
+    for look in looks(bench, kind, seed):
+        chosen = rng.choice(len(look.truth), POINTS_KEPT, replace=False)
+        for way, spread in look.spread.items():
+            named = {**name, "way": way, "rounds": look.rounds}
+            rows += [{**named, **found} for found in _by_label(look, spread)]
+            error = np.abs(look.truth - look.mean)
+            points += [{**named, **_point(error[at], spread[at])} for at in chosen]
     return rows, points
+
+
+def _by_label(look: Look, spread: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Merits of every quantity, for each label that there is."""
+    lower, upper = GOALS.interval(look.mean, spread)
+    inside, error = (look.truth >= lower) & (look.truth <= upper), look.truth - look.mean
+    for number, label in enumerate(LABELS):
+        here = look.labels == number
+        if not here.any():
+            continue
+        means = (inside[here], (error / spread)[here] ** 2, error[here] ** 2, spread[here] ** 2)
+        found = {
+            f"{q}_{merit}": f"{values.mean(0)[i]:.4g}"
+            for i, q in enumerate(QUANTITIES)
+            for merit, values in zip(MERITS, means, strict=True)
+        }
+        yield {"label": label, "compositions": int(here.sum()), **found}
+
+
+def _point(error: np.ndarray, spread: np.ndarray) -> dict[str, str]:
+    """Error and spread of every quantity of one composition."""
+    return {
+        f"{q}_{what}": f"{values[i]:.3g}"
+        for i, q in enumerate(QUANTITIES)
+        for what, values in (("error", error), ("spread", spread))
+    }
 
 
 def kept(path: Path) -> list[dict[str, str]]:
@@ -139,27 +174,33 @@ def _by_run(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, ...], list[Map
 
 def print_tables(rows: Sequence[Mapping[str, str]], points: Sequence[Mapping[str, str]]) -> None:
     """Print what is pooled over seeds and kinds by label, then by kind, and the rank correlations."""
-    heads = [f"{q}: {what}" for q in QUANTITIES for what in ("covered", "error / spread", "error", "spread")]
     for title, groups, column in (("label", LABELS, "label"), ("kind", tuple(LABORATORIES), "kind")):
-        print(f"\n| rounds | {title} | laboratories | " + " | ".join(heads) + " |\n" + "|---" * (3 + len(heads)) + "|")
-        for rounds in ROUNDS:
-            for group in groups:
-                mine = [r for r in rows if r["rounds"] == str(rounds) and r[column] == group]
-                if mine:
-                    print(f"| {rounds} | {group} | {len(_by_run(mine))} | {' | '.join(_cells(mine))} |")
-    print("\n| rounds | " + " | ".join(f"rank correlation, {q}" for q in QUANTITIES) + " |\n|---|---|---|---|")
+        for quantity in QUANTITIES:
+            heads = [f"{way}: {what}" for way in WAYS for what in ("covered", "error / spread", "spread")]
+            print(f"\n{WORDS[quantity]}:\n\n| rounds | {title} | laboratories | error | {' | '.join(heads)} |")
+            print("|---" * (4 + len(heads)) + "|")
+            for rounds in ROUNDS:
+                for group in groups:
+                    mine = [r for r in rows if r["rounds"] == str(rounds) and r[column] == group]
+                    if mine:
+                        print(f"| {rounds} | {group} | {len(_by_run(mine))} | {' | '.join(_cells(mine, quantity))} |")
+    print("\n| rounds | " + " | ".join(f"{way}, {WORDS[q]}" for way in WAYS for q in QUANTITIES) + " |")
+    print("|---" * (1 + len(WAYS) * len(QUANTITIES)) + "|")
     for after in (*map(str, ROUNDS), "all"):
-        mine = [p for p in points if after in (p["rounds"], "all")]
-        said = [spearmanr(*([float(p[f"{q}_{w}"]) for p in mine] for w in ("error", "spread")))[0] for q in QUANTITIES]
+        said = []
+        for way in WAYS:
+            mine = [p for p in points if p["way"] == way and after in (p["rounds"], "all")]
+            for q in QUANTITIES:
+                said.append(spearmanr(*([float(p[f"{q}_{w}"]) for p in mine] for w in ("error", "spread")))[0])
         print(f"| {after} | " + " | ".join(f"{value:.2f}" for value in said) + " |")
 
 
-def _cells(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    found = []
-    for quantity in QUANTITIES:
-        merits, digits = pooled(rows, quantity), 2 if quantity == "retention" else 0
-        found += [f"{merits['covered']:.0%}", f"{merits['ratio']:.2f}"]
-        found += [f"{merits[name]:.{digits}f}" for name in ("error", "spread")]
+def _cells(rows: Sequence[Mapping[str, str]], quantity: str) -> list[str]:
+    digits = 2 if quantity == "retention" else 0
+    merits = {way: pooled([r for r in rows if r["way"] == way], quantity) for way in WAYS}
+    found = [f"{merits['now']['error']:.{digits}f}"]
+    for told in merits.values():
+        found += [f"{told['covered']:.0%}", f"{told['ratio']:.2f}", f"{told['spread']:.{digits}f}"]
     return found
 
 
@@ -167,7 +208,7 @@ def main() -> None:
     """Run what is missing, keep it, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="drxnet-2024")
-    parser.add_argument("--offset", type=float, default=0.0, help="in standard deviations of published laboratories")
+    parser.add_argument("--offset", type=float, default=1.0, help="in standard deviations of published laboratories")
     parser.add_argument("--seeds", type=int, nargs="*", default=[])
     parser.add_argument("--kinds", nargs="*", default=list(LABORATORIES), choices=LABORATORIES)
     parser.add_argument("--cache", type=Path, help="where pools and campaigns are kept")

@@ -25,7 +25,7 @@ from benchmarks.choose.pool import CONDITIONS, GOALS, PooledEnsemble
 from benchmarks.trust.__main__ import QUANTITIES, keep, kept, truth_of
 from benchmarks.trust.campaigns import LABORATORIES, TEACHER, Bench
 from campaigns.loop.finetune import errors_at_the_rates
-from campaigns.loop.forecast import laboratory_std
+from campaigns.loop.spreads import spreads
 from drxnet.composition import Composition
 from drxnet.dataset import ProfileSet, Record
 from drxnet.discharge import CyclingConditions, DischargeProfile
@@ -112,14 +112,15 @@ class Child:
     def read(cls, file: Path) -> Child:
         """Read back what was kept."""
         with np.load(file) as stored:
-            told = {f.name: stored[f.name] for f in fields(cls)}
-        ours, theirs = told.pop("errors_mah_g").tolist()
-        scalars = {"accepted": bool(told.pop("accepted")), "seconds": float(told.pop("seconds"))}
-        return cls(**scalars, errors_mah_g=(ours, theirs), **told)
+            told = dict(stored)
+        ours, theirs = told["errors_mah_g"].tolist()
+        accepted, seconds = bool(told["accepted"]), float(told["seconds"])
+        return cls(accepted, told["held_out_mah_g"], (ours, theirs), seconds, told["capacity"], told["features"])
 
     def keep(self, file: Path) -> Child:
         """Keep it; returns it."""
-        np.savez(file, **{f.name: np.asarray(getattr(self, f.name)) for f in fields(self)})
+        arrays = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+        np.savez(file, allow_pickle=False, **arrays)
         return self
 
 
@@ -188,7 +189,7 @@ def _merits(
     outlook = Outlook.of(ensemble, GOALS, measured=measured)  # type: ignore[arg-type]  # the same interface
     points = outlook.read(Amounts.of([candidates[i] for i in never]))
     mean, std = (x.numpy() for x in outlook.surrogate.marginals(points))
-    spread = std if way == "0.1.0" else np.hypot(std, laboratory_std(outlook))
+    spread = std if way == "0.1.0" else spreads(outlook, mean, std)
     truth, mean = truth_of(bench.truth(kind, seed)[0])[never], GOALS.clipped(mean)
     lower, upper = GOALS.interval(mean, spread)
     inside = ((truth >= lower) & (truth <= upper)).mean(0)

@@ -5,7 +5,6 @@ This is where the ledger's values become the plain values that :mod:`screening` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +18,7 @@ import torch
 from campaigns.ledger.records import Measurement, ModelRecord, PredictedProfile, Snapshot
 from campaigns.loop.outcomes import MEMBERS, outcomes_of, pending_of, stated
 from campaigns.loop.places import Order, Place, labels_of, with_state
+from campaigns.loop.spreads import spreads
 from campaigns.loop.syntheses import tried_of
 from campaigns.spec import CampaignSpec
 from campaigns.workspace import Workspace
@@ -28,7 +28,6 @@ from drxnet.ensemble import Amounts
 from drxnet.literature import published_capacities
 from drxnet.process import NOT_STATED, Process, joined
 from drxnet.progress import Progress, silent
-from drxnet.uncertainty import levels_of
 from screening.batch import Limits
 from screening.candidates import Candidates
 from screening.elsewhere import Admission, Elsewhere, admitted
@@ -173,24 +172,8 @@ def outlook_of(
     )
 
 
-def laboratory_std(outlook: Outlook) -> np.ndarray:
-    """Standard deviation of this laboratory's own offset that is left, ``m``; 0 for all but capacities.
-
-    One that has measured nothing is a new laboratory, as in a prediction (docs/uncertainty.md); every composition that
-    it measures at a rate tells of its offset there.
-    """
-    levels = levels_of(outlook.model_id)
-    goals, found = outlook.goals, np.zeros(len(outlook.goals.quantities))
-    for i, quantity in enumerate(goals.quantities):
-        if isinstance(quantity, Capacity):
-            known = sum(quantity in m.estimates for m in outlook.measured)
-            (factor,) = levels.model.rate_factor(np.array([quantity.at.current_ma_g]))
-            found[i] = math.sqrt(levels.laboratory.left(known, float(factor)))
-    return found
-
-
 class Forecast:
-    """What an outlook says of some compositions: the surrogate, and what is left of the laboratory's own offset."""
+    """What an outlook says of some compositions: the surrogate, with the spreads that are shown."""
 
     def __init__(
         self, outlook: Outlook, compositions: Sequence[Composition], processes: Sequence[Process] | None = None
@@ -201,7 +184,8 @@ class Forecast:
         points = outlook.read(self.compositions, self.processes)
         mean, std = outlook.surrogate.marginals(points)
         self.mean, self.std = mean.numpy(), std.numpy()
-        self.laboratory_std = laboratory_std(outlook)
+        self.shown_std = spreads(outlook, self.mean, self.std)
+        """Of what this laboratory's cells give on average; :attr:`std` is the surrogate's own, by which is chosen."""
         self.nearest = outlook.domain.nearest(Amounts.of(self.compositions), points.features)
         self.most = self.goals.most(self.compositions)
         members = outlook.ensemble.members
@@ -220,8 +204,7 @@ class Forecast:
             f"{q.key(self.goals.rates)}_{MEMBERS}": self.members_std[:, i] for i, q in enumerate(self.goals.quantities)
         }
         domain = {"domain": np.array(self.nearest.labels)}
-        std = np.hypot(self.std, self.laboratory_std)
-        shown = self.goals.columns(self.mean, std, self.most)
+        shown = self.goals.columns(self.mean, self.shown_std, self.most)
         return {**shown, "feasibility": self.goals.feasibility(self.mean, self.std), **members, **domain}
 
     def row(self, i: int) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _offset(
     """Random effect of one laboratory; the model's error and the sample's are what observations scatter by."""
     lab = levels.laboratory
     labels = [p.domain if (p := o.proposal.prediction) and p.domain in LABELS else "outside" for o, _, _ in pairs]
-    typical = levels.model.typical(labels, np.full(len(pairs), current_ma_g))  # type: ignore[arg-type]  # checked above
+    typical = levels.model.typical(labels, np.full(len(pairs), current_ma_g))
     spread = np.array([std for _, (_, std), _ in pairs])
     scatter = np.maximum(typical, spread) ** 2 + lab.sample_mah_g**2
     missed = np.array([value - mean for _, (mean, _), value in pairs])

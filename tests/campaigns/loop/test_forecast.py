@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from fakes import FakeEnsemble
 from ledgers import FIRST, SECOND, THIRD, record_round
 
 from campaigns.campaign import Campaign
-from campaigns.loop.forecast import Forecast, laboratory_std, limits_of, measured_of
+from campaigns.loop.forecast import Forecast, limits_of, measured_of
 from drxnet.composition import Composition
-from drxnet.uncertainty import shipped_levels
 from screening.estimates import Estimate, standard_error
-from screening.goals import Goals
-from screening.measured import Measured
 from screening.outlook import Outlook
 from screening.quantities import Capacity, RateRetention
 
@@ -77,21 +72,3 @@ def test_the_members_own_spread_stands_beside_the_calibrated_one(campaign: Campa
     np.testing.assert_allclose(forecast.members_std, alone, rtol=1e-6)
     assert forecast.row(1)["capacity_low_mah_g_std_members"] == pytest.approx(alone[1, 1])
     assert (forecast.std > forecast.members_std).all()
-
-
-def test_a_laboratory_that_has_measured_nothing_is_a_new_one_and_its_cells_tell_of_its_offset() -> None:
-    goals, made = Goals(), [Composition.parse(c) for c in (FIRST, SECOND)]
-    levels = shipped_levels()
-    blank = laboratory_std(Outlook.of(FakeEnsemble(3), goals))
-    low, high = goals.column(Capacity(goals.rates.low)), goals.column(Capacity(goals.rates.high))
-    assert blank[0] == 0, "a retention has no laboratory level"
-    assert blank[low] == pytest.approx(levels.laboratory.laboratory_mah_g)
-    assert blank[high] / blank[low] == pytest.approx(levels.model.rate_factor(np.array([1000.0]))[0])
-    one_rate = [Measured.at_two_rates(c, goals.rates, 240.0) for c in made]
-    forecast = Forecast(Outlook.of(FakeEnsemble(3), goals, measured=one_rate), made)
-    left = 1 / (1 / levels.laboratory.laboratory_mah_g**2 + 2 / levels.laboratory.sample_mah_g**2)
-    assert forecast.laboratory_std[low] ** 2 == pytest.approx(left)
-    assert forecast.laboratory_std[high] == blank[high], "no cell at that rate"
-    row = forecast.row(0)
-    assert row["capacity_low_mah_g_std"] == pytest.approx(math.hypot(forecast.std[0, low], left**0.5))
-    assert row["rate_retention_std"] == pytest.approx(forecast.std[0, 0])

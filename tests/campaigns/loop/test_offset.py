@@ -55,4 +55,6 @@ def test_its_sentence_stands_in_status_ranking_and_report(campaign: Campaign, tm
     assert row["sentence"].endswith(" less; 3 compositions).")
     assert row["offset_mah_g_lower"] < row["offset_mah_g_mean"] < row["offset_mah_g_upper"]
     assert row["sentence"] in rank(campaign, "capacity", within="measured").notes
-    assert row["sentence"] in write_report(campaign.ledger, campaign.spec.goals, tmp_path).page.read_text(encoding="utf-8")
+    assert row["sentence"] in write_report(campaign.ledger, campaign.spec.goals, tmp_path).page.read_text(
+        encoding="utf-8"
+    )
