@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.trust.__main__ import MERITS, QUANTITIES, RUNS, kept, pooled
+from benchmarks.trust.__main__ import MERITS, QUANTITIES, RUNS, WAYS, kept, pooled
 from benchmarks.trust.campaigns import LABORATORIES, ROUNDS
 
 
 def row(seed: str, compositions: int, covered: float, z2: float) -> dict[str, str]:
     values = dict(zip(MERITS, (covered, z2, 4.0, 9.0), strict=True))
     quantities = {f"{q}_{m}": str(v) for q in QUANTITIES for m, v in values.items()}
-    return {"model": "a", "offset": "0", "kind": "field", "seed": seed, "compositions": str(compositions), **quantities}
+    return {
+        "model": "a",
+        "offset": "0",
+        "kind": "field",
+        "seed": seed,
+        "way": "now",
+        "compositions": str(compositions),
+        **quantities,
+    }
 
 
 def test_every_laboratory_counts_alike_however_many_compositions_it_leaves():
@@ -31,3 +39,4 @@ def test_what_is_kept_is_of_the_seven_kinds_after_the_stated_rounds():
     assert {r["kind"] for r in rows} <= set(LABORATORIES)
     assert len(LABORATORIES) == 7
     assert {int(r["rounds"]) for r in rows} == set(ROUNDS)
+    assert {r["way"] for r in rows} == set(WAYS)
