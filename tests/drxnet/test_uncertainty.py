@@ -141,9 +141,7 @@ def test_the_quantile_is_that_of_students_t():
 
 
 def test_rows_of_one_kind_only_can_be_fitted():
-    found = fit_laboratory_level(
-        np.array([10.0, -40.0, 60.0]), np.full(3, 100.0), np.full(3, 1.2), ["a", "b", "c"]
-    )
+    found = fit_laboratory_level(np.array([10.0, -40.0, 60.0]), np.full(3, 100.0), np.full(3, 1.2), ["a", "b", "c"])
     assert found.bias_mah_g[1] == 0
     assert np.isfinite(found.bias_covariance).all()
     assert found.freedom >= 2
