@@ -36,8 +36,7 @@ from sqlalchemy import func, select
 
 from benchmarks.ledger.__main__ import BATCH, fill
 from campaigns.campaign import Campaign
-from campaigns.ledger import ledger as module
-from campaigns.ledger import tables
+from campaigns.ledger import reading, tables
 from campaigns.ledger.records import Cell, State
 
 NAME = "serve-benchmark"
@@ -80,7 +79,7 @@ def unread(campaign: Campaign) -> Iterator[None]:
             round=number,
         )
 
-    with mock.patch.object(module, "_snapshot", before):
+    with mock.patch.object(reading, "read", lambda *read: SimpleNamespace(state=before(*read))):
         yield
 
 

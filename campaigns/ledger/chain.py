@@ -41,7 +41,7 @@ ROWS: tuple[Table, ...] = (
 )
 """Read whenever the ledger is."""
 
-_FILLED_LATER = ("withdrawn_event", "withdrawn_reason", "superseded_by")
+FILLED_LATER = ("withdrawn_event", "withdrawn_reason", "superseded_by")
 
 
 @dataclass(frozen=True)
@@ -71,26 +71,34 @@ class Finding:
     """First event that is damaged."""
 
 
-def text_of_rows(read: Mapping[str, Sequence[Any]], last: int | None = None) -> dict[int, list[str]]:
-    """Texts of rows by the event that wrote them.
+def digests_of(
+    read: Mapping[str, Sequence[Any]], *, last: int | None = None, events: Container[int] | None = None
+) -> dict[int, str]:
+    """Digests of rows by the event that wrote them.
 
     Args:
         read: rows of the tables of :data:`ROWS`, by the table's name.
         last: event up to which rows were read; None for all.
+        events: of these alone; None for all.
     """
     texts: defaultdict[int, list[str]] = defaultdict(list)
-    for event, text in (*_as_made(read), *_as_ended(read[tables.measurements.name], last)):
+    for event, text in _as_made(read, events):
         texts[event].append(text)
-    return texts
+    for event, text in _as_ended(read[tables.measurements.name], last):
+        if events is None or event in events:
+            texts[event].append(text)
+    return {event: digest_of(found) for event, found in texts.items()}
 
 
-def _as_made(read: Mapping[str, Sequence[Any]]) -> Iterator[tuple[int, str]]:
-    """Yield the events that made rows, with their texts."""
+def _as_made(read: Mapping[str, Sequence[Any]], events: Container[int] | None) -> Iterator[tuple[int, str]]:
+    """Yield the events that made rows, some or all, with their texts."""
     for table in ROWS:
-        kept = [c.name not in _FILLED_LATER for c in table.columns]
+        kept = [c.name not in FILLED_LATER for c in table.columns]
         columns = list(compress(table.columns, kept))
         event = list(table.columns.keys()).index("number" if table is tables.events else "event")
         for row in read[table.name]:
+            if events is not None and row[event] not in events:
+                continue
             values = row if all(kept) else compress(row, kept)
             yield row[event], f"{table.name} {_text(values, columns)}"
 
@@ -142,6 +150,10 @@ def digest_of(texts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(texts)).encode("utf-8", "backslashreplace")).hexdigest()
 
 
+NOTHING = digest_of(())
+"""Of an event that wrote no rows."""
+
+
 def link_of(before: str, rows: str, arrays: str) -> str:
     """Digest of an event and of all before it."""
     return hashlib.sha256(f"{before}\n{rows}\n{arrays}".encode()).hexdigest()
@@ -151,7 +163,7 @@ def add_link(connection: Connection, event: int) -> None:
     """Write the digests of an event that is about to be committed, from what the database holds of it."""
     table = tables.digests
     last = connection.execute(select(table.c.link).order_by(table.c.event.desc()).limit(1)).scalar() or ""
-    rows = digest_of(text_of_rows(_rows_of(connection, event)).get(event, []))
+    rows = digests_of(_rows_of(connection, event)).get(event, NOTHING)
     arrays = digest_of(text_of_arrays(connection, [event]).get(event, []))
     connection.execute(insert(table).values(event=event, rows=rows, arrays=arrays, link=link_of(last, rows, arrays)))
 
@@ -175,24 +187,24 @@ def begins(chain: Sequence[Link]) -> int | None:
 
 
 def broken(
-    chain: Sequence[Link], texts: Mapping[int, Sequence[str]], events: Iterable[int], accepted: Mapping[int, str]
+    chain: Sequence[Link], digests: Mapping[int, str], events: Iterable[int], accepted: Mapping[int, str]
 ) -> dict[int, str]:
     """Events that are not as they were written, and what is wrong with each.
 
     Args:
         chain: what the ledger says.
-        texts: of the rows that were read, by event.
+        digests: of the rows that were read, by event.
         events: numbers of the events that were read.
         accepted: digests of rows that a person has accepted as they are, by event.
     """
     present = set(events)
-    wrong = dict(_wrong_links(chain, texts, present, accepted))
+    wrong = dict(_wrong_links(chain, digests, present, accepted))
     told, first = {link.event for link in chain}, begins(chain)
     untold = () if first is None else (event for event in present - told if event > first)
     for events_, what in (
         (untold, "its digest was taken away, or it was written by other hands"),
         (set(range(1, max(present, default=0) + 1)) - present, "it was taken away"),
-        (set(texts) - present, "rows name it, and it is not there"),
+        (set(digests) - present, "rows name it, and it is not there"),
     ):
         for event in sorted(events_):
             wrong.setdefault(event, what)
@@ -200,7 +212,7 @@ def broken(
 
 
 def _wrong_links(
-    chain: Sequence[Link], texts: Mapping[int, Sequence[str]], present: Container[int], accepted: Mapping[int, str]
+    chain: Sequence[Link], digests: Mapping[int, str], present: Container[int], accepted: Mapping[int, str]
 ) -> Iterator[tuple[int, str]]:
     """Yield the events that are not what their link says, and what is wrong with each; the last word counts."""
     before = ""
@@ -210,7 +222,7 @@ def _wrong_links(
         before = link.link
         if link.event not in present:
             yield link.event, "it was taken away"
-        elif (found := digest_of(texts.get(link.event, []))) != link.rows and accepted.get(link.event) != found:
+        elif (found := digests.get(link.event, NOTHING)) != link.rows and accepted.get(link.event) != found:
             yield link.event, "a row of it was changed, added or taken away"
 
 
@@ -297,7 +309,7 @@ def _of_rows(connection: Connection) -> Iterator[Finding]:
         return
     before = f"; {first - 1} events before it carry none" if first > 1 else ""
     known = accepted(read["events"])
-    wrong = broken(told, text_of_rows(read), events, known)
+    wrong = broken(told, digests_of(read), events, known)
     if not wrong:
         amended = f"; {len(known)} were changed by hand and accepted" if known else ""
         yield Finding("chain of events", True, f"{len(told)} events from event {first} on{before}{amended}")

@@ -38,37 +38,28 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, StaticPool
 
 from campaigns.errors import LedgerError, LedgerLocked, LedgerUnreadable
-from campaigns.ledger import chain, dump, tables
+from campaigns.ledger import chain, dump, reading, tables
 from campaigns.ledger.physics import check_physics
 from campaigns.ledger.records import (
     DOUBTFUL,
     NEXT_STATES,
-    Analysis,
-    Cell,
-    Event,
-    IngestedFile,
     MeasuredProfile,
     Measurement,
     ModelRecord,
     NewMeasurement,
     NewModel,
     NewProposal,
-    PhaseOutcome,
     PredictedProfile,
     Prediction,
-    Proposal,
-    Round,
     Snapshot,
     State,
-    Verdict,
-    prediction_of_first_version,
 )
 from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import CyclingConditions, DischargeProfile
-from drxnet.errors import ConfigurationError, DRXError, MissingExtra, UsageError
+from drxnet.errors import ConfigurationError, MissingExtra, UsageError
 from drxnet.files import replace_file
 from drxnet.names import check_name
-from drxnet.process import NOT_STATED, Process
+from drxnet.process import Process
 from drxnet.text import storable
 
 _log = logging.getLogger(__name__)
@@ -118,12 +109,15 @@ class Ledger:
         self.expects: Callable[[Snapshot], None] | None = None
         """Called in every transaction with what it finds, before anything is written; it raises to refuse."""
 
+        self.known: reading.Reading | None = None
+        """What was last read of it, from which the next reading goes on; may come from another one on the same URL."""
+
         self.timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
         self.url, self.read_only = _checked_url(url), read_only
         self._older_by: Sequence[Callable[[Connection], None]] = ()
         self._engine = _engine(self.url, campaign, self.timeout_s, read_only=read_only)
         try:
-            with self._errors(), _sound(self.where):
+            with self._errors(), reading.sound(self.where):
                 with self._engine.connect() as connection:
                     known = _facts(connection)
                 self._check(known)
@@ -179,7 +173,7 @@ class Ledger:
             return False
         engine = _engine(checked, campaign, TIMEOUT_S, read_only=read_only)
         try:
-            with _translated(checked), _sound(checked.database or ""):
+            with _translated(checked), reading.sound(checked.database or ""):
                 return _is_there(engine)
         finally:
             engine.dispose()
@@ -193,10 +187,10 @@ class Ledger:
 
     def first_model(self) -> ModelRecord:
         """Read the model that the campaign starts from, and nothing else."""
-        with self._errors(), self._reading() as connection, _sound(self.where):
-            models = _models(connection)
+        with self._errors(), self._reading() as connection, reading.sound(self.where):
+            models = reading.models(connection)
             if not models:
-                raise LedgerUnreadable(f"{self.where}: holds no model. {_RESTORE}")
+                raise LedgerUnreadable(f"{self.where}: holds no model. {reading.RESTORE}")
             return Snapshot(self.campaign, None, models=models).first_model
 
     def read(self, as_of: int | None = None) -> Snapshot:
@@ -209,14 +203,15 @@ class Ledger:
             UsageError: no such round.
         """
         with self._errors(), self._reading() as connection:
-            return replace(_snapshot(connection, self.campaign, as_of, self.where), **self.lens)
+            state = self._read(connection).state if as_of is None else self._as_of(connection, as_of)
+            return replace(state, **self.lens)
 
     def profiles(self, measurements: Iterable[Measurement]) -> tuple[MeasuredProfile, ...]:
         """Measurements with their profiles, in the order given."""
         wanted = tuple(measurements)
         numbers = [_measurement_number(m.measurement_id) for m in wanted]
         found: dict[int, DischargeProfile] = {}
-        with self._errors(), self._reading() as connection, _sound(self.where):
+        with self._errors(), self._reading() as connection, reading.sound(self.where):
             asked = set(numbers)
             for r in self._arrays(connection, tables.profiles, {m.event for m in wanted}):
                 if r.number in asked:
@@ -231,7 +226,7 @@ class Ledger:
         """
         table = tables.model_files
         sizes = select(func.length(table.c.card), func.length(table.c.weights)).where(table.c.model_id == model_id)
-        with self._errors(), self._reading() as connection, _sound(self.where):
+        with self._errors(), self._reading() as connection, reading.sound(self.where):
             size = connection.execute(sizes).one_or_none()
             if size is None:
                 return None
@@ -245,16 +240,16 @@ class Ledger:
 
     def models_without_files(self) -> tuple[ModelRecord, ...]:
         """Models that were used, but whose files the ledger does not hold, one record of each."""
-        with self._errors(), self._reading() as connection, _sound(self.where):
+        with self._errors(), self._reading() as connection, reading.sound(self.where):
             kept = set(connection.execute(select(tables.model_files.c.model_id)).scalars())
-            found = {m.model_id: m for m in _models(connection) if m.accepted and m.model_id not in kept}
+            found = {m.model_id: m for m in reading.models(connection) if m.accepted and m.model_id not in kept}
         return tuple(found.values())
 
     def predicted_profiles(self, proposal_ids: Iterable[str]) -> dict[str, tuple[PredictedProfile, ...]]:
         """Profiles predicted when proposals were made, by proposal id."""
         wanted, found = list(proposal_ids), dict[str, list[PredictedProfile]]()
         p = tables.predicted_profiles
-        with self._errors(), self._reading() as connection, _sound(self.where):
+        with self._errors(), self._reading() as connection, reading.sound(self.where):
             asked, proposed = set(wanted), tables.proposals.c
             made: set[int] = set()
             for part in _parts(wanted):
@@ -263,7 +258,7 @@ class Ledger:
                 if row.proposal_id in asked:
                     found.setdefault(row.proposal_id, []).append(
                         PredictedProfile(
-                            _conditions(row),
+                            reading.conditions_of(row),
                             _array(row.voltage_v),
                             _array(row.capacity_mah_g_mean),
                             _array(row.capacity_mah_g_std),
@@ -281,7 +276,7 @@ class Ledger:
             if wrong:
                 raise LedgerUnreadable(
                     f"{self.where}: is not as it was written: a profile or the weights of event {wrong[0]} were "
-                    f"changed, added or taken away. {_RESTORE}"
+                    f"changed, added or taken away. {reading.RESTORE}"
                 )
             yield from rows.get(table.name, ())
 
@@ -354,19 +349,19 @@ class Ledger:
             LedgerUnreadable: more is damaged than rows.
         """
         with self._errors(), _writing(self._engine, self.campaign, self.timeout_s) as connection:
-            read = {t.name: connection.execute(select(t).order_by(*t.primary_key.columns)).all() for t in chain.ROWS}
-            texts, links = chain.text_of_rows(read), chain.links(connection)
+            read = reading.rows_of(connection)
+            digests, links = chain.digests_of(read), chain.links(connection)
             events = [row.number for row in read["events"]]
-            wrong = chain.broken(links, texts, events, chain.accepted(read["events"]))
+            wrong = chain.broken(links, digests, events, chain.accepted(read["events"]))
             if not wrong:
                 raise UsageError(f"{self.where}: is as it was written; there is nothing to accept.")
-            digests = {str(event): chain.digest_of(texts.get(event, [])) for event in wrong}
-            beyond = chain.broken(links, texts, events, {int(event): digest for event, digest in digests.items()})
+            taken = {event: digests.get(event, chain.NOTHING) for event in wrong}
+            beyond = chain.broken(links, digests, events, taken)
             if beyond:
-                raise LedgerUnreadable(f"{self.where}: {_told(beyond, read['events'])} {_RESTORE}")
-            entry = Entry(connection, _values(read, self.campaign, None, None), max(events) + 1)
-            entry.details = {"accepted": digests}
-            entry.summary = f"events {', '.join(digests)} taken as they are: {reason}"
+                raise LedgerUnreadable(f"{self.where}: {reading.told(beyond, read['events'])} {reading.RESTORE}")
+            entry = Entry(connection, reading.values(read, self.campaign), max(events) + 1)
+            entry.details = {"accepted": {str(event): digest for event, digest in taken.items()}}
+            entry.summary = f"events {', '.join(map(str, taken))} taken as they are: {reason}"
             entry._close(chain.ACCEPT, self.who, self.command)
         return tuple(sorted(wrong))
 
@@ -388,7 +383,7 @@ class Ledger:
             )
         with self._errors(), _writing(self._engine, self.campaign, self.timeout_s) as connection:
             last = connection.execute(select(func.max(tables.events.c.number))).scalar() or 0
-            entry = Entry(connection, _snapshot(connection, self.campaign, None, self.where), last + 1)
+            entry = Entry(connection, self._read(connection).state, last + 1)
             if self.expects is not None:
                 self.expects(entry.before)
             yield entry
@@ -477,6 +472,16 @@ class Ledger:
         with self._engine.begin() as connection:
             for step in steps:
                 step(connection)
+
+    def _read(self, connection: Connection) -> reading.Reading:
+        """Read everything but arrays; what was read before is compared, not worked out again."""
+        with reading.sound(self.where):
+            self.known = reading.read(connection, self.campaign, self.where, self.known)
+        return self.known
+
+    def _as_of(self, connection: Connection, round_number: int) -> Snapshot:
+        with reading.sound(self.where):
+            return reading.read_as_of(connection, self.campaign, self.where, round_number)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -980,212 +985,11 @@ def _facts(connection: Connection) -> dict[str, str]:
     return {row.key: row.value for row in connection.execute(select(tables.meta))}
 
 
-# -- rows to values --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _sound(where: str) -> Iterator[None]:
-    """Turn what a damaged row raises into an error that a user can act on."""
-    try:
-        yield
-    except DRXError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        raise LedgerUnreadable(
-            f"{where}: holds a damaged row ({type(error).__name__}: {str(error)[:200]}). {_RESTORE}"
-        ) from error
-
-
-_RESTORE = "`drx-screen verify` says what else is damaged and since when; `drx-screen restore` brings a backup back."
-
-
-def _snapshot(connection: Connection, campaign: str, as_of: int | None, where: str) -> Snapshot:
-    """Read everything but arrays; content that the digests of the events do not vouch for is no content."""
-    with _sound(where):
-        last = _last_event(connection, campaign, as_of)
-        read: dict[str, list[Any]] = {}
-        for table in chain.ROWS:
-            made = table.c.number if table is tables.events else table.c.event
-            query = select(table).order_by(*table.primary_key.columns)
-            read[table.name] = list(connection.execute(query if last is None else query.where(made <= last)))
-        links = [link for link in chain.links(connection) if last is None or link.event <= last]
-        events = [row.number for row in read["events"]]
-        wrong = chain.broken(links, chain.text_of_rows(read, last), events, chain.accepted(read["events"]))
-        if wrong:
-            raise LedgerUnreadable(f"{where}: is not as it was written. {_told(wrong, read['events'])} {_RESTORE}")
-        if not read["models"]:
-            raise LedgerUnreadable(f"{where}: holds no model. {_RESTORE}")
-        return _values(read, campaign, as_of, last)
-
-
-def _told(wrong: Mapping[int, str], events: Sequence[Any]) -> str:
-    """Say of the first events that are not as they were written what is wrong."""
-    known = {row.number: f"{row.verb} of {row.at}" for row in events}
-    said = [f"Event {n} ({known.get(n, 'gone')}): {what}." for n, what in sorted(wrong.items())[:3]]
-    more = f" And {len(wrong) - 3} more events." if len(wrong) > 3 else ""
-    return " ".join(said) + more
-
-
-def _last_event(connection: Connection, campaign: str, as_of: int | None) -> int | None:
-    """Event up to which rows count; None for all."""
-    if as_of is None:
-        return None
-    number = tables.rounds.c.number
-    last: int | None = None
-    if as_of <= LARGEST_NUMBER:
-        last = connection.execute(select(tables.rounds.c.event).where(number == as_of)).scalar()
-    if last is None:
-        raise UsageError(f"Campaign {campaign} has no round R{as_of:02d}.")
-    return last
-
-
-def _values(read: Mapping[str, Sequence[Any]], campaign: str, as_of: int | None, last: int | None) -> Snapshot:
-    """Rows as values.
-
-    Args:
-        read: rows of the tables of :data:`campaigns.ledger.chain.ROWS`, in the order of their keys.
-        campaign: its name.
-        as_of: round whose recording this is the state after.
-        last: event up to which rows count.
-    """
-    rounds = tuple(Round(**r._mapping) for r in read["rounds"])
-    files = _files(read["files"])
-    stated = {r.measurement or r.proposal_id: Process.of(r.stated) for r in read["processes"]}
-    cells = tuple(Cell(r.cell_id, r.proposal_id, r.label) for r in read["cells"])
-    return Snapshot(
-        campaign=campaign,
-        as_of=as_of,
-        rounds=rounds,
-        proposals=_proposals(read, {r.number: r.spec for r in rounds}, stated),
-        cells=cells,
-        measurements=_measurements(read, cells, files, stated, last),
-        files=files,
-        models=_as_models(read["models"]),
-        phase_outcomes=tuple(
-            PhaseOutcome(r.proposal_id, r.phases, r.single_phase, r.event) for r in read["phase_outcomes"]
-        ),
-        analyses=tuple(Analysis(r.proposal_id, r.composition, r.event) for r in read["analyses"]),
-        events=tuple(Event(**r._mapping) for r in read["events"]),
-    )
-
-
-def _files(rows: Sequence[Any]) -> tuple[IngestedFile, ...]:
-    return tuple(
-        IngestedFile(r.sha256, r.name, r.format, r.status, tuple(r.rules), r.event)
-        for r in sorted(rows, key=lambda r: (r.event, r.name))
-    )
-
-
-def _proposals(
-    read: Mapping[str, Sequence[Any]], specs: Mapping[int, Mapping[str, Any]], stated: Mapping[Any, Process]
-) -> tuple[Proposal, ...]:
-    """Proposals in the order in which they came, with what was predicted under the specifications of their rounds."""
-    state = {row.proposal_id: (State(row.state), row.reason) for row in read["proposal_states"]}
-    return tuple(
-        Proposal(
-            r.proposal_id,
-            r.round,
-            r.composition,
-            r.origin,
-            *state[r.proposal_id],
-            _prediction(r.prediction, specs.get(r.round, {})),
-            r.event,
-            stated.get(r.proposal_id, NOT_STATED),
-        )
-        for r in sorted(read["proposals"], key=lambda r: (r.event, r.position))
-    )
-
-
-def _measurements(
-    read: Mapping[str, Sequence[Any]],
-    cells: Sequence[Cell],
-    files: Sequence[IngestedFile],
-    stated: Mapping[Any, Process],
-    last: int | None,
-) -> tuple[Measurement, ...]:
-    by_number, names = {c.cell_id: c for c in cells}, {f.sha256: f.name for f in files}
-    judged = {r.measurement: Verdict(r.verdict, r.rule, r.reason, r.event) for r in read["verdicts"]}
-    rows = read["measurements"]
-    return tuple(
-        _measurement(
-            r,
-            by_number[r.cell_id],
-            names,
-            judged.get(r.number),
-            stated.get(r.number, NOT_STATED),
-            last,
-            latest=len(rows),
-        )
-        for r in rows
-    )
-
-
-def _prediction(stored: Mapping[str, Any] | None, spec: Mapping[str, Any]) -> Prediction | None:
-    """Prediction of a proposal; one that the lab brought has none."""
-    if not stored:
-        return None
-    return Prediction.of(stored if "values" in stored else prediction_of_first_version(stored, spec))
-
-
-def _models(connection: Connection) -> tuple[ModelRecord, ...]:
-    return _as_models(connection.execute(select(tables.models).order_by(tables.models.c.number)))
-
-
-def _as_models(rows: Iterable[Any]) -> tuple[ModelRecord, ...]:
-    return tuple(ModelRecord(**{**r._mapping, "measurement_ids": tuple(r.measurement_ids)}) for r in rows)
-
-
-def _measurement(
-    row: Any,
-    cell: Cell,
-    names: Mapping[str, str],
-    verdict: Verdict | None,
-    process: Process,
-    last: int | None,
-    *,
-    latest: int,
-) -> Measurement:
-    """A measurement as of an event; its successor is named once that is among the ``latest`` ones."""
-    withdrawn = row.withdrawn_event is not None and (last is None or row.withdrawn_event <= last)
-    return Measurement(
-        measurement_id=f"M{row.number:04d}",
-        proposal_id=cell.proposal_id,
-        cell=cell.label,
-        composition=row.composition,
-        conditions=_conditions(row, process),
-        capacity_mah_g=row.capacity_mah_g,
-        average_voltage_v=row.average_voltage_v,
-        specific_energy_wh_kg=row.specific_energy_wh_kg,
-        sigma_mah_g=row.sigma_mah_g,
-        provenance=row.provenance,
-        file=names.get(row.sha256),
-        sha256=row.sha256,
-        flags=tuple(row.flags),
-        event=row.event,
-        withdrawn_event=row.withdrawn_event if withdrawn else None,
-        withdrawn_reason=row.withdrawn_reason if withdrawn else "",
-        superseded_by=f"M{row.superseded_by:04d}" if withdrawn and 0 < (row.superseded_by or 0) <= latest else None,
-        charge_mah=row.charge_mah,
-        file_cycle=row.file_cycle,
-        elapsed_s=row.elapsed_s,
-        charge_top_v=row.charge_top_v,
-        verdict=verdict,
-    )
-
-
-@lru_cache(maxsize=4096)
-def _condition_values(
-    current_ma_g: float, v_low: float, v_high: float, cycle: int, process: Process
-) -> CyclingConditions:
-    return CyclingConditions(current_ma_g, v_low, v_high, cycle, process)
+# -- values to rows --------------------------------------------------------------------------------------
 
 
 def _columns_of(conditions: CyclingConditions) -> dict[str, Any]:
     return {name: getattr(conditions, name) for name in ("current_ma_g", "v_low", "v_high", "cycle")}
-
-
-def _conditions(row: Any, process: Process = NOT_STATED) -> CyclingConditions:
-    return _condition_values(row.current_ma_g, row.v_low, row.v_high, row.cycle, process)
 
 
 def _measurement_number(name: str) -> int:

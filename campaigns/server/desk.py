@@ -214,7 +214,7 @@ class Desk:
         last = campaign.ledger.last_event()
         with self._reading[name]:  # who asks meanwhile waits for the one reading
             known = self._seen.get(name)
-            if known is None or known.last_event < last:
+            if known is None or known.last_event != last:
                 state = campaign.state()
                 known = self._seen[name] = Seen(state, state.events[-1].number)
         return known
@@ -234,7 +234,9 @@ class Desk:
         """
         if self.read_only:
             raise ReadOnly("This server only shows (--read-only); nothing was written.")
-        with Campaign(self.campaign(name).folder, command=how.command) as campaign:
+        served = self.campaign(name)
+        with Campaign(served.folder, command=how.command) as campaign:
+            campaign.ledger.known = served.ledger.known
             campaign.ledger.who = how.who
             campaign.ledger.expects = how.check
             try:
