@@ -1,14 +1,17 @@
 """Change the code in small ways and see whether a test notices: ``.venv/bin/python scripts/mutate.py --help``.
 
 Mutants are drawn with a seed from ``screening`` and ``campaigns/loop`` and made by cosmic-ray (extra ``mutation``).
-Each runs in a fork of this process, which has torch and the rest imported already, under the tests beside its module;
-when these pass, under all others of the two folders that import the module and take no longer than ``--widest``
-seconds. No file is changed: the fork imports the changed source. A run that was stopped goes on where it was.
+Every test is run once under coverage.py, to know which lines it runs. Each mutant runs in a fork of this process, which
+has torch and the rest imported already, under the tests that run its statement: those beside its module, then others of
+the two folders, up to ``--budget`` seconds of them. No file is changed: the fork imports the changed source. A run that
+was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import gc
 import importlib.abc
 import importlib.util
 import json
@@ -17,13 +20,17 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+from coverage import Coverage
+
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("screening/*.py", "campaigns/loop/*.py")
+CODE = ("screening/*.py", "screening/strategies/*.py", "campaigns/loop/*.py")
 TESTS = ("tests/screening/test_*.py", "tests/campaigns/loop/test_*.py")
 DESELECTED = "not ray and not worker and not processes and not actors"
 """Tests whose other processes would import the unchanged code."""
@@ -42,7 +49,8 @@ OPERATORS = (
 NUMBERS_IN = 5
 """Of the changed numbers one in so many is drawn from, or they would be half of all."""
 
-HEAVY = ("torch", "botorch", "gpytorch", "pandas", "scipy.optimize", "sqlalchemy", "pydantic", "pytest")
+HEAVY = ("torch", "botorch", "gpytorch", "pandas", "scipy.optimize", "sqlalchemy", "pydantic", "hypothesis")
+UNLOADED = ("triton_layer",)
 KILLED, SURVIVED = "killed", "survived"
 
 
@@ -105,8 +113,15 @@ def all_mutants() -> list[Mutant]:
     return found
 
 
-def in_fork(files: list[Path], timeout_s: float, mutant: Mutant | None = None) -> str:
-    """Run test files in a fork, with a mutant or without, and say what came of it."""
+def in_fork(tests: Sequence[str], timeout_s: float, mutant: Mutant | None = None, note: Path | None = None) -> str:
+    """Run tests in a fork and say what came of it.
+
+    Args:
+        tests: files, or the ids of single tests.
+        timeout_s: after which the mutant counts as noticed (s).
+        mutant: to run them on; None for the code as it is.
+        note: where to write how long each test takes and which lines it runs.
+    """
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -117,10 +132,11 @@ def in_fork(files: list[Path], timeout_s: float, mutant: Mutant | None = None) -
         try:
             if mutant is not None:
                 sys.meta_path.insert(0, ChangedSource(mutant.module, mutant.source(), ROOT / mutant.path))
-            import pytest
-
-            plain = ["-x", "-q", "-p", "no:cacheprovider", "-k", DESELECTED]
-            code = int(pytest.main([*plain, *map(str, files)]))
+            watch = Watch() if note else None
+            plain = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-k", DESELECTED]
+            code = int(pytest.main([*plain, *tests], plugins=[watch] if watch else []))
+            if watch and note:
+                note.write_text(json.dumps(watch.noted()))
         finally:
             os._exit(code)
     give_up = time.monotonic() + timeout_s
@@ -134,31 +150,98 @@ def in_fork(files: list[Path], timeout_s: float, mutant: Mutant | None = None) -
     return KILLED
 
 
-def tests_of(mutant: Mutant, seconds: dict[str, float], widest: float) -> list[Path]:
-    """Test files that may notice: the one beside the module, then the others that import it, the fastest first."""
-    stem = Path(mutant.path).stem
-    every = sorted(file for pattern in TESTS for file in ROOT.glob(pattern) if str(file) in seconds)
-    beside = [file for file in every if file.stem == f"test_{stem}"]
-    package, _, name = mutant.module.rpartition(".")
-    words = (mutant.module, f"from {package} import {name}")
-    others = [
-        file
-        for file in every
-        if file not in beside and seconds[str(file)] <= widest and any(word in file.read_text() for word in words)
+class Watch:
+    """Pytest plugin that notes how long every test takes and which lines it runs."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cover = Coverage(data_file=None, config_file=False, include=[str(ROOT / pattern) for pattern in CODE])
+        self.cover.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Note one test, its fixtures included."""
+        self.cover.switch_context(item.nodeid)
+        begun = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            self.seconds[item.nodeid] = time.perf_counter() - begun
+
+    def noted(self) -> dict[str, Any]:
+        """Seconds of each test; for every file and line, the tests that run it."""
+        self.cover.stop()
+        data = self.cover.get_data()
+        lines = {
+            str(Path(file).relative_to(ROOT)): {
+                line: tests
+                for line, every in data.contexts_by_lineno(file).items()
+                if (tests := [t for t in every if t])
+            }
+            for file in data.measured_files()
+        }
+        return {"seconds": self.seconds, "lines": lines}
+
+
+def noted_tests(known: Path, timeout_s: float) -> dict[str, dict[str, Any]]:
+    """What every test file that passes without a mutant takes and runs; kept in ``known``, so that it is done once."""
+    files = json.loads(known.read_text()) if known.exists() else {}
+    part = known.with_suffix(".part")
+    for file in (str(f.relative_to(ROOT)) for pattern in TESTS for f in sorted(ROOT.glob(pattern))):
+        if file not in files:
+            passed = in_fork([file], timeout_s, note=part) == SURVIVED and part.exists()
+            files[file] = json.loads(part.read_text()) if passed else {"seconds": {}, "lines": {}}
+            part.unlink(missing_ok=True)
+            known.write_text(json.dumps(files))
+            said = (
+                f"{sum(files[file]['seconds'].values()):.0f} s"
+                if passed
+                else "left out, fails or takes too long as it is"
+            )
+            print(f"{file}: {said}", flush=True)
+    return files
+
+
+def statement(path: str, line: int) -> range:
+    """Lines of the innermost statement around a line, without the statements inside it."""
+    around = [
+        node
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
     ]
-    return [*beside, *sorted(others, key=lambda file: seconds[str(file)])]
+    inner = max(around, key=lambda node: node.lineno)
+    body = getattr(inner, "body", None)
+    return range(inner.lineno, body[0].lineno if body else (inner.end_lineno or inner.lineno) + 1)
 
 
-def timed_tests(timeout_s: float) -> dict[str, float]:
-    """Seconds of every test file that passes without a mutant."""
-    seconds = {}
-    for file in sorted(file for pattern in TESTS for file in ROOT.glob(pattern)):
-        begun = time.monotonic()
-        if in_fork([file], timeout_s) == SURVIVED:
-            seconds[str(file)] = time.monotonic() - begun
-        else:
-            print(f"left out, fails or takes over {timeout_s:g} s as it is: {file.relative_to(ROOT)}")
-    return seconds
+def tests_of(mutant: Mutant, files: dict[str, dict[str, Any]], budget_s: float) -> list[list[str]]:
+    """Tests that run the changed statement: those beside the module, then the others, each the fastest first.
+
+    What runs only on import, such as the default of a field, is left to all tests beside the module.
+    """
+    path = Path(mutant.path)
+    names = {f"test_{path.stem}.py", f"test_{path.parent.name}.py"}
+    lines = list(map(str, statement(mutant.path, mutant.line)))
+    groups: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    for file, noted in files.items():
+        held = noted["lines"].get(mutant.path, {})
+        beside = Path(file).name in names
+        running = {test for line in lines for test in held.get(line, ())}
+        groups[0 if beside else 1].update({test: noted["seconds"][test] for test in running})
+    if not groups[0] and not groups[1]:
+        groups[0].update(
+            {t: s for f, noted in files.items() if Path(f).name in names for t, s in noted["seconds"].items()}
+        )
+    chosen, left = [], budget_s
+    for group in groups:
+        within = []
+        for test in sorted(group, key=lambda t: group[t]):
+            left -= group[test]
+            if left > 0 or not within:
+                within.append(test)
+        if within:
+            chosen.append(within)
+    return chosen
 
 
 def main() -> None:
@@ -166,34 +249,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--widest", type=float, default=60.0, metavar="S", help="longest of the test files not beside")
+    parser.add_argument("--budget", type=float, default=20.0, metavar="S", help="of tests for one mutant (s)")
     parser.add_argument("--at-most", type=int, metavar="N", help="stop after so many that were not known")
     parser.add_argument("--output", type=Path, default=Path("mutants.json"))
     options = parser.parse_args()
-    os.environ.update({"CI": "1", "OMP_NUM_THREADS": "1"})
+    os.environ.update({"CI": "1", "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     os.chdir(ROOT)
-    for name in HEAVY:
+    for name in (
+        *HEAVY,
+        *(f"drxnet.{f.stem}" for f in sorted(ROOT.glob("drxnet/[a-z]*.py")) if f.stem not in UNLOADED),
+    ):
         importlib.import_module(name)
+    gc.freeze()  # the forks need not look through what is imported here
     drawn = random.Random(options.seed).sample(all_mutants(), options.mutants)
-    known = json.loads(options.output.read_text()) if options.output.exists() else {"seconds": {}, "mutants": []}
-    seconds = known["seconds"] or timed_tests(300.0)
+    files = noted_tests(options.output.with_suffix(".tests.json"), 300.0)
+    seconds = {test: s for noted in files.values() for test, s in noted["seconds"].items()}
     if not seconds:
         raise SystemExit("No test file passes as it is; nothing can be said of mutants.")
-    options.output.write_text(json.dumps({**known, "seconds": seconds}))
-    done = {(m["path"], m["operator"], m["occurrence"]): m for m in known["mutants"]}
+    known = json.loads(options.output.read_text()) if options.output.exists() else []
+    done = {(m["path"], m["operator"], m["occurrence"]): m for m in known}
     before = len(done)
     for number, mutant in enumerate(drawn, start=1):
         if options.at_most is not None and len(done) - before >= options.at_most:
             break
         key = (mutant.path, mutant.operator, mutant.occurrence)
         if key not in done:
-            files, by = tests_of(mutant, seconds, options.widest), None
-            for file in files:
-                if in_fork([file], 20.0 + 5 * seconds[str(file)], mutant) == KILLED:
-                    by = str(file.relative_to(ROOT))
+            by = None
+            for tests in tests_of(mutant, files, options.budget):
+                if in_fork(tests, 20.0 + 5 * sum(seconds[t] for t in tests), mutant) == KILLED:
+                    by = tests[0].partition("::")[0]
                     break
             done[key] = {**asdict(mutant), "outcome": KILLED if by else SURVIVED, "by": by}
-            options.output.write_text(json.dumps({"seconds": seconds, "mutants": list(done.values())}, indent=1))
+            options.output.write_text(json.dumps(list(done.values()), indent=1))
         killed = sum(m["outcome"] == KILLED for m in done.values())
         print(f"{number}/{len(drawn)} {done[key]['outcome']:<8} {mutant.path}:{mutant.line} {mutant.operator}")
         print(f"   score so far: {killed} of {len(done)}", flush=True)
