@@ -305,7 +305,7 @@ class Campaign(Workspace):
         ray_address: str | None = None,
         progress: Progress = silent,
     ) -> Rows:
-        """Rank measured and predicted compositions together.
+        """Rank measured and predicted compositions together, with the keys of ``drx-screen rank --format json``.
 
         Args:
             by: a quantity, or ``pareto``; by default the first objective.
@@ -321,9 +321,6 @@ class Campaign(Workspace):
             workers: for the space.
             ray_address: of a Ray cluster.
             progress: of the stream.
-
-        Returns:
-            Rows with the keys of ``drx-screen rank --format json``.
 
         Raises:
             UsageError: an unknown quantity, or one that the campaign's conditions do not give.

@@ -345,46 +345,108 @@ def make_recipe(
         UsageError: a formula in ``prefer`` or ``avoid`` is not in the table, or a number is out of range.
     """
     composition = Composition.parse(composition)
-    closed = atmosphere == "closed"
-    route = route or usual_route(composition, closed=closed)
-    firing = suggest(composition, route, closed=closed)
-    li_excess = firing.li_excess if li_excess is None else li_excess
-    f_excess = firing.f_excess if f_excess is None else f_excess
     assays = assays or {}
-    _check_numbers(batch_mass_g, li_excess, f_excess, balance_g, assays)
+    batch = _Batch.planned(composition, batch_mass_g, atmosphere, route, li_excess, f_excess, balance_g)
+    batch.check(assays)
     states = dict(oxidation_states) if oxidation_states is not None else default_oxidation_states(composition)
     _check_states(composition, states)
     stock = shipped_precursors() if precursors is None else precursors
     _check_known(stock, {*prefer, *avoid, *assays})
-    target, lost = _with_excess(composition, li_excess, f_excess)
-    usable = _usable(stock, prefer, avoid, route, target)
+    target, lost = _with_excess(composition, batch.li_excess, batch.f_excess)
+    usable = _usable(stock, prefer, avoid, batch.route, target)
     states = _on_offered(states, composition, usable)
     moles = _solve(composition, target, states, usable, prefer, atmosphere, cheapest)
-    batch_mol = batch_mass_g / composition.molar_mass
-    weighings = [
-        _weigh(p, x, batch_mol, assays.get(p.formula, 1.0), balance_g)
-        for p, x in zip(usable, moles.tolist(), strict=True)
-        if x > _SIGNIFICANT_MOLES
-    ]
-    achieved = _achieved(weighings, composition, lost, batch_mol)
-    imbalance = _charge(achieved, states) - 4
-    _check_neutral(composition, imbalance, batch_mass_g, balance_g)
-    return Recipe(
-        composition=composition,
-        batch_mass_g=batch_mass_g,
-        oxidation_states=states,
-        atmosphere=atmosphere,
-        weighings=tuple(sorted(weighings, key=lambda w: _order(w, composition))),
-        gases_g=_gases(weighings, batch_mol),
-        oxygen_uptake_mol=_oxygen_uptake(weighings, composition, li_excess),
-        route=route,
-        firing=firing,
-        li_excess=li_excess,
-        f_excess=f_excess,
-        warnings=_reductions(composition, weighings) if closed else (),
-        achieved=achieved,
-        charge_imbalance=_clean(imbalance),
-    )
+    return batch.weighed(states, lost, batch.weighings(usable, moles, assays))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is to be made, how and how much of it."""
+
+    composition: Composition
+    mass_g: float
+    atmosphere: Atmosphere
+    route: Route
+    firing: Firing
+    li_excess: float
+    f_excess: float
+    balance_g: float
+
+    @classmethod
+    def planned(
+        cls,
+        composition: Composition,
+        mass_g: float,
+        atmosphere: Atmosphere,
+        route: Route | None,
+        li_excess: float | None,
+        f_excess: float | None,
+        balance_g: float,
+    ) -> _Batch:
+        """Take what is usual for what is not said."""
+        closed = atmosphere == "closed"
+        route = route or usual_route(composition, closed=closed)
+        firing = suggest(composition, route, closed=closed)
+        li_excess = firing.li_excess if li_excess is None else li_excess
+        f_excess = firing.f_excess if f_excess is None else f_excess
+        return cls(composition, mass_g, atmosphere, route, firing, li_excess, f_excess, balance_g)
+
+    def check(self, assays: Mapping[str, float]) -> None:
+        """Refuse numbers out of their range.
+
+        Raises:
+            UsageError: one is.
+        """
+        mass, balance = self.mass_g, self.balance_g
+        if not (np.isfinite(mass) and mass > 0):
+            raise UsageError(f"The mass of a batch must be positive. Got {mass} g.")
+        if not (np.isfinite(balance) and 0 < balance <= mass):
+            raise UsageError(f"The balance must resolve part of the batch. Got {balance} g for {mass} g.")
+        for name, excess in (("Li", self.li_excess), ("F", self.f_excess)):
+            if not 0 <= excess <= 1:
+                raise UsageError(f"{name} excess is a fraction from 0 to 1 (0.1 for 10 %). Got {excess}.")
+        for formula, assay in assays.items():
+            if not 0 < assay <= 1:
+                raise UsageError(f"The assay of {formula} is a mass fraction in (0, 1]. Got {assay}.")
+
+    @property
+    def mol(self) -> float:
+        """Formula units of product (mol)."""
+        return self.mass_g / self.composition.molar_mass
+
+    def weighings(self, usable: Sequence[Precursor], moles: np.ndarray, assays: Mapping[str, float]) -> list[Weighing]:
+        """What is weighed of each precursor, given its moles per formula unit."""
+        return [
+            _weigh(p, x, self.mol, assays.get(p.formula, 1.0), self.balance_g)
+            for p, x in zip(usable, moles.tolist(), strict=True)
+            if x > _SIGNIFICANT_MOLES
+        ]
+
+    def weighed(self, states: Mapping[str, float], lost: Mapping[str, float], weighings: Sequence[Weighing]) -> Recipe:
+        """The recipe, what it really gives checked.
+
+        Raises:
+            RecipeError: rounded to the balance it is not neutral, or a precursor would turn another into the metal.
+        """
+        achieved = _achieved(weighings, self.composition, lost, self.mol)
+        imbalance = _charge(achieved, states) - 4
+        _check_neutral(self.composition, imbalance, self.mass_g, self.balance_g)
+        return Recipe(
+            composition=self.composition,
+            batch_mass_g=self.mass_g,
+            oxidation_states=states,
+            atmosphere=self.atmosphere,
+            weighings=tuple(sorted(weighings, key=lambda w: _order(w, self.composition))),
+            gases_g=_gases(weighings, self.mol),
+            oxygen_uptake_mol=_oxygen_uptake(weighings, self.composition, self.li_excess),
+            route=self.route,
+            firing=self.firing,
+            li_excess=self.li_excess,
+            f_excess=self.f_excess,
+            warnings=_reductions(self.composition, weighings) if self.atmosphere == "closed" else (),
+            achieved=achieved,
+            charge_imbalance=_clean(imbalance),
+        )
 
 
 def _check_known(stock: Sequence[Precursor], named: Collection[str]) -> None:
@@ -517,21 +579,6 @@ def _reductions(composition: Composition, weighings: Sequence[Weighing]) -> tupl
             "so that the valences fit, or give the average oxidation states that you expect (--state)."
         )
     return tuple(f"May turn to metal in argon: {reaction}." for reaction in reactions)
-
-
-def _check_numbers(
-    batch_mass_g: float, li_excess: float, f_excess: float, balance_g: float, assays: Mapping[str, float]
-) -> None:
-    if not (np.isfinite(batch_mass_g) and batch_mass_g > 0):
-        raise UsageError(f"The mass of a batch must be positive. Got {batch_mass_g} g.")
-    if not (np.isfinite(balance_g) and 0 < balance_g <= batch_mass_g):
-        raise UsageError(f"The balance must resolve part of the batch. Got {balance_g} g for {batch_mass_g} g.")
-    for name, excess in (("Li", li_excess), ("F", f_excess)):
-        if not 0 <= excess <= 1:
-            raise UsageError(f"{name} excess is a fraction from 0 to 1 (0.1 for 10 %). Got {excess}.")
-    for formula, assay in assays.items():
-        if not 0 < assay <= 1:
-            raise UsageError(f"The assay of {formula} is a mass fraction in (0, 1]. Got {assay}.")
 
 
 def _check_states(composition: Composition, states: Mapping[str, float]) -> None:

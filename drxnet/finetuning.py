@@ -181,12 +181,7 @@ def fine_tune(
         DatasetError: an element that the ensemble has never seen, or targets of another number of members.
     """
     options = options or FineTuningOptions()
-    unseen = sorted({s for c in profiles.compositions for s in c.elements} - set(ensemble.card.elements))
-    if unseen:
-        raise DatasetError(
-            f"The model {ensemble.card.name} has never seen {', '.join(unseen)}; fine-tuning cannot teach it a new "
-            "element. Leave these cells out, or train a model on a set that holds the element."
-        )
+    _check_known(ensemble, profiles)
     facts: dict[str, Any] = {
         "profiles": len(profiles),
         "compositions": len(profiles.unique[0]),
@@ -202,32 +197,24 @@ def fine_tune(
         replay = replay_profiles(
             ensemble, options.replay_profiles, seed, away_from=profiles.unique[0], by=options.replay_distance
         )
-    varied = varied_conditions(profiles, options.fewest_cells)
-    facts["process"] = list(varied)
     school = _School(ensemble, profiles.for_members(ensemble.members), folds, replay, options, seed)
+    facts["process"] = list(school.varied)
     best = school.run(progress)
     facts |= school.facts(best)
     accepted, reason = _verdict(facts, options)
     facts |= {"accepted": accepted, "reason": reason, "options": asdict(options)}
     log.info("%s", reason)
-    held_out = HeldOut(folds, best.predicted[:, 0])
-    if not accepted:
-        return FineTuned(ensemble, False, facts, held_out)
-    network = DRXNet(replace(school.network.shape, members=ensemble.members))
-    network.load_state_dict(best.weights)
-    learned = {name: list(ensemble.card.process.get(name, ())) for name, _ in network.shape.process}
-    learned |= {name: _in_order(name, {*learned[name], *values}) for name, values in varied.items()}
-    card = ModelCard(
-        name=name or f"{ensemble.card.name}-tuned",
-        members=ensemble.members,
-        elements=ensemble.card.elements,
-        network=ensemble.card.network,
-        process=learned,
-        parent=ensemble.model_id,
-        data_fingerprint=profiles.fingerprint,
-        provenance={"made": "fine-tuned", "gate": facts, "parent": dict(ensemble.card.provenance)},
-    )
-    return FineTuned(Ensemble(network, card, device=ensemble.device, dtype=ensemble.dtype), True, facts, held_out)
+    child = school.child(best, name or f"{ensemble.card.name}-tuned", facts) if accepted else ensemble
+    return FineTuned(child, accepted, facts, HeldOut(folds, best.predicted[:, 0]))
+
+
+def _check_known(ensemble: Ensemble, profiles: ProfileSet) -> None:
+    unseen = sorted({s for c in profiles.compositions for s in c.elements} - set(ensemble.card.elements))
+    if unseen:
+        raise DatasetError(
+            f"The model {ensemble.card.name} has never seen {', '.join(unseen)}; fine-tuning cannot teach it a new "
+            "element. Leave these cells out, or train a model on a set that holds the element."
+        )
 
 
 def choose_folds(profiles: ProfileSet, count: int, seed: int) -> tuple[np.ndarray | None, str]:
@@ -326,7 +313,10 @@ class _School:
         self.rng = np.random.default_rng([seed, 2])
         self.classes = int(folds.max()) + 2  # every fold, and all of the data
         m = parent.members
-        shape, state = _with_branches(parent.network, varied_conditions(profiles, options.fewest_cells), seed)
+        self.varied = varied_conditions(profiles, options.fewest_cells)
+        """Conditions of the process that get a branch, with their values."""
+
+        shape, state = _with_branches(parent.network, self.varied, seed)
         network = DRXNet(replace(shape, members=self.classes * m))
         network.load_state_dict({k: torch.cat([v] * self.classes) for k, v in state.items()})
         self.network = network.to(parent.device, parent.dtype).train()
@@ -409,6 +399,25 @@ class _School:
                     break
         progress(options.steps, options.steps)
         return best
+
+    def child(self, best: _Best, name: str, facts: Mapping[str, Any]) -> Ensemble:
+        """The one that learned from everything, as it was at its best."""
+        parent, card = self.parent, self.parent.card
+        network = DRXNet(replace(self.network.shape, members=parent.members))
+        network.load_state_dict(best.weights)
+        learned = {condition: list(card.process.get(condition, ())) for condition, _ in network.shape.process}
+        learned |= {known: _in_order(known, {*learned[known], *values}) for known, values in self.varied.items()}
+        card = ModelCard(
+            name=name,
+            members=parent.members,
+            elements=card.elements,
+            network=card.network,
+            process=learned,
+            parent=parent.model_id,
+            data_fingerprint=facts["data_fingerprint"],
+            provenance={"made": "fine-tuned", "gate": facts, "parent": dict(card.provenance)},
+        )
+        return Ensemble(network, card, device=parent.device, dtype=parent.dtype)
 
     def _effects(self) -> Tensor:
         """Mean square of what the branches do, summed over members."""

@@ -34,6 +34,27 @@ _BLOCK = 8192
 _MOST_TOLD = 4
 
 
+class CaseList:
+    """Every formula under every condition, in one block."""
+
+    def __init__(
+        self, formulas: Sequence[str], conditions: Sequence[CyclingConditions], *, nonstoichiometric: bool = False
+    ) -> None:
+        """Read the formulas.
+
+        Raises:
+            CompositionError: one is no composition.
+        """
+        compositions = [Composition.parse(f, nonstoichiometric=nonstoichiometric) for f in formulas]
+        self.samples = [(composition, c) for composition in compositions for c in conditions]
+        self.count = len(self.samples)
+        self.sometimes: tuple[str, ...] = ("composition_asked",) if any(c.traces for c in compositions) else ()
+
+    def __iter__(self) -> Iterator[list[Case]]:
+        """Yield the cases in one block."""
+        yield self.samples
+
+
 class CaseFile:
     """A CSV of cases. It is read twice: to check all of it before anything is predicted, and to predict."""
 
@@ -62,7 +83,7 @@ class CaseFile:
             traced |= block.traced
         if not self.count:
             raise _no_cases(path, "it has no rows")
-        self.sometimes = (*(["composition_asked"] if traced else []), *self.stated)
+        self.sometimes: tuple[str, ...] = (*(["composition_asked"] if traced else []), *self.stated)
         """Columns that the rows of predictions may have or not."""
 
     def __iter__(self) -> Iterator[list[Case]]:
@@ -115,6 +136,9 @@ class CaseFile:
         return _Block(table, conditions)
 
 
+Cases = CaseFile | CaseList
+
+
 class _Block:
     def __init__(self, table: CompositionTable, conditions: list[CyclingConditions]) -> None:
         self.table, self.conditions = table, conditions
@@ -165,11 +189,9 @@ def check_target(path: Path) -> None:
 
 def predict_to_file(
     ensemble: Ensemble,
-    blocks: Iterator[list[Case]],
+    cases: Cases,
     target: Path,
     *,
-    count: int,
-    sometimes: Sequence[str],
     profile: bool,
     allow_unseen: bool,
     calibration: Calibration | None = None,
@@ -179,29 +201,30 @@ def predict_to_file(
 
     Args:
         ensemble: who predicts; from many cases on by the engine that is fastest for them.
-        blocks: of cases.
+        cases: all of them.
         target: where to; its ending says the form.
-        count: of cases, for the progress.
-        sometimes: columns that a row may have or not: the formula as asked where it held traces of metals, conditions
-            of the process.
         profile: with the whole profile (not in CSV, which holds single values).
         allow_unseen: predict for elements outside the model's too.
         calibration: of the ensemble, for intervals and domain labels.
         progress: told of cases.
     """
-    from drxnet.prediction import predict_cases
+    from drxnet.prediction import check_domain, predict_cases
 
-    ensemble = ensemble.with_engine(ensemble.engine_for(count))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DRXWarning)  # said when it is predicted
+        known = [(composition.without_traces(), conditions) for composition, conditions in cases.samples]
+        check_domain(ensemble, known, allow_unseen=allow_unseen)
+    ensemble = ensemble.with_engine(ensemble.engine_for(cases.count))
     done, told = 0, dict[str, None]()
-    with new_file(target) as partial, _writer(partial, target.suffix.lower(), sometimes) as write:
-        for cases in blocks:
+    with new_file(target) as partial, _writer(partial, target.suffix.lower(), cases.sometimes) as write:
+        for block in cases:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", DRXWarning)
-                predictions = predict_cases(ensemble, cases, allow_unseen=allow_unseen, calibration=calibration)
+                predictions = predict_cases(ensemble, block, allow_unseen=allow_unseen, calibration=calibration)
             told.update((str(warning.message), None) for warning in said)
             write([prediction.row(profile=profile) for prediction in predictions])
-            done += len(cases)
-            progress(done, count)
+            done += len(block)
+            progress(done, cases.count)
     for text in list(told)[:_MOST_TOLD]:
         warnings.warn(text, DRXWarning, stacklevel=2)
     if len(told) > _MOST_TOLD:

@@ -6,6 +6,7 @@ Data go to stdout, messages and progress to stderr.
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import logging
 import math
@@ -108,6 +109,47 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--format", "output", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of the output."
     )(command)
+
+
+def gathered(
+    name: str, make: Callable[..., Any], *options: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command with options that it takes together.
+
+    Args:
+        name: of the argument.
+        make: forms it of the values of the options.
+        *options: of click.
+    """
+
+    def bare() -> None:
+        """Has the options, and nothing else."""
+
+    for option in options:
+        option(bare)
+    mine = [parameter.name for parameter in vars(bare)["__click_params__"]]
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_one(*args: Any, **given: Any) -> Any:
+            own = {key: given.pop(key) for key in mine}
+            return command(*args, **given, **{name: make(**own)})
+
+        for option in reversed(options):
+            with_one = option(with_one)
+        return with_one
+
+    return add
+
+
+def numbers(context: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, float]:
+    """Callback of options that are repeated as NAME=NUMBER."""
+    try:
+        return {name: float(value) for name, value in (pair.split("=") for pair in pairs)}
+    except ValueError:
+        raise UsageError(
+            f"{option.opts[0]} is written NAME=NUMBER, such as {option.metavar}. Got {' '.join(pairs)}."
+        ) from None
 
 
 def say(message: str) -> None:

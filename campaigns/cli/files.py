@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
+from campaigns.cli.console import emit, format_option, gathered, print_table, progress, say, tell
 from drxnet.errors import DataRefused
 from drxnet.names import hint
 
@@ -15,21 +16,6 @@ if TYPE_CHECKING:
     from campaigns.intake.measurement import CheckedFile, SampleInfo
     from campaigns.intake.readers.recording import ReadOptions
     from drxnet.process import Process
-
-
-def sample_options(command: Any) -> Any:
-    """Add what the lab says about a cell to a command."""
-    for option in reversed(
-        (
-            click.option("--active-mass-mg", type=float, help="Mass of the oxide alone (mg)."),
-            click.option("--composition", help="What was made, e.g. Li1.2Mn0.4Ti0.4O2."),
-            click.option("--current", type=float, help="Discharge current that was set (mA/g)."),
-            click.option("--window", type=float, nargs=2, help="Lower and upper cut-off that were set (V)."),
-            click.option("--cell", help="Label that tells replicates apart."),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 def _read_process(context: click.Context, parameter: click.Parameter, said: tuple[str, ...]) -> Process:
@@ -47,48 +33,73 @@ process_option = click.option(
 )
 
 
-def part_options(command: Any) -> Any:
-    """Add where in its test a file lies, and which of its cycles form the cell, to a command."""
-    for option in reversed(
-        (
-            click.option(
-                "--first-cycle",
-                type=click.IntRange(1, 100_000),
-                help="Cycle number of the first discharge of a file that begins later in its test.",
-            ),
-            click.option("--continues", metavar="CELL", help="Cell, or file, whose test goes on in this file."),
-            click.option(
-                "--formation",
-                type=click.IntRange(1, 1000),
-                help="Cycles at the start that form the cell; left out, as they are no first cycles of their rate.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+def _sample(current: float | None = None, process: Process | None = None, **said: Any) -> SampleInfo:
+    from campaigns.intake.measurement import SampleInfo
+
+    return SampleInfo(current_ma_g=current, process=process or None, **said)
 
 
-def reading_options(command: Any) -> Any:
-    """Add what settles an ambiguous file to a command."""
-    for option in reversed(
-        (
-            click.option("--decimal", type=click.Choice([".", ","]), help="Decimal sign of a text file."),
-            click.option(
-                "--time-unit", metavar="UNIT", help="Unit of the time column: s, ms, min, h, or seconds such as 1/3600."
-            ),
-            click.option("--voltage-unit", metavar="UNIT", help="Unit of the voltage column: V, mV."),
-            click.option("--current-unit", metavar="UNIT", help="Unit of the current column: A, mA, uA."),
-            click.option("--capacity-unit", metavar="UNIT", help="Unit of the capacity columns: Ah, mAh, uAh, mAs."),
-        )
-    ):
-        command = option(command)
-    return command
+_SAMPLE = (
+    click.option("--composition", metavar="FORMULA", help="What was made, e.g. Li1.2Mn0.4Ti0.4O2."),
+    click.option("--active-mass-mg", type=float, help="Mass of the oxide alone (mg)."),
+    click.option("--current", type=float, metavar="MA_G", help="Discharge current that was set (mA/g)."),
+    click.option("--window", nargs=2, type=float, metavar="LOW HIGH", help="Cut-offs that were set (V)."),
+    click.option("--cell", metavar="LABEL", help="Label that tells replicates apart."),
+    click.option(
+        "--first-cycle",
+        type=click.IntRange(1, 100_000),
+        help="Cycle number of the first discharge of a file that begins later in its test.",
+    ),
+    click.option("--continues", metavar="CELL", help="Cell, or file, whose test goes on in this file."),
+    click.option(
+        "--formation",
+        type=click.IntRange(1, 1000),
+        help="Cycles at the start that form the cell; left out, as they are no first cycles of their rate.",
+    ),
+)
+
+
+def sample_options(*more: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what the lab says about a cell, and where in its test a file lies, as the argument ``stated``."""
+    return gathered("stated", _sample, *more, *_SAMPLE)
+
+
+def _read_options(
+    decimal: str | None,
+    time_unit: str | None,
+    voltage_unit: str | None,
+    current_unit: str | None,
+    capacity_unit: str | None,
+) -> ReadOptions:
+    from campaigns.intake.readers.recording import ReadOptions
+    from campaigns.intake.readers.units import parse_unit
+
+    return ReadOptions(
+        decimal,
+        parse_unit("time", time_unit),
+        parse_unit("voltage", voltage_unit),
+        parse_unit("current", current_unit),
+        parse_unit("charge", capacity_unit),
+    )
+
+
+reading_options = gathered(
+    "options",
+    _read_options,
+    click.option("--decimal", type=click.Choice([".", ","]), help="Decimal sign of a text file."),
+    click.option(
+        "--time-unit", metavar="UNIT", help="Unit of the time column: s, ms, min, h, or seconds such as 1/3600."
+    ),
+    click.option("--voltage-unit", metavar="UNIT", help="Unit of the voltage column: V, mV."),
+    click.option("--current-unit", metavar="UNIT", help="Unit of the current column: A, mA, uA."),
+    click.option("--capacity-unit", metavar="UNIT", help="Unit of the capacity columns: Ah, mAh, uAh, mAs."),
+)
+"""What settles an ambiguous file, as the argument ``options``."""
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="FILE...")
-@sample_options
-@part_options
+@sample_options()
 @click.option(
     "--samples",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -100,20 +111,9 @@ def reading_options(command: Any) -> Any:
 @format_option
 def validate(
     files: tuple[Path, ...],
-    active_mass_mg: float | None,
-    composition: str | None,
-    current: float | None,
-    window: tuple[float, float] | None,
-    cell: str | None,
-    first_cycle: int | None,
-    continues: str | None,
-    formation: int | None,
+    stated: SampleInfo,
     samples: Path | None,
-    decimal: str | None,
-    time_unit: str | None,
-    voltage_unit: str | None,
-    current_unit: str | None,
-    capacity_unit: str | None,
+    options: ReadOptions,
     plot: Path | None,
     explain: str | None,
     output: str,
@@ -130,7 +130,6 @@ def validate(
       drx-screen validate cellA.mpt --plot cellA.png
       drx-screen validate --explain E4
     """
-    from campaigns.intake.measurement import SampleInfo
     from drxnet.errors import UsageError
 
     if explain is not None:
@@ -142,17 +141,6 @@ def validate(
         from campaigns.intake.inspection import check_picture_path
 
         check_picture_path(plot)
-    options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
-    stated = SampleInfo(
-        active_mass_mg,
-        composition,
-        current,
-        window,
-        cell,
-        first_cycle=first_cycle,
-        continues=continues,
-        formation=formation,
-    )
     stated.check_conditions()
     with progress("reading files") as bar:
         checked = _check(files, samples, stated, options, bar)
@@ -162,30 +150,6 @@ def validate(
     emit(output, _flat(rows) if output == "csv" else rows, lambda: _show([file for file, _ in checked]))
     if any(file.status == "refused" for file, _ in checked):
         raise click.exceptions.Exit(DataRefused.exit_code)
-
-
-def read_options(
-    decimal: str | None = None,
-    time_unit: str | None = None,
-    voltage_unit: str | None = None,
-    current_unit: str | None = None,
-    capacity_unit: str | None = None,
-) -> ReadOptions:
-    """Turn the words of the command line into factors.
-
-    Raises:
-        UsageError: a unit that is not known.
-    """
-    from campaigns.intake.readers.recording import ReadOptions
-    from campaigns.intake.readers.units import parse_unit
-
-    return ReadOptions(
-        decimal,
-        parse_unit("time", time_unit),
-        parse_unit("voltage", voltage_unit),
-        parse_unit("current", current_unit),
-        parse_unit("charge", capacity_unit),
-    )
 
 
 def _check(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
+from campaigns.cli.console import emit, format_option, numbers, print_table, progress, say, tell
 
 if TYPE_CHECKING:
     from campaigns.recipe import Recipe
@@ -37,9 +37,20 @@ if TYPE_CHECKING:
 )
 @click.option("--f-excess", type=float, help="Fraction of fluorine on top, lost as LiF [default: the route's].")
 @click.option(
-    "--state", "states", multiple=True, metavar="Mn=3", help="Average oxidation state; else the redox ladder."
+    "--state",
+    "states",
+    multiple=True,
+    metavar="Mn=3",
+    callback=numbers,
+    help="Average oxidation state; else the redox ladder.",
 )
-@click.option("--purity", multiple=True, metavar="Li2CO3=0.99", help="Mass fraction of the compound in the powder.")
+@click.option(
+    "--purity",
+    multiple=True,
+    metavar="Li2CO3=0.99",
+    callback=numbers,
+    help="Mass fraction of the compound in the powder.",
+)
 @click.option("--typical-purity", is_flag=True, help="Take the typical purity of the table for every powder.")
 @click.option("--balance-g", default=1e-4, show_default=True, help="Masses are rounded to multiples of this (g).")
 @click.option("--cheapest", is_flag=True, help="The cheapest precursors rather than the fewest.")
@@ -61,8 +72,8 @@ def recipe(
     route: Literal["solid-state", "mechanochemical"] | None,
     li_excess: float | None,
     f_excess: float | None,
-    states: tuple[str, ...],
-    purity: tuple[str, ...],
+    states: dict[str, float],
+    purity: dict[str, float],
     typical_purity: bool,
     balance_g: float,
     cheapest: bool,
@@ -88,15 +99,8 @@ def recipe(
     usual, proposed = _of_campaign(campaign, proposals)
     if not formulas + proposed:
         raise click.UsageError("Give a formula, or --campaign with --proposal.")
-    asked = {
-        "batch_mass_g": mass_g,
-        "prefer": prefer,
-        "avoid": avoid,
-        "atmosphere": atmosphere,
-        "route": route,
-        "li_excess": li_excess,
-        "f_excess": f_excess,
-    }
+    asked = {"batch_mass_g": mass_g, "prefer": prefer, "avoid": avoid, "atmosphere": atmosphere, "route": route}
+    asked |= {"li_excess": li_excess, "f_excess": f_excess}
     settings = usual.model_dump() | {key: value for key, value in asked.items() if value not in (None, ())}
     stock = merged(read_precursors(precursors)) if precursors else shipped_precursors()
     assays = {p.formula: p.assay for p in stock} if typical_purity else {}
@@ -104,9 +108,9 @@ def recipe(
         make_recipe(
             Composition.parse(formula, nonstoichiometric=nonstoichiometric),
             **settings,
-            oxidation_states=_numbers("--state", states) or None,
+            oxidation_states=states or None,
             precursors=stock,
-            assays=assays | _numbers("--purity", purity),
+            assays=assays | purity,
             balance_g=balance_g,
             cheapest=cheapest,
         )
@@ -150,13 +154,6 @@ def _weighing(row: dict[str, Any]) -> dict[str, str]:
         "name": str(row["name"]),
         "mind": str(row["note"]),
     }
-
-
-def _numbers(option: str, pairs: tuple[str, ...]) -> dict[str, float]:
-    try:
-        return {name: float(value) for name, value in (pair.split("=") for pair in pairs)}
-    except ValueError:
-        raise click.UsageError(f"{option} is written NAME=NUMBER. Got {' '.join(pairs)}.") from None
 
 
 @click.command()

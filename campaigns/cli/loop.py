@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, local_time, print_table, progress, say, tell
-from campaigns.cli.files import part_options, process_option, read_options, reading_options
+from campaigns.cli.console import emit, format_option, gathered, local_time, print_table, progress, say, tell
+from campaigns.cli.files import process_option, reading_options, sample_options
 from campaigns.errors import NotBegun
 from drxnet.engines import ENGINES
 from drxnet.errors import DataRefused, UsageError
@@ -23,6 +22,8 @@ from screening.strategies import STRATEGIES, today
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
+    from campaigns.intake.measurement import SampleInfo
+    from campaigns.intake.readers.recording import ReadOptions
     from campaigns.intake.record import Ingested
     from campaigns.ledger.records import Snapshot
     from campaigns.loop.places import Order, Within
@@ -52,26 +53,25 @@ def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--as-of", metavar="R03", help="Answer as right after this round was recorded.")(command)
 
 
-def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--engine`` and the older ``--compile`` to a command, as the argument ``engine``."""
+def _engine(engine: str, compiled: bool) -> str:
+    if compiled:
+        say("--compile is --engine compiled; --engine auto, the default, is faster where the extra `fast` is there.")
+    return "compiled" if compiled else engine
 
-    @functools.wraps(command)
-    def with_engine(*args: Any, engine: str, compiled: bool, **more: Any) -> Any:
-        if compiled:
-            say(
-                "--compile is --engine compiled; --engine auto, the default, is faster where the extra `fast` is there."
-            )
-        return command(*args, engine="compiled" if compiled else engine, **more)
 
-    name = click.option(
+engine_options = gathered(
+    "engine",
+    _engine,
+    click.option(
         "--engine",
         type=click.Choice(tuple(ENGINES)),
         default="auto",
         show_default=True,
         help="What evaluates the network: fused is fastest and needs the extra `fast`, compiled a C++ compiler.",
-    )
-    old = click.option("--compile", "compiled", is_flag=True, help="The same as --engine compiled.")
-    return name(old(with_engine))
+    ),
+    click.option("--compile", "compiled", is_flag=True, help="The same as --engine compiled."),
+)
+"""``--engine`` and the older ``--compile``, as the argument ``engine``."""
 
 
 def known_strategy(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
@@ -334,20 +334,16 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
 @click.command()
 @campaign_option
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("--proposal", metavar="R01-03", help="Proposal that the files belong to.")
-@click.option("--composition", metavar="FORMULA", help="What was made, where the files do not say it.")
-@click.option("--active-mass-mg", type=float, help="Mass of the oxide alone in the cell (mg).")
-@click.option("--current", type=float, metavar="MA_G", help="Discharge current that was set (mA/g).")
-@click.option("--window", nargs=2, type=float, metavar="LOW HIGH", help="Cut-offs that were set (V).")
-@click.option("--cell", metavar="LABEL", help="Label of the cell; by default the name of the file.")
+@sample_options(
+    click.option("--proposal", metavar="R01-03", help="Proposal that the files belong to."),
+    click.option("--icp", metavar="FORMULA", help="Composition as measured, beside the one that was aimed at."),
+    process_option,
+)
 @click.option(
     "--samples",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Table (csv, xlsx) of what is known of each file, such as rounds/R01/samples.xlsx, filled in.",
 )
-@part_options
-@click.option("--icp", metavar="FORMULA", help="Composition as measured, beside the one that was aimed at.")
-@process_option
 @reading_options
 @click.option("--all-or-nothing", is_flag=True, help="Record none when one is refused.")
 @click.option("--dry-run", is_flag=True, help="Say what would be recorded.")
@@ -356,23 +352,9 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
 def ingest(
     source: str,
     files: tuple[Path, ...],
-    proposal: str | None,
-    composition: str | None,
-    active_mass_mg: float | None,
-    current: float | None,
-    window: tuple[float, float] | None,
-    cell: str | None,
+    stated: SampleInfo,
     samples: Path | None,
-    first_cycle: int | None,
-    continues: str | None,
-    formation: int | None,
-    icp: str | None,
-    process: Process,
-    decimal: str | None,
-    time_unit: str | None,
-    voltage_unit: str | None,
-    current_unit: str | None,
-    capacity_unit: str | None,
+    options: ReadOptions,
     all_or_nothing: bool,
     dry_run: bool,
     no_finetune: bool,
@@ -388,27 +370,12 @@ def ingest(
       drx-screen ingest --campaign he-rate R01-03_cellA.csv --proposal R01-03 --active-mass-mg 1.82
       drx-screen ingest --campaign he-rate exports/ --samples samples.csv
     """
-    from campaigns.intake.measurement import SampleInfo
     from campaigns.intake.record import check_files
     from campaigns.intake.record import ingest as record
     from campaigns.loop.finetune import waiting_to_be_learned
     from campaigns.report import views
 
-    stated = SampleInfo(
-        active_mass_mg,
-        composition,
-        current,
-        window,
-        cell,
-        proposal,
-        first_cycle=first_cycle,
-        continues=continues,
-        formation=formation,
-        icp=icp,
-        process=process or None,
-    )
     stated.check_conditions()
-    options = read_options(decimal, time_unit, voltage_unit, current_unit, capacity_unit)
     with open_campaign(source) as campaign:
         with progress("reading files") as bar:
             checked = check_files(campaign, files, table=samples, otherwise=stated, options=options, progress=bar)

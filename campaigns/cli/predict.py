@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say
+from campaigns.cli.console import emit, format_option, numbers, print_table, progress, say
 from campaigns.cli.files import process_option
 
 if TYPE_CHECKING:
+    from campaigns.cli.bulk import Cases
     from drxnet.ensemble import Ensemble
     from drxnet.figures import CapacityMap, MeasuredPoint
     from drxnet.prediction import PredictedDischarge
@@ -82,58 +82,33 @@ def predict(
       drx-screen predict Li1.2Mn0.4Ti0.4O2 --current 20 --current 1000 --plot lmto.png
       drx-screen predict --input million.csv --output predicted.parquet
     """
-    from campaigns.cli.bulk import CaseFile, check_target, predict_to_file
-    from drxnet.composition import Composition
+    from campaigns.cli.bulk import CaseFile, CaseList, predict_to_file
     from drxnet.discharge import CyclingConditions
-    from drxnet.errors import DRXWarning, UsageError
-    from drxnet.figures import check_figure_path
+    from drxnet.errors import UsageError
 
     if bool(formulas) == bool(table):
         raise UsageError("Give formulas or --input CASES.csv, one of the two.")
-    if plot is not None:
-        check_figure_path(plot)
-    if target is not None:
-        check_target(target)
-        if plot is not None:
-            raise UsageError("A figure is of a few predictions. Leave out --plot or --output.")
+    _check_targets(plot, target)
     if table is not None:
-        file = CaseFile(table, nonstoichiometric=nonstoichiometric)
-        blocks, count, sometimes, samples = iter(file), file.count, file.sometimes, file.samples
+        cases: Cases = CaseFile(table, nonstoichiometric=nonstoichiometric)
     else:
         crossed = [CyclingConditions(i, *window, n, process) for i in currents for n in cycles]
-        cases = [(Composition.parse(f, nonstoichiometric=nonstoichiometric), c) for f in formulas for c in crossed]
-        blocks, count, samples = iter([cases]), len(cases), cases
-        sometimes = ("composition_asked",) if any(composition.traces for composition, _ in cases) else ()
+        cases = CaseList(formulas, crossed, nonstoichiometric=nonstoichiometric)
 
     from drxnet.ensemble import Ensemble
-    from drxnet.prediction import check_domain, predict_cases
+    from drxnet.prediction import predict_cases
 
     ensemble = Ensemble.load(model, device=device)
     calibration = _calibration(ensemble)
-    if target is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DRXWarning)  # said when it is predicted
-            known = [(composition.without_traces(), conditions) for composition, conditions in samples]
-            check_domain(ensemble, known, allow_unseen=allow_unseen)
-        with progress("predicting") as report:
-            predict_to_file(
-                ensemble,
-                blocks,
-                target,
-                count=count,
-                sometimes=sometimes,
-                profile=profile,
-                allow_unseen=allow_unseen,
-                calibration=calibration,
-                progress=report,
-            )
-        say(f"{count:,} predictions written to {target}. {calibration.sentence}")
-        return
     with progress("predicting") as report:
-        asked = [case for block in blocks for case in block]
-        predictions = predict_cases(
-            ensemble, asked, allow_unseen=allow_unseen, calibration=calibration, progress=report
-        )
+        how: Any = {"allow_unseen": allow_unseen, "calibration": calibration, "progress": report}
+        if target is not None:
+            predict_to_file(ensemble, cases, target, profile=profile, **how)
+        else:
+            predictions = predict_cases(ensemble, [case for block in cases for case in block], **how)
+    if target is not None:
+        say(f"{cases.count:,} predictions written to {target}. {calibration.sentence}")
+        return
     rows = [p.row(profile=profile) for p in predictions]
     emit(output, rows, lambda: _show(predictions, ensemble.card.name, calibration))
     if plot is not None:
@@ -141,6 +116,20 @@ def predict(
 
         plot_predictions(ensemble, predictions, plot)
         say(f"Figure: {plot}")
+
+
+def _check_targets(plot: Path | None, target: Path | None) -> None:
+    """Refuse files that cannot be written before anything is predicted."""
+    from campaigns.cli.bulk import check_target
+    from drxnet.errors import UsageError
+    from drxnet.figures import check_figure_path
+
+    if plot is not None:
+        check_figure_path(plot)
+    if target is not None:
+        check_target(target)
+        if plot is not None:
+            raise UsageError("A figure is of a few predictions. Leave out --plot or --output.")
 
 
 def _calibration(ensemble: Ensemble) -> Calibration:
@@ -195,7 +184,7 @@ def _measured_on(drawn: CapacityMap, held: Mapping[str, float], source: str | No
 @click.option("--x-range", type=float, nargs=2, default=(1.05, 1.35), show_default=True, help="Amounts along x.")
 @click.option("--y-range", type=float, nargs=2, default=(0.0, 0.7), show_default=True, help="Amounts along y.")
 @click.option(
-    "--fix", "fixed", multiple=True, metavar="El=AMOUNT", help="Amount of another element, e.g. Ti=0.2; repeat."
+    "--fix", "held", multiple=True, metavar="Ti=0.2", callback=numbers, help="Amount of another element; repeat."
 )
 @click.option("--points", type=click.IntRange(2, 400), default=41, show_default=True, help="Grid points along an axis.")
 @click.option(
@@ -218,7 +207,7 @@ def capacity_map(
     balance: str,
     x_range: tuple[float, float],
     y_range: tuple[float, float],
-    fixed: tuple[str, ...],
+    held: dict[str, float],
     points: int,
     currents: tuple[float, ...],
     window: tuple[float, float],
@@ -239,19 +228,10 @@ def capacity_map(
       drx-screen map --x Li --y F --campaign lmof
     """
     from drxnet.discharge import CyclingConditions
-    from drxnet.errors import UsageError
     from drxnet.figures import capacity_map as compute
     from drxnet.figures import check_figure_path, plot_map
 
     check_figure_path(plot, (".png", ".svg", ".pdf"))
-    held: dict[str, float] = {}
-    for text in fixed:
-        symbol, _, amount = text.partition("=")
-        try:
-            held[symbol] = float(amount)
-        except ValueError:
-            raise UsageError(f"--fix takes El=AMOUNT, e.g. Ti=0.2. Got {text!r}.") from None
-
     from drxnet.ensemble import Ensemble
 
     ensemble = Ensemble.load(model, device=device)
@@ -268,14 +248,9 @@ def capacity_map(
     rows = result.rows()
 
     def show() -> None:
-        best = []
-        for c in conditions:
-            mine = [r for r in rows if (r["current_ma_g"], r["cycle"]) == (c.current_ma_g, c.cycle)]
-            best += [
-                max(mine, key=lambda r: r["capacity_mah_g_mean"]),
-                min(mine, key=lambda r: r["capacity_mah_g_mean"]),
-            ]
-        print_table(best, title="Highest and lowest capacity of each panel")
+        panels = [[r for r in rows if (r["current_ma_g"], r["cycle"]) == (c.current_ma_g, c.cycle)] for c in conditions]
+        ends = [end(panel, key=lambda r: r["capacity_mah_g_mean"]) for panel in panels for end in (max, min)]
+        print_table(ends, title="Highest and lowest capacity of each panel")
         say(f"{calibration.sentence} capacity_mah_g_std is the members' spread (ddof 0).")
 
     emit(output, rows, show)

@@ -11,6 +11,7 @@ from campaigns.cli.console import emit, format_option, print_table, progress, sa
 
 if TYPE_CHECKING:
     from drxnet.composition import Composition
+    from drxnet.training import TrainingOptions
 
 _FAMILIES = click.Choice(("2TM", "3TM", "HE"), case_sensitive=False)
 _FILE = click.Path(path_type=Path)
@@ -47,13 +48,10 @@ def train(
     Example:
       drx-screen train --data drx-td --out models/mine --resume
     """
-    from dataclasses import replace
-
     from drxnet import checkpoint
-    from drxnet.training import LOSSES, STATE, load_options, pretrain
+    from drxnet.training import LOSSES, STATE, pretrain
 
-    options = load_options(source)
-    options = options if epochs is None else replace(options, epochs=epochs)
+    options = _options(source, epochs)
     checkpoint.check_target(out / "model", replace=resume or (out / STATE).exists())
     profiles = read_set(data)
     with progress("training") as report:
@@ -63,6 +61,15 @@ def train(
     card = checkpoint.save(out / "model", model.network.state_dict(), model.card, replace=resume)
     say(f"Trained {out / 'model'} ({card.model_id}); losses in {out / LOSSES}. Use it with --model {out / 'model'}.")
     emit(output, {"model": str(out / "model"), "model_id": card.model_id, **card.provenance["final_losses"]})
+
+
+def _options(source: str, epochs: int | None) -> TrainingOptions:
+    from dataclasses import replace
+
+    from drxnet.training import load_options
+
+    options = load_options(source)
+    return options if epochs is None else replace(options, epochs=epochs)
 
 
 class _SeveralValues(click.Command):
@@ -139,15 +146,13 @@ def evaluate(
       drx-screen evaluate --data drx-td --train 2TM --with-first-cycle --test 3TM HE --figure figure3.png
       drx-screen evaluate --on literature --figure parity.png
     """
-    from dataclasses import replace
-
     from drxnet.checkpoint import DEFAULT_MODEL
     from drxnet.ensemble import Ensemble
     from drxnet.errors import UsageError
     from drxnet.evaluation import evaluate as evaluated
     from drxnet.evaluation import plot_evaluation, split
     from drxnet.figures import check_figure_path
-    from drxnet.training import load_options, pretrain
+    from drxnet.training import pretrain
 
     if figure is not None:
         check_figure_path(figure, (".png", ".svg", ".pdf"))
@@ -156,8 +161,7 @@ def evaluate(
     if data is None:
         _beside_literature(model or DEFAULT_MODEL, figure, output)
         return
-    options = load_options(source)
-    options = options if epochs is None else replace(options, epochs=epochs)
+    options = _options(source, epochs)
     profiles = read_set(data)
     if model is None:
         known, test = split(profiles, learned, tested, with_first_cycle=with_first_cycle)
@@ -172,14 +176,14 @@ def evaluate(
     facts = evaluation.facts()
     if figure is not None:
         plot_evaluation(evaluation, figure)
+    emit(output, facts["families"] if output == "csv" else facts, lambda: _show_evaluation(facts))
 
-    def table() -> None:
-        print_table(facts["families"])
-        if "calibration" in facts:
-            covered = ", ".join(f"{float(k):.0%}: {v:.0%}" for k, v in facts["calibration"]["coverage"].items())
-            say(f"Intervals cover {covered}; the spread must be multiplied by {facts['calibration']['factor']:.2f}.")
 
-    emit(output, facts["families"] if output == "csv" else facts, table)
+def _show_evaluation(facts: dict[str, Any]) -> None:
+    print_table(facts["families"])
+    if "calibration" in facts:
+        covered = ", ".join(f"{float(k):.0%}: {v:.0%}" for k, v in facts["calibration"]["coverage"].items())
+        say(f"Intervals cover {covered}; the spread must be multiplied by {facts['calibration']['factor']:.2f}.")
 
 
 def _beside_literature(model: str, figure: Path | None, output: str) -> None:

@@ -231,30 +231,9 @@ def backtest(
         STRATEGIES.named(name)
     own = Ensemble.load((spec.folder or Path()) / spec.model if _is_beside(spec) else spec.model)
     notes = tuple(_related(own, laboratory))
-    runs: list[RoundRow] = []
-    pools = []
-    home = folder / "runs"
-    home.mkdir(parents=True, exist_ok=True)
-    for repeat in range(repeats):
-        truth, model = _roles(own, laboratory, repeat, seed, spec.candidates().columns)
-        lab = Laboratory(truth, options or LaboratoryOptions(), seed + repeat)
-        pool = draw_candidates(spec, truth, candidates, seed + repeat)
-        pools.append(pool)
-        shared = home / f"model-{repeat}"
-        checkpoint.save(shared, model.network.state_dict(), model.card)
-        for place, strategy in enumerate(names):
-            before = (repeat * len(names) + place) * rounds
-            with _start(spec, home / f"{strategy}-{repeat}", shared, pool, strategy, seed + repeat) as campaign:
-                runs += _rehearse(
-                    campaign,
-                    lab,
-                    pool,
-                    rounds,
-                    repeat,
-                    fine_tune=fine_tune and strategy not in _UNLEARNING,
-                    watch=partial(_count, progress, before, repeats * len(names) * rounds),
-                )
-        shutil.rmtree(shared)
+    extent = _Extent(names, repeats, rounds, candidates, fine_tune)
+    course = _Course(spec, folder / "runs", own, laboratory, options or LaboratoryOptions(), extent, seed, progress)
+    pools, runs = zip(*(course.repeat(number) for number in range(repeats)), strict=True)
     first = spec.goals.objectives[0]
     return Backtest(
         campaign=spec.name,
@@ -265,9 +244,61 @@ def backtest(
         feasible=int(np.mean([p.feasible.sum() for p in pools])),
         best_possible=tuple(first.sign * p.best for p in pools),
         hits_possible=tuple(len(p.hits()) for p in pools),
-        rows=tuple(runs),
+        rows=tuple(row for rows in runs for row in rows),
         notes=notes,
     )
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """How much is rehearsed."""
+
+    strategies: tuple[str, ...]
+    repeats: int
+    rounds: int
+    candidates: int
+    fine_tune: bool
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What all runs of a backtest share."""
+
+    spec: CampaignSpec
+    home: Path
+    """Folder of the campaigns."""
+
+    own: Ensemble
+    """Model of the campaign."""
+
+    laboratory: str | Path
+    options: LaboratoryOptions
+    extent: _Extent
+    seed: int
+    progress: Progress
+
+    def repeat(self, number: int) -> tuple[Pool, list[RoundRow]]:
+        """Run every strategy against one laboratory, on one pool of candidates."""
+        spec, extent, seed = self.spec, self.extent, self.seed + number
+        truth, model = _roles(self.own, self.laboratory, number, self.seed, spec.candidates().columns)
+        lab = Laboratory(truth, self.options, seed)
+        pool = draw_candidates(spec, truth, extent.candidates, seed)
+        self.home.mkdir(parents=True, exist_ok=True)
+        shared = self.home / f"model-{number}"
+        checkpoint.save(shared, model.network.state_dict(), model.card)
+        runs: list[RoundRow] = []
+        for place, strategy in enumerate(extent.strategies):
+            before = (number * len(extent.strategies) + place) * extent.rounds
+            with _start(spec, self.home / f"{strategy}-{number}", shared, pool, strategy, seed) as campaign:
+                learns = extent.fine_tune and strategy not in _UNLEARNING
+                watch = partial(self._count, before)
+                runs += _rehearse(campaign, lab, pool, extent.rounds, number, fine_tune=learns, watch=watch)
+        shutil.rmtree(shared)
+        return pool, runs
+
+    def _count(self, before: int, done: int) -> None:
+        extent = self.extent
+        self.progress(before + done, extent.repeats * len(extent.strategies) * extent.rounds)
 
 
 def _check_extent(spec: CampaignSpec, folder: Path, rounds: int, repeats: int, candidates: int) -> None:
@@ -278,10 +309,6 @@ def _check_extent(spec: CampaignSpec, folder: Path, rounds: int, repeats: int, c
         )
     if folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder}: holds files already. Give a new folder (--output), or empty this one.")
-
-
-def _count(progress: Progress, before: int, total: int, done: int) -> None:
-    progress(before + done, total)
 
 
 def draw_candidates(spec: CampaignSpec, truth: Truth | Ensemble, count: int, seed: int) -> Pool:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from campaigns.ledger.records import Measurement, ModelRecord, PredictedProfile, Snapshot
+from campaigns.ledger.records import Measurement, ModelRecord, PredictedProfile, Proposal, Snapshot
 from campaigns.loop.outcomes import MEMBERS, outcomes_of, pending_of, stated
-from campaigns.loop.places import Order, Place, labels_of, with_state
+from campaigns.loop.places import Means, Place, Sought, labels_of, with_state
 from campaigns.loop.spreads import spreads
 from campaigns.loop.syntheses import tried_of
 from campaigns.spec import CampaignSpec
@@ -221,6 +221,29 @@ class Forecast:
             if j in beyond and np.isfinite(self.most[i, j]) and isinstance(q, Capacity)
         )
 
+    def place(self, i: int, proposal: Proposal | None, label: str | None) -> Place:
+        """Place of the composition number i in a ranking.
+
+        Args:
+            i: from 0.
+            proposal: of it, if it was ever proposed.
+            label: of the domain, as it was then.
+        """
+        columns = self.row(i)
+        near = f"nearest known: {self.nearest.neighbours[i]} ({self.nearest.learned[i]:.2f} in learned features)"
+        made = [f"made by {self.processes[i]}"] if self.outlook.ways else []
+        return Place(
+            proposal.composition if proposal else self.compositions[i].formula,
+            proposal,
+            "predicted",
+            stated(self.goals, columns),
+            columns["feasibility"],
+            label or columns["domain"],
+            with_state(proposal, "; ".join([near, *made, *self.cautions(i)])),
+            phase_probability=float(self.phase_probability[i]),
+            process=self.processes[i],
+        )
+
     def profiles(self) -> list[tuple[PredictedProfile, PredictedProfile]]:
         """Profiles at the two rates: mean and population spread (ddof 0) over the members, for each composition."""
         c = self.goals.rates
@@ -319,95 +342,51 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def predicted_places(
-    campaign: Workspace,
-    state: Snapshot,
-    goals: Goals,
-    asked: Sequence[Quantity],
-    *,
-    leave_out: set[str],
-    space: bool,
-    top: int,
-    order: Order = "lower",
-    min_capacity_mah_g: float | None = None,
-    device: str = "cpu",
-    engine: str = "auto",
-    workers: int | None = None,
-    ray_address: str | None = None,
-    progress: Progress = silent,
-) -> list[Place]:
+def predicted_places(campaign: Workspace, state: Snapshot, goals: Goals, sought: Sought, means: Means) -> list[Place]:
     """Places of a ranking for compositions that are not measured.
 
     Args:
         campaign: of which.
         state: of its ledger.
         goals: of the time, with the quantities ranked by.
-        asked: quantities to rank by.
-        leave_out: compositions that are measured.
-        space: every candidate of the space, not only proposals.
-        top: candidates of the space to give back.
-        order: by the lower bound or the mean.
-        min_capacity_mah_g: of candidates of the space.
-        device: of the model.
-        engine: what encodes compositions.
-        workers: processes that score the space.
-        ray_address: of a Ray cluster.
-        progress: of the stream.
+        sought: which compositions.
+        means: to compute with.
     """
-    outlook = outlook_of(campaign, state, goals, device=device)
+    outlook = outlook_of(campaign, state, goals, device=means.device)
     proposals = {p.composition: p for p in state.proposals}
-    listed = [c for c in proposals if c not in leave_out]
-    if space:
-        candidates = campaign.spec.candidates()
-        scorer = StreamScorer(
-            outlook.for_stream(engine, looked_at(candidates, campaign.spec.method, campaign.spec.evaluations)),
-            candidates.columns,
-            candidates.denominator,
-            limits=limits_of(campaign.spec),
-            rank_by=asked[0] if len(asked) == 1 else None,
-            least_capacity_mah_g=min_capacity_mah_g,
-        )
-        best = run_stream(
-            candidates,
-            scorer,
-            keep=(top if len(asked) == 1 and order == "lower" else SHORTLIST) + len(leave_out),
-            workers=campaign.spec.workers if workers is None else workers,
-            method=campaign.spec.method,
-            evaluations=campaign.spec.evaluations,
-            seed=campaign.spec.seed,
-            time_limit_s=campaign.spec.time_limit_s,
-            ray_address=ray_address,
-            device=device,
-            progress=progress,
-        )
-        listed += [c.formula for c in candidates.compositions(best.units) if c.formula not in leave_out]
-        listed = list(dict.fromkeys(listed))
+    listed = [*proposals, *(_best_of_space(campaign.spec, outlook, sought, means) if sought.space else ())]
+    listed = [c for c in dict.fromkeys(listed) if c not in sought.measured]
     if not listed:
         return []
     compositions = [Composition.parse(c) for c in listed]
-    best_ways = outlook.best_ways(compositions, asked[0])
+    best_ways = outlook.best_ways(compositions, sought.by[0])
     planned = [proposals[c].process if c in proposals else NOT_STATED for c in listed]
     processes = [p.over(goals.rates.process) if p else best for p, best in zip(planned, best_ways, strict=True)]
-    forecast = Forecast(outlook, compositions, processes)
-    labels, near = labels_of(state), forecast.nearest
-    places = []
-    for i, composition in enumerate(listed):
-        proposal = proposals.get(composition)
-        columns = forecast.row(i)
-        nearest = f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)"
-        made = [f"made by {processes[i]}"] if outlook.ways else []
-        why = "; ".join([nearest, *made, *forecast.cautions(i)])
-        places.append(
-            Place(
-                composition,
-                proposal,
-                "predicted",
-                stated(goals, columns),
-                columns["feasibility"],
-                labels.get(composition, columns["domain"]),
-                with_state(proposal, why),
-                phase_probability=float(forecast.phase_probability[i]),
-                process=processes[i],
-            )
-        )
-    return places
+    forecast, labels = Forecast(outlook, compositions, processes), labels_of(state)
+    return [forecast.place(i, proposals.get(c), labels.get(c)) for i, c in enumerate(listed)]
+
+
+def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: Means) -> list[str]:
+    """Candidates of the space that may come first."""
+    candidates, alone = spec.candidates(), len(sought.by) == 1
+    best = run_stream(
+        candidates,
+        StreamScorer(
+            outlook.for_stream(means.engine, looked_at(candidates, spec.method, spec.evaluations)),
+            candidates.columns,
+            candidates.denominator,
+            limits=limits_of(spec),
+            rank_by=sought.by[0] if alone else None,
+            least_capacity_mah_g=sought.least_capacity_mah_g,
+        ),
+        keep=(sought.top if alone and sought.order == "lower" else SHORTLIST) + len(sought.measured),
+        workers=spec.workers if means.workers is None else means.workers,
+        method=spec.method,
+        evaluations=spec.evaluations,
+        seed=spec.seed,
+        time_limit_s=spec.time_limit_s,
+        ray_address=means.ray_address,
+        device=means.device,
+        progress=means.progress,
+    )
+    return [c.formula for c in candidates.compositions(best.units)]

@@ -8,6 +8,7 @@ from typing import Literal
 from campaigns.ledger.records import Proposal, QuantityValue, Snapshot, State
 from campaigns.loop.outcomes import STATE_WORDS
 from drxnet.process import NOT_STATED, Process
+from drxnet.progress import Progress, silent
 from screening.quantities import Quantity
 
 Within = Literal["measured", "proposed", "space"]
@@ -44,6 +45,42 @@ class Place:
     def value(self, quantity: Quantity) -> QuantityValue | None:
         """What is known of a quantity."""
         return next((v for v in self.values if v.quantity == quantity.identity), None)
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What a ranking asks of compositions that are not measured."""
+
+    by: tuple[Quantity, ...]
+    measured: frozenset[str]
+    """Compositions to leave out."""
+
+    space: bool
+    """Every candidate of the space, not only proposals."""
+
+    top: int
+    """Candidates of the space to give back."""
+
+    order: Order
+    least_capacity_mah_g: float | None
+    """Of candidates of the space."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a verb computes with, and who is told how far it is."""
+
+    device: str = "cpu"
+    """Of the model."""
+
+    engine: str = "auto"
+    """What encodes compositions."""
+
+    workers: int | None = None
+    """Processes that score; by default as the campaign says."""
+
+    ray_address: str | None = None
+    progress: Progress = silent
 
 
 def labels_of(state: Snapshot) -> dict[str, str]:

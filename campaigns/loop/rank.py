@@ -15,7 +15,7 @@ import numpy as np
 from campaigns.ledger.records import Snapshot
 from campaigns.loop.offset import offsets_of
 from campaigns.loop.outcomes import Outcome, axes_of, in_words, outcomes_of, stated
-from campaigns.loop.places import Order, Place, Within, labels_of, with_state
+from campaigns.loop.places import Means, Order, Place, Sought, Within, labels_of, with_state
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
 from drxnet.names import hint
@@ -99,38 +99,21 @@ def rank(
     state = campaign.state(as_of) if state is None else state
     wanted = campaign.goals(state, as_of)
     asked, goals = _asked(wanted, by, current_ma_g, cycle)
-    known = _Known(state, wanted, goals, asked)
-    places, notes = known.measured()
+    means = Means(device, engine, workers, ray_address, progress)
+    places, notes = _Known(state, wanted, goals, asked).measured()
     if within != "measured":
         from campaigns.loop.forecast import predicted_places
 
         least = min_capacity_mah_g
         if within == "space" and least is None and (least := _least_capacity(wanted)) is not None:
             notes = (*notes, f"Candidates of the space with less than {least:g} mAh/g are left out.")
-        places += predicted_places(
-            campaign,
-            state,
-            goals,
-            asked,
-            leave_out={place.composition for place in places},
-            space=within == "space",
-            top=top or 50,
-            order=order,
-            min_capacity_mah_g=least,
-            device=device,
-            engine=engine,
-            workers=workers,
-            ray_address=ray_address,
-            progress=progress,
-        )
+        measured = frozenset(place.composition for place in places)
+        sought = Sought(asked, measured, within == "space", top or 50, order, least)
+        places += predicted_places(campaign, state, goals, sought, means)
     places, left_out = _with_capacity(places, Capacity(goals.rates.low), min_capacity_mah_g)
-    return Ranking(
-        by or _short(asked[0].name),
-        goals,
-        asked,
-        tuple(_ordered(places, asked, goals, order)[:top]),
-        (*notes, *left_out, *map(str, offsets_of(campaign, state, wanted))),
-    )
+    ordered = tuple(_ordered(places, asked, goals, order)[:top])
+    notes = (*notes, *left_out, *map(str, offsets_of(campaign, state, wanted)))
+    return Ranking(by or _short(asked[0].name), goals, asked, ordered, notes)
 
 
 def _asked(

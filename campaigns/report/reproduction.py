@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from drxnet.evaluation import Evaluation
     from drxnet.training import TrainingOptions
+
+_Residuals = tuple[ProfileSet, np.ndarray, np.ndarray]
+"""Profiles, what the model says of them and what is true, P x voltages (mAh/g)."""
 
 HE1 = Composition.parse("Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2")
 HE2 = Composition.parse("Li1.2Mn0.1Mg0.1Cr0.15V0.15Ti0.2Nb0.1O1.8F0.2")
@@ -152,32 +157,35 @@ def applicability(
         rows.append(_row(f"{family}: mean absolute deviation of Q", round(row["capacity_mad_mah_g"], 1), mae, "mAh/g"))
         rows.append(_row(f"{family}: mean absolute deviation of voltage", round(row["voltage_mad_v"], 3), volts, "V"))
 
-    @styled
-    def draw(path: Path) -> None:
-        figure = new_figure(13, 7.2)
-        axes = figure.subplots(2, 3, sharex=True, sharey=True).ravel()
-        most = max(float(np.quantile(e.spread_mah_g, 0.95)) for _, _, e, _ in panels) or 1.0
-        dots = None
-        for panel, (label, family, evaluation, row) in zip(axes, panels, strict=False):
-            at = evaluation.family == family
-            dots = panel.scatter(
-                evaluation.cycle[at], evaluation.error_mah_g[at], c=evaluation.spread_mah_g[at], s=9, vmin=0, vmax=most
-            )
-            panel.set_title(f"{label}: MAE {row['capacity_mae_mah_g']:.1f} mAh/g", fontsize=9)
-            panel.set(xlabel="cycle", ylabel="error of Q(2.0-4.4 V) (mAh/g)")
-        for empty in axes[len(panels) :]:
-            empty.axis("off")
-        if dots is not None:
-            figure.colorbar(dots, ax=list(axes), label="s.d. over members (mAh/g, ddof 0)")
-        _mark(figure, simulated)
-        save_figure(figure, path, dpi=150)
-
     notes = [SIMULATED, GET_DRXTD] if simulated else []
     taken = f"{options.epochs} epochs" if steps is None else f"about {steps} steps each"
     notes.append(
         f"{options.members} members trained here, {taken}; the paper trained five for 30 epochs on the data of its lab."
     )
+    draw = partial(_draw_errors, panels, simulated)
     return Reproduction("fig3", "Errors on families that were not learned", rows, simulated, notes, draw)
+
+
+@styled
+def _draw_errors(panels: Sequence[tuple[str, str, Evaluation, dict[str, Any]]], simulated: bool, path: Path) -> None:
+    """Errors over the cycle, a panel for each family that was asked about."""
+    figure = new_figure(13, 7.2)
+    axes = figure.subplots(2, 3, sharex=True, sharey=True).ravel()
+    most = max(float(np.quantile(e.spread_mah_g, 0.95)) for _, _, e, _ in panels) or 1.0
+    dots = None
+    for panel, (label, family, evaluation, row) in zip(axes, panels, strict=False):
+        at = evaluation.family == family
+        dots = panel.scatter(
+            evaluation.cycle[at], evaluation.error_mah_g[at], c=evaluation.spread_mah_g[at], s=9, vmin=0, vmax=most
+        )
+        panel.set_title(f"{label}: MAE {row['capacity_mae_mah_g']:.1f} mAh/g", fontsize=9)
+        panel.set(xlabel="cycle", ylabel="error of Q(2.0-4.4 V) (mAh/g)")
+    for empty in axes[len(panels) :]:
+        empty.axis("off")
+    if dots is not None:
+        figure.colorbar(dots, ax=list(axes), label="s.d. over members (mAh/g, ddof 0)")
+    _mark(figure, simulated)
+    save_figure(figure, path, dpi=150)
 
 
 def with_steps(options: TrainingOptions, profiles: ProfileSet, steps: int | None) -> TrainingOptions:
@@ -446,23 +454,26 @@ def ablation(
     ratio = by_name["without l(Q1): root of the last loss of Q"] / by_name["with l(Q1): root of the last loss of Q"]
     rows.append(_row("loss without / with", round(ratio, 2), "> 1 (underfitted without)"))
 
-    @styled
-    def draw(path: Path) -> None:
-        figure = new_figure(9.5, 8.5)
-        axes = figure.subplots(2, 2, sharex=True, sharey=True)
-        for line, (name, residuals) in zip(axes, compared, strict=True):
-            for panel, label, (_, q, truth) in zip(line, ("learned", "held out"), residuals, strict=True):
-                panel.plot(truth[:, ::8].ravel(), q[:, ::8].ravel(), ".", markersize=1.5, color=COLOURS[0], alpha=0.4)
-                top = float(truth.max())
-                panel.plot([0, top], [0, top], color="0.5", linewidth=0.8)
-                panel.set_title(f"{name}, {label}: MAE {np.abs(q - truth).mean():.1f} mAh/g", fontsize=9)
-                panel.set(xlabel="Q of the data (mAh/g)", ylabel="Q of the model (mAh/g)")
-        _mark(figure, simulated)
-        save_figure(figure, path, dpi=150)
-
     notes = [SIMULATED, GET_DRXTD] if simulated else []
     notes.append(f"{options.members} members, the same steps, seed and data with and without the term.")
+    draw = partial(_draw_parity, compared, simulated)
     return Reproduction("s8", "The first-cycle term of the loss", rows, simulated, notes, draw)
+
+
+@styled
+def _draw_parity(compared: Sequence[tuple[str, list[_Residuals]]], simulated: bool, path: Path) -> None:
+    """Capacities of the model over those of the data: a line for each training, learned and held out."""
+    figure = new_figure(9.5, 8.5)
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    for line, (name, residuals) in zip(axes, compared, strict=True):
+        for panel, label, (_, q, truth) in zip(line, ("learned", "held out"), residuals, strict=True):
+            panel.plot(truth[:, ::8].ravel(), q[:, ::8].ravel(), ".", markersize=1.5, color=COLOURS[0], alpha=0.4)
+            top = float(truth.max())
+            panel.plot([0, top], [0, top], color="0.5", linewidth=0.8)
+            panel.set_title(f"{name}, {label}: MAE {np.abs(q - truth).mean():.1f} mAh/g", fontsize=9)
+            panel.set(xlabel="Q of the data (mAh/g)", ylabel="Q of the model (mAh/g)")
+    _mark(figure, simulated)
+    save_figure(figure, path, dpi=150)
 
 
 def _mark(figure: Figure, simulated: bool) -> None:
