@@ -313,7 +313,7 @@ class Campaign(Workspace):
             top: rows to give back; all when null (of a space, 50).
             min_capacity_mah_g: leave out what delivers less at the low rate.
             current_ma_g: for quantities at one rate; by default the campaign's low one (mA/g).
-            cycle: of the quantity.
+            cycle: of the quantity; by default 1, of a capacity retention 20.
             order: by the lower bound or by the mean.
             as_of: rank as right after a past round was recorded.
             device: of the model.

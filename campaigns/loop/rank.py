@@ -74,24 +74,10 @@ def rank(
 ) -> Ranking:
     """Rank compositions, what is measured marked as such.
 
-    Args:
-        campaign: of which.
-        by: one of :func:`rankings`, or the full name of a quantity; by default the first objective.
-        within: ``measured``: only what is measured under the conditions asked for; ``proposed``: every proposal of
-            the campaign too; ``space``: every candidate of the space, streamed.
-        top: rows to give back; all when null (of a space, 50).
-        min_capacity_mah_g: leave out what delivers less at the low rate, measured or predicted; by default only
-            candidates of a space that are predicted to miss the campaign's constraint.
-        current_ma_g: for quantities at one rate; by default the campaign's low one (mA/g).
-        cycle: cycle of the quantity; by default 1, of a capacity retention 20.
-        order: by the lower bound or by the mean (of a space: among the best by the lower bound).
-        as_of: rank as of a past round.
-        device: of the model.
-        engine: what encodes compositions: ``auto``, ``eager``, ``compiled`` or ``fused``.
-        workers: for the space; by default as the campaign says.
-        ray_address: of a Ray cluster.
-        progress: of the stream.
-        state: the campaign's then, where it is known; it is read when not given.
+    The arguments are those of :meth:`campaigns.campaign.Campaign.rank`, and ``state``: the campaign's at the time,
+    where it is known already. A Pareto front, or an order by the mean, of a space is that of the best of it by the
+    lower bound. Without ``min_capacity_mah_g``, candidates of a space that are predicted to miss the campaign's
+    constraint are left out.
 
     Raises:
         UsageError: an unknown quantity or one that the campaign's conditions do not give.

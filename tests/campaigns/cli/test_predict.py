@@ -207,7 +207,11 @@ def test_map_writes_its_figure_and_rows(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--fix", "Ti"], "El=AMOUNT"), (["--x", "Xx"], "three different elements"), (["--plot", "m.html"], "ends in")],
+    [
+        (["--fix", "Ti"], "NAME=NUMBER, such as Ti=0.2"),
+        (["--x", "Xx"], "three different elements"),
+        (["--plot", "m.html"], "ends in"),
+    ],
 )
 def test_impossible_maps_exit_with_two(run, arguments, says):
     result = run("map", "--model", "small", *arguments)
