@@ -171,9 +171,11 @@ def specific_energy(voltage: ArrayLike, capacity: ArrayLike) -> np.ndarray:
 def average_voltage(voltage: ArrayLike, capacity: ArrayLike) -> np.ndarray:
     """Capacity-weighted mean voltage, sum V dQ / sum dQ (V), ``...``; NaN where nothing was delivered.
 
+    A mean beyond the voltages, which only a curve that runs both ways can have, is none either.
     Zhong et al., Joule 8 (2024), Results, "Applicability domain".
     """
-    q = np.asarray(capacity, float)
+    v, q = np.asarray(voltage, float), np.asarray(capacity, float)
     delivered = q[..., 0] - q[..., -1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(delivered > 0, specific_energy(voltage, capacity) / delivered, np.nan)
+        mean = specific_energy(v, q) / delivered
+    return np.where((delivered > 0) & (mean >= v[0]) & (mean <= v[-1]), mean, np.nan)

@@ -405,8 +405,7 @@ class Goals:
     def in_words(self, mean: np.ndarray, std: np.ndarray) -> str:
         """What one composition promises (``m`` each): the objectives, then how likely the constraints hold."""
         means = self.clipped(mean)
-        shown = [(self.quantities[i], means[i], std[i]) for i in self.objective_columns]
-        said = [f"{q.heading} {q.shown(value)} +- {q.shown(spread)}" for q, value, spread in shown]
+        said = [f"{q.heading} {q.shown(means[i])}" for i in self.objective_columns for q in [self.quantities[i]]]
         return ", ".join([*said, f"feasible {float(self.feasibility(mean, std)):.0%}"])
 
     @cached_property

@@ -75,3 +75,9 @@ def test_impossible_profiles_are_refused(voltage, capacity, says):
 def test_the_grid_of_conditions_runs_from_cutoff_to_cutoff():
     grid = CyclingConditions(20, 2.0, 4.4).grid()
     assert (grid[0], grid[-1], len(grid)) == (2.0, 4.4, 100)
+
+
+def test_a_curve_that_runs_both_ways_has_no_mean_voltage_beyond_its_voltages():
+    v = np.array([1.0, 2.0, 5.0])
+    assert np.isnan(average_voltage(v, np.array([10.0, 109.0, 9.0])))
+    assert average_voltage(v, np.array([[20.0, 15.0, 9.0]])) == pytest.approx((5 * 1.5 + 6 * 3.5) / 11)
