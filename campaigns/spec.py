@@ -254,7 +254,7 @@ class CampaignSpec(_Frozen):
             space = parse_space(self.space, f"{self.name}: space")
         return space.model_copy(update={"filters": space.filters.at_prices(self.prices)})
 
-    @property
+    @cached_property
     def ways(self) -> tuple[Process, ...]:
         """Processes that a proposal may choose from; empty where there is nothing to choose."""
         space = self.candidate_space

@@ -273,6 +273,11 @@ class Process:
         theirs = other.row()
         return tuple(f.name for f, value in self if f.name in theirs and not f.same(value, theirs[f.name]))
 
+    def covers(self, other: Process) -> bool:
+        """Tell whether everything that the other one states is stated here, and the same."""
+        mine = self.row()
+        return all(f.name in mine and f.same(mine[f.name], value) for f, value in other)
+
     def __str__(self) -> str:
         """Return what was stated, for tables and messages; empty for nothing."""
         return ", ".join(f"{f.label} {f.text(value)}" for f, value in self)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -31,7 +31,7 @@ from screening.economy import Economy, worth_of_second_cell
 from screening.errors import NothingToPropose
 from screening.goals import Goals
 from screening.improvement import Improvement, boxes_not_dominated, objectives_of
-from screening.measured import Measured
+from screening.measured import Made, Measured
 from screening.outlook import Outlook
 from screening.quantities import cost_usd_kg
 from screening.strategies import STRATEGIES, Strategy
@@ -130,8 +130,8 @@ class Limits:
 
 
 Kind = Literal["candidate", "reference", "replicate"]
-Made = tuple[Composition, Process]
-"""A composition, and how it is made and tested."""
+Taken = Callable[[Composition, Process], bool]
+"""Whether a composition may not be picked, made so."""
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,13 @@ def choose_batch(
     limits: Limits | None = None,
     seed: int = 0,
     shortlist: int = SHORTLIST,
+    taken: Taken = lambda composition, process: False,
     progress: Progress = silent,
 ) -> list[Choice]:
     """Choose n compositions to make, references and replicates among them.
+
+    Where there are processes to choose from, a composition that is measured or pending by one of them may be made by
+    another one, and what was made alike is what stays apart.
 
     Args:
         candidates: the best of the stream, the best first; what is measured, pending or against the limits is
@@ -216,6 +220,7 @@ def choose_batch(
         limits: of the laboratory.
         seed: of the posterior samples and the random strategies.
         shortlist: of more candidates than this, so many are kept by :func:`diverse`.
+        taken: says of a composition by a process whether it is passed over, beside what is measured or pending.
         progress: told of picks.
 
     Raises:
@@ -227,7 +232,9 @@ def choose_batch(
     if n < 1:
         raise UsageError(f"A batch holds at least one composition. Got {n}.")
     limits = limits or Limits()
-    batch, picks = _begun(candidates, outlook, limits, n, shortlist, seed)
+    repeated = _repeated(outlook.goals, outlook.measured, limits, n)
+    left = _left(candidates, outlook, limits, shortlist, taken) if len(repeated) < n else []
+    batch, picks = _begun(candidates, outlook, limits, left, repeated, seed)
     with torch.no_grad():
         picks = _fill(batch, picks, chosen_by, n, progress)
     empty = n - len(picks) - batch.second_cells
@@ -242,13 +249,14 @@ def choose_batch(
 
 
 def _begun(
-    candidates: Sequence[Composition | str], outlook: Outlook, limits: Limits, n: int, shortlist: int, seed: int
+    candidates: Sequence[Composition | str],
+    outlook: Outlook,
+    limits: Limits,
+    left: Sequence[Made],
+    repeated: Sequence[tuple[Made, Kind]],
+    seed: int,
 ) -> tuple[Batch, list[Choice]]:
     """A batch of what is made again, and the candidates that are left for the other places."""
-    repeated = _repeated(outlook.goals, outlook.measured, limits, n)
-    ways = outlook.ways or (outlook.goals.rates.process,)
-    listed = diverse(_left(candidates, outlook, limits), max(1, shortlist // len(ways))) if len(repeated) < n else []
-    left = [(composition, way) for composition in listed for way in ways]
     if not left and not repeated:
         raise NothingToPropose(
             f"Of {len(candidates)} candidates none is left: all are measured, pending, or against the limits of the "
@@ -269,8 +277,7 @@ def _fill(batch: Batch, picks: list[Choice], chosen_by: Strategy, n: int, progre
         if len(scores) == 0 or scores[best] == -torch.inf:
             break
         pick = replace(batch.add(best), score=float(scores[best]))
-        why = chosen_by.why(pick) + (f"; made by {pick.process}" if batch.outlook.ways else "")
-        picks.append(replace(pick, why=why))
+        picks.append(replace(pick, why=chosen_by.why(pick) + batch.made_by(best)))
         progress(len(picks), n)
     return batch.with_cells(picks) if batch.limits.cells == "auto" else picks
 
@@ -318,13 +325,26 @@ _WHY: Mapping[Kind, str] = {
 }
 
 
-def _left(candidates: Sequence[Composition | str], outlook: Outlook, limits: Limits) -> list[Composition]:
-    taken = {*outlook.known, *outlook.pending}
-    distinct = [c for c in dict.fromkeys(map(Composition.parse, candidates)) if c not in taken]
+def _left(
+    candidates: Sequence[Composition | str], outlook: Outlook, limits: Limits, shortlist: int, taken: Taken
+) -> list[Made]:
+    """What may be picked: compositions within the limits, each by every process by which it is not taken."""
+    ways = outlook.ways or (outlook.goals.rates.process,)
+
+    def is_left(composition: Composition, way: Process) -> bool:
+        known = outlook.is_measured(composition, way) or outlook.is_pending(composition, way)
+        return not known and not taken(composition, way)
+
+    distinct = {
+        c: made
+        for c in dict.fromkeys(map(Composition.parse, candidates))
+        if (made := [(c, way) for way in ways if is_left(c, way)])
+    }
     if not distinct:
         return []
-    admitted = limits.admits(Amounts.of(distinct))
-    return [c for c, good in zip(distinct, admitted, strict=True) if good]
+    admitted = limits.admits(Amounts.of(list(distinct)))
+    listed = [c for c, good in zip(distinct, admitted, strict=True) if good]
+    return [made for c in diverse(listed, max(1, shortlist // len(ways))) for made in distinct[c]]
 
 
 class Batch:
@@ -344,8 +364,8 @@ class Batch:
     ) -> None:
         self.outlook, self.limits, self.seed = outlook, limits, seed
         self.candidates, self.repeated = list(candidates), list(dict.fromkeys(repeated))
-        known = outlook.made_so(outlook.pending)
-        made = [*self.candidates, *self.repeated, *known]
+        known = outlook.made
+        self._made = made = [*self.candidates, *self.repeated, *known]
         self._compositions = everything = [composition for composition, _ in made]
         self.known = range(len(everything) - len(known), len(everything))
         """Rows of what is measured or pending."""
@@ -360,9 +380,9 @@ class Batch:
             """Posterior mean of every quantity, ``rows x m``."""
             self.std = self.remaining_std
             """Its standard deviation, before anything pending has come out."""
-            for composition in outlook.pending:
-                if composition not in outlook.known:
-                    self._await(everything.index(composition))
+            for row, (composition, process) in zip(self.known, known, strict=True):
+                if not outlook.is_measured(composition, process):
+                    self._await(row)
         self._covariances: dict[int, Tensor] = {}
         self._gain: Tensor | None = None
         self._amounts = Amounts.of(everything)
@@ -370,7 +390,7 @@ class Batch:
         self._economy = Economy(limits, self._amounts)
         self._open = torch.zeros(len(everything), dtype=torch.bool)
         self._open[: len(self.candidates)] = True
-        self._close([everything.index(c) for c in outlook.pending])
+        self._close([row for row, pair in zip(self.known, known, strict=True) if outlook.is_pending(*pair)])
         if outlook.phases is not None and outlook.phases.failed:
             self._avoid(outlook.phases.failed)
 
@@ -523,17 +543,26 @@ class Batch:
         self._remaining = [belief.believe(row) for belief in self._remaining]
 
     def _close(self, rows: Sequence[int]) -> None:
-        """Rule out whatever is too near to these rows."""
+        """Rule out whatever is too near to these rows and made alike."""
         for row in rows:
             apart = (self._table - self._table[row]).abs().amax(1)
-            self._open &= apart >= max(self.limits.min_distance, 1e-6) - 1e-9
+            near = apart < max(self.limits.min_distance, 1e-6) - 1e-9
+            self._open &= ~(near & self._made_like(self._made[row][1]))
 
-    def _avoid(self, failed: Sequence[Composition]) -> None:
-        """Rule out what is too near to syntheses that failed; these themselves may be tried again."""
-        table = _table(Amounts.of([*(composition for composition, _ in self.candidates), *failed]))
+    def _avoid(self, failed: Sequence[Made]) -> None:
+        """Rule out what is too near to syntheses that failed and made alike; these themselves may be tried again."""
+        table = _table(Amounts.of([composition for composition, _ in (*self.candidates, *failed)]))
         apart = torch.cdist(table[: -len(failed)], table[-len(failed) :], p=torch.inf)
-        apart = apart.where(apart > 1e-6, torch.inf).amin(1)
-        self._open[: len(self.candidates)] &= apart >= FAILED_APART * self.limits.min_distance - 1e-9
+        near = (apart > 1e-6) & (apart < FAILED_APART * self.limits.min_distance - 1e-9)
+        alike = torch.stack([self._made_like(process)[: len(self.candidates)] for _, process in failed], 1)
+        self._open[: len(self.candidates)] &= ~(near & alike).any(1)
+
+    def _made_like(self, process: Process) -> Tensor:
+        """Which rows are not known to be made differently, ``rows``; all where there is nothing to choose."""
+        if not self.outlook.ways:
+            return torch.ones(len(self), dtype=torch.bool)
+        kinds = {made: not process.differs(made) for made in dict.fromkeys(p for _, p in self._made)}
+        return torch.tensor([kinds[made] for _, made in self._made])
 
     def _describe(self, row: int) -> Choice:
         outlook, here = self.outlook, slice(row, row + 1)
@@ -541,7 +570,8 @@ class Batch:
         columns = outlook.goals.columns(mean.numpy(), std.numpy())
         composition, process = [*self.candidates, *self.repeated][row]
         nearest = outlook.domain.nearest(Amounts.of([composition]), self.points.features[here])
-        by_distance = sorted(((c, c.distance(composition)) for c in outlook.known), key=lambda pair: pair[1])
+        measured = dict.fromkeys(outlook.known)
+        by_distance = sorted(((c, c.distance(composition)) for c in measured), key=lambda pair: pair[1])
         spread, feasible = outlook.spread(std), float(self.log_feasible[row].exp())
         certain = outlook.improvement.log_expected(self.signed_mean[here], torch.zeros_like(spread))
         uncertain = outlook.improvement.log_expected(self.signed_mean[here], spread)
@@ -568,6 +598,15 @@ class Batch:
             joint_gain=float(self.log_gain[row].exp()),
             process=process,
         )
+
+    def made_by(self, row: int) -> str:
+        """How to make a row where that was to be chosen, and how it was made before; empty where it was not."""
+        if not self.outlook.ways:
+            return ""
+        composition, process = self._made[row]
+        before = dict.fromkeys(str(p) for c, p in self.outlook.made if c == composition and p)
+        other = f" (before: {'; '.join(before)})" if before else ""
+        return f"; made by {process}{other}"
 
     def _teaches(self, row: int) -> float:
         """Share of the remaining variance among the promising candidates that measuring a row takes away."""

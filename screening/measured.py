@@ -14,6 +14,9 @@ from screening.estimates import Estimate
 from screening.goals import Goals, Rates
 from screening.quantities import Capacity, MeasuredCells, Quantity, RateRetention
 
+Made = tuple[Composition, Process]
+"""A composition, and how it is made and tested."""
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.ensemble import Amounts, Ensemble
-from drxnet.process import FIELDS, Process
+from drxnet.process import FIELDS, NOT_STATED, Process
 from screening.domain import Domain
 from screening.encoding import Encoding
 from screening.goals import Goals
 from screening.improvement import Improvement, log_feasibility, objectives_of
-from screening.measured import Measured
+from screening.measured import Made, Measured
 from screening.quantities import Quantity
 from screening.streaming import StreamMarginals
 from screening.surrogate import DRXNetGaussianModel, EnsembleReader, Points
@@ -37,8 +37,8 @@ class Outlook:
 
     goals: Goals
     measured: tuple[Measured, ...]
-    pending: tuple[Composition, ...]
-    """Proposed and not yet measured, or half measured."""
+    pending: tuple[Made, ...]
+    """Proposed and not yet measured, or half measured, and how each is to be made."""
 
     model: str
     """Folder of the ensemble."""
@@ -68,7 +68,7 @@ class Outlook:
         goals: Goals | None = None,
         *,
         measured: Iterable[Measured] = (),
-        pending: Iterable[Composition] = (),
+        pending: Iterable[Composition | Made] = (),
         tried: Iterable[Tried] = (),
         elsewhere: Iterable[Measured] = (),
         ways: Iterable[Process] = (),
@@ -79,7 +79,7 @@ class Outlook:
             ensemble: the current model.
             goals: objectives and constraints.
             measured: what came back; without any quantity of the goals it teaches nothing.
-            pending: what is being made; a composition may also be in `measured`.
+            pending: what is being made, as the goals say where nothing else is said; it may also be in `measured`.
             tried: syntheses that the probability of the phase is learned from.
             elsewhere: what other laboratories found, less their offset.
             ways: processes that a proposal may choose from.
@@ -104,19 +104,19 @@ class Outlook:
         )
         return outlook._with(ensemble, surrogate).awaiting(pending)
 
-    def awaiting(self, pending: Iterable[Composition]) -> Self:
+    def awaiting(self, pending: Iterable[Composition | Made]) -> Self:
         """Look at the same measurements with something else pending."""
-        pending = tuple(dict.fromkeys(pending))
-        known = self.made_so(pending)
+        waiting = replace(self, pending=tuple(dict.fromkeys(map(self.made_as_chosen, pending))))
+        waiting._with(self.ensemble, self.surrogate)
         incumbents: tuple[tuple[float, ...], ...] = ()
-        if known:
-            mean, std = self.surrogate.marginals(self.read(*zip(*known, strict=True)))
+        if waiting.made:
+            mean, std = self.surrogate.marginals(self.read(*zip(*waiting.made, strict=True)))
             good = self.log_feasible(mean, std) >= math.log(0.5)
             incumbents = tuple(map(tuple, self.signed(mean[good]).tolist()))
-        return replace(self, pending=pending, incumbents=incumbents)._with(self.ensemble, self.surrogate)
+        return replace(waiting, incumbents=incumbents)._with(self.ensemble, self.surrogate)
 
     def updated(
-        self, measured: Iterable[Measured], pending: Iterable[Composition], tried: Iterable[Tried] = ()
+        self, measured: Iterable[Measured], pending: Iterable[Composition | Made], tried: Iterable[Tried] = ()
     ) -> Self:
         """What is known now; fitted again only where something was measured in the meantime."""
         measured, tried = tuple(measured), tuple(tried)
@@ -213,22 +213,46 @@ class Outlook:
         """What is measured."""
         return tuple(m.composition for m in self.measured)
 
-    def made_so(self, pending: Iterable[Composition]) -> tuple[tuple[Composition, Process], ...]:
-        """What is measured, with the process of its cells, and what is pending, each once.
+    def made_as_chosen(self, made: Composition | Made) -> Made:
+        """How something that is chosen is made: as the goals say where nothing else is said or can be chosen."""
+        composition, process = made if isinstance(made, tuple) else (made, NOT_STATED)
+        usual = self.goals.rates.process
+        return composition, process.over(usual) if self.ways else usual
+
+    @cached_property
+    def made(self) -> tuple[Made, ...]:
+        """What is measured, with the process of its cells, then what is pending and not measured so, each once.
 
         With processes to choose from, what is measured is taken as it was made; without, as the campaign makes it.
         """
         usual = self.goals.rates.process
         measured = ((m.composition, m.process if self.ways else usual) for m in self.measured)
-        known = set(self.known)
-        return tuple(dict.fromkeys((*measured, *((c, usual) for c in pending if c not in known))))
+        return tuple(dict.fromkeys((*measured, *(made for made in self.pending if not self.is_measured(*made)))))
+
+    def is_measured(self, composition: Composition, process: Process) -> bool:
+        """Whether a composition is measured, made so; where there is nothing to choose, however it was made."""
+        return any(not self.ways or known.covers(process) for known in self._processes.get(composition, ()))
+
+    def is_pending(self, composition: Composition, process: Process) -> bool:
+        """Whether a composition is pending, to be made so; where there is nothing to choose, however it is made."""
+        return any(not self.ways or known.covers(process) for known in self._planned.get(composition, ()))
+
+    @cached_property
+    def _processes(self) -> Mapping[Composition, tuple[Process, ...]]:
+        return _by_composition((m.composition, m.process) for m in self.measured)
+
+    @cached_property
+    def _planned(self) -> Mapping[Composition, tuple[Process, ...]]:
+        return _by_composition(self.pending)
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes with everything that scores depend on."""
         left_out = ("model", "device", *(["ways"] if not self.ways else []))
-        state = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in left_out]
-        return hashlib.sha256(repr(state).encode()).hexdigest()
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        if not self.ways:
+            values["pending"] = tuple(composition for composition, _ in self.pending)
+        return hashlib.sha256(repr(list(values.items())).encode()).hexdigest()
 
     # -- what it says ------------------------------------------------------------------------------------
 
@@ -294,6 +318,13 @@ class Outlook:
     def _condition(self, ensemble: Ensemble) -> DRXNetGaussianModel:
         model = _conditioned(ensemble, self.goals, (*self.measured, *self.elsewhere), self.ways)
         return model.with_hyperparameters(dict(self.hyperparameters))
+
+
+def _by_composition(made: Iterable[Made]) -> dict[Composition, tuple[Process, ...]]:
+    found: dict[Composition, tuple[Process, ...]] = {}
+    for composition, process in made:
+        found[composition] = (*found.get(composition, ()), process)
+    return found
 
 
 def _numbers(fitted: Mapping[str, Any]) -> list[float]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from drxnet.composition import Composition
 from drxnet.uncertainty import CELL_TO_CELL
+from screening.measured import Made
 
 if TYPE_CHECKING:
     from screening.outlook import Outlook
@@ -76,12 +77,12 @@ class Prospect:
         return f"Go on: {promise}; it gains more than two cells differ ({difference}) with {self.chance:.0%}."
 
 
-def prospect_of(outlook: Outlook, batch: Sequence[Composition], seed: int = 0) -> Prospect | None:
+def prospect_of(outlook: Outlook, batch: Sequence[Composition | Made], seed: int = 0) -> Prospect | None:
     """What making a batch is expected to add; None while nothing known is probably feasible.
 
     Args:
         outlook: of the round.
-        batch: compositions that would be made.
+        batch: compositions that would be made, as the goals say where nothing else is said.
         seed: of the draws.
     """
     import torch
@@ -90,9 +91,10 @@ def prospect_of(outlook: Outlook, batch: Sequence[Composition], seed: int = 0) -
 
     if not outlook.incumbents or not batch:
         return None
-    known = [c for c in dict.fromkeys((*outlook.known, *outlook.pending)) if c not in set(batch)]
+    asked = list(map(outlook.made_as_chosen, batch))
+    rows = [*asked, *(made for made in outlook.made if made not in set(asked))]
     with torch.no_grad():
-        beliefs = outlook.surrogate.at(outlook.read([*batch, *known]))
+        beliefs = outlook.surrogate.at(outlook.read([c for c, _ in rows], [process for _, process in rows]))
         samples = JointSamples.of(outlook.surrogate, beliefs, seed)
     first = outlook.goals.objectives[0]
     worst = first.sign * first.reference_value

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 
@@ -22,7 +22,9 @@ from torch import Tensor
 
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.ensemble import Amounts
+from drxnet.process import NOT_STATED, Process
 from screening.domain import known_compositions
+from screening.measured import Made
 from screening.species import radii
 
 USUAL_LOGIT = 2.2
@@ -62,6 +64,9 @@ class Tried:
     weight: float = 1.0
     own: bool = True
     """Whether the campaign made it; else it is reported."""
+
+    process: Process = field(default=NOT_STATED, repr=False)
+    """How it was made, as far as stated; the probability of the phase does not depend on it."""
 
 
 @cache
@@ -176,9 +181,9 @@ class PhaseModel:
         return self._classifier.probability(*self._describe(amounts))
 
     @cached_property
-    def failed(self) -> tuple[Composition, ...]:
-        """What the campaign tried in vain."""
-        return tuple(t.composition for t in self.tried if t.own and t.formed < 0.5)
+    def failed(self) -> tuple[Made, ...]:
+        """What the campaign tried in vain, and how it was made."""
+        return tuple((t.composition, t.process) for t in self.tried if t.own and t.formed < 0.5)
 
     def against(self, composition: Composition) -> str:
         """What the campaign's failures say of a composition; empty where they say nothing.

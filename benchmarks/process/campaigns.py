@@ -5,8 +5,8 @@
 The laboratory is that of ``benchmarks.process``: firing at one of four temperatures and milling or not decide what is
 left of the capacity. One campaign chooses composition and process; the other chooses compositions alone, and its
 powders are made in whichever way the furnace and the mill are free. Both take batches of 8 from the same pool, the
-first by variance-reduction, the others by logei. Reported is how many cells it takes until a powder gives 98 % of the
-best capacity of the pool and the eight ways.
+first by variance-reduction, the others by logei, and end when a powder gives 98 % of the best capacity of the pool and
+the eight ways. Reported is how many cells that takes; beside them, how many it takes at random.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import csv
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,28 +37,30 @@ BATCH, POOL, ENOUGH = 8, 200, 0.98
 FIRST_SEED = 2000
 """The seeds from here on took no part in choosing anything."""
 
+HOW = ("noted", "not noted", "random")
+
 
 def campaign(
-    model: Ensemble, pool: Sequence[Composition], ideal: np.ndarray, *, noted: bool, rounds: int, seed: int
-) -> list[float]:
-    """Best true capacity at the low rate that was made after each round (mAh/g), ``rounds``.
+    model: Ensemble, pool: Sequence[Composition], ideal: np.ndarray, goal: float, *, noted: bool, rounds: int, seed: int
+) -> float:
+    """Cells until a powder is as good as asked for; infinite where none is in all rounds.
 
     Args:
         model: what the campaign starts with.
         pool: compositions to choose from.
         ideal: their capacities at both rates in the best process (mAh/g), ``pool x 2``.
+        goal: capacity at the low rate that is asked for (mAh/g).
         noted: whether the process is chosen and noted.
-        rounds: of 8 cells.
+        rounds: of 8 cells, at most.
         seed: of the cells and of the ways of a campaign that does not choose them.
     """
     rng, place = np.random.default_rng(seed), {composition: i for i, composition in enumerate(pool)}
     measured: list[Measured] = []
-    best: list[float] = []
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         outlook = Outlook.of(model, GOALS, measured=measured, ways=WAYS if noted else ())
         how = "logei" if measured else "variance-reduction"
         picks = choose_batch(pool, outlook, n=BATCH, strategy=how, limits=Limits(min_distance=0.0), seed=seed)
-        made = best[-1:] or [0.0]
+        made = []
         for pick in picks:
             process: Process = pick.process if noted else WAYS[rng.integers(len(WAYS))]
             true = ideal[place[pick.composition]] * law(process)
@@ -65,8 +68,16 @@ def campaign(
             cells = Measured.at_two_rates(pick.composition, GOALS.rates, low, high)
             measured.append(replace(cells, process=process if noted else NOT_STATED))
             made.append(float(true[0]))
-        best.append(max(made))
-    return best
+        if max(made) >= goal:
+            return float(BATCH * number)
+    return np.inf
+
+
+def at_random(ideal: np.ndarray, goal: float, seed: int) -> float:
+    """Cells until a powder is as good as asked for, drawn at random from the pool and the ways; whole batches."""
+    worth = np.array([float(low) * law(way) for low in ideal[:, 0] for way in WAYS])
+    first = np.argmax(np.random.default_rng(seed).permutation(worth) >= goal)
+    return float(BATCH * (first // BATCH + 1))
 
 
 def main() -> None:
@@ -77,41 +88,45 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="Seed of the first pair.")
     parser.add_argument("--out", type=Path, default=Path("process-campaigns.csv"), help="Finished runs; goes on there.")
     chosen = parser.parse_args()
-    done: dict[int, tuple[float, float]] = {}
-    if chosen.out.exists():
-        done = {int(seed): (float(a), float(b)) for seed, a, b in list(csv.reader(chosen.out.open()))[1:]}
-    else:
-        chosen.out.write_text("seed,cells_noted,cells_not_noted\n")
     truth, model = Ensemble.load("drxnet-2024"), Ensemble.load()
     conditions = [CyclingConditions(c.current_ma_g) for c in (GOALS.rates.low, GOALS.rates.high)]
-    for seed in range(chosen.first, chosen.first + chosen.runs):
-        if seed in done:
+    if not chosen.out.exists():
+        chosen.out.write_text("seed,how,cells\n")
+    done = {(int(seed), how): float(cells) for seed, how, cells in list(csv.reader(chosen.out.open()))[1:]}
+    seeds = range(chosen.first, chosen.first + chosen.runs)
+    for seed, how in product(seeds, HOW):
+        if (seed, how) in done:
             continue
         pool = draw_domain(model, POOL, np.random.default_rng(seed))
         ideal = truth.capacity(pool, conditions).mean(0).double().numpy()
-        goal = ENOUGH * max(float(ideal[:, 0].max()) * law(way) for way in WAYS)
-        pair = []
-        for noted in (True, False):
-            best = np.array(campaign(model, pool, ideal, noted=noted, rounds=chosen.rounds, seed=seed))
-            reached = np.flatnonzero(best >= goal)
-            pair.append(BATCH * (reached[0] + 1.0) if len(reached) else np.inf)
-        done[seed] = (pair[0], pair[1])
+        goal = ENOUGH * float(ideal[:, 0].max()) * max(map(law, WAYS))
+        if how == "random":
+            cells = at_random(ideal, goal, seed)
+        else:
+            cells = campaign(model, pool, ideal, goal, noted=how == "noted", rounds=chosen.rounds, seed=seed)
+        done[seed, how] = cells
         with chosen.out.open("a") as file:
-            file.write(f"{seed},{pair[0]:g},{pair[1]:g}\n")
-        print(f"seed {seed}: {pair[0]:g} cells noted, {pair[1]:g} not", flush=True)
-    table = np.array([done[s] for s in sorted(done)])
-    most = BATCH * chosen.rounds
+            file.write(f"{seed},{how},{cells:g}\n")
+        print(f"seed {seed}, {how}: {cells:g} cells", flush=True)
+    show(np.array([[done[seed, how] for how in HOW] for seed in seeds]), BATCH * chosen.rounds)
+
+
+def show(table: np.ndarray, most: int) -> None:
+    """Print what came of the pairs.
+
+    Args:
+        table: cells of each pair, ``pairs x how``.
+        most: that a campaign may take; what did not reach the goal counts so many.
+    """
     capped = np.minimum(table, most)
-    print(f"\n{len(table)} pairs, at most {most} cells; reached by {np.isfinite(table).sum(0).tolist()} of them")
-    print(f"cells on average {capped.mean(0).round(1).tolist()} (those that did not reach it count {most})")
-    ratios = capped[:, 1] / capped[:, 0]
-    draws = np.random.default_rng(0).choice(len(capped), (2000, len(capped)))
-    sums = capped[draws].sum(1)
-    low, high = np.percentile(sums[:, 1] / sums[:, 0], [10, 90])
-    print(
-        f"ratio of the sums {capped[:, 1].sum() / capped[:, 0].sum():.2f} ({low:.2f} to {high:.2f}), median of the "
-        f"pairs {np.median(ratios):.2f}"
-    )
+    print(f"\n{len(table)} pairs, at most {most} cells each")
+    for how, cells, within in zip(HOW, capped.T, (table <= most).sum(0), strict=True):
+        print(f"{how:10} {cells.mean():5.1f} cells on average, median {np.median(cells):.0f}; reached by {within}")
+    draws = capped[np.random.default_rng(0).choice(len(capped), (4000, len(capped)))].sum(1)
+    for how, against in ((1, 0), (2, 0)):
+        ratio = capped[:, how].sum() / capped[:, against].sum()
+        low, high = np.percentile(draws[:, how] / draws[:, against], [2.5, 97.5])
+        print(f"{HOW[how]} / {HOW[against]}: ratio of the sums {ratio:.2f} (95 %: {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":

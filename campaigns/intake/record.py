@@ -35,7 +35,7 @@ from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.discharge import SAME_CURRENT, CyclingConditions, DischargeProfile
 from drxnet.errors import CompositionError, MeasurementError, UsageError
-from drxnet.process import FIELDS, NOT_STATED, Process
+from drxnet.process import FIELDS, NOT_STATED, Process, alike
 from drxnet.progress import Progress, silent
 from screening.estimates import same_conditions
 from screening.quantities import Capacity
@@ -257,8 +257,7 @@ def _plans(
         if file.sha256 in recorded:
             found[i] = _Plan(file, _known(file, recorded[file.sha256], state, sample))
             continue
-        made = (sample.process or NOT_STATED).over(campaign.spec.conditions.process)
-        found[i] = plan = _planned(file, replace(sample, process=made), state, cells, dry_run)
+        found[i] = plan = _planned(file, sample, state, cells, campaign.spec.conditions.process, dry_run)
         if plan.new:
             recorded[file.sha256] = file.path.name
     plans = [found[i] for i in range(len(files))]
@@ -299,7 +298,9 @@ def _known(file: CheckedFile, name: str, state: Snapshot, sample: SampleInfo) ->
     return FileOutcome(str(file.path), file.sha256, file.format, "known", notes=(note,), proposals=proposals)
 
 
-def _planned(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cells, dry_run: bool) -> _Plan:
+def _planned(
+    file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cells, usual: Process, dry_run: bool
+) -> _Plan:
     """Match the discharges of a file, or say why it cannot be recorded."""
     try:
         icp = None if sample.icp is None else _parsed(sample.icp, "The composition as measured").formula
@@ -307,7 +308,7 @@ def _planned(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cell
         if file.status == "refused":
             file = replace(file, notes=(*file.notes, *_may_continue(file, sample, state, cells)))
             return _Plan(file, _outcome(file, [], file.rules, cells, dry_run))
-        items = _items(file, sample, state, cells, target)
+        items = _items(file, sample, state, cells, target, usual)
         if not items:
             raise MeasurementError("holds no discharge to record.")
         base = sample.cell or file.path.stem
@@ -441,9 +442,16 @@ def _first_number(file: CheckedFile, known: Sequence[Known], cells: Cells, *, st
 
 
 def _items(
-    file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cells, target: tuple[str, str] | None
+    file: CheckedFile,
+    sample: SampleInfo,
+    state: Snapshot,
+    cells: Cells,
+    target: tuple[str, str] | None,
+    usual: Process,
 ) -> list[_Item]:
     """The discharges of a file with the proposal each was made for.
+
+    What is stated of a cell goes before what its proposal says of the process, and that before what is usual.
 
     Raises:
         MeasurementError: one lacks its conditions, its composition, or is no discharge that a cell can give.
@@ -463,9 +471,8 @@ def _items(
                     "Correct one of them."
                 )
             label = target[1]
-        new = _new(
-            composition, discharge, flags, (sample.process or NOT_STATED).over(_planned_process(state, proposal_id))
-        )
+        made = (sample.process or NOT_STATED).over(_planned_process(state, proposal_id)).over(usual)
+        new = _new(composition, discharge, flags, made)
         try:
             check_physics(new)
         except MeasurementError as error:
@@ -688,7 +695,7 @@ def _proposal(
             f"{name}: does not say what was made. Give --proposal, or a composition with --composition or in the "
             "sample table."
         )
-    return match_composition(state, discharge.composition)
+    return _matched(state, discharge.composition, sample.process or NOT_STATED, name)
 
 
 def _owner_by_cell(
@@ -705,8 +712,21 @@ def _owner_by_cell(
     return owners[0] if len(owners) == 1 else None
 
 
-def match_composition(state: Snapshot, composition: Composition) -> tuple[str | None, str]:
-    """Find the proposal of a composition: a pending one first, then the latest."""
+def _matched(state: Snapshot, composition: Composition, process: Process, where: str) -> tuple[str | None, str]:
+    try:
+        return match_composition(state, composition, process)
+    except UsageError as error:
+        raise MeasurementError(f"{where}: {error}") from None
+
+
+def match_composition(
+    state: Snapshot, composition: Composition, process: Process = NOT_STATED
+) -> tuple[str | None, str]:
+    """Find the proposal of a composition: one that is to be made alike, a pending one first, then the latest.
+
+    Raises:
+        UsageError: several are pending, each to be made in another way, and nobody says which this is.
+    """
     same = [p for p in state.proposals if p.composition == composition.formula]
     if not same:
         same = [
@@ -714,6 +734,11 @@ def match_composition(state: Snapshot, composition: Composition) -> tuple[str | 
         ]
     if not same:
         return None, composition.formula
+    same = [p for p in same if not process.differs(p.process)] or same
+    waiting = [p for p in same if p.state in PENDING]
+    if len(alike([p.process for p in waiting])) > 1:
+        told = "; ".join(f"{p.proposal_id} by {p.process}" for p in waiting)
+        raise UsageError(f"{composition} is out by several ways ({told}). Name the proposal, or state the process.")
     best = max(same, key=lambda p: (p.state in PENDING, p.state is not State.ABANDONED, p.event, p.proposal_id))
     return best.proposal_id, best.composition
 
@@ -1221,7 +1246,11 @@ def _row(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: st
     unknown = sorted(set(row) - known)
     if unknown:
         raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-    proposal_id, formula = _made(state, row, where)
+    try:
+        said = Process.of({name: row[name] for name in FIELDS if _given(row, name)})
+    except ValueError as error:
+        raise MeasurementError(f"{where}: {error}") from None
+    proposal_id, formula = _made(state, row, said, where)
     window = campaign.spec.conditions
     try:
         conditions = CyclingConditions(
@@ -1229,9 +1258,7 @@ def _row(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: st
             float(row["v_low"]) if _given(row, "v_low") else window.v_low,
             float(row["v_high"]) if _given(row, "v_high") else window.v_high,
             _whole(row["cycle"]) if _given(row, "cycle") else 1,
-            Process.of({name: row[name] for name in FIELDS if _given(row, name)})
-            .over(_planned_process(state, proposal_id))
-            .over(window.process),
+            said.over(_planned_process(state, proposal_id)).over(window.process),
         )
         capacity = float(row["capacity_mah_g"])
         profile = None
@@ -1255,13 +1282,13 @@ def _row(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: st
     return proposal_id, new
 
 
-def _made(state: Snapshot, row: Mapping[str, Any], where: str) -> tuple[str | None, str]:
+def _made(state: Snapshot, row: Mapping[str, Any], said: Process, where: str) -> tuple[str | None, str]:
     """Proposal (None: nobody proposed it) and composition of a row."""
     if _given(row, "proposal_id"):
         proposal = state.proposal(str(row["proposal_id"]))
         return proposal.proposal_id, proposal.composition
     if _given(row, "composition"):
-        return match_composition(state, _parsed(row["composition"], where))
+        return _matched(state, _parsed(row["composition"], where), said, where)
     raise UsageError(f"{where}: give proposal_id or composition.")
 
 

@@ -575,6 +575,27 @@ class Snapshot:
         """Compositions that may not be proposed now: pending, measured or abandoned."""
         return frozenset(p.composition for p in self.proposals if p.state is not State.FAILED)
 
+    def takes(self, composition: str, process: Process, usual: Process = NOT_STATED) -> bool:
+        """Whether a composition may not be proposed now, made so: it is pending or measured by that, or abandoned.
+
+        Args:
+            composition: canonical formula.
+            process: by which it would be made.
+            usual: what holds of a proposal where its round said nothing else.
+        """
+        return any(
+            p.state is State.ABANDONED or p.process.over(usual).covers(process)
+            for p in self._by_composition.get(composition, ())
+            if p.state is not State.FAILED
+        )
+
+    @cached_property
+    def _by_composition(self) -> Mapping[str, Sequence[Proposal]]:
+        found: dict[str, list[Proposal]] = {}
+        for proposal in self.proposals:
+            found.setdefault(proposal.composition, []).append(proposal)
+        return found
+
     @property
     def current_model(self) -> ModelRecord:
         """The model that predictions use: the last one accepted."""

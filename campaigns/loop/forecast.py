@@ -353,21 +353,19 @@ def predicted_places(campaign: Workspace, state: Snapshot, goals: Goals, sought:
         means: to compute with.
     """
     outlook = outlook_of(campaign, state, goals, device=means.device)
-    proposals = {p.composition: p for p in state.proposals}
-    listed = [*proposals, *(_best_of_space(campaign.spec, outlook, sought, means) if sought.space else ())]
-    listed = [c for c in dict.fromkeys(listed) if c not in sought.measured]
+    usual = goals.rates.process
+    proposals = {(p.composition, p.process.over(usual) if outlook.ways else usual): p for p in state.proposals}
+    best = _best_of_space(campaign.spec, outlook, sought, means) if sought.space else ()
+    listed = [m for m in dict.fromkeys([*proposals, *best]) if not sought.is_measured(*m, by_way=bool(outlook.ways))]
     if not listed:
         return []
-    compositions = [Composition.parse(c) for c in listed]
-    best_ways = outlook.best_ways(compositions, sought.by[0])
-    planned = [proposals[c].process if c in proposals else NOT_STATED for c in listed]
-    processes = [p.over(goals.rates.process) if p else best for p, best in zip(planned, best_ways, strict=True)]
+    compositions, processes = [Composition.parse(c) for c, _ in listed], [process for _, process in listed]
     forecast, labels = Forecast(outlook, compositions, processes), labels_of(state)
-    return [forecast.place(i, proposals.get(c), labels.get(c)) for i, c in enumerate(listed)]
+    return [forecast.place(i, proposals.get(made), labels.get(made[0])) for i, made in enumerate(listed)]
 
 
-def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: Means) -> list[str]:
-    """Candidates of the space that may come first."""
+def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: Means) -> list[tuple[str, Process]]:
+    """Candidates of the space that may come first, each by the best way of it."""
     candidates, alone = spec.candidates(), len(sought.by) == 1
     best = run_stream(
         candidates,
@@ -389,4 +387,5 @@ def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: 
         device=means.device,
         progress=means.progress,
     )
-    return [c.formula for c in candidates.compositions(best.units)]
+    found = candidates.compositions(best.units)
+    return [(c.formula, way) for c, way in zip(found, outlook.best_ways(found, sought.by[0]), strict=True)]

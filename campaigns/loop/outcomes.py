@@ -18,6 +18,7 @@ from drxnet.discharge import CyclingConditions
 from drxnet.process import alike
 from screening.estimates import Estimate, pessimistic
 from screening.goals import Goals, fronts
+from screening.measured import Made
 from screening.quantities import Capacity, MeasuredCells, Quantity
 
 MEMBERS = "std_members"
@@ -130,11 +131,12 @@ class Outcome:
         return bool(self.measurements) and bool(self.cells.under(conditions))
 
 
-def pending_of(state: Snapshot, goals: Goals) -> list[Composition]:
-    """Compositions that wait for cells: proposed or accepted, or measured in part."""
-    half = {o.proposal.composition for o in outcomes_of(state, goals) if o.half_measured}
-    waiting = [p.composition for p in state.proposals if p.state in PENDING or p.composition in half]
-    return [Composition.parse(c) for c in dict.fromkeys(waiting)]
+def pending_of(state: Snapshot, goals: Goals) -> list[Made]:
+    """What waits for cells, and how it is to be made: proposed or accepted, or measured in part."""
+    half = {(o.proposal.composition, o.proposal.process) for o in outcomes_of(state, goals) if o.half_measured}
+    made = [(p.composition, p.process) for p in state.proposals]
+    waiting = [m for m, p in zip(made, state.proposals, strict=True) if p.state in PENDING or m in half]
+    return [(Composition.parse(c), process) for c, process in dict.fromkeys(waiting)]
 
 
 def in_words(conditions: CyclingConditions) -> str:

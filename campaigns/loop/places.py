@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from campaigns.ledger.records import Proposal, QuantityValue, Snapshot, State
@@ -52,8 +54,8 @@ class Sought:
     """What a ranking asks of compositions that are not measured."""
 
     by: tuple[Quantity, ...]
-    measured: frozenset[str]
-    """Compositions to leave out."""
+    measured: frozenset[tuple[str, Process]]
+    """Compositions to leave out, and how they were made."""
 
     space: bool
     """Every candidate of the space, not only proposals."""
@@ -64,6 +66,17 @@ class Sought:
     order: Order
     least_capacity_mah_g: float | None
     """Of candidates of the space."""
+
+    def is_measured(self, composition: str, process: Process, *, by_way: bool) -> bool:
+        """Whether a composition is left out: where ways can be chosen, as it would be made; else however it was."""
+        return any(not by_way or made.covers(process) for made in self._processes.get(composition, ()))
+
+    @cached_property
+    def _processes(self) -> Mapping[str, Sequence[Process]]:
+        found: dict[str, list[Process]] = {}
+        for composition, process in self.measured:
+            found.setdefault(composition, []).append(process)
+        return found
 
 
 @dataclass(frozen=True)

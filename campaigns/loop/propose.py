@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +24,19 @@ from campaigns.loop.shortening import ways_to_shorten
 from campaigns.workspace import Workspace
 from drxnet.errors import ConfigurationError, UsageError
 from drxnet.files import RESUMED, resumed_folder, sweep_resumed
-from drxnet.process import NOT_STATED
+from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
 from screening.errors import NothingToPropose
 
 if TYPE_CHECKING:
     from campaigns.loop.forecast import Forecast
     from campaigns.spec import CampaignSpec, Method
+    from drxnet.composition import Composition
     from screening.batch import Choice
     from screening.candidates import Candidates
     from screening.enumerator import Shortlist
     from screening.goals import Goals
+    from screening.measured import Made
     from screening.prospect import Prospect
 
 _log = logging.getLogger(__name__)
@@ -158,15 +161,17 @@ def propose(
     listed = source.compositions(shortlist.units)
     notes = (*_notes(shortlist), *map(str, others), *_why_so(how, strategy or spec.strategy))
     for _ in range(MOST_ATTEMPTS):
-        open_ones = [c for c in listed if c.formula not in state.excluded]
+        taken = partial(_is_taken, state, spec)
+        ways = outlook.ways or (spec.goals.rates.process,)
+        open_ones = [c for c in listed if not all(taken(c, way) for way in ways)]
         if not open_ones:
             raise NothingToPropose(_nothing_left(state, shortlist))
         picks = choose_batch(
-            open_ones, outlook, n=n, strategy=how, limits=limits, seed=round_seed, shortlist=spec.shortlist
+            open_ones, outlook, n=n, strategy=how, limits=limits, seed=round_seed, shortlist=spec.shortlist, taken=taken
         )
         forecast = Forecast(outlook, [p.composition for p in picks], [p.process for p in picks])
         rows = _proposals(picks, forecast, source, spec)
-        prospect = prospect_of(outlook, [p.composition for p in picks], round_seed)
+        prospect = prospect_of(outlook, [(p.composition, p.process) for p in picks], round_seed)
         recipe = {
             "model_id": model.model_id,
             "seed": round_seed,
@@ -179,7 +184,7 @@ def propose(
             notes = (*notes, f"{len(picks)} of {n} proposed: the limits of the lab leave no other candidate.")
         if dry_run:
             return Proposed(state.round + 1, model.model_id, _preview(rows, state), statistics, notes, prospect)
-        new = {p.composition.formula for p in picks if p.kind == "candidate"}
+        new = [(p.composition, p.process) for p in picks if p.kind == "candidate"]
         number = _record(campaign, rows, new, recipe)
         if number is not None:
             if shortlist.proof:
@@ -192,6 +197,13 @@ def propose(
     raise LedgerLocked(
         f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
     )
+
+
+def _is_taken(state: Snapshot, spec: CampaignSpec, composition: Composition, process: Process) -> bool:
+    """Whether a composition may not be proposed now; where ways can be chosen, made so."""
+    if not spec.ways:
+        return composition.formula in state.excluded
+    return state.takes(composition.formula, process, spec.goals.rates.process)
 
 
 def _no_workers(look: str) -> UsageError:
@@ -250,12 +262,12 @@ def proof_path(campaign: Workspace, number: int) -> Path:
 def _record(
     campaign: Workspace,
     rows: Sequence[NewProposal],
-    new: set[str],
+    new: Sequence[Made],
     recipe: Mapping[str, Any],
 ) -> int | None:
     """Record a round; None, and nothing recorded, when one of its compositions has been taken since it was chosen."""
     with campaign.ledger.write("propose") as entry:
-        if new & entry.before.excluded:
+        if any(_is_taken(entry.before, campaign.spec, *made) for made in new):
             return None
         number = entry.add_round(rows, **recipe)
         scored = recipe["statistics"]["scored"]

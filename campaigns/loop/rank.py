@@ -19,6 +19,7 @@ from campaigns.loop.places import Means, Order, Place, Sought, Within, labels_of
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
 from drxnet.names import hint
+from drxnet.process import Process, joined
 from drxnet.progress import Progress, silent
 from screening.goals import Goals, ObjectiveSpec, fronts
 from screening.quantities import QUANTITIES, Capacity, Quantity
@@ -93,7 +94,7 @@ def rank(
         least = min_capacity_mah_g
         if within == "space" and least is None and (least := _least_capacity(wanted)) is not None:
             notes = (*notes, f"Candidates of the space with less than {least:g} mAh/g are left out.")
-        measured = frozenset(place.composition for place in places)
+        measured = _made(places, goals.rates.process)
         sought = Sought(asked, measured, within == "space", top or 50, order, least)
         places += predicted_places(campaign, state, goals, sought, means)
     places, left_out = _with_capacity(places, Capacity(goals.rates.low), min_capacity_mah_g)
@@ -232,7 +233,14 @@ class _Known:
             label,
             with_state(proposal, _cells(outcome)),
             proposal.prediction.values if proposal.prediction else (),
+            process=joined([d.conditions.process for d in outcome.cells.discharges]),
         )
+
+
+def _made(places: Sequence[Place], usual: Process) -> frozenset[tuple[str, Process]]:
+    """Compositions of measured places, as they were made and as they were to be made."""
+    planned = {(p.composition, p.proposal.process.over(usual)) for p in places if p.proposal is not None}
+    return frozenset(planned | {(p.composition, p.process) for p in places})
 
 
 def _some(names: Sequence[str]) -> str:

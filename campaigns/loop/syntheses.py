@@ -49,13 +49,13 @@ def _tried(proposal: Proposal, phases: Mapping[str, PhaseOutcome]) -> Tried | No
     if proposal.proposal_id in phases:
         formed = share_formed(phases[proposal.proposal_id])
         if formed is not None:
-            return Tried(composition, formed, str(phases[proposal.proposal_id]))
+            return Tried(composition, formed, str(phases[proposal.proposal_id]), process=proposal.process)
     if proposal.state is State.MEASURED:
-        return Tried(composition, 1.0)
+        return Tried(composition, 1.0, process=proposal.process)
     if proposal.state in (State.FAILED, State.ABANDONED) and speaks_of_synthesis(
         proposal.reason, unclear=proposal.state is State.FAILED
     ):
-        return Tried(composition, 0.0, proposal.reason)
+        return Tried(composition, 0.0, proposal.reason, process=proposal.process)
     return None
 
 

@@ -10,6 +10,7 @@ from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
+from drxnet.process import NOT_STATED
 from screening.goals import Goals
 from screening.measured import Measured
 from screening.outlook import Outlook
@@ -85,7 +86,7 @@ def test_it_is_fitted_again_only_where_something_was_measured(monkeypatch: pytes
     outlook = Outlook.of(FakeEnsemble(3), ONE, measured=data)
     later = outlook.updated(data, waiting)
     assert len(fits) == 1
-    assert later.pending == tuple(waiting)
+    assert later.pending == tuple((c, NOT_STATED) for c in waiting)
     assert len(later.incumbents) >= len(outlook.incumbents)
     assert outlook.updated(measured(7), waiting).hyperparameters != outlook.hyperparameters
     assert len(fits) == 2

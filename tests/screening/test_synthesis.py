@@ -86,4 +86,4 @@ def test_what_separates_failures_is_named() -> None:
     assert model.against(rich) == "3 of 4 syntheses with V > 0.7 failed"
     assert model.against(MANGANESE) == ""
     assert PhaseModel(reported()).against(rich) == ""
-    assert [c.formula for c in model.failed] == [t.composition.formula for t in own[:3]]
+    assert [c.formula for c, _ in model.failed] == [t.composition.formula for t in own[:3]]
