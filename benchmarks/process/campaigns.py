@@ -123,10 +123,10 @@ def show(table: np.ndarray, most: int) -> None:
     for how, cells, within in zip(HOW, capped.T, (table <= most).sum(0), strict=True):
         print(f"{how:10} {cells.mean():5.1f} cells on average, median {np.median(cells):.0f}; reached by {within}")
     draws = capped[np.random.default_rng(0).choice(len(capped), (4000, len(capped)))].sum(1)
-    for how, against in ((1, 0), (2, 0)):
-        ratio = capped[:, how].sum() / capped[:, against].sum()
-        low, high = np.percentile(draws[:, how] / draws[:, against], [2.5, 97.5])
-        print(f"{HOW[how]} / {HOW[against]}: ratio of the sums {ratio:.2f} (95 %: {low:.2f} to {high:.2f})")
+    for column in (1, 2):
+        ratio = capped[:, column].sum() / capped[:, 0].sum()
+        low, high = np.percentile(draws[:, column] / draws[:, 0], [2.5, 97.5])
+        print(f"{HOW[column]} / {HOW[0]}: ratio of the sums {ratio:.2f} (95 %: {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":
