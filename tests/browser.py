@@ -21,7 +21,7 @@ FLAGS = (
 ).split()
 PATIENCE_S = 60.0
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
+needs_chromium = pytest.mark.needs("chromium")
 
 
 class Browser:

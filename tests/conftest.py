@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from absent import folder_of, how_to_get, skip_what_lacks
+from absent import MAY_SKIP, folder_of, how_to_get, may_skip, skip_what_lacks
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True)  # a push fails for what it changed, not for a new draw
@@ -14,15 +14,16 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine lacks something for, before fixtures are made."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what this machine lacks something for, before fixtures are made and before ``-m`` takes anything away."""
+    config.stash[MAY_SKIP] = may_skip(items)
     skip_what_lacks(items)
 
 
 def _folder(fixture: str) -> Path:
     folder = folder_of(fixture)
-    if folder is None:
-        pytest.skip(how_to_get(fixture))
+    assert folder is not None, f"{how_to_get(fixture)}; a test that asks for it while it runs is to say so by a mark"
     return folder
 
 

@@ -51,8 +51,8 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is packed, so that building leaves nothing in the checkout."""
-    if importlib.util.find_spec("setuptools") is None or importlib.util.find_spec("build") is None:
-        pytest.skip("build or setuptools is not installed (pip install 'drx-screen[dev]')")
+    for tool in ("build", "setuptools"):
+        pytest.importorskip(tool, reason=f"{tool} is not installed (pip install '.[dev]')")
     folder = tmp_path_factory.mktemp("sources")
     for package in SHIPPED:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -272,10 +272,9 @@ def test_the_image_is_slim_and_runs_as_nobody_in_particular_on_a_cpu() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("docker")
 def test_the_image_is_built_and_answers(tmp_path: Path) -> None:
-    docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "info"], capture_output=True, check=False).returncode:
-        pytest.skip("no Docker daemon answers here (start one: dockerd)")
+    docker = "docker"
     subprocess.run([docker, "build", "-q", "-t", "drx-screen:test", ROOT], check=True)
     said = run(docker, "run", "--rm", "drx-screen:test", "--version", cwd=tmp_path)
     assert PROJECT["project"]["version"] in said
@@ -306,8 +305,7 @@ def test_the_interpreter_of_the_tests_is_one_that_is_promised() -> None:
 @pytest.mark.slow
 def test_everything_resolves_from_wheels_on_every_system_and_python_that_is_promised() -> None:
     resolve = script("resolve")
-    if shutil.which("uv", path=str(Path(sys.executable).parent)) is None and shutil.which("uv") is None:
-        pytest.skip("uv is not installed (pip install 'drx-screen[dev]')")
+    pytest.importorskip("uv", reason="uv is not installed (pip install '.[dev]')")
     assert resolve.pythons() == ["3.11", "3.12", "3.13"]
     for system in resolve.SYSTEMS:
         for python in resolve.pythons():

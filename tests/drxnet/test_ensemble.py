@@ -160,9 +160,8 @@ def test_impossible_requests_say_why(ensemble, call, error, says):
         call(ensemble)
 
 
-def test_a_missing_device_is_refused():
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
+def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="No CUDA device here"):
         resolve_device("cuda")
     with pytest.raises(UsageError, match="not a device"):

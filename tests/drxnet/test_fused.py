@@ -19,7 +19,7 @@ from drxnet.ensemble import FUSED_FROM, Amounts, Ensemble
 from drxnet.errors import DRXWarning, UsageError
 from drxnet.network import SITE_INDEX, SITES, DRXNet, NetworkShape
 
-fused = pytest.importorskip("drxnet.fused", reason="the extra `fast` is not installed")
+fused = pytest.importorskip("drxnet.fused", reason="numba is not installed (pip install '.[fast]')")
 
 CONDITIONS = [CyclingConditions(20), CyclingConditions(1000, v_low=2.0, cycle=7)]
 

@@ -11,11 +11,6 @@ from drxnet.network import DRXNet, NetworkShape
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
-layer = pytest.importorskip(
-    "drxnet.triton_layer",
-    reason="triton is not installed (pip install 'drx-screen[triton]')",
-    exc_type=ImportError,
-)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -33,16 +28,18 @@ def network() -> DRXNet:
     return DRXNet(NetworkShape(members=2)).float().eval().requires_grad_(requires_grad=False).to(DEVICE)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8, 16])
-def test_the_kernel_is_the_eager_network(network: DRXNet, n: int) -> None:
-    with torch.no_grad():
-        expected = network.encode(*inputs(n))
-        assert torch.allclose(layer.TritonEncoder(network)(*inputs(n)), expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.needs("triton")
+def test_the_kernel_is_the_eager_network_and_in_low_precision_near_it(
+    network: DRXNet, subtests: pytest.Subtests
+) -> None:
+    from drxnet import triton_layer as layer
 
-
-def test_low_precision_is_near(network: DRXNet) -> None:
-    with torch.no_grad():
+    for n in (1, 2, 5, 8, 16):
+        with subtests.test(n=n), torch.no_grad():
+            expected = network.encode(*inputs(n))
+            assert torch.allclose(layer.TritonEncoder(network)(*inputs(n)), expected, rtol=1e-4, atol=1e-5)
+    with subtests.test("low precision"), torch.no_grad():
         expected = network.encode(*inputs(6))
         got = layer.TritonEncoder(network, low_precision=True)(*inputs(6))
-    error = (got - expected).abs().max() / expected.abs().max()
-    assert 1e-7 < error < 0.05
+        error = (got - expected).abs().max() / expected.abs().max()
+        assert 1e-7 < error < 0.05

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic_cycler as cycler
 from ledgers import FIRST, HIGH, LOW, SECOND, THIRD, record_round, straight_profile, write_discharge
@@ -257,8 +258,7 @@ def test_rows_are_recorded_as_cells(campaign: Campaign):
 
 
 def test_data_frame_is_taken_as_rows(campaign: Campaign):
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"composition": [FIRST, SECOND], "current_ma_g": 20.0, "capacity_mah_g": [240.0, 230.0]})
+    frame = pd.DataFrame({"composition": [FIRST, SECOND], "current_ma_g": 20.0, "capacity_mah_g": [240.0, 230.0]})
     assert len(campaign.add_measurements(frame, fine_tune=False)) == 2
 
 

@@ -31,7 +31,9 @@ from drxnet import checkpoint
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
-from drxnet.errors import ConfigurationError, ModelNotFound
+from drxnet.errors import ConfigurationError
+
+MODEL = checkpoint.DEFAULT_MODEL
 
 LOW, HIGH = CyclingConditions(20), CyclingConditions(1000)
 PERFECT = LaboratoryOptions(noise=0, failures=0, delays=0)
@@ -171,20 +173,8 @@ def test_what_is_to_be_small_counts_down():
 
 
 @pytest.fixture(scope="module")
-def model() -> str:
-    """An ensemble that is here: the one that ships, or the published one."""
-    for name in (checkpoint.DEFAULT_MODEL, checkpoint.PUBLISHED_NAME):
-        try:
-            checkpoint.find_model(name)
-        except ModelNotFound:
-            continue
-        return name
-    pytest.skip("neither the shipped nor the published ensemble is here")
-
-
-@pytest.fixture(scope="module")
-def rehearsal(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Backtest, Path]:
-    spec = read_spec("tiny").model_copy(update={"model": model, "batch_size": 3})
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backtest, Path]:
+    spec = read_spec("tiny").model_copy(update={"model": MODEL, "batch_size": 3})
     folder = tmp_path_factory.mktemp("backtest") / "results"
     options = LaboratoryOptions(failures=0.2, delays=0.3)
     seen: list[tuple[int, int]] = []
@@ -231,11 +221,11 @@ def test_the_results_are_written(rehearsal: tuple[Backtest, Path]):
     assert not list((folder / "runs").glob("model-*"))
 
 
-def test_the_laboratory_is_left_out_of_the_model(rehearsal: tuple[Backtest, Path], model: str):
+def test_the_laboratory_is_left_out_of_the_model(rehearsal: tuple[Backtest, Path]):
     _, folder = rehearsal
     with Campaign.open(folder / "runs" / "greedy-0") as campaign:
         first = campaign.ensemble(campaign.state().first_model)
-    assert first.members == checkpoint.read_card(checkpoint.find_model(model)).members - 1
+    assert first.members == checkpoint.read_card(checkpoint.find_model(MODEL)).members - 1
     assert first.card.name.endswith("without member 0")
 
 
@@ -251,10 +241,10 @@ def test_too_little_to_rehearse_is_refused(tiny: CampaignSpec, tmp_path: Path, w
         backtest(tiny, tmp_path / "new", **wrong)
 
 
-def test_a_laboratory_that_the_model_knows_is_refused(tiny: CampaignSpec, model: str, tmp_path: Path):
-    spec = tiny.model_copy(update={"model": model})
+def test_a_laboratory_that_the_model_knows_is_refused(tiny: CampaignSpec, tmp_path: Path):
+    spec = tiny.model_copy(update={"model": MODEL})
     with pytest.raises(ConfigurationError, match="must know nothing that the model .* is the same model"):
-        backtest(spec, tmp_path / "new", laboratory=model)
+        backtest(spec, tmp_path / "new", laboratory=MODEL)
     assert not (tmp_path / "new").exists()
 
 
@@ -276,10 +266,10 @@ def test_the_model_that_made_the_training_set_is_no_laboratory(tiny: CampaignSpe
     assert "may have learned from the same data" in warning
 
 
-def test_backtest_from_the_command_line(model: str, tmp_path: Path):
+def test_backtest_from_the_command_line(tmp_path: Path):
     yaml = tmp_path / "small.yaml"
     yaml.write_text(
-        f"space: tiny\nmodel: {model}\nbatch_size: 2\nshortlist: 20\nworkers: 0\nstrategy: random\ncells_per_rate: 1\n"
+        f"space: tiny\nmodel: {MODEL}\nbatch_size: 2\nshortlist: 20\nworkers: 0\nstrategy: random\ncells_per_rate: 1\n"
     )
     result = CliRunner().invoke(
         main,

@@ -12,7 +12,7 @@ from campaigns.campaign import Campaign
 from campaigns.report.crate import BATTINFO, COIN_CELL
 from drxnet.errors import MissingExtra
 
-rocrate = pytest.importorskip("rocrate.rocrate", reason="rocrate is not installed (pip install 'drx-screen[exchange]')")
+rocrate = pytest.importorskip("rocrate.rocrate", reason="rocrate is not installed (pip install '.[exchange]')")
 
 
 @pytest.fixture

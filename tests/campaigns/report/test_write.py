@@ -200,13 +200,26 @@ def browse(page: Path, home: Path, anchor: str = "") -> tuple[str, list[str]]:
 
 
 @needs_chromium
-def test_a_browser_shows_the_page_without_console_errors(report: Report, tmp_path: Path):
-    document, console = browse(report.page, tmp_path)
-    assert console == []
-    assert 'data-ready="yes"' in document
-    drawn = content_of(report.page)["figures"].keys() | {"profiles"}
-    for name in drawn:
-        assert re.search(rf'id="{name}" class="plot js-plotly-plot"', document), f"{name} was not drawn"
+def test_a_browser_shows_the_page_and_the_profiles_of_its_address_without_errors(
+    report: Report, tmp_path: Path, subtests: pytest.Subtests
+):
+    with subtests.test("every figure is drawn"):
+        document, console = browse(report.page, tmp_path / "plain")
+        assert console == []
+        assert 'data-ready="yes"' in document
+        drawn = content_of(report.page)["figures"].keys() | {"profiles"}
+        for name in drawn:
+            assert re.search(rf'id="{name}" class="plot js-plotly-plot"', document), f"{name} was not drawn"
+    with subtests.test("the address chooses the profiles"):
+        document, console = browse(report.page, tmp_path / "chosen", "#R01-02")
+        assert console == []
+        assert re.search(r'id="shown-profile">R01-02 ', document)
+    with subtests.test("an error would be noticed"):
+        broken = tmp_path / "broken.html"
+        broken.write_text(report.page.read_text().replace('"use strict";', '"use strict"; noSuchFunction();'))
+        document, console = browse(broken, tmp_path / "broken")
+        assert any("noSuchFunction" in line for line in console)
+        assert 'data-ready="yes"' not in document
 
 
 @needs_chromium
@@ -228,19 +241,3 @@ def test_the_report_prints_on_a4_with_nothing_cut_and_every_section_open(report:
         assert browser.errors == []
     finally:
         browser.close()
-
-
-@needs_chromium
-def test_the_address_chooses_the_profiles(report: Report, tmp_path: Path):
-    document, console = browse(report.page, tmp_path, "#R01-02")
-    assert console == []
-    assert re.search(r'id="shown-profile">R01-02 ', document)
-
-
-@needs_chromium
-def test_the_browser_test_would_notice_an_error(report: Report, tmp_path: Path):
-    broken = tmp_path / "broken.html"
-    broken.write_text(report.page.read_text().replace('"use strict";', '"use strict"; noSuchFunction();'))
-    document, console = browse(broken, tmp_path / "home")
-    assert any("noSuchFunction" in line for line in console)
-    assert 'data-ready="yes"' not in document

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -124,43 +125,45 @@ VIEWS = {
 }
 
 
-def test_every_view_shows_at_two_widths_and_is_open_to_all(browser: Browser, opened: Callable[[str], None]):
+def test_every_page_shows_at_two_widths_and_is_open_to_all(
+    browser: Browser, address: str, opened: Callable[[str], None], subtests: pytest.Subtests
+):
     for width in (1280, 390):
         browser.size(width)
         for page, words in VIEWS.items():
-            opened(page)
-            text = browser.run("document.querySelector('main').innerText")
-            assert words in text, (page, text)
-            assert "[object" not in text
-            assert "undefined" not in text
-            assert browser.run("document.documentElement.scrollWidth") <= width, (page, width)
-            assert violations(browser) == [], (page, width)
+            with subtests.test(page=page, width=width):
+                opened(page)
+                text = browser.run("document.querySelector('main').innerText")
+                assert words in text
+                assert "[object" not in text
+                assert "undefined" not in text
+                fits_and_is_open_to_all(browser, width)
+        for page, name in product(("report", "rounds/1/bench"), ("long", "demo")):  # what stands alone
+            with subtests.test(page=page, campaign=name, width=width):
+                browser.call("Page.navigate", url=f"{address}/api/campaigns/{name}/{page}")
+                browser.until("document.readyState === 'complete' && document.body.innerText.length > 100")
+                if page == "report":
+                    browser.until("document.body.dataset.ready === 'yes'")
+                fits_and_is_open_to_all(browser, width)
 
 
-@pytest.mark.parametrize("page", ["report", "rounds/1/bench"])
-def test_what_stands_alone_shows_at_two_widths_and_is_open_to_all(browser: Browser, address: str, page: str):
-    for width in (1280, 390):
-        browser.size(width)
-        for name in ("long", "demo"):
-            browser.call("Page.navigate", url=f"{address}/api/campaigns/{name}/{page}")
-            browser.until("document.readyState === 'complete' && document.body.innerText.length > 100")
-            if page == "report":
-                browser.until("document.body.dataset.ready === 'yes'")
-            assert browser.run("document.documentElement.scrollWidth") <= width, (name, page, width)
-            assert violations(browser) == [], (name, page, width)
+def fits_and_is_open_to_all(browser: Browser, width: int) -> None:
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert violations(browser) == []
 
 
-def test_figures_say_what_there_is_not_yet(browser: Browser, opened: Callable[[str], None]):
+def test_figures_lead_on_and_say_what_there_is_not_yet(
+    browser: Browser, opened: Callable[[str], None], subtests: pytest.Subtests
+):
     for which, words in {"trust": "nothing to compare", "later-cycles": "No cell was cycled on yet"}.items():
-        opened(f"#/fresh/figures/{which}")
-        assert words in browser.run("document.querySelector('main').innerText")
-        assert browser.run("document.querySelectorAll('.plot').length") == 0
-
-
-def test_a_point_leads_to_its_proposal(browser: Browser, opened: Callable[[str], None]):
-    opened("#/long/figures/trade-off")
-    browser.run("document.querySelector('.plot').emit('plotly_click', {points: [{customdata: 'R02-01'}]})")
-    browser.until("document.body.dataset.ready === '#/long/p/R02-01'")
+        with subtests.test("not yet", which=which):
+            opened(f"#/fresh/figures/{which}")
+            assert words in browser.run("document.querySelector('main').innerText")
+            assert browser.run("document.querySelectorAll('.plot').length") == 0
+    with subtests.test("a point leads to its proposal"):
+        opened("#/long/figures/trade-off")
+        browser.run("document.querySelector('.plot').emit('plotly_click', {points: [{customdata: 'R02-01'}]})")
+        browser.until("document.body.dataset.ready === '#/long/p/R02-01'")
 
 
 def submit(browser: Browser, **fields: object) -> None:
@@ -198,7 +201,7 @@ def wide(campaign: Campaign, browser: Browser) -> Iterator[tuple[Campaign, str]]
         leave(browser)
 
 
-@pytest.mark.parametrize("kind", ["real", "synthesised"])
+@pytest.mark.parametrize("kind", [pytest.param("real", marks=pytest.mark.needs("cycler_files")), "synthesised"])
 def test_a_newcomer_marks_a_failure_and_records_a_file(
     browser: Browser, newcomer: tuple[Campaign, str], request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ):

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from ledgers import FIRST, SECOND, THIRD, record_round
+from absent import schemathesis
+from ledgers import FIRST, SECOND, THIRD, record_round, write_campaign, write_stub_model
 from served import served
 
 from campaigns.campaign import Campaign
 
-FOUND = shutil.which("st", path=str(Path(sys.executable).parent)) or shutil.which("st")
 SECONDS = float(os.environ.get("DRX_SCHEMATHESIS_S", "60"))
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
@@ -30,19 +30,28 @@ THERE = KNOWN | {"proposal_id": "R01-02", "measurement_id": "M0001", "job_id": "
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(FOUND is None, reason="Schemathesis is not installed (extra `attack`)")
-@pytest.mark.parametrize("parameters", [KNOWN, THERE], ids=["any name", "names that are there"])
+@pytest.mark.needs("schemathesis")
 def test_no_request_ends_in_a_defect_or_in_an_answer_that_is_not_described(
-    campaign: Campaign, tmp_path: Path, parameters: dict[str, object]
+    tmp_path: Path, subtests: pytest.Subtests
 ):
+    model = write_stub_model(tmp_path / "stub")
+    template = write_campaign(tmp_path / "template.yaml", model)
+    for said, parameters in {"any name": KNOWN, "names that are there": THERE}.items():
+        folder = tmp_path / said.replace(" ", "-")
+        with subtests.test(said), Campaign.start(folder / "demo", template) as campaign:
+            ask(campaign, folder, parameters)
+
+
+def ask(campaign: Campaign, folder: Path, parameters: dict[str, object]) -> None:
+    """Send a campaign's server all that Schemathesis thinks of."""
     record_round(campaign, FIRST, SECOND, THIRD)
     campaign.add_measurements([{"proposal_id": "R01-02", "current_ma_g": 20, "capacity_mah_g": 230.0}], fine_tune=False)
-    settings = tmp_path / "schemathesis.toml"
+    settings = folder / "schemathesis.toml"
     settings.write_text("[parameters]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in parameters.items()))
     with served(campaign.folder) as address:
-        schema = tmp_path / "openapi.json"
+        schema = folder / "openapi.json"
         schema.write_bytes(httpx2.get(f"{address}/openapi.json", timeout=60).content)
-        command = [FOUND or "", "--no-color", "--config-file", str(settings), "run", str(schema), "--url", address]
+        command = [schemathesis() or "", "--no-color", "--config-file", str(settings), "run", str(schema), "--url", address]
         how = [
             "--request-timeout",
             "60",
@@ -59,7 +68,7 @@ def test_no_request_ends_in_a_defect_or_in_an_answer_that_is_not_described(
             [*command, *how, "--generation-database", "none"],
             capture_output=True,
             text=True,
-            cwd=tmp_path,
+            cwd=folder,
             timeout=SECONDS + 300,
             check=False,
         )
