@@ -1,8 +1,8 @@
 """What tests need that a machine may lack, and how to get it.
 
 A test says what it needs by a fixture of :data:`FOLDERS`, by ``ledger_url[postgresql]`` or by the mark
-``needs("chromium")``. Nothing else skips a test, but ``importorskip`` of what the extra `dev` installs, so that all that
-may be skipped on a fresh machine is known before anything runs, and a test counts it.
+``needs("chromium")``. Nothing else skips a test, but ``importorskip`` of what the extra `dev` installs, so that all
+that may be skipped on a fresh machine is known before anything runs, and a test counts it.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ NEEDS = {fixture: _folder_need(fixture) for fixture in FOLDERS} | {
         "no C compiler on Linux is here (apt-get install gcc libc6-dev)",
     ),
     "docker": Need(docker_answers, "no Docker daemon answers here (start one: dockerd)"),
-    "schemathesis": Need(
-        lambda: schemathesis() is not None, "Schemathesis is not installed (pip install '.[attack]')"
-    ),
+    "schemathesis": Need(lambda: schemathesis() is not None, "Schemathesis is not installed (pip install '.[attack]')"),
     "triton": Need(lambda: installed("triton"), "triton is not installed (pip install '.[triton]')"),
     "galvani": Need(lambda: installed("galvani"), "galvani is not installed (pip install '.[biologic]')"),
 }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from drxnet import drxtd
 from drxnet.checkpoint import ModelCard
 from drxnet.composition import Composition
 from drxnet.dataset import ProfileSet
@@ -52,3 +55,13 @@ def untrained_ensemble(options: TrainingOptions = SMALL, seed: int = 0) -> Ensem
     """Members with random weights."""
     card = ModelCard(name="untrained", members=options.members, network=dict(options.network))
     return Ensemble(initial_network(options, seed), card)
+
+
+def write_drx_td_example(path: Path) -> Path:
+    """Write ten cycles of a cell that loses 2 % in each as the published example is written, in three decimals."""
+    share = np.linspace(0, 1, 300)
+    voltage = 4.7 - 1.2 * share - 2.0 * share**4
+    discharges = tuple(drxtd.Curve(n, voltage, 240 * 0.98 ** (n - 1) * share) for n in range(1, 11))
+    test = drxtd.CyclingTest(Composition.parse(FORMULAS[0]), 20.0, 1.5, 4.8, discharges)
+    drxtd.write_csv(path, [drxtd.standardize(test)], decimals=drxtd.PUBLISHED_DECIMALS)
+    return path

@@ -4,13 +4,11 @@ import hashlib
 import json
 import os
 import pickle
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+from served import folder_over_http
 
 from drxnet import checkpoint
 from drxnet.checkpoint import (
@@ -345,50 +343,16 @@ def test_unknown_files_need_a_name(tmp_path):
         import_published(tmp_path)
 
 
-@pytest.fixture
-def server():
-    """Serve a folder over HTTP on loopback; yields a function from folder to address."""
-    servers = []
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    def serve(folder: Path) -> str:
-        httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        servers.append(httpd)
-        return f"http://127.0.0.1:{httpd.server_address[1]}/"
-
-    yield serve
-    for httpd in servers:
-        httpd.shutdown()
-        httpd.server_close()
-
-
-def test_fetching_downloads_checks_and_imports(published_folder, server, home):
-    folder = fetch_published(url=server(published_folder))
-    assert folder == home / "models" / "drxnet-2024"
-    card = read_card(folder)
-    assert card.members == 5
-    assert card.provenance["sha256"] == checkpoint.PUBLISHED_SHA256
-
-
-def test_a_download_with_a_wrong_sum_is_refused_and_nothing_stored(tmp_path, server, home):
+def test_a_download_with_a_wrong_sum_is_refused_and_nothing_stored(tmp_path, home):
     for name in checkpoint.PUBLISHED_SHA256:
         (tmp_path / name).write_bytes(b"not it")
-    with pytest.raises(CheckpointError, match="SHA-256 must be 9e3950"):
-        fetch_published(url=server(tmp_path))
+    with folder_over_http(tmp_path) as url, pytest.raises(CheckpointError, match="SHA-256 must be 9e3950"):
+        fetch_published(url=url)
     assert not (home / "models").exists()
 
 
-def test_an_unreachable_server_names_the_other_way(tmp_path, server):
-    with pytest.raises(UsageError, match="models import DIR"):
-        fetch_published(url=server(tmp_path))
+def test_an_unreachable_server_names_the_other_way(tmp_path):
+    with folder_over_http(tmp_path) as url, pytest.raises(UsageError, match="models import DIR"):
+        fetch_published(url=url)
     with pytest.raises(UsageError, match="Only drxnet-2024"):
         fetch_published("something-else")
-
-
-def test_the_published_files_are_recognised(published_folder, home):
-    assert import_published(published_folder).name == "drxnet-2024"
-    assert checkpoint.available_models()["drxnet-2024"] == home / "models" / "drxnet-2024"

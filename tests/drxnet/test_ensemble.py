@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from drxnet.checkpoint import ModelCard
-from drxnet.composition import MODEL_METALS, Composition
+from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble, mean_and_spread, resolve_device
 from drxnet.errors import CompositionError, DRXWarning, UsageError
@@ -170,46 +168,6 @@ def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 
 # -- the published ensemble ----------------------------------------------------------------------------------
-
-
-def test_the_published_numbers_are_reproduced(published_ensemble):
-    mean, spread = mean_and_spread(published_ensemble.capacity([HE1, HE2], [AT_20, AT_1000]))
-    assert mean == pytest.approx(np.array([[275.1, 196.4], [264.5, 171.1]]), abs=0.1)
-    assert spread == pytest.approx(np.array([[17.4, 16.5], [24.4, 60.7]]), abs=0.1)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_member_equals_the_published_code_on_all_reference_cases(published_ensemble, reference_folder, dtype):
-    ensemble = Ensemble.load(published_ensemble.path, dtype=dtype)
-    cases = json.loads((reference_folder / "published_predictions.json").read_text())
-    assert len(cases) == 160
-    compositions = [c["composition"] for c in cases]
-    conditions = [CyclingConditions(c["current_ma_g"], c["v_low"], c["v_high"], c["cycle"]) for c in cases]
-    voltages = np.array([c["voltage_v"] for c in cases])
-    q = ensemble.predict(compositions, conditions, voltages).numpy()
-    expected = np.array([c["capacity_mah_g_members"] for c in cases]).transpose(1, 0, 2)
-    assert np.abs(q - expected).max() <= 0.02
-    slope = ensemble.predict_dqdv(compositions, conditions, voltages).numpy()
-    expected = np.array([c["dqdv_mah_g_v_members"] for c in cases]).transpose(1, 0, 2)
-    error = np.abs(slope - expected)
-    assert ((error <= 0.05) | (error <= 1e-3 * np.abs(expected))).all()
-
-
-def test_every_member_equals_a_plain_implementation_in_float64(published_ensemble, published_folder):
-    from benchmarks.predict.plain import PlainEnsemble
-
-    ensemble = Ensemble.load(published_ensemble.path, dtype=torch.float64)
-    plain = PlainEnsemble.load(published_folder, dtype=torch.float64)
-    rng = np.random.default_rng(0)
-    cations = np.zeros((200, len(MODEL_METALS)))
-    for row in cations:
-        chosen = rng.choice(np.arange(1, len(MODEL_METALS)), rng.integers(1, 8), replace=False)
-        row[0] = rng.uniform(1.0, 1.35)
-        row[chosen] = rng.dirichlet(np.ones(len(chosen))) * (2 - row[0])
-    amounts = Amounts(MODEL_METALS, torch.from_numpy(cations), torch.from_numpy(rng.uniform(0, 0.7, 200)))
-    conditions = [CyclingConditions(20), CyclingConditions(1000, 2.0, 4.4, 30)]
-    expected = plain.capacity(amounts, conditions)
-    assert (ensemble.capacity(amounts, conditions) - expected).abs().max() <= 1e-5
 
 
 def test_what_was_encoded_once_answers_as_before(any_ensemble) -> None:

@@ -10,6 +10,7 @@ import torch
 from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
+from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, UsageError
 from drxnet.process import NOT_STATED
 from screening.batch import Batch, Choice, Limits, choose_batch, diverse
@@ -344,10 +345,10 @@ def test_data_that_one_member_explains_exactly_still_give_a_batch() -> None:
 
 
 @pytest.mark.slow
-def test_choosing_eight_of_two_thousand_takes_seconds(published_ensemble) -> None:
+def test_choosing_eight_of_two_thousand_takes_seconds() -> None:
     pool, known = draw(2050, seed=4), measure(draw(24, seed=5))
     start = time.process_time()
-    picks = choose(pool, published_ensemble, Goals(), n=8, measured=known)
+    picks = choose(pool, Ensemble.load("default"), Goals(), n=8, measured=known)
     assert len(picks) == 8
     assert time.process_time() - start < 40  # processor seconds: 20 s on two cores
 

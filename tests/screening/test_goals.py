@@ -70,12 +70,6 @@ def test_no_nan_and_no_impossible_retention_from_a_trained_ensemble(any_ensemble
     assert columns["rate_retention_lower"].max() <= RETENTION_LIMITS[1]
 
 
-def test_published_retention_of_he_1_is_the_papers(published_ensemble) -> None:
-    values = Goals().evaluate(published_ensemble, [HE_1]).mean(0)[0]
-    assert values[0].item() == pytest.approx(196 / 276, abs=0.01)
-    assert values[1:].tolist() == pytest.approx([275.1, 196.4], abs=0.1)
-
-
 def test_retention_is_the_ratio_of_each_members_own_capacities() -> None:
     ensemble, goals = FakeEnsemble(3), Goals()
     values = goals.evaluate(ensemble, FORMULAS)

@@ -219,17 +219,6 @@ def test_impossible_maps_exit_with_two(run, arguments, says):
     assert says in result.stderr
 
 
-def test_models_are_imported_listed_and_shown(run, published_folder):
-    assert run("models", "import", published_folder).exit_code == 0
-    names = [row["name"] for row in json.loads(run("models", "list", "--format", "json").stdout)]
-    assert "drxnet-2024" in names
-    shown = run("models", "show", "drxnet-2024")
-    assert "Zhong et al." in shown.stdout
-    result = run("predict", HE1, "--current", 20, "--current", 1000, "--model", "drxnet-2024", "--format", "json")
-    capacities = [row["capacity_mah_g_mean"] for row in json.loads(result.stdout)]
-    assert capacities == pytest.approx([275.1, 196.4], abs=0.1)
-
-
 def test_importing_a_missing_folder_is_refused(run):
     result = run("models", "import", "absent")
     assert result.exit_code == 2

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic_cycler as cycler
 
-from campaigns.intake import readers
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers.recording import CyclerRows
 from campaigns.intake.readers.words import CHARGE, DISCHARGE, REST
@@ -336,82 +334,3 @@ def test_offset_currents_at_rest_are_not_half_cycles() -> None:
     t = cycler.cell_test()
     t.loc[t.state == "R", "current_ma"] = 2e-5
     only(segment(rows_of(t)))
-
-
-def test_reversing_the_signs_of_a_real_file_changes_nothing(cycler_files: Path) -> None:
-    _, rows = readers.read(cycler_files / "arbin_LCO_half_navani.res")
-    from dataclasses import replace
-
-    first, other = (segment(r).discharges[0] for r in (rows, replace(rows, current_ma=-rows.current_ma)))
-    assert first.total_mah == pytest.approx(other.total_mah, rel=1e-12)
-    assert first.total_mah == pytest.approx(0.475, rel=5e-3)
-
-
-@pytest.mark.parametrize(
-    ("name", "capacity", "rows"),
-    [
-        ("bdf_LNMO_half_timebug_DLR.bdf.csv", 22226.6, 7916),
-        ("maccor_unsigned_current_cellpy.txt", 2.251, 1707),
-        ("neware_TestFile_NewareNDA.nda", 5807, 777),
-    ],
-)
-def test_shuffling_the_rows_of_a_real_file_changes_nothing(
-    cycler_files: Path, name: str, capacity: float, rows: int
-) -> None:
-    from dataclasses import fields, replace
-
-    _, recording = readers.read(cycler_files / name)
-    order = np.random.default_rng(5).permutation(len(recording.voltage_v))
-    arrays = {f.name: getattr(recording, f.name) for f in fields(recording)}
-    shuffled = replace(recording, **{k: v[order] for k, v in arrays.items() if isinstance(v, np.ndarray)})
-    first = segment(shuffled).discharges[0]
-    assert first.total_mah == pytest.approx(capacity, rel=5e-3)
-    assert len(first.rows) == pytest.approx(rows, abs=3)
-
-
-def as_test(recording: CyclerRows) -> pd.DataFrame:
-    """Rows of a real file in the form that the exports are made from, until its first cycle is over."""
-    found = segment(recording)
-    rows, first = found.rows, found.discharges[0]
-    end = min(first.stop + 20, len(rows.time_s))
-    direction = rows.direction[:end]
-    step = 1 + np.concatenate([[0], np.cumsum(np.diff(direction) != 0)])
-    t = pd.DataFrame(
-        {
-            "record": np.arange(1, end + 1),
-            "cycle": 1,
-            "step": step,
-            "state": pd.Series(direction).map({CHARGE: "C", REST: "R", DISCHARGE: "D"}),
-            "time_s": rows.time_s[:end],
-            "voltage_v": rows.voltage_v[:end],
-            "current_ma": rows.current_ma[:end],
-            "moved_mah": rows.moved_mah[:end],
-        }
-    )
-    t["step_time_s"] = t.time_s - t.groupby("step").time_s.transform("first")
-    for column, sign in (("charge_mah", 1), ("discharge_mah", -1)):
-        t[column] = (sign * t.moved_mah).clip(lower=0).groupby(t.step).cumsum()
-    t["net_mah"] = t.moved_mah.cumsum()
-    return t
-
-
-@pytest.mark.parametrize("variant", [v for v in cycler.EXPORTS if v not in ("any table", "novonix")])
-@pytest.mark.parametrize(
-    ("name", "capacity"),
-    [
-        ("arbin_LCO_half_navani.res", 0.475),
-        ("neware_cathode_half_1p5-4p4V_navani.ndax", 0.575),
-        ("maccor_unsigned_current_cellpy.txt", 2.25),
-    ],
-)
-def test_a_real_cell_gives_the_same_in_the_export_of_another_maker(
-    cycler_files: Path, tmp_path: Path, name: str, capacity: float, variant: str
-) -> None:
-    _, recording = readers.read(cycler_files / name)
-    reader, export = cycler.EXPORTS[variant]
-    found, again = readers.read(cycler.write(tmp_path / "cell.csv", export(as_test(recording))))
-    assert found == reader
-    first, known = segment(again).discharges[0], segment(recording).discharges[0]
-    assert first.total_mah == pytest.approx(known.total_mah, rel=2e-3)
-    assert first.total_mah == pytest.approx(capacity, rel=5e-3)
-    assert len(first.rows) == pytest.approx(len(known.rows), abs=2)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
@@ -31,9 +29,7 @@ THERE = KNOWN | {"proposal_id": "R01-02", "measurement_id": "M0001", "job_id": "
 
 @pytest.mark.slow
 @pytest.mark.needs("schemathesis")
-def test_no_request_ends_in_a_defect_or_in_an_answer_that_is_not_described(
-    tmp_path: Path, subtests: pytest.Subtests
-):
+def test_no_request_ends_in_a_defect_or_in_an_answer_that_is_not_described(tmp_path: Path, subtests: pytest.Subtests):
     model = write_stub_model(tmp_path / "stub")
     template = write_campaign(tmp_path / "template.yaml", model)
     for said, parameters in {"any name": KNOWN, "names that are there": THERE}.items():
@@ -51,7 +47,16 @@ def ask(campaign: Campaign, folder: Path, parameters: dict[str, object]) -> None
     with served(campaign.folder) as address:
         schema = folder / "openapi.json"
         schema.write_bytes(httpx2.get(f"{address}/openapi.json", timeout=60).content)
-        command = [schemathesis() or "", "--no-color", "--config-file", str(settings), "run", str(schema), "--url", address]
+        command = [
+            schemathesis() or "",
+            "--no-color",
+            "--config-file",
+            str(settings),
+            "run",
+            str(schema),
+            "--url",
+            address,
+        ]
         how = [
             "--request-timeout",
             "60",
