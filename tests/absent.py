@@ -114,7 +114,7 @@ def needed(item: pytest.Item) -> list[str]:
     if unknown := [name for name in marked if name not in NEEDS]:
         raise pytest.UsageError(f"{item.nodeid}: needs {unknown[0]!r}, which is none of {', '.join(NEEDS)}")
     found = [*marked, *fixtures, *(BY_WAY_OF[f] for f in fixtures if f in BY_WAY_OF)]
-    found += [value for value in parameters.values() if isinstance(value, str)]
+    found += ["postgresql"] if "postgresql" in map(str, parameters.values()) else []
     return [name for name in NEEDS if name in found]
 
 

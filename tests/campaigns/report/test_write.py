@@ -200,9 +200,7 @@ def browse(page: Path, home: Path, anchor: str = "") -> tuple[str, list[str]]:
 
 
 @needs_chromium
-def test_a_browser_shows_the_page_and_the_profiles_of_its_address_without_errors(
-    report: Report, tmp_path: Path, subtests: pytest.Subtests
-):
+def test_a_browser_shows_and_prints_the_page_without_errors(report: Report, tmp_path: Path, subtests: pytest.Subtests):
     with subtests.test("every figure is drawn"):
         document, console = browse(report.page, tmp_path / "plain")
         assert console == []
@@ -220,11 +218,12 @@ def test_a_browser_shows_the_page_and_the_profiles_of_its_address_without_errors
         document, console = browse(broken, tmp_path / "broken")
         assert any("noSuchFunction" in line for line in console)
         assert 'data-ready="yes"' not in document
+    with subtests.test("it prints on A4 with nothing cut and every section open"):
+        prints_on_a4_with_nothing_cut_and_every_section_open(report, tmp_path)
 
 
-@needs_chromium
-def test_the_report_prints_on_a4_with_nothing_cut_and_every_section_open(report: Report, tmp_path: Path):
-    browser = Browser(tmp_path / "home")
+def prints_on_a4_with_nothing_cut_and_every_section_open(report: Report, tmp_path: Path) -> None:
+    browser = Browser(tmp_path / "printing")
     try:
         browser.call("Page.navigate", url=report.page.as_uri())
         browser.until("document.body?.dataset.ready === 'yes'")

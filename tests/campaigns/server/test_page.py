@@ -152,7 +152,7 @@ def fits_and_is_open_to_all(browser: Browser, width: int) -> None:
     assert violations(browser) == []
 
 
-def test_figures_lead_on_and_say_what_there_is_not_yet(
+def test_figures_lead_on_and_a_ranking_is_filtered(
     browser: Browser, opened: Callable[[str], None], subtests: pytest.Subtests
 ):
     for which, words in {"trust": "nothing to compare", "later-cycles": "No cell was cycled on yet"}.items():
@@ -164,6 +164,27 @@ def test_figures_lead_on_and_say_what_there_is_not_yet(
         opened("#/long/figures/trade-off")
         browser.run("document.querySelector('.plot').emit('plotly_click', {points: [{customdata: 'R02-01'}]})")
         browser.until("document.body.dataset.ready === '#/long/p/R02-01'")
+    with subtests.test("a ranking is filtered by element, id, state and value"):
+        opened("#/long/ranking")
+        everything = ranked(browser)
+        assert len(everything) > 5
+        assert ranked(browser, filter="R02") == {name for name in everything if name.startswith("R02")}
+        assert ranked(browser, filter="-R02") == {name for name in everything if not name.startswith("R02")}
+        assert ranked(browser, filter="Zr") == set()
+        assert ranked(browser, filter="Li Cr") <= everything
+        assert ranked(browser, state="failed") == set()
+        assert set() < ranked(browser, least="0.7") < everything
+
+
+def ranked(browser: Browser, **fields: str) -> set[str]:
+    """Ids that the ranking shows with these filters."""
+    for name in ("filter", "state", "least"):
+        value = fields.get(name, "")
+        browser.run(
+            f"(() => {{ const f = document.getElementById({name!r}); f.value = {value!r};"
+            " f.dispatchEvent(new Event('input')); })()"
+        )
+    return set(browser.run("[...document.querySelectorAll('main td[data-name=id]')].map((c) => c.innerText)"))
 
 
 def submit(browser: Browser, **fields: object) -> None:
@@ -263,28 +284,6 @@ def test_a_doubtful_measurement_is_confirmed_or_corrected_with_its_curve_in_sigh
     assert not state.doubtful
     assert sorted(round(m.capacity_mah_g, 1) for m in state.valid) == [23.5, 240.0]
     assert [m.status for m in state.measurements if m.measurement_id == first.measurement_id] == ["superseded"]
-
-
-def test_a_ranking_is_filtered_by_element_id_state_and_value(browser: Browser, opened: Callable[[str], None]):
-    opened("#/long/ranking")
-
-    def ids(**fields: str) -> set[str]:
-        for name in ("filter", "state", "least"):
-            value = fields.get(name, "")
-            browser.run(
-                f"(() => {{ const f = document.getElementById({name!r}); f.value = {value!r};"
-                " f.dispatchEvent(new Event('input')); })()"
-            )
-        return set(browser.run("[...document.querySelectorAll('main td[data-name=id]')].map((c) => c.innerText)"))
-
-    everything = ids()
-    assert len(everything) > 5
-    assert ids(filter="R02") == {name for name in everything if name.startswith("R02")}
-    assert ids(filter="-R02") == {name for name in everything if not name.startswith("R02")}
-    assert ids(filter="Zr") == set()
-    assert ids(filter="Li Cr") <= everything
-    assert ids(state="failed") == set()
-    assert set() < ids(least="0.7") < everything
 
 
 def test_a_stale_page_is_told(browser: Browser, newcomer: tuple[Campaign, str]):
