@@ -148,9 +148,8 @@ def test_what_was_undone_by_hand_is_read_again(ledger: Ledger) -> None:
     assert_same(ledger.read(), before)
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_an_older_copy_in_its_place_is_what_is_read(ledger: Ledger, tmp_path: Path) -> None:
-    if ledger.url.get_backend_name() != "sqlite":
-        pytest.skip("a file of SQLite")
     fill(ledger)
     ledger.copy_to(tmp_path / "older.sqlite")
     older = ledger.read()
