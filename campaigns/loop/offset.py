@@ -49,7 +49,7 @@ class Offset:
         cells = "1 composition" if self.compositions == 1 else f"{self.compositions} compositions"
         return (
             f"This laboratory finds {_more(self.mean_mah_g)} at {self.current_ma_g:g} mA/g than the model expected "
-            f"({LEVEL:.0%}: {_more(lower)} to {_more(upper)}; {cells})."
+            f"({LEVEL:.0%}: {_between(lower, upper)}; {cells})."
         )
 
     def row(self) -> dict[str, Any]:
@@ -131,3 +131,10 @@ def _offset(
 
 def _more(mah_g: float) -> str:
     return f"{abs(mah_g):.0f} mAh/g {'more' if mah_g >= 0 else 'less'}"
+
+
+def _between(lower: float, upper: float) -> str:
+    if lower * upper > 0:
+        near, far = sorted((abs(lower), abs(upper)))
+        return f"{near:.0f} to {far:.0f} {'more' if lower > 0 else 'less'}"
+    return f"from {-lower:.0f} less to {upper:.0f} more"

@@ -196,7 +196,7 @@ def plot_pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
         _name_points(axes, [*map(tuple, points[known.front])], [known.measured[i] for i in known.front])
     axes.set_xlabel(known.axes[0].label)
     axes.set_ylabel(known.axes[1].label)
-    _legend_above(axes, columns=3)
+    _legend_above(axes, columns=1)
     return figure
 
 

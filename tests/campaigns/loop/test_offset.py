@@ -9,7 +9,7 @@ import pytest
 from ledgers import FIRST, SECOND, THIRD, record_round
 
 from campaigns.campaign import Campaign
-from campaigns.loop.offset import offsets_of
+from campaigns.loop.offset import Offset, offsets_of
 from campaigns.loop.rank import rank
 from campaigns.report.write import write_report
 from drxnet.uncertainty import shipped_levels
@@ -52,9 +52,16 @@ def test_its_sentence_stands_in_status_ranking_and_report(campaign: Campaign, tm
     (row,) = campaign.summarize()["offsets"]
     said = f"This laboratory finds {-row['offset_mah_g_mean']:.0f} mAh/g less at 20 mA/g than the model expected (80%: "
     assert row["sentence"].startswith(said)
-    assert row["sentence"].endswith(" less; 3 compositions).")
+    near, far = -row["offset_mah_g_upper"], -row["offset_mah_g_lower"]
+    assert row["sentence"].endswith(f"(80%: {near:.0f} to {far:.0f} less; 3 compositions).")
     assert row["offset_mah_g_lower"] < row["offset_mah_g_mean"] < row["offset_mah_g_upper"]
     assert row["sentence"] in rank(campaign, "capacity", within="measured").notes
     assert row["sentence"] in write_report(campaign.ledger, campaign.spec.goals, tmp_path).page.read_text(
         encoding="utf-8"
     )
+
+
+def test_an_interval_that_holds_none_says_both_sides():
+    assert "(80%: from 3 less to 23 more; 1 composition)" in str(Offset(20.0, 10.0, 10.0, 1))
+    assert "finds 30 mAh/g more at 20 mA/g" in (said := str(Offset(20.0, 30.0, 10.0, 2)))
+    assert "(80%: 17 to 43 more; 2 compositions)" in said

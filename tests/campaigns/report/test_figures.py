@@ -166,3 +166,11 @@ def test_later_cycles_are_shown_by_cell(tmp_path: Path):
 
 def test_every_figure_of_the_report_is_drawn(content: Content):
     assert [name for name, _ in content.figures(content.outcomes[:2])] == [name for name in FIGURES if name != "fade"]
+
+
+def test_no_legend_squeezes_what_it_explains(content: Content):
+    for name, figure in content.figures(content.outcomes):
+        figure.draw_without_rendering()
+        drawn = [axes for axes in figure.axes if axes.axison]
+        share = sum({round(a.get_position().x0, 2): a.get_position().width for a in drawn}.values())
+        assert share > 0.6, f"{name}: axes take {share:.0%} of the width"
