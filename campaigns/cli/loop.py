@@ -291,10 +291,8 @@ def propose(
                 progress=bar,
             )
         content = views.batch(chosen, members=members)
-        for note in chosen.notes:
+        for note in (*chosen.notes, *([str(chosen.prospect)] if chosen.prospect else [])):
             say(note)
-        if chosen.prospect:
-            say(str(chosen.prospect))
         emit(output, content, lambda: _show_proposals(content["proposals"], campaign.spec.goals))
         if dry_run:
             say("Dry run: nothing was recorded.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from drxnet.discharge import GRID_POINTS
 from drxnet.ensemble import Amounts
 from drxnet.literature import published_capacities
 from drxnet.process import NOT_STATED, Process, joined
-from drxnet.progress import Progress, silent
 from screening.batch import Limits
 from screening.candidates import Candidates
 from screening.elsewhere import Admission, Elsewhere, admitted
@@ -262,54 +261,63 @@ class Forecast:
         ]
 
 
+@dataclass(frozen=True)
+class Look:
+    """How to look through candidates."""
+
+    method: str = "walk"
+    """``walk`` through all of them, or a search of :mod:`screening.search`; a list is always walked."""
+
+    evaluations: int = 200_000
+    """Of a search."""
+
+    time_limit_s: float | None = None
+    """No shard or batch is begun after this many seconds; ``auto`` plans with it."""
+
+    seed: int = 0
+    """Of a search."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether it scores a part of a space, in this process."""
+        return self.method in SEARCHES
+
+    def most(self, candidates: Candidates) -> int:
+        """Candidates that will be scored, at most."""
+        return min(self.evaluations, candidates.count) if self.searches else candidates.count
+
+
 def run_stream(
-    candidates: Candidates,
-    scorer: Scorer,
-    *,
-    keep: int,
-    workers: int | None,
-    method: str = "walk",
-    evaluations: int = 200_000,
-    seed: int = 0,
-    folder: Path | None = None,
-    time_limit_s: float | None = None,
-    ray_address: str | None = None,
-    device: str = "cpu",
-    progress: Progress = silent,
+    candidates: Candidates, scorer: Scorer, look: Look, means: Means, *, keep: int, folder: Path | None = None
 ) -> Shortlist:
     """Look through candidates, here when that is quicker than starting workers; the result is the same.
 
     Args:
         candidates: all of them.
         scorer: says how good they are.
+        look: in which way.
+        means: to compute with; without a number of workers, the time it would take decides.
         keep: how many to return.
-        workers: processes; null decides by the time it would take.
-        method: ``walk`` through all of them, or a search of :mod:`screening.search`; a list is always walked.
-        evaluations: of a search.
-        seed: of a search.
         folder: where finished shards of a walk are kept.
-        time_limit_s: no shard or batch is begun after this many seconds; ``auto`` plans with it.
-        ray_address: of a running Ray cluster.
-        device: of the scorer.
-        progress: told of candidates.
     """
     threads = torch.get_num_threads()
     with one_thread():
-        if method != "walk" and isinstance(candidates, Lattice):
+        if look.method != "walk" and isinstance(candidates, Lattice):
             return find_shortlist(
                 candidates,
                 scorer,
                 keep=keep,
-                time_budget_s=time_limit_s or (AUTO_BUDGET_S if method == "auto" else NO_LIMIT_S),
-                workers=workers,
-                method=method,  # type: ignore[arg-type]  # the specification checked it
-                evaluations=None if method == "auto" else evaluations,
-                seed=seed,
+                time_budget_s=look.time_limit_s or (AUTO_BUDGET_S if look.method == "auto" else NO_LIMIT_S),
+                workers=means.workers,
+                method=look.method,  # type: ignore[arg-type]  # the specification checked it
+                evaluations=None if look.method == "auto" else look.evaluations,
+                seed=look.seed,
                 folder=folder,
-                ray_address=ray_address,
-                progress=progress,
+                ray_address=means.ray_address,
+                progress=means.progress,
             )
-        if workers is None and ray_address is None:
+        workers = means.workers
+        if workers is None and means.ray_address is None:
             small = candidates.count / speed(candidates, scorer, seconds=0.3) < IN_PROCESS_S
             workers = 0 if small else None
         if workers == 0 and isinstance(scorer, StreamScorer):
@@ -319,17 +327,12 @@ def run_stream(
             scorer,
             keep=keep,
             workers=workers,
-            gpus_per_worker=1.0 if device.startswith("cuda") and workers != 0 else 0.0,
+            gpus_per_worker=1.0 if means.device.startswith("cuda") and workers != 0 else 0.0,
             folder=folder,
-            time_limit_s=time_limit_s,
-            ray_address=ray_address,
-            progress=progress,
+            time_limit_s=look.time_limit_s,
+            ray_address=means.ray_address,
+            progress=means.progress,
         )
-
-
-def looked_at(candidates: Candidates, method: str, evaluations: int) -> int:
-    """Candidates that will be scored, at most."""
-    return min(evaluations, candidates.count) if method in SEARCHES else candidates.count
 
 
 @contextmanager
@@ -367,25 +370,16 @@ def predicted_places(campaign: Workspace, state: Snapshot, goals: Goals, sought:
 def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: Means) -> list[tuple[str, Process]]:
     """Candidates of the space that may come first, each by the best way of it."""
     candidates, alone = spec.candidates(), len(sought.by) == 1
-    best = run_stream(
-        candidates,
-        StreamScorer(
-            outlook.for_stream(means.engine, looked_at(candidates, spec.method, spec.evaluations)),
-            candidates.columns,
-            candidates.denominator,
-            limits=limits_of(spec),
-            rank_by=sought.by[0] if alone else None,
-            least_capacity_mah_g=sought.least_capacity_mah_g,
-        ),
-        keep=(sought.top if alone and sought.order == "lower" else SHORTLIST) + len(sought.measured),
-        workers=spec.workers if means.workers is None else means.workers,
-        method=spec.method,
-        evaluations=spec.evaluations,
-        seed=spec.seed,
-        time_limit_s=spec.time_limit_s,
-        ray_address=means.ray_address,
-        device=means.device,
-        progress=means.progress,
+    look = Look(spec.method, spec.evaluations, spec.time_limit_s, spec.seed)
+    scorer = StreamScorer(
+        outlook.for_stream(means.engine, look.most(candidates)),
+        candidates.columns,
+        candidates.denominator,
+        limits=limits_of(spec),
+        rank_by=sought.by[0] if alone else None,
+        least_capacity_mah_g=sought.least_capacity_mah_g,
     )
+    keep = (sought.top if alone and sought.order == "lower" else SHORTLIST) + len(sought.measured)
+    best = run_stream(candidates, scorer, look, means.with_usual(spec.workers), keep=keep)
     found = candidates.compositions(best.units)
     return [(c.formula, way) for c, way in zip(found, outlook.best_ways(found, sought.by[0]), strict=True)]

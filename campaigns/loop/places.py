@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -90,10 +90,14 @@ class Means:
     """What encodes compositions."""
 
     workers: int | None = None
-    """Processes that score; by default as the campaign says."""
+    """Processes that score."""
 
     ray_address: str | None = None
     progress: Progress = silent
+
+    def with_usual(self, workers: int | None) -> Means:
+        """The same, with the usual number of workers where none was said."""
+        return replace(self, workers=workers) if self.workers is None else self
 
 
 def labels_of(state: Snapshot) -> dict[str, str]:

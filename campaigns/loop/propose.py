@@ -20,6 +20,7 @@ import numpy as np
 from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import NewProposal, Prediction, Proposal, Snapshot, State
 from campaigns.loop.outcomes import pending_of, stated
+from campaigns.loop.places import Means
 from campaigns.loop.shortening import ways_to_shorten
 from campaigns.workspace import Workspace
 from drxnet.errors import ConfigurationError, UsageError
@@ -29,7 +30,7 @@ from drxnet.progress import Progress, silent
 from screening.errors import NothingToPropose
 
 if TYPE_CHECKING:
-    from campaigns.loop.forecast import Forecast
+    from campaigns.loop.forecast import Forecast, Look
     from campaigns.spec import CampaignSpec, Method
     from drxnet.composition import Composition
     from screening.batch import Choice
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from screening.enumerator import Shortlist
     from screening.goals import Goals
     from screening.measured import Made
+    from screening.outlook import Outlook
     from screening.prospect import Prospect
 
 _log = logging.getLogger(__name__)
@@ -85,118 +87,152 @@ def propose(
 ) -> Proposed:
     """Choose the next batch and record it as a round.
 
-    Args:
-        campaign: to propose for.
-        batch_size: how many compositions; like the next ones by default as the campaign says.
-        candidates: CSV to choose from instead of the space.
-        strategy: how to choose.
-        seed: with the ledger's state, decides the batch.
-        workers: processes that score.
-        ray_address: of a Ray cluster.
-        device: of the model.
-        engine: what encodes compositions: ``auto``, ``eager``, ``compiled`` or ``fused``.
-        method: how to look through the space.
-        evaluations: of a search.
-        time_limit_s: for looking through the space (s).
-        dry_run: choose, but record nothing.
-        progress: told of candidates.
+    The arguments are those of :meth:`campaigns.campaign.Campaign.recommend`.
 
     Raises:
         NothingToPropose: every candidate is measured, pending or excluded.
         UsageError: workers for a search, which runs in this process.
     """
-    from campaigns.loop.forecast import (
-        SEARCHES,
-        Forecast,
-        admissions_of,
-        limits_of,
-        looked_at,
-        measured_of,
-        outlook_of,
-        run_stream,
-    )  # fmt: skip
-    from campaigns.loop.syntheses import tried_of
-    from screening.batch import choose_batch
+    from campaigns.loop.forecast import Look
     from screening.candidates import CandidateList
-    from screening.prospect import prospect_of
-    from screening.scoring import StreamScorer
     from screening.strategies import STRATEGIES, today
 
     spec, state = campaign.spec, campaign.state()
-    n = batch_size or spec.batch_size
     strategy = today(strategy) if strategy else None
     how = strategy or strategy_of(spec, state)
     STRATEGIES.named(how)
-    model = state.current_model
-    source: Candidates = CandidateList.read(candidates) if candidates else spec.candidates()
-    look = "walk" if candidates else method or spec.method
-    if look in SEARCHES and (workers or ray_address):
-        raise _no_workers(look)
+    limits = (evaluations or spec.evaluations, time_limit_s or spec.time_limit_s)
     round_seed = seed_of_round(spec.seed if seed is None else seed, state.round + 1)
-    others = admissions_of(campaign, state, spec.goals, device=device)
-    outlook, limits = outlook_of(campaign, state, spec.goals, device=device, admissions=others), limits_of(spec)
-    streamed = outlook.for_stream(engine, looked_at(source, look, evaluations or spec.evaluations))
-    scorer = StreamScorer(streamed, source.columns, source.denominator, how, limits, round_seed)
-    keep = LISTED * spec.shortlist + len(state.excluded)
-    key = f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}"
-    with resumed_folder(campaign.folder / "rounds" / f"{RESUMED}{key}") as folder:
-        shortlist = run_stream(
-            source,
-            scorer,
-            keep=keep,
-            workers=spec.workers if workers is None else workers,
-            method=look,
-            evaluations=evaluations or spec.evaluations,
-            seed=round_seed,
-            folder=folder,
-            time_limit_s=time_limit_s or spec.time_limit_s,
-            ray_address=ray_address,
-            device=device,
-            progress=progress,
-        )
-    statistics = _statistics(spec, str(candidates or spec.space_name), shortlist)
-    if shortlist.proof:
-        walk = {"engine": streamed.engine, "known_rounds": state.round, "phases": True, "fitted": streamed.fitted()}
-        statistics["walk"] = {**shortlist.proof.summary(), **walk}
-    listed = source.compositions(shortlist.units)
-    notes = (*_notes(shortlist), *map(str, others), *_why_so(how, strategy or spec.strategy))
+    look = Look("walk" if candidates else method or spec.method, *limits, round_seed)
+    if look.searches and (workers or ray_address):
+        raise _no_workers(look.method)
+    source: Candidates = CandidateList.read(candidates) if candidates else spec.candidates()
+    means = Means(device, engine, workers, ray_address, progress).with_usual(spec.workers)
+    begun = _Round.begun(campaign, state, source, str(candidates or spec.space_name), how, look, means)
+    begun.notes += _why_so(how, strategy or spec.strategy)
     for _ in range(MOST_ATTEMPTS):
-        taken = partial(_is_taken, state, spec)
-        ways = outlook.ways or (spec.goals.rates.process,)
-        open_ones = [c for c in listed if not all(taken(c, way) for way in ways)]
-        if not open_ones:
-            raise NothingToPropose(_nothing_left(state, shortlist))
-        picks = choose_batch(
-            open_ones, outlook, n=n, strategy=how, limits=limits, seed=round_seed, shortlist=spec.shortlist, taken=taken
-        )
-        forecast = Forecast(outlook, [p.composition for p in picks], [p.process for p in picks])
-        rows = _proposals(picks, forecast, source, spec)
-        prospect = prospect_of(outlook, [(p.composition, p.process) for p in picks], round_seed)
-        recipe = {
-            "model_id": model.model_id,
-            "seed": round_seed,
-            "strategy": how,
-            "spec": spec.resolved(),
-            "spec_hash": spec.hash,
-            "statistics": statistics | ({"prospect": prospect.as_dict()} if prospect else {}),
-        }
-        if len(picks) < n:
-            notes = (*notes, f"{len(picks)} of {n} proposed: the limits of the lab leave no other candidate.")
-        if dry_run:
-            return Proposed(state.round + 1, model.model_id, _preview(rows, state), statistics, notes, prospect)
-        new = [(p.composition, p.process) for p in picks if p.kind == "candidate"]
-        number = _record(campaign, rows, new, recipe)
-        if number is not None:
-            if shortlist.proof:
-                shortlist.proof.write(proof_path(campaign, number))
-            sweep_resumed(campaign.folder / "rounds")  # a stream that was killed would go on from another state now
-            return Proposed(number, model.model_id, campaign.state().proposals_of(number), statistics, notes, prospect)
-        state = campaign.state()
-        outlook = outlook.updated(measured_of(state, spec.goals), pending_of(state, spec.goals), tried_of(state))
+        if (chosen := begun.choose(batch_size or spec.batch_size, dry_run=dry_run)) is not None:
+            return chosen
+        begun.follow()
         _log.info("another process proposed the same compositions in the meantime; choosing again")
     raise LedgerLocked(
         f"Other processes recorded the same compositions {MOST_ATTEMPTS} times while this one chose. Try again."
     )
+
+
+@dataclass
+class _Round:
+    """A round while it is chosen."""
+
+    campaign: Workspace
+    state: Snapshot
+    """What it is chosen on."""
+
+    outlook: Outlook
+    source: Candidates
+    shortlist: Shortlist
+    """The best of the candidates, each by itself."""
+
+    how: str
+    """Strategy."""
+
+    seed: int
+    statistics: dict[str, Any]
+    """Of the stream."""
+
+    notes: tuple[str, ...]
+
+    @classmethod
+    def begun(
+        cls, campaign: Workspace, state: Snapshot, source: Candidates, named: str, how: str, look: Look, means: Means
+    ) -> _Round:
+        """Look through candidates."""
+        from campaigns.loop.forecast import admissions_of, limits_of, outlook_of, run_stream
+        from screening.scoring import StreamScorer
+
+        spec = campaign.spec
+        others = admissions_of(campaign, state, spec.goals, device=means.device)
+        outlook = outlook_of(campaign, state, spec.goals, device=means.device, admissions=others)
+        streamed = outlook.for_stream(means.engine, look.most(source))
+        scorer = StreamScorer(streamed, source.columns, source.denominator, how, limits_of(spec), look.seed)
+        keep = LISTED * spec.shortlist + len(state.excluded)
+        key = f"{scorer.fingerprint[:8]}{source.fingerprint[:8]}-{keep}"
+        with resumed_folder(campaign.folder / "rounds" / f"{RESUMED}{key}") as folder:
+            found = run_stream(source, scorer, look, means, keep=keep, folder=folder)
+        statistics = _statistics(spec, named, found)
+        if found.proof:
+            walk = {"engine": streamed.engine, "known_rounds": state.round, "phases": True, "fitted": streamed.fitted()}
+            statistics["walk"] = {**found.proof.summary(), **walk}
+        notes = (*_notes(found), *map(str, others))
+        return cls(campaign, state, outlook, source, found, how, look.seed, statistics, notes)
+
+    def choose(self, n: int, *, dry_run: bool) -> Proposed | None:
+        """Choose n of the best together and record them; None where one of them has been taken meanwhile."""
+        from campaigns.loop.forecast import Forecast
+        from screening.prospect import prospect_of
+
+        picks = self._picks(n)
+        forecast = Forecast(self.outlook, [p.composition for p in picks], [p.process for p in picks])
+        rows = _proposals(picks, forecast, self.source, self.campaign.spec)
+        prospect = prospect_of(self.outlook, [(p.composition, p.process) for p in picks], self.seed)
+        model = self.state.current_model.model_id
+        if len(picks) < n:
+            self.notes += (f"{len(picks)} of {n} proposed: the limits of the lab leave no other candidate.",)
+        if dry_run:
+            shown = _preview(rows, self.state)
+            return Proposed(self.state.round + 1, model, shown, self.statistics, self.notes, prospect)
+        new = [(p.composition, p.process) for p in picks if p.kind == "candidate"]
+        number = _record(self.campaign, rows, new, self._recipe(model, prospect))
+        if number is None:
+            return None
+        if self.shortlist.proof:
+            self.shortlist.proof.write(proof_path(self.campaign, number))
+        sweep_resumed(self.campaign.folder / "rounds")  # a stream that was killed would go on from another state now
+        proposals = self.campaign.state().proposals_of(number)
+        return Proposed(number, model, proposals, self.statistics, self.notes, prospect)
+
+    def follow(self) -> None:
+        """Know what others have recorded."""
+        from campaigns.loop.forecast import measured_of
+        from campaigns.loop.syntheses import tried_of
+
+        goals, self.state = self.campaign.spec.goals, self.campaign.state()
+        known = measured_of(self.state, goals), pending_of(self.state, goals), tried_of(self.state)
+        self.outlook = self.outlook.updated(*known)
+
+    def _picks(self, n: int) -> list[Choice]:
+        from campaigns.loop.forecast import limits_of
+        from screening.batch import choose_batch
+
+        spec = self.campaign.spec
+        taken = partial(_is_taken, self.state, spec)
+        ways = self.outlook.ways or (spec.goals.rates.process,)
+        listed = self.source.compositions(self.shortlist.units)
+        open_ones = [c for c in listed if not all(taken(c, way) for way in ways)]
+        if not open_ones:
+            raise NothingToPropose(_nothing_left(self.state, self.shortlist))
+        return choose_batch(
+            open_ones,
+            self.outlook,
+            n=n,
+            strategy=self.how,
+            limits=limits_of(spec),
+            seed=self.seed,
+            shortlist=spec.shortlist,
+            taken=taken,
+        )
+
+    def _recipe(self, model_id: str, prospect: Prospect | None) -> dict[str, Any]:
+        """What the round is chosen by."""
+        spec = self.campaign.spec
+        return {
+            "model_id": model_id,
+            "seed": self.seed,
+            "strategy": self.how,
+            "spec": spec.resolved(),
+            "spec_hash": spec.hash,
+            "statistics": self.statistics | ({"prospect": prospect.as_dict()} if prospect else {}),
+        }
 
 
 def _is_taken(state: Snapshot, spec: CampaignSpec, composition: Composition, process: Process) -> bool:
@@ -358,7 +394,7 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         ConfigurationError: the space is empty, or nothing of it passes the filters.
         CheckpointError: the model cannot be read.
     """
-    from campaigns.loop.forecast import SEARCHES, limits_of, looked_at, one_thread, outlook_of
+    from campaigns.loop.forecast import Look, limits_of, one_thread, outlook_of
     from drxnet.ensemble import FUSED_FROM
     from screening.enumerator import speed
     from screening.scoring import StreamScorer
@@ -368,18 +404,9 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
     begun = time.monotonic()
     source = spec.candidates()
     counted_s = time.monotonic() - begun
-    sample = source.unrank(source.sample_ranks(min(source.count, 4000), spec.seed))
-    refused = source.refused(sample)
-    passing = len(sample) - int(np.any([*refused.values(), np.zeros(len(sample), bool)], axis=0).sum())
-    if passing == 0:
-        worst = max(refused, key=lambda name: int(refused[name].sum()))
-        raise ConfigurationError(
-            f"{campaign.name}: none of {len(sample):,} candidates drawn from {spec.space_name} passes the filters; "
-            f"most are refused by {worst}. Loosen it in the space."
-        )
+    passing = _share_passing(source, spec)
     model = state.current_model
-    outlook = outlook_of(campaign, state, spec.goals)
-    looked = looked_at(source, spec.method, spec.evaluations)
+    outlook, look = outlook_of(campaign, state, spec.goals), Look(spec.method, spec.evaluations)
 
     def measured_rate(engine: str, compositions: int, strategy: str) -> tuple[str, float]:
         by = outlook.for_stream(engine, compositions)
@@ -387,7 +414,7 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         with one_thread():
             return by.engine, speed(source, scorer, seconds=1.0)
 
-    engine, rate = measured_rate("auto", looked, how)
+    engine, rate = measured_rate("auto", look.most(source), how)
     rates = dict(measured_rate(name, FUSED_FROM, spec.strategy) for name in ("eager", "auto"))
     cores, fastest = os.cpu_count() or 1, max(rates.values())
     return {
@@ -396,14 +423,14 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         "space": spec.space_name,
         "candidates": source.count,
         "counted_in_s": round(counted_s, 2),
-        "passing_filters": f"about {passing / len(sample):.0%}",
+        "passing_filters": f"about {passing:.0%}",
         "candidates_per_s_and_core": round(rate),
         "engine": engine,
         **{f"candidates_per_s_and_core_{name}": round(value) for name, value in rates.items()},
         f"walk_s_on_{cores}_cores": round(source.count / fastest / cores),
         f"walk_s_on_{LARGER_CORES}_cores": round(source.count / fastest / LARGER_CORES),
         "method": spec.method,
-        "stream_s_on_one_core": round((spec.evaluations if spec.method in SEARCHES else source.count) / rate),
+        "stream_s_on_one_core": round((look.evaluations if look.searches else source.count) / rate),
         "strategy": how,
         "batch_size": spec.batch_size,
         "model": f"{model.name} ({model.model_id})",
@@ -412,3 +439,21 @@ def estimate(campaign: Workspace) -> dict[str, Any]:
         "measured": len(state.valid),
         "shorter": ways_to_shorten(spec, source.count, fastest, cores),
     }
+
+
+def _share_passing(source: Candidates, spec: CampaignSpec) -> float:
+    """Share of the candidates that pass the filters, of some that are drawn.
+
+    Raises:
+        ConfigurationError: none does.
+    """
+    sample = source.unrank(source.sample_ranks(min(source.count, 4000), spec.seed))
+    refused = source.refused(sample)
+    passing = len(sample) - int(np.any([*refused.values(), np.zeros(len(sample), bool)], axis=0).sum())
+    if passing == 0:
+        worst = max(refused, key=lambda name: int(refused[name].sum()))
+        raise ConfigurationError(
+            f"{spec.name}: none of {len(sample):,} candidates drawn from {spec.space_name} passes the filters; "
+            f"most are refused by {worst}. Loosen it in the space."
+        )
+    return passing / len(sample)

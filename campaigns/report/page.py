@@ -113,13 +113,7 @@ def _body(
 ) -> list[str]:
     ranked = sorted(outcomes, key=lambda o: (o.merit, o.proposal.proposal_id), reverse=True)
     top = [o for o in ranked if o.proposal.state not in (State.FAILED, State.ABANDONED)][:ROWS_IN_TABLE]
-    lines = [
-        f"<h1>Campaign {html.escape(snapshot.campaign)}, {_round_name(snapshot)}</h1>",
-        f'<p class="lead">{_with_subscripts(html.escape(headline(snapshot, outcomes, goals)))}</p>',
-        '<ul class="goals">' + "".join(f"<li>{html.escape(_first_upper(g))}</li>" for g in in_words(goals)) + "</ul>",
-    ]
-    if prospect := prospect_of_last(snapshot):
-        lines.append(f'<p class="note">Before {prospect["round"]}: {html.escape(prospect["sentence"])}</p>')
+    lines = _lead(snapshot, outcomes, goals)
     if not outcomes:
         return [*lines, *_refused(snapshot), *_lineage(snapshot, figures)]
     links = "".join(f'<a href="#s-{anchor}">{text}</a>' for anchor, text in SECTIONS.items())
@@ -166,6 +160,18 @@ def _body(
         *_refused(snapshot),
         *_everything(ranked, goals),
     ]
+
+
+def _lead(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals) -> list[str]:
+    """What the campaign is, found and wants."""
+    lines = [
+        f"<h1>Campaign {html.escape(snapshot.campaign)}, {_round_name(snapshot)}</h1>",
+        f'<p class="lead">{_with_subscripts(html.escape(headline(snapshot, outcomes, goals)))}</p>',
+        '<ul class="goals">' + "".join(f"<li>{html.escape(_first_upper(g))}</li>" for g in in_words(goals)) + "</ul>",
+    ]
+    if prospect := prospect_of_last(snapshot):
+        lines.append(f'<p class="note">Before {prospect["round"]}: {html.escape(prospect["sentence"])}</p>')
+    return lines
 
 
 def _section(anchor: str, title: str, note: str, figures: Mapping[str, Figure], wanted: Sequence[str]) -> list[str]:

@@ -190,3 +190,12 @@ def test_words_for_tables_and_axes():
     assert SpecificEnergy(RATES.low).heading == "specific energy (Wh/kg)"
     assert SpecificEnergy(RATES.low).shown(441.2) == "441"
     assert replace(RateRetention.of(RATES)).shown(0.613) == "0.61"
+
+
+def test_the_cost_of_cells_is_the_price_over_their_energy_with_a_floor_below_it():
+    composition, energies = Composition.parse("Li1.2Mn0.8O2"), (640.0, 50.0)
+    price = cost_usd_kg(["Li", "Mn"], [1.2, 0.8], 0.0)
+    each = [Discharged(name, RATES.low, 200.0, specific_energy_wh_kg=e) for name, e in zip("ab", energies, strict=True)]
+    rich, poor = (CostPerKwh(RATES.low).of_cells(cells(one, of=composition)).mean for one in each)
+    assert rich == pytest.approx(price / 0.64)
+    assert poor == pytest.approx(price / 0.1)

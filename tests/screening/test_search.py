@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from drxnet.errors import UsageError
+from drxnet.progress import silent
 from screening.candidates import CandidateList
 from screening.enumerator import stream
 from screening.lattice import Lattice
-from screening.search import _Moves, plan, search, shortlist
+from screening.search import START_SHARE, _Memory, _Moves, _start, plan, search, shortlist
 from screening.space import load_space, parse_space
 
 
@@ -139,3 +141,36 @@ def test_wrong_settings_are_refused(tiny: Lattice) -> None:
         shortlist(tiny, Waves(), method="luck")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="to walk a space use stream"):
         search(tiny, Waves(), evaluations=5, method="walk")
+
+
+def test_one_evaluation_is_a_search(tiny: Lattice) -> None:
+    assert search(tiny, Waves(), evaluations=1, keep=1).statistics.scored == 1
+
+
+def test_a_limit_of_time_that_is_not_reached_changes_nothing(tiny: Lattice) -> None:
+    free, limited = (search(tiny, Waves(), evaluations=400, keep=5, time_limit_s=t) for t in (None, 600.0))
+    assert free.ranks.tolist() == limited.ranks.tolist()
+    assert limited.statistics.scored == 400
+
+
+def test_a_search_begins_with_a_part_of_its_budget_and_halves_its_steps() -> None:
+    fine = Lattice(parse_space({**load_space("tiny").model_dump(), "step": "1/80", "k_elements": [2, None]}))
+    memory = _Memory(fine, Waves(), 400, None, silent)
+    memory._scorer.prepare()
+    steps = _start(memory, np.random.default_rng(0))
+    assert all(2 * after == before for before, after in itertools.pairwise(steps))
+    assert (steps[-1], len(steps) > 1) == (1, True)
+    assert 400 * (1 - START_SHARE) <= memory.left < 400
+
+
+def test_neighbours_exchange_more_than_one_unit_too() -> None:
+    lattice = Lattice(load_space("paper-he"))
+    parent = lattice.sample(1, seed=3)
+    far = [
+        int(np.abs(_Moves(lattice, np.random.default_rng(0)).around(parent, 1, n)[:, 2:] - parent[:, 2:]).sum(1).max())
+        for n in (0, 200)
+    ]
+    assert far[1] >= 2
+    changes = _Moves(lattice, np.random.default_rng(0))._exchanges(1, 200)[0]
+    assert set(np.abs(changes).sum(1).tolist()) >= {4, 6}
+    assert (changes.sum(1) == 0).all()

@@ -170,6 +170,12 @@ def test_a_composition_outside_is_told_why(formula: str, reason: str) -> None:
     assert any(re.search(reason, r) for r in reasons), reasons
 
 
+def test_steps_of_one_element_are_told_in_its_amounts() -> None:
+    space = parse_space(changed(filters="none", limits={"Nb": {"min": 0, "max": 0.3, "step": 0.1}}))
+    reasons = space.why_not(Composition.parse("Li1.2Mn0.5Ti0.15Nb0.15O2"))
+    assert "limits: Nb 0.15, allowed 0.1 to 0.3 in steps of 0.1" in reasons
+
+
 def test_filters_of_species_keep_a_composition_out_with_value_and_threshold() -> None:
     space = parse_space(changed(filters={"radius_range": 0.1}))
     (reason,) = space.why_not(Composition.parse("Li1.2Mn0.4Ti0.4O2"))

@@ -87,3 +87,12 @@ def test_what_separates_failures_is_named() -> None:
     assert model.against(MANGANESE) == ""
     assert PhaseModel(reported()).against(rich) == ""
     assert [c.formula for c, _ in model.failed] == [t.composition.formula for t in own[:3]]
+
+
+def test_no_metal_of_the_model_takes_the_place_of_another_one() -> None:
+    """Molybdenum, tungsten and fluorine are the last of the amounts that a synthesis is described by."""
+    molybdenum, tungsten = Composition.parse("Li1.2Mn0.5Mo0.3O2"), Composition.parse("Li1.2Mn0.6W0.2O2")
+    before = PhaseModel(reported())
+    after = PhaseModel((*reported(), *(Tried(molybdenum, 0.0, "Li2MoO4 left") for _ in range(3))))
+    first, then = (probability(model, molybdenum, tungsten) for model in (before, after))
+    assert first[0] - then[0] > 2 * abs(first[1] - then[1])

@@ -17,6 +17,7 @@ from campaigns.loop.laboratories import (
     PenaltyTruth,
     PhysicsTruth,
     Truth,
+    _share_above,
     size_mismatch,
 )
 from drxnet.composition import Composition
@@ -181,3 +182,11 @@ def test_options_that_are_no_share_are_refused(wrong: dict[str, float]):
 def test_a_negative_offset_is_refused():
     with pytest.raises(ConfigurationError, match="offset is a multiple of a standard deviation, from 0. Got -1"):
         LaboratoryOptions(offset=-1)
+
+
+def test_a_discharge_of_the_law_gives_its_capacity_around_a_middle_voltage():
+    voltages, middle = np.array([1.5, 2.55, 3.0, 3.45, 4.8]), np.array(3.0)
+    share = _share_above(voltages, 1.5, 4.8, middle)
+    assert (share[0], share[-1]) == (1.0, 0.0)
+    within_a_width = np.tanh(0.5) / (1 / (1 + np.exp(-1.5 / 0.45)) - 1 / (1 + np.exp(1.8 / 0.45)))
+    assert share[1] - share[3] == pytest.approx(within_a_width)
