@@ -101,3 +101,17 @@ def test_importing_a_package_costs_nothing():
     program = "import sys, drxnet, screening, campaigns; print([m for m in ('torch', 'ray') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["drxnet", "screening", "campaigns", "campaigns/loop"])
+def test_every_module_stands_in_the_tree_of_the_readme(package: str):
+    text = (ROOT / "README.md").read_text()
+    tree = text[text.index("\ndrxnet/ ") : text.index("\ntests/ ")]
+    modules = {file.stem for file in (ROOT / package).glob("*.py")} - {"__init__"}
+    assert {name for name in modules if not re.search(rf"\b{name}\b", tree)} == set()
+    known = {
+        file.stem
+        for folder in ("drxnet", "screening", "campaigns", "examples")
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    assert set(re.findall(r"(\w+)\.py", tree)) <= known
