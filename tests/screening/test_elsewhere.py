@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
@@ -84,3 +85,11 @@ def test_what_has_no_quantity_in_common_is_passed_over() -> None:
 def test_held_out_values_are_more_probable_under_the_truth() -> None:
     own = measure(POOL[:8])
     assert held_out(Outlook.of(TRUTH, GOALS, measured=own), 8) > held_out(Outlook.of(ENSEMBLE, GOALS, measured=own), 8)
+
+
+def test_what_is_held_out_counts_by_its_normal_density() -> None:
+    outlook = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:6]))
+    columns = sorted({*GOALS.objective_columns, *GOALS.constraint_columns})
+    left_out = [outlook.surrogate.outputs[j].left_out() for j in columns]
+    densities = [torch.distributions.Normal(0.0, v.sqrt()).log_prob(e) for e, v in left_out]
+    assert held_out(outlook, 6) == pytest.approx(float(torch.cat(densities).mean()))

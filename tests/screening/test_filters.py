@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from screening import filters
 from screening.candidates import CandidateList
-from screening.filters import FILTERS, Filters, Mixtures, Verdict, hazard_notes
+from screening.filters import ALL_FILTERS, FILTERS, Filters, Mixtures, Verdict, hazard_notes
 from screening.species import Species
 
 HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
@@ -175,3 +175,12 @@ def test_accessible_lithium_is_what_a_random_rocksalt_has(lithium: float) -> Non
     mixture = Mixtures((Species("Li", 1),), np.array([[lithium]]), np.zeros(1))
     counted = percolating_lithium(lithium, cells=16, seed=1)
     assert filters.accessible_lithium(mixture)[0] == pytest.approx(counted, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    "name", [f.name for f in FILTERS if f.name not in ("redox_compatibility", "fluorine_by_route")]
+)
+def test_a_threshold_is_on_the_side_that_its_description_says(name: str) -> None:
+    says = str(Filters.model_fields[name].description).partition(" ")[0]
+    assert ALL_FILTERS[name].at_least == (says == "Least")
+    assert says in ("Least", "Most", "Largest", "Highest")
