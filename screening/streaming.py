@@ -40,8 +40,11 @@ class _Output:
     """0 where nothing is stated of any process."""
 
     process_length: float
+    said: Tensor
+    """Ensemble mean of the observations, ``n``."""
+
     tilt: Tensor
-    """Of the observations, ``n``."""
+    """Likewise, ``n``."""
 
     deviations: Tensor
     """``n x s``"""
@@ -69,10 +72,10 @@ class _Output:
         (train,) = gp.train_inputs
         factor, white = gp.whitened(train)
         inverse = torch.linalg.solve_triangular(factor, torch.eye(len(train), dtype=train.dtype), upper=False)
-        behind = len(made[0].base_kernel.active_dims) if made else 0
+        behind = len(made[0].kernels[1].active_dims) if made else 0
         elements = train.shape[1] - 2 - members - members * 32 - behind
         widths = (1, 1, members, elements, members * 32, behind)
-        _, tilt, deviations, amounts, features, process = train.split(widths, 1)
+        said, tilt, deviations, amounts, features, process = train.split(widths, 1)
         return cls(
             float(scale.variance),
             float(shift.constant),
@@ -82,8 +85,9 @@ class _Output:
             float(learned.base_kernel.lengthscale),
             float(smooth.outputscale),
             float(smooth.base_kernel.lengthscale),
-            float(made[0].outputscale) if made else 0.0,
-            float(made[0].base_kernel.lengthscale) if made else 1.0,
+            float(made[0].kernels[0].variance) if made else 0.0,
+            float(made[0].kernels[1].lengthscale) if made else 1.0,
+            said[:, 0],
             tilt[:, 0],
             deviations,
             amounts,
@@ -133,15 +137,18 @@ class StreamMarginals:
         for j, o in self._outputs.items():
             tilt, deviations = points.tilt[j, part], points.deviations[j, part]
             prior = o.scale * deviations.square().sum(1) + o.slope * tilt.square() + o.trend * squared
-            prior += o.shift + o.weight + o.amount_weight + o.process_weight
-            mean[part, j] = points.mean[j, part]
+            said = points.mean[j, part]
+            prior += o.shift + o.weight + o.amount_weight + o.process_weight * said.square()
+            mean[part, j] = said
             if len(o.tilt):
                 if near is None or not near[0].same_observations(o):
                     near = o, torch.cdist(features, o.features), torch.cdist(amounts, o.amounts)
                 k = torch.exp(near[1] * (-1 / o.length)).mul_(o.weight)
                 _add_matern(k, near[2], o.amount_weight, o.amount_length)
                 if o.process_weight:
-                    _add_matern(k, torch.cdist(points.process[part], o.process), o.process_weight, o.process_length)
+                    made = torch.zeros_like(k)
+                    _add_matern(made, torch.cdist(points.process[part], o.process), o.process_weight, o.process_length)
+                    k.addcmul_(made, said[:, None] * o.said)
                 one = torch.cat([deviations * o.scale, amounts * o.trend, (tilt * o.slope)[:, None]], 1)
                 other = torch.cat([o.deviations, o.amounts, o.tilt[:, None]], 1)
                 k.add_(torch.addmm(torch.full((1, 1), o.shift, dtype=k.dtype), one, other.mT))

@@ -45,7 +45,7 @@ from botorch.utils.constraints import LogTransformedInterval
 from botorch.utils.context_managers import delattr_ctx
 from botorch.utils.sampling import manual_seed
 from gpytorch.distributions import MultivariateNormal
-from gpytorch.kernels import AdditiveKernel, ConstantKernel, LinearKernel, MaternKernel, ScaleKernel
+from gpytorch.kernels import AdditiveKernel, ConstantKernel, LinearKernel, MaternKernel, ProductKernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
 from gpytorch.likelihoods.noise_models import HomoskedasticNoise
 from gpytorch.means import Mean
@@ -73,7 +73,7 @@ DEFAULT_SLOPE = 0.45
 """Default standard deviation of the factor by which the ensemble may have over- or understated differences."""
 
 DEFAULT_PROCESS = 0.15
-"""Default standard deviation of what a process does to a quantity, relative to its typical size."""
+"""Default standard deviation of what a process does to a quantity, as a share of what the ensemble says of it."""
 
 DEFAULT_PROCESS_LENGTH = 2.0
 """Default length scale of that, in spreads of :attr:`drxnet.process.ConditionField.typical`."""
@@ -481,8 +481,8 @@ class QuantityGP(SingleTaskGP):
             own: their variances, ``n``; NaN for that of one cell.
             levels: beyond which it matters little how bad a value is.
         """
-        stated = reader.encoding.encode_processes([]).shape[1]
-        widths = (1, 1, reader.ensemble.members, _ELEMENTS, reader.ensemble.members * 32, stated)
+        behind = reader.encoding.encode_processes([]).shape[1]
+        widths = (1, 1, reader.ensemble.members, _ELEMENTS, reader.ensemble.members * 32, behind)
         ends = np.cumsum(widths).tolist()
         columns = (tuple(range(end - width, end)) for width, end in zip(widths, ends, strict=True))
         _, tilt, members, amounts, features, process = columns
@@ -490,7 +490,8 @@ class QuantityGP(SingleTaskGP):
         shift = ConstantKernel()
         learned = ScaleKernel(MaternKernel(nu=0.5, active_dims=features))
         smooth = ScaleKernel(MaternKernel(nu=2.5, active_dims=amounts))
-        made = [ScaleKernel(MaternKernel(nu=2.5, active_dims=process))] if process else []
+        share, stated = LinearKernel(active_dims=(0,)), MaternKernel(nu=2.5, active_dims=process)
+        made = [ProductKernel(share, stated)] if process else []
         super().__init__(
             X,
             y[:, None],
@@ -511,9 +512,9 @@ class QuantityGP(SingleTaskGP):
             "amount_length": Hyperparameter(smooth.base_kernel, "lengthscale"),
             "noise": Hyperparameter(self.likelihood.noise_covar, "noise", 2),
         }
-        for kernel in made:
-            self.of["process_weight"] = Hyperparameter(kernel, "outputscale", 2)
-            self.of["process_length"] = Hyperparameter(kernel.base_kernel, "lengthscale")
+        if made:
+            self.of["process_weight"] = Hyperparameter(share, "variance", 2)
+            self.of["process_length"] = Hyperparameter(stated, "lengthscale")
         self.levels = levels
         self._factor: tuple[Tensor, Tensor] | None = None
         self.eval()
@@ -670,12 +671,13 @@ class DRXNetGaussianModel(ModelListGP):
 
         scale_j^2 C_j(a, b) + shift_j^2 + slope_j^2 h_j(a) h_j(b)
             + trend_j^2 2 (a - o)(b - o) + weight_j^2 k(a, b; length_j) + amount_weight_j^2 l(a, b; amount_length_j)
-            + process_weight_j^2 l(p, q; process_length_j)
+            + process_weight_j^2 e_j(a) e_j(b) l(p, q; process_length_j)
 
     with C the sample covariance (ddof 1) over the members, h the ensemble mean, centred and in units of how much it
     differs between known compositions, a - o the amounts less their mean over known compositions, k an exponential
     kernel (Matern-1/2) on the learned features and l a Matern-5/2 kernel on the amounts; the last term is there where
-    something is stated of the processes p and q that a and b were made by. Shift, slope and trend let the
+    something is stated of the processes p and q that a and b were made by, each leaving a share of the ensemble mean e.
+    Shift, slope and trend let the
     data correct the ensemble as a whole, element by element, so that the kernels need not bend it far from the data.
     Observations carry the noise ``noise_j^2``, or their own. Missing observations are NaN and leave the other outputs
     of the point alone.
@@ -842,7 +844,7 @@ def _defaults(reader: EnsembleReader) -> dict[str, Tensor]:
     }
     if reader.encoding.process:
         defaults |= {
-            "process_weight": DEFAULT_PROCESS * typical.maximum(tiny),
+            "process_weight": one * DEFAULT_PROCESS,
             "process_length": one * DEFAULT_PROCESS_LENGTH,
         }
     return defaults
@@ -908,6 +910,26 @@ def _features_of_line(kernel: LinearKernel, **sizes: int) -> FeatureMap:
 def _features_of_constant(kernel: ConstantKernel, **sizes: int) -> FeatureMap:
     weight, bias = torch.zeros(1, 1, dtype=kernel.dtype), kernel.constant.sqrt().flatten()
     return KernelFeatureMap(kernel, weight, bias, input_transform=FeatureSelector(indices=(0,)))
+
+
+class _Shared(FeatureMap):
+    """Features of a kernel, times a column and a factor."""
+
+    def __init__(self, share: LinearKernel, features: FeatureMap) -> None:
+        super().__init__()
+        self.features, self.column, self.factor = features, share.active_dims, share.variance.sqrt().flatten()
+        self.input_transform = self.output_transform = None
+        self.batch_shape, self.num_outputs = torch.Size(), features.num_outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``b x n x columns -> b x n x features``."""
+        return x[..., self.column] * self.factor * self.features(x)
+
+
+@GenKernelFeatures.register(ProductKernel)  # of a line of one column and another kernel
+def _features_of_product(kernel: ProductKernel, **sizes: int) -> FeatureMap:
+    share, other = kernel.kernels
+    return _Shared(share, gen_kernel_features(other, **sizes))
 
 
 def _by_element(amounts: Amounts) -> Tensor:
