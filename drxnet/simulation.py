@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -14,6 +15,7 @@ from drxnet.dataset import ProfileSet
 from drxnet.discharge import GRID_POINTS, CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import UsageError
+from drxnet.process import FIELDS, Process, Value
 from drxnet.progress import Progress, silent
 
 CELL_NOISE = 0.01
@@ -98,6 +100,54 @@ class ConditionMix:
 def _shares(weights: Iterable[float]) -> np.ndarray:
     w = np.array([float(x) for x in weights])
     return w / w.sum()
+
+
+FARTHEST_LEAVES, WORST_WORD_LEAVES = 0.7, 0.75
+"""What the value of a condition that lies farthest from the best one leaves of a capacity at 20 mA/g, and the worst
+word."""
+
+MORE_AT_HIGH_RATE = 0.5
+"""How much more, as a power, a condition takes of a capacity at 1000 mA/g than at 20."""
+
+
+@dataclass(frozen=True)
+class ProcessLaw:
+    """What a process leaves of a capacity in a simulated laboratory: a share for each condition, one times another.
+
+    Of a number, the share falls with the square of the distance from the best of some levels, on the condition's own
+    scale, to :data:`FARTHEST_LEAVES` at the farthest level. Of words, the best leaves everything, the worst
+    :data:`WORST_WORD_LEAVES`, the others lie evenly between. What is not stated, or no level, leaves what is usual: the
+    mean of the levels.
+    """
+
+    levels: Mapping[str, tuple[Value, ...]]
+    """Of each condition, the best first."""
+
+    @classmethod
+    def drawn(cls, ways: Sequence[Process], seed: int) -> ProcessLaw:
+        """Draw which level of each condition that the ways differ in is best, and the order of words."""
+        rng, levels = np.random.default_rng([seed, 11]), {}
+        for name in FIELDS:
+            found = list(dict.fromkeys(v for way in ways if (v := way.get(name)) is not None))
+            if len(found) > 1:
+                levels[name] = tuple(found[i] for i in rng.permutation(len(found)))
+        return cls(levels)
+
+    def share(self, process: Process, current_ma_g: float = 20.0) -> float:
+        """What is left of the capacity at a current, from 0 to 1."""
+        left = math.prod(self._share(name, process.get(name)) for name in self.levels)
+        more = MORE_AT_HIGH_RATE * math.log(max(current_ma_g, 1e-9) / 20.0) / math.log(50.0)
+        return float(left ** (1 + min(max(more, 0.0), MORE_AT_HIGH_RATE)))
+
+    def _share(self, name: str, value: Value | None) -> float:
+        levels = self.levels[name]
+        if value is None or (isinstance(value, str) and value not in levels):
+            return sum(self._share(name, level) for level in levels) / len(levels)
+        if isinstance(value, str):
+            return 1 - (1 - WORST_WORD_LEAVES) * levels.index(value) / (len(levels) - 1)
+        best, *others = (FIELDS[name].encoded(level)[0] for level in levels)
+        apart = abs(FIELDS[name].encoded(value)[0] - best) / max(abs(other - best) for other in others)
+        return max(1 - (1 - FARTHEST_LEAVES) * apart**2, 0.05)
 
 
 OXIDATION_STATES: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -296,6 +346,7 @@ def simulate(
     noise: float = CELL_NOISE,
     cells: Sequence[int] | None = None,
     per_member: bool = False,
+    law: ProcessLaw | None = None,
     points: int = GRID_POINTS,
     progress: Progress = silent,
 ) -> ProfileSet:
@@ -309,6 +360,7 @@ def simulate(
         noise: relative standard deviation of a cell; one factor for all that it delivers, as a wrong mass gives.
         cells: number of the cell that each profile is of; by default each is of a cell of its own.
         per_member: each member's own profiles (``M x P x K``) instead of their mean.
+        law: what the processes of the conditions leave of the capacities; by default everything.
         points: voltages of a profile, both cut-offs among them.
         progress: told of profiles.
 
@@ -328,6 +380,8 @@ def simulate(
     cell = np.unique(cells, return_inverse=True)[1]
     deviations = np.random.default_rng(seed).standard_normal((targets.shape[1], cell.max() + 1, 1))
     targets = (1 + noise * deviations[:, cell]) * targets
+    if law is not None:
+        targets = targets * np.array([law.share(c.process, c.current_ma_g) for c in conditions])[:, None]
     targets = targets if per_member else targets[:, 0]
     current, cycle, window = zip(*((c.current_ma_g, c.cycle, c.window) for c in conditions), strict=True)
     return ProfileSet(
@@ -339,6 +393,7 @@ def simulate(
         capacity_mah_g=targets[0],
         dqdv_mah_g_v=targets[1],
         first_capacity_mah_g=targets[2],
+        processes=tuple(c.process for c in conditions),
     )
 
 
@@ -355,7 +410,7 @@ def _true_profiles(
     for start in range(0, n, _CHUNK):
         part = slice(start, start + _CHUNK)
         some, under = compositions[part], conditions[part]
-        at_first = [CyclingConditions(c.current_ma_g, *c.window) for c in under]
+        at_first = [replace(c, cycle=1) for c in under]
         truth[0, :, part] = ensemble.predict(some, under, voltage[part]).numpy(force=True)
         truth[1, :, part] = ensemble.predict_dqdv(some, under, voltage[part]).numpy(force=True)
         truth[2, :, part] = ensemble.predict(some, at_first, voltage[part]).numpy(force=True)

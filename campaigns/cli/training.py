@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from campaigns.cli.console import emit, format_option, print_table, progress, sa
 
 if TYPE_CHECKING:
     from drxnet.composition import Composition
+    from drxnet.process import Process
     from drxnet.training import TrainingOptions
 
 _FAMILIES = click.Choice(("2TM", "3TM", "HE"), case_sensitive=False)
@@ -263,6 +265,13 @@ def _published_group(row: dict[str, Any]) -> dict[str, Any]:
 )
 @click.option("--noise", type=float, default=0.01, show_default=True, help="Relative deviation of a cell.")
 @click.option("--per-member", is_flag=True, help="Every member's own profiles, to train members apart.")
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="NAME=VALUE,VALUE",
+    help="A condition of the process and its levels: each cell is made by one, and a law drawn by the seed says what "
+    "it leaves of the capacity. Several are crossed.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of compositions, conditions and noise.")
 def simulate(
     model: str,
@@ -273,6 +282,7 @@ def simulate(
     per_cell: int,
     noise: float,
     per_member: bool,
+    vary: tuple[str, ...],
     seed: int,
 ) -> None:
     """Draw a data set from a model: profiles as a laboratory would measure them if the model were true.
@@ -280,12 +290,13 @@ def simulate(
     \b
     Example:
       drx-screen simulate --model default --profiles 3000 --per-cell 6 --out simulated.npz
+      drx-screen simulate --profiles 300 --vary milled=no,yes --vary firing_temperature_c=850,950 --out mixed.npz
     """
     import numpy as np
 
     from drxnet.ensemble import Ensemble
     from drxnet.errors import UsageError
-    from drxnet.simulation import ConditionMix, draw_domain
+    from drxnet.simulation import ConditionMix, ProcessLaw, draw_domain
     from drxnet.simulation import simulate as simulated
 
     if out.suffix != ".npz":
@@ -302,6 +313,10 @@ def simulate(
         cycled = ConditionMix().draw_cells(-(-profiles // max(1, per_cell)), rng, discharges=per_cell)
         conditions = [discharge for cell in cycled for discharge in cell][:profiles]
     cells = np.arange(profiles) // per_cell
+    ways = _varied(vary)
+    if ways:
+        made = [ways[i] for i in rng.integers(len(ways), size=int(cells.max(initial=0)) + 1)]
+        conditions = [replace(c, process=made[cell]) for c, cell in zip(conditions, cells, strict=True)]
     which = cells % max(1, len(drawn))
     with progress("simulating") as report:
         found = simulated(
@@ -312,10 +327,30 @@ def simulate(
             noise=noise,
             cells=cells.tolist(),
             per_member=per_member,
+            law=ProcessLaw.drawn(ways, seed) if ways else None,
             progress=report,
         )
     found.save(out)
     say(f"Wrote {len(found)} profiles of {len(found.unique[0])} compositions to {out}.")
+
+
+def _varied(said: tuple[str, ...]) -> tuple[Process, ...]:
+    """Every combination of the levels of some conditions.
+
+    Raises:
+        UsageError: not of the form NAME=VALUE,VALUE.
+        ImpossibleValue: no such condition or value.
+    """
+    from drxnet.errors import UsageError
+    from drxnet.process import crossed
+
+    levels: dict[str, list[str]] = {}
+    for text in said:
+        name, equals, values = text.partition("=")
+        levels[name.strip()] = [value.strip() for value in values.split(",") if value.strip()]
+        if not equals or len(levels[name.strip()]) < 2:
+            raise UsageError(f"--vary takes a condition and two or more levels, e.g. milled=no,yes. Got {text!r}.")
+    return crossed(levels)
 
 
 def _formulas(path: Path) -> list[Composition]:

@@ -2,7 +2,8 @@
 
 The laboratory is a network that the campaign's model never learned from. It makes what it is given, with the scatter
 of cells, failed syntheses and late results; the campaign proposes, ingests and fine-tunes exactly as in earnest, each
-strategy in a folder and a ledger of its own. What was found is judged by the laboratory's truth, without noise.
+strategy in a folder and a ledger of its own. Where the space is crossed with processes, a law that the campaign does
+not know says what each leaves of a capacity. What was found is judged by the laboratory's truth, without noise.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import yaml
 from campaigns.intake.record import record_rows
 from campaigns.ledger.records import Proposal, State
 from campaigns.loop.finetune import fine_tune_campaign
-from campaigns.loop.laboratories import KINDS, Laboratory, LaboratoryOptions, MemberTruth, Truth
+from campaigns.loop.laboratories import KINDS, Laboratory, LaboratoryOptions, MadeBy, MemberTruth, Truth
 from campaigns.loop.propose import propose
 from campaigns.spec import CampaignSpec, parse_spec
 from campaigns.workspace import Workspace
@@ -31,7 +32,9 @@ from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, ModelNotFound
 from drxnet.files import replace_file
 from drxnet.names import hint
+from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
+from drxnet.simulation import ProcessLaw
 from screening.errors import NothingToPropose
 from screening.strategies import STRATEGIES, today
 
@@ -45,6 +48,7 @@ TOP_SHARE = 0.01
 """Part of the candidates, best first by the truth, that counts as a hit."""
 
 _DRAWS_AT_MOST = 200
+_LISTED = "candidates.csv"
 _UNLEARNING = ("random",)
 """Strategies whose choice does not depend on the model: it is not fine-tuned for them."""
 
@@ -54,11 +58,16 @@ class Pool:
     """What every strategy may choose from, with the laboratory's truth."""
 
     compositions: tuple[str, ...]
+    """One for each row; where ways can be chosen, once for each of them."""
+
     objective: np.ndarray
     """First objective of the campaign, signed so that larger is better, ``n``."""
 
     feasible: np.ndarray
     """Whether all constraints hold in truth, ``n``."""
+
+    processes: tuple[Process, ...] = ()
+    """How each is made, ``n``; empty where there is nothing to choose."""
 
     def __post_init__(self) -> None:
         """Refuse a rehearsal that nobody can win."""
@@ -73,11 +82,17 @@ class Pool:
         """Largest objective among the feasible."""
         return float(self.objective[self.feasible].max())
 
-    def hits(self) -> frozenset[str]:
-        """The best hundredth of the candidates among the feasible ones (at least one)."""
+    @property
+    def made(self) -> list[tuple[str, Process]]:
+        """Composition and process of each, ``n``."""
+        return list(zip(self.compositions, self.processes or (NOT_STATED,) * len(self.compositions), strict=True))
+
+    def hits(self) -> frozenset[tuple[str, Process]]:
+        """The best hundredth of the candidates among the feasible ones (at least one), as they are made."""
         count = max(1, round(TOP_SHARE * len(self.compositions)))
         order = np.argsort(-np.where(self.feasible, self.objective, -np.inf), kind="stable")[:count]
-        return frozenset(self.compositions[i] for i in order if self.feasible[i])
+        made = self.made
+        return frozenset(made[i] for i in order if self.feasible[i])
 
 
 @dataclass(frozen=True)
@@ -281,8 +296,9 @@ class _Course:
         """Run every strategy against one laboratory, on one pool of candidates."""
         spec, extent, seed = self.spec, self.extent, self.seed + number
         truth, model = _roles(self.own, self.laboratory, number, self.seed, spec.candidates().columns)
-        lab = Laboratory(truth, self.options, seed)
-        pool = draw_candidates(spec, truth, extent.candidates, seed)
+        law = ProcessLaw.drawn(spec.ways, seed) if spec.ways else None
+        lab = Laboratory(truth, self.options, seed, law)
+        pool = draw_candidates(spec, truth, extent.candidates, seed, law)
         self.home.mkdir(parents=True, exist_ok=True)
         shared = self.home / f"model-{number}"
         checkpoint.save(shared, model.network.state_dict(), model.card)
@@ -311,7 +327,9 @@ def _check_extent(spec: CampaignSpec, folder: Path, rounds: int, repeats: int, c
         raise ConfigurationError(f"{folder}: holds files already. Give a new folder (--output), or empty this one.")
 
 
-def draw_candidates(spec: CampaignSpec, truth: Truth | Ensemble, count: int, seed: int) -> Pool:
+def draw_candidates(
+    spec: CampaignSpec, truth: Truth | Ensemble, count: int, seed: int, law: ProcessLaw | None = None
+) -> Pool:
     """Draw candidates that pass the filters of a campaign's space, and ask the laboratory's network for their truth.
 
     Args:
@@ -319,6 +337,7 @@ def draw_candidates(spec: CampaignSpec, truth: Truth | Ensemble, count: int, see
         truth: the mean over its members counts.
         count: how many; all there are, when the space holds fewer.
         seed: of the draw.
+        law: what each of the processes that the space is crossed with leaves of the capacities.
 
     Raises:
         ConfigurationError: none passes the filters, or none meets the constraints.
@@ -334,8 +353,13 @@ def draw_candidates(spec: CampaignSpec, truth: Truth | Ensemble, count: int, see
     if not kept:
         raise ConfigurationError(f"Nothing of the space {spec.space_name} passes its filters; loosen one.")
     names = tuple(kept[:count])
-    values = _true_values(goals, truth, names)
-    return Pool(names, goals.objective_values(values)[:, 0], goals.feasible(values))
+    if law is None:
+        values = _true_values(goals, truth, names)
+        return Pool(names, goals.objective_values(values)[:, 0], goals.feasible(values))
+    ways = [way.over(goals.rates.process) for way in spec.ways]
+    values = np.concatenate([_true_values(goals, MadeBy(truth, law, way), names) for way in ways])
+    processes = tuple(way for way in ways for _ in names)
+    return Pool(names * len(ways), goals.objective_values(values)[:, 0], goals.feasible(values), processes)
 
 
 def _true_values(goals: Goals, truth: Truth | Ensemble, formulas: Sequence[str]) -> np.ndarray:
@@ -410,11 +434,11 @@ def _related(own: Ensemble, laboratory: str | Path) -> list[str]:
 
 
 def _start(spec: CampaignSpec, folder: Path, model: Path, pool: Pool, strategy: str, seed: int) -> Workspace:
-    """Start a campaign like the given one on a list of candidates."""
+    """Start a campaign like the given one on a list of candidates, which lies beside the space where it has ways."""
     values = spec.model_dump(mode="json", exclude={"folder", "ledger", "space", "model"})
     values |= {
         "name": folder.name,
-        "space": "candidates.csv",
+        "space": spec.resolved()["space"] if spec.ways else _LISTED,
         "model": str(model.resolve()),
         "strategy": strategy,
         "first_strategy": None if strategy in _UNLEARNING else spec.first_strategy,
@@ -422,8 +446,8 @@ def _start(spec: CampaignSpec, folder: Path, model: Path, pool: Pool, strategy: 
         "workers": 0,
     }
     folder.mkdir(parents=True)
-    text = "composition\n" + "\n".join(pool.compositions) + "\n"
-    replace_file(folder / "candidates.csv", text.encode())
+    text = "composition\n" + "\n".join(dict.fromkeys(pool.compositions)) + "\n"
+    replace_file(folder / _LISTED, text.encode())
     parse_spec(values, str(folder), folder)
     replace_file(folder / "campaign.yaml", yaml.safe_dump(values, sort_keys=False).encode())
     return Workspace.open(folder, command="backtest")
@@ -441,13 +465,14 @@ def _rehearse(
 ) -> list[RoundRow]:
     """Propose, make, measure and learn, round after round."""
     conditions = campaign.spec.goals.conditions
-    truth = dict(zip(pool.compositions, np.where(pool.feasible, pool.objective, np.nan).tolist(), strict=True))
+    truth = dict(zip(pool.made, np.where(pool.feasible, pool.objective, np.nan).tolist(), strict=True))
+    listed = campaign.folder / _LISTED if campaign.spec.ways else None
     hits, sign = pool.hits(), campaign.spec.goals.objectives[0].sign
     on_the_way: dict[int, list[Proposal]] = {}
     rows = []
     for number in range(1, rounds + 1):
         try:
-            proposed = propose(campaign)
+            proposed = propose(campaign, candidates=listed)
             proposals, stop = proposed.proposals, proposed.prospect is not None and proposed.prospect.stop
         except NothingToPropose:
             _log.info("%s: nothing left to propose after %d rounds", campaign.name, number - 1)
@@ -465,8 +490,8 @@ def _rehearse(
             if fine_tune:
                 fine_tune_campaign(campaign)
         state = campaign.state()
-        made = [p.composition for p in state.proposals if p.state is State.MEASURED]
-        worth = [truth[c] for c in made if not np.isnan(truth[c])]
+        made = [(p.composition, p.process) for p in state.proposals if p.state is State.MEASURED]
+        worth = [truth[m] for m in made if not np.isnan(truth[m])]
         rows.append(
             RoundRow(
                 strategy=campaign.spec.strategy,

@@ -31,6 +31,8 @@ from drxnet.discharge import CyclingConditions
 from drxnet.elements import ATOMIC_MASS
 from drxnet.ensemble import Amounts, Encoded, Ensemble
 from drxnet.errors import ConfigurationError
+from drxnet.process import Process
+from drxnet.simulation import ProcessLaw
 from drxnet.uncertainty import rate_correlation, shipped_levels
 from screening import synthesis
 from screening.domain import FeatureScale, known_compositions
@@ -227,6 +229,23 @@ class PenaltyTruth(ShiftedTruth):
         return np.asarray(1 / (1 + np.exp(-(size_mismatch(compositions) - half) / width)))
 
 
+@dataclass(frozen=True)
+class MadeBy(Truth):
+    """Another truth, for powders that are all made by one process."""
+
+    kind: ClassVar[str] = "made by"
+    truth: Truth | Ensemble
+    law: ProcessLaw
+    process: Process
+
+    def profiles(self, compositions: Asked, conditions: Sequence[CyclingConditions], voltages: ArrayLike) -> Tensor:
+        """Capacity at voltages under each of c conditions (mAh/g), ``members x n x c x voltages``."""
+        with torch.no_grad():
+            told = self.truth.profiles(_amounts_of(compositions), list(conditions), voltages)
+        shares = [self.law.share(self.process, c.current_ma_g) for c in conditions]
+        return told.cpu().double() * torch.tensor(shares, dtype=torch.float64)[:, None]
+
+
 _ELECTRONS: Mapping[str, float] = MappingProxyType(
     {"Mn": 2.0, "Ni": 2.0, "V": 2.0, "Cr": 2.0, "Mo": 2.0, "Fe": 1.0, "Co": 1.0, "Ti": 0.0}
 )
@@ -343,6 +362,8 @@ class Laboratory:
 
     options: LaboratoryOptions = field(default_factory=LaboratoryOptions)
     seed: int = 0
+    law: ProcessLaw | None = None
+    """What the process of a proposal leaves of its capacities; without, everything."""
 
     def fails(self, proposal: Proposal) -> bool:
         """Whether this synthesis comes to nothing."""
@@ -407,6 +428,7 @@ class Laboratory:
                     fallen = np.maximum(profile - profile[-1], 0)
                     whole = max(float(fallen[0]), 1e-9)
                     share = float(self.shifted(np.array(whole), current)) / whole
+                    share *= 1.0 if self.law is None else self.law.share(proposal.process, current)
                     curve = np.minimum(fallen * share * scatter, most)
                     rows.append(
                         {
@@ -422,8 +444,8 @@ class Laboratory:
         return rows
 
     def _chance(self, proposal: Proposal, what: str) -> np.random.Generator:
-        name = f"{proposal.composition} {proposal.round} {what}".encode()
-        return np.random.default_rng([self.seed, zlib.crc32(name)])
+        name = f"{proposal.composition} {proposal.round} {what}" + (f" {proposal.process}" if proposal.process else "")
+        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
 
 # -- compositions as numbers -----------------------------------------------------------------------------

@@ -7,7 +7,18 @@ from synthetic import FORMULAS, untrained_ensemble
 from drxnet.composition import MODEL_METALS
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import UsageError
-from drxnet.simulation import DRX_FAMILIES, OXIDATION_STATES, ChemicalFamily, ConditionMix, draw_domain, simulate
+from drxnet.process import NOT_STATED, Process, crossed
+from drxnet.simulation import (
+    DRX_FAMILIES,
+    FARTHEST_LEAVES,
+    OXIDATION_STATES,
+    WORST_WORD_LEAVES,
+    ChemicalFamily,
+    ConditionMix,
+    ProcessLaw,
+    draw_domain,
+    simulate,
+)
 
 UNDER = [CyclingConditions(20), CyclingConditions(1000, 2.0, 4.4, cycle=5)]
 
@@ -115,3 +126,35 @@ def test_the_domain_is_where_members_agree() -> None:
     assert not any("Nb" in c.elements for c in drawn)
     with pytest.raises(UsageError, match="agrees on no composition"):
         draw_domain(ensemble, 2, np.random.default_rng(0), most_spread_mah_g=0.0)
+
+
+WAYS = crossed({"route": ["solid state"], "firing_temperature_c": [750, 850, 950], "milled": ["no", "yes"]})
+
+
+def test_a_law_has_one_best_way_and_takes_a_share_for_each_condition() -> None:
+    law = ProcessLaw.drawn(WAYS, seed=4)
+    assert set(law.levels) == {"firing_temperature_c", "milled"}, "what all ways share decides nothing"
+    best = Process.of({name: levels[0] for name, levels in law.levels.items()})
+    shares = {way: law.share(way) for way in WAYS}
+    assert law.share(best) == 1.0
+    assert [way for way, share in shares.items() if share == 1.0] == [Process.of({"route": "solid state"}).over(best)]
+    worst = {name: max(levels, key=lambda v, n=name: -law.share(Process.of({n: v}).over(best)))
+             for name, levels in law.levels.items()}  # fmt: skip
+    assert law.share(Process.of(worst)) == pytest.approx(FARTHEST_LEAVES * WORST_WORD_LEAVES)
+    assert law.share(Process.of(worst), 1000) == pytest.approx((FARTHEST_LEAVES * WORST_WORD_LEAVES) ** 1.5)
+    assert min(shares.values()) < law.share(NOT_STATED) < 1, "what nobody states is as usual"
+    assert len({str(ProcessLaw.drawn(WAYS, seed).levels) for seed in range(12)}) > 3
+
+
+def test_a_law_leaves_its_share_of_every_profile() -> None:
+    ensemble, law = untrained_ensemble(), ProcessLaw.drawn(WAYS, seed=1)
+    plain = [CyclingConditions(20), CyclingConditions(1000, cycle=3)]
+    made = [CyclingConditions(c.current_ma_g, cycle=c.cycle, process=WAYS[0]) for c in plain]
+    without = simulate(ensemble, FORMULAS[:2], plain, seed=3)
+    under = simulate(ensemble, FORMULAS[:2], made, seed=3, law=law)
+    assert under.processes == (WAYS[0], WAYS[0])
+    assert without.processes == ()
+    for row, c in enumerate(made):
+        share = law.share(WAYS[0], c.current_ma_g)
+        np.testing.assert_allclose(under.capacity_mah_g[row], share * without.capacity_mah_g[row], rtol=1e-12)
+        np.testing.assert_allclose(under.dqdv_mah_g_v[row], share * without.dqdv_mah_g_v[row], rtol=1e-12)

@@ -105,6 +105,20 @@ def test_evaluate_a_model_as_it_is(made: Path) -> None:
     assert table.splitlines()[1].startswith("HE,8,")
 
 
+def test_simulate_makes_cells_by_several_processes(made: Path) -> None:
+    out = made / "mixed.npz"
+    (made / "formulas.txt").write_text("Li1.2Mn0.4Ti0.4O2\nLi1.25Mn0.75O2\n")
+    given = ("simulate", "--model", "tiny", "--formulas", made / "formulas.txt", "--profiles", 12, "--per-cell", 2)
+    run(*given, "--vary", "milled=no,yes", "--vary", "firing_temperature_c=850,950", "--out", out)
+    read = read_profiles(out)
+    assert {p.get("milled") for p in read.processes} == {"no", "yes"}
+    assert {p.get("firing_temperature_c") for p in read.processes} == {850.0, 950.0}
+    assert all(read.processes[i] == read.processes[i + 1] for i in range(0, 12, 2)), "a cell is made once"
+    said = run(*given, "--vary", "milled", "--out", out, code=2)
+    assert "--vary takes a condition and two or more levels" in said
+    assert "no condition of a process" in run(*given, "--vary", "heat=1,2", "--out", out, code=2)
+
+
 def test_simulate_writes_a_set(made: Path) -> None:
     (made / "formulas.txt").write_text("Li1.2Mn0.4Ti0.4O2\nLi1.25Mn0.75O2\n")
     out = made / "simulated.npz"

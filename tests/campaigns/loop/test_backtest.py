@@ -26,12 +26,14 @@ from campaigns.loop.backtest import (
 from campaigns.loop.backtest import _related as related
 from campaigns.loop.laboratories import Laboratory, LaboratoryOptions
 from campaigns.report.backtest import plot_backtest, table_of, write_backtest
-from campaigns.spec import CampaignSpec, read_spec
+from campaigns.spec import CampaignSpec, parse_spec, read_spec
 from drxnet import checkpoint
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError
+from drxnet.process import Process, crossed
+from drxnet.simulation import ProcessLaw
 
 MODEL = checkpoint.DEFAULT_MODEL
 
@@ -115,10 +117,65 @@ def test_candidates_pass_the_filters_and_know_their_truth(tiny: CampaignSpec):
     assert pool.best == pytest.approx(retention[pool.feasible].max())
 
 
+LEVELS = {"firing_temperature_c": [800.0, 900.0, 1000.0], "milled": ["no", "yes"]}
+WAYS = crossed(LEVELS)
+
+
+def crossed_with_ways(spec: CampaignSpec, **changes: object) -> CampaignSpec:
+    return parse_spec(
+        {**spec.model_dump(exclude={"folder"}), "space": {**spec.resolved()["space"], "process": LEVELS}, **changes},
+        "test",
+        spec.folder,
+    )
+
+
+def test_a_laboratory_makes_cells_by_the_proposed_way():
+    law = ProcessLaw.drawn(WAYS, 2)
+    ways = [replace(proposal(), process=way) for way in WAYS]
+    cells = Laboratory(FakeEnsemble(3), PERFECT, law=law).measure(ways, [LOW, HIGH], 1)
+    plain = Laboratory(FakeEnsemble(3), PERFECT).measure([proposal()], [LOW, HIGH], 1)
+    for i, cell in enumerate(cells):
+        share = law.share(WAYS[i // 2], cell["current_ma_g"])
+        assert cell["capacity_mah_g"] == pytest.approx(share * plain[i % 2]["capacity_mah_g"])
+    scattered = Laboratory(FakeEnsemble(3), replace(PERFECT, noise=0.1)).measure(ways, [LOW], 1)
+    assert len({c["capacity_mah_g"] for c in scattered}) == len(WAYS), "each powder has its own scatter"
+
+
+def test_a_pool_with_ways_knows_the_truth_of_each(tiny: CampaignSpec):
+    spec, law, truth = crossed_with_ways(tiny), ProcessLaw.drawn(WAYS, 5), FakeEnsemble(3)
+    pool = draw_candidates(spec, truth, 20, seed=1, law=law)  # type: ignore[arg-type]
+    alone = draw_candidates(tiny, truth, 20, seed=1)  # type: ignore[arg-type]
+    assert len(pool.made) == len(set(pool.made)) == 20 * len(WAYS)
+    assert tuple(dict.fromkeys(pool.compositions)) == alone.compositions
+    best = max(WAYS, key=law.share)
+    kept = [i for i, (_, way) in enumerate(pool.made) if way == best]
+    assert pool.objective[kept] == pytest.approx(alone.objective)
+    assert pool.best == pytest.approx(alone.best)
+
+
+def test_a_rehearsal_with_ways_makes_what_is_proposed(tmp_path: Path):
+    """The folder of a run holds a campaign over the same ways, whose cells were made by them."""
+    spec = crossed_with_ways(read_spec("tiny"), model=MODEL, batch_size=4, shortlist=60)
+    options = LaboratoryOptions(failures=0, delays=0)
+    found = backtest(
+        spec, tmp_path / "b", rounds=2, repeats=1, candidates=20, strategies=["logei"], options=options, fine_tune=False
+    )
+    with Campaign.open(tmp_path / "b" / "runs" / "logei-0") as campaign:
+        state = campaign.state()
+        assert campaign.spec.ways == WAYS
+    made = [(p.composition, p.process) for p in state.proposals]
+    assert len(set(made)) == len(made) == 8
+    assert len({process for _, process in made}) > 1
+    assert {m.conditions.process for m in state.valid} == {process for _, process in made}
+    last = found.rows[-1]
+    assert last.measured == 8
+    assert last.best is None or last.best <= found.best_possible[0] + 1e-12
+
+
 def test_hits_are_the_best_hundredth_and_feasible():
     names = tuple(f"c{i}" for i in range(300))
     pool = Pool(names, np.arange(300.0), np.arange(300) != 299)
-    assert pool.hits() == {"c298", "c297", "c296"}
+    assert pool.hits() == {(f"c{i}", Process()) for i in (298, 297, 296)}
     assert pool.best == 298
 
 
