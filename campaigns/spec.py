@@ -139,6 +139,10 @@ class FineTuning(_Frozen):
     """Keys of :class:`drxnet.finetuning.FineTuningOptions` that differ from its defaults."""
 
 
+LITERATURE = "literature"
+"""Name under which a campaign learns from published cells."""
+
+
 class CampaignSpec(_Frozen):
     """One campaign: where it looks, what it wants, how it chooses."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +13,7 @@ from campaigns.errors import NotBegun
 from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.models import ModelStore
 from campaigns.ledger.records import ModelRecord, NewModel, Snapshot
-from campaigns.spec import FILE_NAME, CampaignSpec, find_spec, read_spec
+from campaigns.spec import FILE_NAME, LITERATURE, CampaignSpec, find_spec, read_spec
 from campaigns.template import commented
 from drxnet.checkpoint import ModelCard, check_model, find_model, read_card, read_files
 from drxnet.errors import ConfigurationError, ModelNotFound
@@ -82,21 +84,24 @@ class Workspace:
         return cls(source, command=command, read_only=read_only)
 
     @classmethod
-    def start(cls, folder: str | Path, template: str | Path, *, command: str = "python") -> Self:
+    def start(
+        cls, folder: str | Path, template: str | Path, *, learn_from: Sequence[str] = (), command: str = "python"
+    ) -> Self:
         """Start a campaign in a new folder: its YAML, its ledger and a copy of its first model.
 
         Args:
             folder: to create; its name is the campaign's name.
             template: a shipped campaign, a YAML file or another campaign's folder.
+            learn_from: folders of campaigns, or ``literature``, beside those that the template names.
             command: what the event log says was run.
 
         Raises:
-            ConfigurationError: the folder holds a campaign already, or the template is wrong.
+            ConfigurationError: the folder holds a campaign already, or the template or another campaign is wrong.
         """
         folder = Path(folder)
         if (folder / FILE_NAME).exists():
             raise ConfigurationError(f"{folder}: holds a campaign already. Choose another name, or use it as it is.")
-        _write_template(find_spec(template), folder)
+        _write_template(find_spec(template), folder, learn_from)
         return cls(folder, command=command)
 
     @property
@@ -221,12 +226,16 @@ def _folder_of(source: str | Path, *, begin: bool) -> Path:
     return folder
 
 
-def _write_template(path: Path, folder: Path) -> None:
+def _write_template(path: Path, folder: Path, learn_from: Sequence[str] = ()) -> None:
     """Copy a campaign's YAML under the new name, with the files it refers to beside it."""
     check_name(folder.resolve().name, "A campaign")
     spec = read_spec(path)
     check_model(find_model(_model_path(spec)))
     text = path.read_text(encoding="utf-8")
+    if learn_from:
+        others = [*spec.learn_from, *(_beside(folder, name) for name in learn_from)]
+        text = re.sub(r"^learn_from:.*\n(?:[ -].*\n)*", "", text, flags=re.MULTILINE)
+        text = f"{text.rstrip()}\nlearn_from: {json.dumps(list(dict.fromkeys(others)))}\n"
     text = re.sub(r"^name:.*\n", "", text, flags=re.MULTILINE)
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(spec.space, str) and Path(spec.space).suffix:
@@ -237,6 +246,21 @@ def _write_template(path: Path, folder: Path) -> None:
     if isinstance(model, Path):
         text = re.sub(r"^model:.*$", f"model: {model.resolve()}", text, flags=re.MULTILINE)
     replace_file(folder / FILE_NAME, commented(f"name: {folder.resolve().name}\n{text}").encode())
+
+
+def _beside(folder: Path, name: str) -> str:
+    """How the YAML in a folder names whom it learns from.
+
+    Raises:
+        ConfigurationError: it is no campaign's folder.
+    """
+    if name == LITERATURE:
+        return name
+    if not (Path(name) / FILE_NAME).is_file():
+        raise ConfigurationError(
+            f"{name}: a campaign learns from {LITERATURE} or from a campaign's folder, which holds a {FILE_NAME}."
+        )
+    return Path(os.path.relpath(Path(name).resolve(), folder.resolve())).as_posix()
 
 
 def _refuse_if_changed(path: Path, folder: Path) -> None:

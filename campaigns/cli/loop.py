@@ -132,12 +132,20 @@ def _round(as_of: str | None) -> int | None:
     metavar="CAMPAIGN|FILE.json",
     help="Shipped campaign, YAML or folder to copy; or an export as JSON, which is rebuilt with all its history.",
 )
-def init(name: str, template: str) -> None:
+@click.option(
+    "--learn-from",
+    multiple=True,
+    metavar="CAMPAIGN",
+    help="Another campaign's folder, or `literature`: what it measured counts where that makes this one's own cells "
+    "more probable.",
+)
+def init(name: str, template: str, learn_from: tuple[str, ...]) -> None:
     """Start a campaign in the new folder NAME, with a YAML to edit.
 
     \b
     Example:
       drx-screen init mn-rich --from he-rate
+      drx-screen init mn-rich-2 --from mn-rich --learn-from mn-rich
     """
     from campaigns.campaign import Campaign
     from campaigns.spec import FILE_NAME
@@ -145,9 +153,11 @@ def init(name: str, template: str) -> None:
     if Path(template).suffix.lower() == ".json" and Path(template).is_file():
         from campaigns.backup import rebuild
 
+        if learn_from:
+            raise UsageError("A rebuilt campaign learns from whom its YAML names (learn_from). Leave --learn-from out.")
         say(f"Rebuilt in {shown(rebuild(Path(template), Path(name)))}/, with every event of {template}.")
         return
-    campaign = Campaign.start(name, template, command=command_line())
+    campaign = Campaign.start(name, template, learn_from=learn_from, command=command_line())
     say(f"Started campaign {campaign.name} in {shown(campaign.folder)}/.")
     say(f"Edit {shown(campaign.folder / FILE_NAME)}, then: drx-screen check --campaign {name}")
 

@@ -20,7 +20,7 @@ from campaigns.loop.outcomes import MEMBERS, outcomes_of, pending_of, stated
 from campaigns.loop.places import Means, Place, Sought, labels_of, with_state
 from campaigns.loop.spreads import spreads
 from campaigns.loop.syntheses import tried_of
-from campaigns.spec import CampaignSpec
+from campaigns.spec import LITERATURE, CampaignSpec
 from campaigns.workspace import Workspace
 from drxnet.composition import Composition
 from drxnet.discharge import GRID_POINTS
@@ -39,9 +39,6 @@ from screening.outlook import Outlook
 from screening.quantities import Capacity, MeasuredCells, Quantity
 from screening.scoring import StreamScorer
 from screening.search import shortlist as find_shortlist
-
-LITERATURE = "literature"
-"""Name under which a campaign learns from published cells."""
 
 NO_LIMIT_S = 1e9
 AUTO_BUDGET_S = 600.0

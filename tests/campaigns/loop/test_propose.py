@@ -7,10 +7,12 @@ import io
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from ledgers import FIRST, SECOND, record_round, write_campaign
 from small_model import write_small_model
 
 from campaigns.campaign import Campaign
+from campaigns.cli import main
 from campaigns.ledger.records import State
 from campaigns.loop.forecast import laboratories_of, limits_of
 from campaigns.loop.propose import propose, seed_of_round
@@ -326,6 +328,35 @@ def test_other_laboratories_are_named_and_wait_for_own_cells(tmp_path: Path, sma
         assert all(e.mean > 0 for m in literature.measured for e in m.estimates.values())
         notes = propose(ours, candidates=few, batch_size=1).notes
     assert "2 compositions of theirs wait until 4 own ones tell whether they help." in notes
+
+
+def test_a_new_campaign_is_told_whom_to_learn_from(
+    tmp_path: Path, small_model: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    template = write_campaign(tmp_path / "u.yaml", small_model, learn_from=["literature"])
+    (tmp_path / "group").mkdir()
+    with Campaign.start(tmp_path / "group" / "theirs", write_campaign(tmp_path / "t.yaml", small_model)) as theirs:
+        propose(theirs, candidates=few, batch_size=1)
+        theirs.add_measurements(
+            [
+                {"proposal_id": "R01-01", "current_ma_g": i, "capacity_mah_g": q}
+                for i, q in ((20, 260.0), (1000, 170.0))
+            ],
+            fine_tune=False,
+        )
+    asked = ["init", "ours", "--from", str(template), "--learn-from", "group/theirs", "--learn-from", "literature"]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 0, done.output
+    with Campaign.open("ours") as ours:
+        assert ours.spec.learn_from == ("literature", "../group/theirs")
+        assert [lab.name for lab in laboratories_of(ours, ours.spec.goals)] == ["the literature", "theirs"]
+        notes = propose(ours, candidates=few, batch_size=1).notes
+    assert "1 compositions of theirs wait until 4 own ones tell whether they help." in notes
+    done = CliRunner().invoke(main, ["init", "third", "--from", str(template), "--learn-from", "nobody"])
+    assert done.exit_code == 2
+    assert "nobody: a campaign learns from literature or from a campaign's folder" in " ".join(done.output.split())
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_laboratory_that_is_not_there_is_named(tmp_path: Path, small_model: Path, few: Path):
