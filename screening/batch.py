@@ -245,7 +245,9 @@ def choose_batch(
         )
     if empty:
         log.warning("The limits of the laboratory left %d of %d places of the batch empty.", empty, n)
-    return [replace(pick, strategy=strategy) for pick in picks]
+    with torch.no_grad():
+        gains = batch.joint_gains().tolist()
+    return [replace(pick, strategy=strategy, joint_gain=gain) for pick, gain in zip(picks, gains, strict=True)]
 
 
 def _begun(
@@ -418,7 +420,8 @@ class Batch:
     @cached_property
     def log_weight(self) -> Tensor:
         """Log of the factor of the domain label and of the probability of the phase, ``rows``."""
-        return self.limits.log_domain_weight(self.outlook.domain.labels(self.points.features)) + self.log_phase
+        labels = self.outlook.domain.labels(self.points.features)
+        return self.limits.log_domain_weight(labels) + self.outlook.caution * self.log_phase
 
     @cached_property
     def promise(self) -> Tensor:
@@ -460,6 +463,19 @@ class Batch:
         if self._gain is None:
             self._gain = self.samples.log_gain([*self.known, *self.picked], self.outlook.improvement)
         return self._gain
+
+    def joint_gains(self) -> Tensor:
+        """What each pick adds to the joint improvement of those before it, in units of the objectives, ``picks``.
+
+        Over the draws that a strategy asked for; else over draws of the picks and of what is known alone.
+        """
+        rows, samples = [*self.known, *self.picked], self.__dict__.get("samples")
+        if samples is None:
+            samples = JointSamples.of(self.outlook.surrogate, [b.of(rows) for b in self._beliefs], self.seed)
+            rows = list(range(len(rows)))
+        count, improvement = len(self.known), self.outlook.improvement
+        gains = [samples.log_gain(rows[:i], improvement)[rows[i]] for i in range(count, len(rows))]
+        return torch.stack(gains).exp() if gains else torch.zeros(0, dtype=torch.float64)
 
     @property
     def apart(self) -> Tensor:
@@ -595,7 +611,7 @@ class Batch:
             spread_rank=1 + int((self.std[rivals, first] > self.std[row, first]).sum()),
             candidates=len(self.candidates),
             teaches=self._teaches(row),
-            joint_gain=float(self.log_gain[row].exp()),
+            joint_gain=math.nan,  # once the batch is whole
             process=process,
         )
 

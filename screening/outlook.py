@@ -307,6 +307,11 @@ class Outlook:
             return torch.zeros(len(amounts), dtype=torch.float64)
         return self.phases.probability(amounts).log()
 
+    @property
+    def caution(self) -> float:
+        """Power of the probability of the phase in a score (:attr:`screening.synthesis.PhaseModel.caution`)."""
+        return 1.0 if self.phases is None else self.phases.caution
+
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the ensemble."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -62,7 +62,8 @@ class Rows:
     @cached_property
     def log_weight(self) -> Tensor:
         """Log of the factor of the domain label and of the probability of the phase on each candidate, ``n``."""
-        return self.limits.log_domain_weight(self.outlook.domain.labels(self.points.features)) + self.log_phase
+        labels = self.outlook.domain.labels(self.points.features)
+        return self.limits.log_domain_weight(labels) + self.outlook.caution * self.log_phase
 
 
 @dataclass(frozen=True)

@@ -652,6 +652,12 @@ class Belief:
         """``q x q``."""
         return self.output.covar_module(self.columns).to_dense() - self.explained.mT @ self.explained
 
+    def of(self, rows: Sequence[int]) -> Belief:
+        """Of some of the points alone."""
+        kept = torch.tensor(rows, dtype=torch.long)
+        columns, mean, prior = self.columns[kept], self.mean[kept], self.prior[kept]
+        return replace(self, columns=columns, mean=mean, prior=prior, explained=self.explained[:, kept])
+
     def believe(self, row: int) -> Belief:
         """What is left to learn when a point comes out as predicted, which moves no mean.
 

@@ -34,7 +34,7 @@ SLOPE = -0.27
 """How they change with one standard deviation of the mismatch between reported rocksalts (0.0093): a logistic
 regression on 506 oxides of five and more metals gives -29 for a mismatch of 1 (`benchmarks.phase` names the data)."""
 
-VARIANCE_SHIFT, VARIANCE_SLOPE, VARIANCE_ELEMENT, VARIANCE_LOCAL = 1.0, 0.5, 0.25, 0.5
+VARIANCE_SHIFT, VARIANCE_SLOPE, VARIANCE_ELEMENT, VARIANCE_LOCAL = 1.0, 1.0, 0.25, 0.5
 """How far data may move the law: its level, its slope, the part of every element, one neighbourhood."""
 
 LENGTH = 0.3
@@ -42,6 +42,9 @@ LENGTH = 0.3
 
 REPORTED_WEIGHT = 0.3
 """Of a reported rocksalt beside a synthesis of the campaign: what fails is seldom reported."""
+
+CAUTION, MOST_CAUTION = 0.5, 4.0
+"""What each failed synthesis of the campaign adds to the power of the probability in a score, and where that ends."""
 
 LEAST_FAILED = 2
 """Failures from which a sentence counts them."""
@@ -184,6 +187,15 @@ class PhaseModel:
     def failed(self) -> tuple[Made, ...]:
         """What the campaign tried in vain, and how it was made."""
         return tuple((t.composition, t.process) for t in self.tried if t.own and t.formed < 0.5)
+
+    @property
+    def caution(self) -> float:
+        """Power of the probability in a score.
+
+        1, as for any expected gain, until something failed; then more: a failure costs a place and the powders, and
+        what its cells would have taught, which an expected improvement does not count.
+        """
+        return min(1.0 + CAUTION * len(self.failed), MOST_CAUTION)
 
     def against(self, composition: Composition) -> str:
         """What the campaign's failures say of a composition; empty where they say nothing.

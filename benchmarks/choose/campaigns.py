@@ -42,6 +42,8 @@ class Laboratory:
 
     def fails(self, row: int) -> bool:
         """Whether this candidate does not form, however often it is tried."""
+        if not self.failure[row]:
+            return False
         return bool(np.random.default_rng([self.seed, 1, row]).random() < self.failure[row])
 
     def measure(self, pool: Pool, rows: Sequence[int], round_number: int) -> list[Measured]:
@@ -68,7 +70,7 @@ class Ours:
     strategy: str
     batch: int
     seed: int
-    first: str = "variance-reduction"
+    first: str = "promise-and-variance"
     """Strategy of the first batch, as in the shipped high-entropy campaigns."""
 
     limits: Limits = USUAL

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator
 from drxnet.plugins import Registry
 from screening.strategies.base import Strategy
 from screening.strategies.improving import Greedy, LogEI, QLogNEI, Thompson, UpperBound
-from screening.strategies.informing import VarianceReduction
+from screening.strategies.informing import PromiseAndVariance, VarianceReduction
 from screening.strategies.spreading import Random, SpaceFilling
 
 __all__ = ["RENAMED", "STRATEGIES", "Strategy", "StrategyName", "today"]
@@ -40,6 +40,7 @@ STRATEGIES: Registry[type[Strategy]] = Registry(
         "random": Random,
         "space-filling": SpaceFilling,
         "variance-reduction": VarianceReduction,
+        "promise-and-variance": PromiseAndVariance,
     },
     _check,
 )

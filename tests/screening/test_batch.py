@@ -10,7 +10,7 @@ import torch
 from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
-from drxnet.ensemble import Ensemble
+from drxnet.ensemble import Amounts, Ensemble
 from drxnet.errors import ConfigurationError, UsageError
 from drxnet.process import NOT_STATED
 from screening.batch import Batch, Choice, Limits, choose_batch, diverse
@@ -22,8 +22,10 @@ from screening.measured import Measured
 from screening.outlook import Outlook
 from screening.quantities import Capacity, cost_usd_kg
 from screening.strategies import STRATEGIES
-from screening.strategies.informing import VarianceReduction
+from screening.strategies.improving import Greedy
+from screening.strategies.informing import PromiseAndVariance, VarianceReduction
 from screening.surrogate import DRXNetGaussianModel
+from screening.synthesis import MOST_CAUTION, Tried
 
 METALS = ("Mg", "Ti", "V", "Cr", "Mn", "Nb")
 ENSEMBLE = FakeEnsemble(5)
@@ -398,3 +400,48 @@ def test_a_first_batch_by_variance_reduction_is_mostly_feasible() -> None:
     goals = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=150),))
     picks = choose(POOL, ENSEMBLE, goals, n=6, strategy="variance-reduction")
     assert min(p.columns["feasibility"] for p in picks) >= VarianceReduction.least_feasible
+
+
+def test_promise_and_variance_take_turns() -> None:
+    goals = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=150),))
+    outlook = Outlook.of(ENSEMBLE, goals)
+    batch = Batch([(c, NOT_STATED) for c in POOL], outlook, (), Limits(), seed=0)
+    how, informs, promises = (kind(0) for kind in (PromiseAndVariance, VarianceReduction, Greedy))
+    for turn in range(4):
+        mine = batch.allowed(how)
+        torch.testing.assert_close(mine, batch.allowed(promises if turn % 2 else informs), rtol=0, atol=0)
+        batch.add(int(mine.argmax()))
+    picks = choose(POOL, ENSEMBLE, goals, n=4, strategy="promise-and-variance")
+    assert [p.composition for p in picks] == [POOL[row] for row in batch.picked]
+    assert min(picks[1].mean_rank, picks[3].mean_rank) <= 3
+    assert all("of what is uncertain about the promising" in p.why and "from the nearest known" in p.why for p in picks)
+
+
+@pytest.mark.parametrize("strategy", ["logei", "promise-and-variance"])
+def test_joint_gains_are_those_over_draws_of_all_candidates(strategy: str) -> None:
+    """The picks alone are drawn, so that draws differ and expectations do not."""
+    known = measure(POOL[:6])
+    outlook = Outlook.of(ENSEMBLE, GOALS, measured=known)
+    batch = Batch([(c, NOT_STATED) for c in POOL[6:]], outlook, (), Limits(), seed=0)
+    expected = []
+    for pick in choose(POOL[6:], ENSEMBLE, GOALS, n=4, measured=known, strategy=strategy):
+        row = POOL[6:].index(pick.composition)
+        expected.append((pick.joint_gain, float(batch.log_gain[row].exp())))
+        batch.add(row)
+    found, over_all = np.array(expected).T
+    assert found.sum() == pytest.approx(over_all.sum(), rel=0.15)
+
+
+def test_each_failure_makes_the_probability_of_the_phase_count_for_more() -> None:
+    good, bad = POOL[:3], POOL[3:6]
+    ways = [
+        Outlook.of(ENSEMBLE, GOALS, tried=[*(Tried(c, 1.0) for c in good), *(Tried(c, 0.0) for c in bad[:failed])])
+        for failed in range(4)
+    ]
+    assert [outlook.caution for outlook in ways] == [1.0, 1.5, 2.0, 2.5]
+    assert Outlook.of(ENSEMBLE, GOALS).caution == 1.0
+    assert Outlook.of(ENSEMBLE, GOALS, tried=[Tried(c, 0.0) for c in POOL[:20]]).caution == MOST_CAUTION
+    batch = Batch([(c, NOT_STATED) for c in POOL[6:]], ways[3], (), Limits(domain_weight={}), seed=0)
+    torch.testing.assert_close(batch.log_weight, 2.5 * batch.log_phase)
+    pick = choose_batch(POOL[6:], ways[3], n=1)[0]
+    assert pick.phase_probability == pytest.approx(float(ways[3].log_phase(Amounts.of([pick.composition])).exp()))
