@@ -172,7 +172,7 @@ def draw_choice(ensemble: Ensemble) -> None:
     outlook = Outlook.of(ensemble)
     with torch.no_grad():
         mean, std = outlook.surrogate.marginals(outlook.read(candidates))
-    batch = choose_batch(candidates, outlook, n=6, strategy="variance-reduction", seed=0)
+    batch = choose_batch(candidates, outlook, n=6, strategy="promise-and-variance", seed=0)
     _, axes = plt.subplots(figsize=(6, 3.8))
     axes.scatter(mean[:, 0], std[:, 0], s=9, color="#bbbbbb", linewidths=0)
     for number, pick in enumerate(batch, 1):
