@@ -16,7 +16,7 @@ import argparse
 import csv
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +83,16 @@ def merits(lab: Laboratory, history: Sequence[Sequence[int]]) -> dict[str, float
     top = set(np.argsort(-worth, kind="stable")[: round(TOP * len(worth))].tolist())
     found: dict[str, float] = {}
     for cells in AFTER:
+        if cells > BATCH * len(history):
+            continue
         seen = [row for rows in history[: cells // BATCH] for row in rows]
         found[f"regret_{cells}"] = float(worth.max() - worth[seen].max())
         found[f"top_{cells}"] = len(top & set(seen)) / len(top)
     first, later = list(history[0]), [row for rows in history[2:] for row in rows]
     found["feasible_8"] = float((low[first] >= GOALS.constraints[0].threshold).sum())
     found["dead_8"] = float((low[first] < DEAD_MAH_G).sum())
-    found["failed_later"] = float(np.mean([lab.fails(row) for row in later])) if later else 0.0
+    if later:
+        found["failed_later"] = float(np.mean([lab.fails(row) for row in later]))
     return found
 
 
@@ -101,10 +104,23 @@ def regrets(lab: Laboratory, history: Sequence[Sequence[int]]) -> list[float]:
 
 
 FIELDS = ("kind", "strategy", "seed", "pool")
+MERITS = (
+    *(f"{merit}_{cells}" for cells in AFTER for merit in ("regret", "top")),
+    "feasible_8",
+    "dead_8",
+    "failed_later",
+)
+COLUMNS = (*FIELDS, *MERITS, "cpu_s", "rows", "prospects", "regrets")
 
 
-def missing_runs(options: argparse.Namespace, known: set[tuple[str, ...]]) -> Iterator[dict[str, object]]:
-    """Run what is not known yet, seed by seed, and give back a row each."""
+def rounds_of(run: Mapping[str, str]) -> int:
+    """Rounds that a kept run has."""
+    return len(json.loads(run["rows"]))
+
+
+def missing_runs(options: argparse.Namespace, runs: Sequence[Mapping[str, str]]) -> Iterator[dict[str, object]]:
+    """Run what is not known yet for as many rounds, seed by seed, and give back a row each."""
+    known = {tuple(run[name] for name in FIELDS) for run in runs if rounds_of(run) >= options.rounds}
     for seed in options.seeds:
         todo = [(k, s) for k in options.kinds for s in options.strategies]
         todo = [(k, s) for k, s in todo if (k, s, str(seed), str(options.pool)) not in known]
@@ -117,9 +133,10 @@ def missing_runs(options: argparse.Namespace, known: set[tuple[str, ...]]) -> It
             lab = Laboratory(truth, failure, seed)
             begun = time.process_time()
             chosen_by = recommender(name, pool, kind, seed)
-            history = run(pool, lab, chosen_by, ROUNDS)
+            history = run(pool, lab, chosen_by, options.rounds)
             row: dict[str, object] = {"kind": kind, "strategy": name, "seed": seed, "pool": options.pool}
-            row |= {name: round(value, 4) for name, value in merits(lab, history).items()}
+            found = merits(lab, history)
+            row |= {name: round(found[name], 4) if name in found else "" for name in MERITS}
             row |= {"cpu_s": round(time.process_time() - begun, 1), "rows": json.dumps(history)}
             yield row | {"prospects": prospects_of(chosen_by), "regrets": json.dumps(regrets(lab, history))}
 
@@ -159,6 +176,7 @@ def print_table(
     runs: Sequence[dict[str, str]], kinds: Sequence[str], strategies: Sequence[str], base: str = "default"
 ) -> None:
     """Print a table for each kind of laboratory: means, and the ratios of one strategy to each other, run by run."""
+    runs = sorted(runs, key=rounds_of)  # of two runs with one seed, the longer one counts
     for kind in kinds:
         table = {
             name: {r["seed"]: r for r in runs if r["kind"] == kind and r["strategy"] == name} for name in strategies
@@ -172,20 +190,33 @@ def print_table(
             if not found:
                 continue
 
-            def mean(merit: str, of: dict[str, dict[str, str]] = found) -> float:
-                return float(np.mean([float(row[merit]) for row in of.values()]))
-
-            cells = [name, str(len(found)), *(f"{mean(f'regret_{c}'):.3f}" for c in AFTER)]
-            cells += [f"{mean(f'top_{c}'):.3f}" for c in AFTER[1:]]
-            cells += [f"{mean('feasible_8'):.1f}", f"{mean('dead_8'):.1f}", f"{mean('failed_later'):.0%}"]
-            paired = sorted(set(found) & set(table.get(base, {}))) if name != base else []
+            cells = [name, _counted(found.values()), *(_mean(found.values(), f"regret_{c}", ".3f") for c in AFTER)]
+            cells += [_mean(found.values(), f"top_{c}", ".3f") for c in AFTER[1:]]
+            cells += [_mean(found.values(), m, f) for m, f in zip(MERITS[-3:], (".1f", ".1f", ".0%"), strict=True)]
             for group in (("regret_8", "regret_16"), ("top_16", "top_64")):
-                told = []
-                for merit in group if paired else ():
-                    one, other = (np.array([float(table[who][seed][merit]) for seed in paired]) for who in (base, name))
-                    told.append("{} ({}-{})".format(*map(_times, ratio(one, other))))
-                cells.append(", ".join(told))
+                cells.append("" if name == base else ", ".join(_paired(table.get(base, {}), found, m) for m in group))
             print("| " + " | ".join(cells) + " |")
+
+
+def _counted(runs: Collection[Mapping[str, str]]) -> str:
+    """How many runs there are, and how many of them are whole where not all are."""
+    whole = sum(rounds_of(run) == ROUNDS for run in runs)
+    return str(len(runs)) if whole == len(runs) else f"{len(runs)} ({whole} whole)"
+
+
+def _mean(runs: Iterable[Mapping[str, str]], merit: str, form: str) -> str:
+    """Mean of a merit over the runs that are long enough for it."""
+    values = [float(run[merit]) for run in runs if run[merit]]
+    return format(float(np.mean(values)), form) if values else ""
+
+
+def _paired(one: Mapping[str, Mapping[str, str]], other: Mapping[str, Mapping[str, str]], merit: str) -> str:
+    """Ratio of one strategy's merit to the other's over the seeds that both have it for, with its interval."""
+    seeds = [seed for seed in sorted(set(one) & set(other)) if one[seed][merit] and other[seed][merit]]
+    if not seeds:
+        return "-"
+    values = (np.array([float(runs[seed][merit]) for seed in seeds]) for runs in (one, other))
+    return "{} ({}-{})".format(*map(_times, ratio(*values)))
 
 
 def print_stopping(
@@ -196,7 +227,8 @@ def print_stopping(
     print("\n### stopping\n\n| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     told: list[tuple[float, float]] = []
     for kind in (*kinds, "all"):
-        mine = [stopped(r) for r in runs if r["kind"] == kind and r["strategy"] == base and r.get("prospects")]
+        long = [r for r in runs if r["kind"] == kind and r["strategy"] == base and len(json.loads(r["regrets"])) > 2]
+        mine = [stopped(r) for r in long if r.get("prospects")]
         mine = told if kind == "all" else mine
         told = [*told, *mine] if kind != "all" else told
         if mine:
@@ -226,6 +258,7 @@ def main() -> None:
     parser.add_argument("--source", default="drxnet-2024", help="ensemble that laboratories are made from")
     parser.add_argument("--space", default="he-rate", help="campaign whose candidates are drawn")
     parser.add_argument("--pool", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of a run; shorter ones tell of fewer cells")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(REPORTING))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
@@ -237,11 +270,10 @@ def main() -> None:
     table = options.table or (options.cache / "runs.csv" if options.cache else Path(__file__).with_name("runs.csv"))
     runs = read_table(table)
     if options.cache:
-        known = {tuple(row[name] for name in FIELDS) for row in runs}
-        for row in missing_runs(options, known):
+        for row in missing_runs(options, runs):
             text = {name: str(value) for name, value in row.items()}
             with table.open("a", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, list(text), lineterminator="\n")
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
                 if file.tell() == 0:
                     writer.writeheader()
                 writer.writerow(text)

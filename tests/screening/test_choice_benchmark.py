@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.choose.__main__ import interval, merits, print_stopping, ratio, regrets, stopped
+from benchmarks.choose.__main__ import MERITS, interval, merits, print_stopping, print_table, ratio, regrets, stopped
 from benchmarks.choose.campaigns import Laboratory
 from screening.prospect import WORTHWHILE
 
@@ -53,3 +53,23 @@ def test_intervals_hold_their_mean() -> None:
     mean, low, high = interval(values)
     assert low < mean < high
     assert ratio(2 * values, values)[0] == pytest.approx(2.0)
+
+
+def test_a_short_run_tells_of_the_cells_that_it_has_and_gives_way_to_a_longer_one(
+    laboratory: Laboratory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = [list(range(8 * i, 8 * i + 8)) for i in range(8)]
+    assert set(merits(laboratory, history)) == set(MERITS)
+    assert set(merits(laboratory, history[:2])) == set(MERITS[:4]) | {"feasible_8", "dead_8"}
+
+    def run(name: str, seed: str, rounds: int, worse: float = 0.0) -> dict[str, str]:
+        found = {merit: f"{value + worse}" for merit, value in merits(laboratory, history[:rounds]).items()}
+        told = {"kind": "field", "strategy": name, "seed": seed, "rows": json.dumps(history[:rounds])}
+        return {merit: "" for merit in MERITS} | found | told
+
+    runs = [run("default", "0", 8), run("default", "0", 2, worse=5.0), run("default", "1", 2), run("random", "1", 8)]
+    print_table(runs, ("field", "member"), ("default", "random"))
+    default, chance = capsys.readouterr().out.strip().splitlines()[-2:]
+    assert default.startswith("| default | 2 (1 whole) | 0.810 | 0.730 | 0.570 | 0.250 |")
+    assert chance.startswith("| random | 1 | 0.810 |")
+    assert chance.endswith("| 1.00 (1.00-1.00), 1.00 (1.00-1.00) | 0.00 (0.00-0.00), - |")
