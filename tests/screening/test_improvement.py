@@ -43,6 +43,15 @@ def test_expected_hypervolume_improvement_is_the_mean_over_draws() -> None:
     )
 
 
+def test_expected_hypervolume_improvement_is_finite_however_hopeless_a_candidate_is() -> None:
+    unit = torch.tensor([0.1, 50.0], dtype=torch.float64)
+    improvement = Improvement(TWO, unit, torch.tensor([[0.7, 500.0], [0.5, 700.0]], dtype=torch.float64))
+    short = torch.logspace(-1, 6, 300, dtype=torch.float64)[:, None]
+    values = improvement.log_expected(torch.tensor([0.5, 500.0]) - short * unit, torch.full((300, 2), 1e-3).double())
+    assert torch.isfinite(values).all()
+    assert (values.diff() < 0).all()
+
+
 def test_boxes_are_what_the_front_leaves() -> None:
     front = torch.tensor([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]], dtype=torch.float64)
     lower, upper = boxes_not_dominated(front[None], torch.zeros(2, dtype=torch.float64))

@@ -174,3 +174,12 @@ def test_neighbours_exchange_more_than_one_unit_too() -> None:
     changes = _Moves(lattice, np.random.default_rng(0))._exchanges(1, 200)[0]
     assert set(np.abs(changes).sum(1).tolist()) >= {4, 6}
     assert (changes.sum(1) == 0).all()
+
+
+def test_a_metal_gives_its_place_to_each_that_is_absent(tiny: Lattice) -> None:
+    (row,) = tiny.sample(1, seed=2)[:, 2:]
+    replaced, parents = _Moves(tiny, np.random.default_rng(0))._replacements(row[None].astype(np.int64))
+    present = np.flatnonzero(row)
+    assert (parents == 0).all()
+    assert len(replaced) == len(present) * (len(row) - len(present)) > 0
+    assert all(sorted(new) == sorted(row) and (new != row).sum() == 2 for new in replaced)

@@ -319,9 +319,9 @@ def test_other_laboratories_are_named_and_wait_for_own_cells(tmp_path: Path, sma
             for current, capacity in zip((20.0, 1000.0), capacities, strict=True)
         ]
         theirs.add_measurements(rows)
-    template = write_campaign(tmp_path / "u.yaml", small_model, learn_from=["../theirs", "literature"])
+    template = write_campaign(tmp_path / "u.yaml", small_model, learn_from=["literature", "../theirs"])
     with Campaign.start(tmp_path / "ours", template) as ours:
-        other, literature = laboratories_of(ours, ours.spec.goals)
+        literature, other = laboratories_of(ours, ours.spec.goals)
         assert other.name == "theirs"
         assert len(other.measured) == 2
         assert literature.name == "the literature"
