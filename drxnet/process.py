@@ -28,6 +28,10 @@ Value = float | str
 
 _SAME_NUMBER = 1e-9
 
+PROCESS_SHARE, PROCESS_REACH = 0.15, 2.0
+"""Usual standard deviation of what a process does to a capacity, as a share of it, and the difference on the scale of a
+model over which that changes: priors of the Gaussian model, chosen on simulated laboratories."""
+
 
 @dataclass(frozen=True)
 class ConditionField:
@@ -316,6 +320,36 @@ def joined(processes: Sequence[Process]) -> Process:
     for process in processes:
         together = together.over(process)
     return together
+
+
+def unlearned_share(learned: Mapping[str, Sequence[Value]], process: Process) -> float:
+    """Standard deviation of what a process may do that lies outside what was learned of it, as a share of a capacity.
+
+    That of a Matérn-5/2 process of the usual size and reach, given what was learned: 0 between the values of a number
+    that was learned from, and for what nothing was learned of at all.
+
+    Args:
+        learned: values that each condition was learned from.
+        process: that is asked for.
+    """
+    missing = [1 - _matern(_apart(field, value, learned[field.name])) ** 2 for field, value in process
+               if learned.get(field.name)]  # fmt: skip
+    return PROCESS_SHARE * math.sqrt(sum(missing))
+
+
+def _apart(field: ConditionField, value: Value, learned: Sequence[Value]) -> float:
+    """From the nearest value that was learned from, on the scale of a model; 0 between two of a number."""
+    at = [field.encoded(other) for other in learned]
+    if field.words:
+        return min(math.dist(field.encoded(value), other) for other in at)
+    (here,) = field.encoded(value)
+    low, high = min(at)[0], max(at)[0]
+    return max(low - here, here - high, 0.0)
+
+
+def _matern(apart: float) -> float:
+    scaled = math.sqrt(5) * apart / PROCESS_REACH
+    return (1 + scaled + scaled**2 / 3) * math.exp(-scaled)
 
 
 def encoded_processes(processes: Sequence[Process]) -> dict[str, np.ndarray]:

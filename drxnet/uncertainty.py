@@ -11,13 +11,15 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+
+from drxnet.process import Value, unlearned_share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -264,6 +266,7 @@ class ErrorLevels:
         lithium_capacity_mah_g: np.ndarray,
         current_ma_g: np.ndarray,
         level: float = LEVEL,
+        unlearned: np.ndarray | float = 0.0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Interval of what one cell of a new laboratory delivers, between 0 and the capacity of all lithium.
 
@@ -276,6 +279,7 @@ class ErrorLevels:
             lithium_capacity_mah_g: of all lithium, n.
             current_ma_g: n.
             level: share of the cells that should lie inside.
+            unlearned: standard deviation of what processes may do that lie outside what was learned, as a share, n.
 
         Returns:
             Lower and upper ends (mAh/g), n each.
@@ -285,7 +289,7 @@ class ErrorLevels:
         model, model_freedom = self.model.variance(members_mah_g, labels, current_ma_g)
         others = lab.laboratory_mah_g**2 + lab.sample_mah_g**2
         others = others + np.einsum("ni,ij,nj->n", share, lab.bias_covariance, share)
-        cells = (CELL_TO_CELL * middle) ** 2
+        cells = (np.hypot(CELL_TO_CELL, unlearned) * middle) ** 2
         total = model + others + cells
         freedom = total**2 / (model**2 / model_freedom + others**2 / lab.freedom)  # Satterthwaite (1946)
         reach = student_quantile(0.5 + level / 2, freedom) * np.sqrt(total)
@@ -448,6 +452,9 @@ class Calibration:
     borrowed_from: str | None = None
     """The model whose levels these are, where this one has none of its own."""
 
+    learned: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+    """Values of each condition of the process that the ensemble learned from."""
+
     @classmethod
     def of(cls, ensemble: Ensemble, locate: Locate) -> Calibration:
         """Find the levels of an ensemble; one that has none takes those of the ensemble that ships.
@@ -458,9 +465,9 @@ class Calibration:
         """
         stored = _stored()
         if ensemble.model_id in stored:
-            return cls(stored[ensemble.model_id][1], locate)
+            return cls(stored[ensemble.model_id][1], locate, learned=ensemble.card.process)
         name, levels = next(iter(stored.values()))
-        return cls(levels, locate, name)
+        return cls(levels, locate, name, ensemble.card.process)
 
     @property
     def sentence(self) -> str:
@@ -493,5 +500,6 @@ class Calibration:
             np.array([c.lithium for c in compositions]),
             np.array([c.theoretical_capacity_mah_g for c in compositions]),
             np.array([c.current_ma_g for c in conditions]),
+            unlearned=np.array([unlearned_share(self.learned, c.process) for c in conditions]),
         )
         return labels, lower, upper

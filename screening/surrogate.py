@@ -59,6 +59,7 @@ from torch import Tensor, nn
 from drxnet.ensemble import Amounts, Encoded, Ensemble
 from drxnet.errors import UsageError
 from drxnet.network import SITE_INDEX
+from drxnet.process import PROCESS_REACH, PROCESS_SHARE
 from screening.domain import FeatureScale, known_compositions
 from screening.encoding import CATION_SITES, Encoding
 from screening.goals import Goals
@@ -72,10 +73,10 @@ DEFAULT_WEIGHT = 0.5
 DEFAULT_SLOPE = 0.45
 """Default standard deviation of the factor by which the ensemble may have over- or understated differences."""
 
-DEFAULT_PROCESS = 0.15
+DEFAULT_PROCESS = PROCESS_SHARE
 """Default standard deviation of what a process does to a quantity, as a share of what the ensemble says of it."""
 
-DEFAULT_PROCESS_LENGTH = 2.0
+DEFAULT_PROCESS_LENGTH = PROCESS_REACH
 """Default length scale of that, in spreads of :attr:`drxnet.process.ConditionField.typical`."""
 
 DEFAULT_LENGTH = 0.5

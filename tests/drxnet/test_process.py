@@ -1,10 +1,12 @@
 """Conditions of a process: declared once, exact when unknown."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from synthetic import untrained_ensemble
 
 from drxnet.checkpoint import ModelCard, save
 from drxnet.composition import Composition
@@ -13,8 +15,17 @@ from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import CheckpointError, ImpossibleValue
 from drxnet.network import DRXNet, NetworkShape
-from drxnet.process import FIELDS, NOT_STATED, ConditionField, Process, encoded_processes
+from drxnet.process import (
+    FIELDS,
+    NOT_STATED,
+    PROCESS_SHARE,
+    ConditionField,
+    Process,
+    encoded_processes,
+    unlearned_share,
+)
 from drxnet.training import TrainingOptions, TrainingTensors, batch_losses
+from drxnet.uncertainty import Calibration
 
 COMPOSITIONS = [Composition.parse(f) for f in ("Li1.2Mn0.4Ti0.4O2", "Li1.3Mn0.4Nb0.3O2", "Li1.2Mn0.6Nb0.2O1.8F0.2")]
 FIRED = Process.of({"route": "sol gel", "firing_temperature_c": 950})
@@ -224,3 +235,38 @@ def test_a_card_with_an_impossible_process_is_refused(tmp_path) -> None:
     save(tmp_path / "odd", branched.state_dict(), ModelCard("odd", 2, process={"route": ["by hand"]}))
     with pytest.raises(CheckpointError, match="process must be conditions of a process by name"):
         Ensemble.load(tmp_path / "odd")
+
+
+def test_what_was_not_learned_may_do_what_processes_do() -> None:
+    learned = {"firing_temperature_c": (800.0, 900.0), "route": ("solid state", "sol-gel")}
+
+    def share(**said: object) -> float:
+        return unlearned_share(learned, Process.of(said))
+
+    assert share() == share(firing_temperature_c=850) == share(firing_temperature_c=900, route="sol-gel") == 0
+    assert share(milled="yes") == 0, "nothing of it was learned, and the interval is of any"
+    near, far, farthest = (share(firing_temperature_c=t) for t in (920, 1000, 1600))
+    assert 0 < near < far < farthest <= PROCESS_SHARE
+    assert farthest == pytest.approx(PROCESS_SHARE, rel=0.01)
+    assert 0 < share(route="combustion") < PROCESS_SHARE
+    both = share(route="combustion", firing_temperature_c=1000)
+    assert both == pytest.approx(math.hypot(far, share(route="combustion")))
+
+
+def test_the_interval_grows_where_a_process_lies_outside_what_was_learned() -> None:
+    ensemble = untrained_ensemble()
+    card = replace(ensemble.card, process={"firing_temperature_c": (800.0, 900.0)})
+    calibration = replace(
+        Calibration.of(ensemble, lambda features: ["inside"] * features.shape[1]), learned=card.process
+    )
+    composition = Composition.parse("Li1.2Mn0.4Ti0.4O2")
+    members = np.full((5, 1), 200.0) + np.arange(5)[:, None]
+    widths = []
+    for temperature in (None, 850, 1000, 1300):
+        process = Process.of({"firing_temperature_c": temperature})
+        features = torch.zeros(5, 1, 32)
+        _, lower, upper = calibration.intervals(
+            features, members, [composition], [CyclingConditions(20, process=process)]
+        )
+        widths.append(float(upper[0] - lower[0]))
+    assert widths[0] == widths[1] < widths[2] < widths[3]
