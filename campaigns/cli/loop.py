@@ -315,19 +315,20 @@ def propose(
 
 def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
     """Print proposals as two tables that fit a terminal: the numbers, then the reasons."""
-    from campaigns.report.views import INTERVAL_WORDS, cells_of
+    from campaigns.report.views import INTERVAL_WORDS, cells_of, ways_of
 
     print_table(
         [
             {
                 "id": row["proposal_id"],
                 "composition": row["composition"],
+                **way,
                 **cells_of(row, goals.shown, goals),
                 "feasible": f"{row['feasibility']:.0%}",
                 **({} if row["phase_probability"] is None else {"phase": f"{row['phase_probability']:.0%}"}),
                 "domain": row["domain"],
             }
-            for row in rows
+            for row, way in zip(rows, ways_of(rows), strict=True)
         ]
     )
     named = "; ".join(dict.fromkeys(f"{q.heading}: {q.label}" for q in goals.shown))
@@ -573,15 +574,16 @@ def rank(
 
 
 def _show_ranking(ranking: Ranking, members: bool) -> None:
-    from campaigns.report.views import INTERVAL_WORDS, cells_of
+    from campaigns.report.views import INTERVAL_WORDS, cells_of, ways_of
     from campaigns.report.views import ranking as view
 
     quantities = tuple(dict.fromkeys((*ranking.asked, *ranking.goals.shown)))
-    shown_rows = []
-    for row in view(ranking, members=members)["rows"]:
+    shown_rows, rows = [], view(ranking, members=members)["rows"]
+    for row, way in zip(rows, ways_of(rows), strict=True):
         line: dict[str, Any] = {"": row["rank"]}
         line |= {"front": row["pareto_front"]} if "pareto_front" in row else {}
         line |= {"id": row["proposal_id"] or "-", "composition": row["composition"], "source": _source(row)}
+        line |= way
         line |= cells_of(row, quantities, ranking.goals)
         line["feasible"] = "-" if row["feasibility"] is None else f"{row['feasibility']:.0%}"
         line["domain"] = row["domain"] or "-"

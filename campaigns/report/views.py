@@ -17,6 +17,7 @@ from campaigns.loop.finetune import waiting_to_be_learned
 from campaigns.loop.offset import offsets_of
 from campaigns.loop.outcomes import MEMBERS, Outcome, outcomes_of
 from campaigns.workspace import Workspace
+from drxnet.process import FIELDS
 from screening.estimates import same_conditions
 from screening.goals import Goals
 from screening.quantities import Quantity
@@ -305,6 +306,12 @@ def cells_of(row: Mapping[str, Any], quantities: Sequence[Quantity], goals: Goal
             alone = row[f"{key}_{MEMBERS}"]
             shown[f"± members {quantity.heading}"] = "-" if alone is None else quantity.shown(alone)
     return shown
+
+
+def ways_of(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A column for people that says how each row is made; none where all rows are made alike."""
+    made = [", ".join(f.text(row[name]) for name, f in FIELDS.items() if row.get(name) is not None) for row in rows]
+    return [{"made by": way or "-"} if len(set(made)) > 1 else {} for way in made]
 
 
 def plus_minus(quantity: Quantity, mean: float | None, std: float | None) -> str:

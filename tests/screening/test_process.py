@@ -103,6 +103,18 @@ def test_the_gaussian_model_learns_what_milling_does() -> None:
     assert float(paths[:, 0, column].mean()) == pytest.approx(said[MILLED][0], rel=0.05)
 
 
+def test_the_spread_grows_outside_what_was_learned_of_a_process() -> None:
+    fired = [Process.of({"firing_temperature_c": t}) for t in (800, 850, 900)]
+    cells = [Measured(m.composition, m.estimates, fired[i % 3]) for i, m in enumerate(measured(0, 24))]
+    outlook = Outlook.of(FakeEnsemble(3), measured=cells)
+    column = outlook.goals.column(Capacity(outlook.goals.rates.low))
+    asked = [Process.of({"firing_temperature_c": t}) for t in (850, 1000, 1150, 1500)]
+    _, std = outlook.surrogate.marginals(outlook.read(["Li1.2Mn0.5Ti0.2Nb0.1O2"] * 4, asked))
+    spreads = std[:, column].tolist()
+    assert spreads == sorted(spreads)
+    assert spreads[-1] > 1.5 * spreads[0]
+
+
 def test_what_all_state_alike_or_nobody_states_gets_no_columns() -> None:
     cells = [Measured(m.composition, m.estimates, MILLED) for m in measured(0, 8)]
     for same in (cells, measured(0, 8, processes=False), [*cells, *measured(0, 4, processes=False)]):

@@ -14,6 +14,7 @@ from small_model import write_small_model
 from campaigns import Campaign
 from campaigns.cli import main
 from campaigns.intake.samples import SampleInfo
+from campaigns.report.views import ways_of
 from drxnet.errors import MeasurementError
 from drxnet.process import Process, crossed
 
@@ -133,6 +134,19 @@ def test_a_measured_composition_comes_again_by_the_other_way(tmp_path: Path, mon
         ("measured", first["route"]),
         ("predicted", second["route"]),
     }
+
+
+def test_tables_say_how_each_is_made_where_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun(tmp_path)
+    one = str(one_composition(tmp_path, FORMULA))
+    shown = CliRunner().invoke(main, ["propose", "-C", "ways.yaml", "--candidates", one])
+    assert "made by" in shown.stdout.splitlines()[0]
+    assert "sol-gel, 900 °C" in shown.stdout
+    ranked = CliRunner().invoke(main, ["rank", "-C", "ways"])
+    assert "made by" in ranked.stdout.splitlines()[0]
+    assert ways_of([{"route": "sol-gel"}, {"route": "sol-gel"}]) == [{}, {}]
+    assert ways_of([{"route": "sol-gel"}, {"route": None}]) == [{"made by": "sol-gel"}, {"made by": "-"}]
 
 
 def test_a_cell_goes_to_the_proposal_that_is_made_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
