@@ -15,7 +15,7 @@ from drxnet.errors import CompositionError, ConfigurationError, DRXWarning
 from screening.candidates import CandidateList, Candidates, Permutation, explain
 from screening.filters import Filters
 from screening.lattice import Lattice, open_candidates
-from screening.space import load_space
+from screening.space import load_space, parse_space
 
 HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
 OWN = [HE1, "Li1.2Mn0.4Ti0.4O2", "Li12Mn4Ti4O20", "Li1.3333Mn0.6667O1.3333F0.6667"]
@@ -158,3 +158,13 @@ def test_a_list_leaves_traces_out_and_says_so() -> None:
     with pytest.warns(DRXWarning, match=r"hold less than 0.02 of a metal, which is left out"):
         candidates = CandidateList(["Li1.25Mn0.7499Zr0.0001O2", "Li1.25Mn0.75O2", "Li1.2Mn0.4Ti0.4O2"])
     assert candidates.formulas(candidates.unrank(range(candidates.count))) == ["Li1.25Mn0.75O2", "Li1.2Ti0.4Mn0.4O2"]
+
+
+@pytest.mark.parametrize(
+    ("formula", "surplus"), [("Li1.2Mn0.8O2", -0.4), ("Li1.2Nb0.8O2", 1.2), ("Li1.2Mn0.4Ti0.4O2", 0)]
+)
+def test_charge_that_no_state_takes_is_left_over_with_its_sign(formula: str, surplus: float) -> None:
+    candidates = Lattice(
+        parse_space({"step": "1/20", "lithium": 1.2, "fluorine": 0, "species": ["Mn3+", "Ti4+", "Nb5+"]})
+    )
+    assert explain(candidates, Composition.parse(formula)).surplus_charge == pytest.approx(surplus)

@@ -24,6 +24,9 @@ LMTO = "Li1.2Mn0.4Ti0.4O2"
 MADE = [HE1, HE2, TM2, TM4, TM6, LMTO, "Li1.2Mn0.2Cr0.2Ti0.4O2", "Li1.3Mn0.4Nb0.3O2", "Li1.25Mn0.5Ti0.25O1.75F0.25"]
 
 
+CHARGES = np.array([[2.4, 0.0], [1.2, 1.6]])
+
+
 def mixtures(*formulas: str) -> Mixtures:
     candidates = CandidateList(formulas)
     return candidates.mixtures(candidates.unrank(range(candidates.count)))
@@ -184,3 +187,8 @@ def test_a_threshold_is_on_the_side_that_its_description_says(name: str) -> None
     says = str(Filters.model_fields[name].description).partition(" ")[0]
     assert ALL_FILTERS[name].at_least == (says == "Least")
     assert says in ("Least", "Most", "Largest", "Highest")
+
+
+def test_a_metal_that_only_others_hold_takes_no_precursor() -> None:
+    together = Mixtures.of({"Mn": (3,), "Ti": (4,)}, np.array([[1.2, 0.8, 0.0], [1.2, 0.4, 0.4]]), np.zeros(2), CHARGES)
+    assert filters.precursors(together).tolist() == [2.0, 3.0]

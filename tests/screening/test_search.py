@@ -183,3 +183,9 @@ def test_a_metal_gives_its_place_to_each_that_is_absent(tiny: Lattice) -> None:
     assert (parents == 0).all()
     assert len(replaced) == len(present) * (len(row) - len(present)) > 0
     assert all(sorted(new) == sorted(row) and (new != row).sum() == 2 for new in replaced)
+
+
+def test_a_search_is_complete_where_it_has_scored_all() -> None:
+    free = Lattice(parse_space({**load_space("tiny").model_dump(), "filters": "none"}))
+    whole, part = (search(free, Waves(), evaluations=n, keep=1).statistics for n in (free.count, 50))
+    assert (whole.complete, part.complete) == (True, False)

@@ -29,7 +29,7 @@ from campaigns.loop.outcomes import (
 )
 from screening.estimates import standard_error
 from screening.goals import Goals, ObjectiveSpec
-from screening.quantities import Capacity
+from screening.quantities import Capacity, CostPerKwh
 
 LOW, HIGH = Capacity(GOALS.rates.low), Capacity(GOALS.rates.high)
 
@@ -231,3 +231,11 @@ def test_the_headline_of_a_first_round_is_a_prediction(tmp_path: Path):
 
 def test_the_headline_of_an_empty_campaign():
     assert headline(Snapshot("demo", None), (), GOALS) == "Campaign demo has not proposed anything yet."
+
+
+def test_what_the_campaign_wants_goes_before_what_a_quantity_usually_is(snapshot: Snapshot):
+    low_voltage = Goals(objectives=(ObjectiveSpec(quantity="average-voltage", direction="minimize"),))
+    outcome = Outcome(snapshot.proposals[0], low_voltage)
+    assert outcome.sign(low_voltage.first) == -1
+    assert outcome.sign(CostPerKwh(GOALS.rates.low)) == -1
+    assert outcome.sign(HIGH) == 1
