@@ -270,6 +270,11 @@ class Goals:
         behind = [Capacity(c) for q in self.wanted if isinstance(q, RateRetention) for c in q.conditions]
         return tuple(dict.fromkeys((*self.wanted, *behind)))
 
+    @cached_property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """Of each quantity what stands for it in a ledger, and its public name."""
+        return tuple((q.identity, q.key(self.rates)) for q in self.quantities)
+
     def column(self, quantity: Quantity | QuantitySpec) -> int:
         """Column of a quantity.
 
@@ -396,8 +401,7 @@ class Goals:
         """
         clipped, (lower, upper) = self.clipped(mean), self.interval(mean, std, most)
         found: dict[str, np.ndarray] = {}
-        for i, quantity in enumerate(self.quantities):
-            key = quantity.key(self.rates)
+        for i, (_, key) in enumerate(self.names):
             ends = {f"{key}_lower": lower[:, i], f"{key}_upper": upper[:, i]}
             found |= {f"{key}_mean": clipped[:, i], f"{key}_std": std[:, i], **ends}
         return {**found, "feasibility": self.feasibility(mean, std)}
@@ -421,12 +425,13 @@ def fronts(values: np.ndarray, at_most: int | None = None) -> np.ndarray:
         values: of each row, ``n x k``.
         at_most: fronts to look for; rows behind them get 0.
     """
+    order = np.lexsort(-values.T[::-1])  # no row is beaten by one that comes after it
+    columns = np.ascontiguousarray(values[order].T)
     numbers = np.zeros(len(values), int)
-    number = 0
-    while (numbers == 0).any() and number != at_most:
-        number += 1
-        left = np.flatnonzero(numbers == 0)
-        remaining = values[left]
-        beaten = [((remaining >= row).all(1) & (remaining > row).any(1)).any() for row in remaining]
-        numbers[left[~np.array(beaten)]] = number
-    return numbers
+    for i in range(len(values)):
+        before, row = columns[:, :i], columns[:, i, None]
+        beaten_by = (before >= row).all(0) & (before > row).any(0)
+        numbers[i] = 1 + numbers[:i][beaten_by].max(initial=0)
+    found = np.empty_like(numbers)
+    found[order] = numbers
+    return found if at_most is None else np.where(found <= at_most, found, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def serve(sources: Sequence[str], port: int, host: str, read_only: bool, token: 
         ) from None
     only = bool(click.get_current_context().find_root().params.get("read_only"))
     hosts = LOOPBACK if host in LOOPBACK else frozenset[str]()
+    # what was read stays, by the hundred thousand; to look through it for cycles would take half the time of a write
+    gc.set_threshold(50_000, 20, 100)
     app = create_app(sources or campaigns_here(), read_only=read_only or only, hosts=hosts, token=token)
     settings = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=2

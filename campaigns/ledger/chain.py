@@ -114,7 +114,10 @@ def _as_ended(measurements: Sequence[Any], last: int | None) -> Iterator[tuple[i
 
 
 def text_of_arrays(
-    connection: Connection, events: Iterable[int] | None = None, rows: dict[str, list[Any]] | None = None
+    connection: Connection,
+    events: Iterable[int] | None = None,
+    rows: dict[str, list[Any]] | None = None,
+    owners: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[int, list[str]]:
     """Texts of profiles, predicted profiles and weights by the event that wrote them.
 
@@ -122,6 +125,7 @@ def text_of_arrays(
         connection: read only.
         events: of these; None for all.
         rows: filled with the rows as they were read, by the table's name.
+        owners: by the table's name the first keys of all rows of these events, so that not every row is looked at.
     """
     measured, proposed, profiles = tables.measurements, tables.proposals, tables.predicted_profiles
     sources = (
@@ -138,11 +142,24 @@ def text_of_arrays(
     for table, event, joined in sources:
         columns = list(table.columns)
         query = select(*columns, event.label("made_by")).select_from(joined).order_by(*table.primary_key.columns)
-        for row in connection.execute(query if wanted is None else query.where(event.in_(wanted))):
-            texts[row.made_by].append(f"{table.name} {_text(row, columns)}")
-            if rows is not None:
-                rows.setdefault(table.name, []).append(row)
+        query = query if wanted is None else query.where(event.in_(wanted))
+        key = next(iter(table.primary_key.columns))
+        named = None if owners is None else owners.get(table.name)
+        for part in [None] if named is None else in_parts(named):
+            for row in connection.execute(query if part is None else query.where(key.in_(part))):
+                texts[row.made_by].append(f"{table.name} {_text(row, columns)}")
+                if rows is not None:
+                    rows.setdefault(table.name, []).append(row)
     return texts
+
+
+_ROWS_PER_READ = 500
+
+
+def in_parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield so many values at a time as one statement may name."""
+    for start in range(0, len(values), _ROWS_PER_READ):
+        yield values[start : start + _ROWS_PER_READ]
 
 
 def digest_of(texts: Sequence[str]) -> str:

@@ -66,7 +66,6 @@ _log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
 _PACKAGES = ("drx-screen", "torch", "botorch", "ray", "numpy", "SQLAlchemy")
-_ROWS_PER_READ = 500
 
 MODEL_BYTES = 128 << 20
 """Most that the weights of one model may take in a ledger; those of the shipped ensemble take 2.6 MB."""
@@ -252,7 +251,7 @@ class Ledger:
         with self._errors(), self._reading() as connection, reading.sound(self.where):
             asked, proposed = set(wanted), tables.proposals.c
             made: set[int] = set()
-            for part in _parts(wanted):
+            for part in chain.in_parts(wanted):
                 made |= set(connection.scalars(select(proposed.event).where(proposed.proposal_id.in_(part))))
             for row in self._arrays(connection, p, made):
                 if row.proposal_id in asked:
@@ -268,10 +267,10 @@ class Ledger:
 
     def _arrays(self, connection: Connection, table: Any, events: set[int]) -> Iterator[Any]:
         """Rows of arrays that events wrote, once they are known to be those."""
-        for part in _parts(sorted(events)):
+        for part in chain.in_parts(sorted(events)):
             told = chain.arrays_told(connection, part)
             rows: dict[str, list[Any]] = {}
-            texts = chain.text_of_arrays(connection, part, rows)
+            texts = chain.text_of_arrays(connection, part, rows, self._owners(connection, part))
             wrong = [e for e in part if e in told and chain.digest_of(texts.get(e, [])) != told[e]]
             if wrong:
                 raise LedgerUnreadable(
@@ -279,6 +278,13 @@ class Ledger:
                     f"changed, added or taken away. {reading.RESTORE}"
                 )
             yield from rows.get(table.name, ())
+
+    def _owners(self, connection: Connection, events: Sequence[int]) -> dict[str, list[Any]]:
+        """Measurements and proposals that events made, by the name of the table that holds their profiles."""
+        known = self.known
+        if known is None or max(events) > known.state.events[-1].number:
+            known = self._read(connection)
+        return {name: [key for e in events for key in made.get(e, ())] for name, made in known.owners.items()}
 
     def findings(self) -> tuple[chain.Finding, ...]:
         """Look at every row, array and weight of the ledger, and say what is damaged and since when."""
@@ -1005,11 +1011,6 @@ def _blob(values: np.ndarray) -> bytes:
 
 def _array(blob: bytes) -> np.ndarray:
     return np.frombuffer(blob, "<f8").astype(float)
-
-
-def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _ROWS_PER_READ):
-        yield values[start : start + _ROWS_PER_READ]
 
 
 def _storable(value: Any) -> Any:

@@ -8,11 +8,11 @@ what a first one gives, and finds the same damage.
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import defaultdict, namedtuple
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Connection, Integer, Table, select, type_coerce
@@ -63,6 +63,17 @@ class Reading:
     """Of the rows of each event."""
 
     state: Snapshot
+
+    @cached_property
+    def owners(self) -> Mapping[str, Mapping[int, Sequence[Any]]]:
+        """What each event made that has profiles, by the name of the table that holds them."""
+        measured: defaultdict[int, list[int]] = defaultdict(list)
+        for row in self.rows[tables.measurements.name]:
+            measured[row.event].append(row.number)
+        proposed: defaultdict[int, list[str]] = defaultdict(list)
+        for row in self.rows[tables.proposals.name]:
+            proposed[row.event].append(row.proposal_id)
+        return {tables.profiles.name: measured, tables.predicted_profiles.name: proposed}
 
 
 def read(connection: Connection, campaign: str, where: str, known: Reading | None = None) -> Reading:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 
 import numpy as np
 
@@ -144,24 +145,31 @@ def in_words(conditions: CyclingConditions) -> str:
     return f"{conditions.current_ma_g:g} mA/g" + ("" if conditions.cycle == 1 else f", cycle {conditions.cycle}")
 
 
-def outcomes_of(snapshot: Snapshot, goals: Goals) -> tuple[Outcome, ...]:
-    """Outcome of every proposal, in the order in which they were made."""
+def outcomes_of(snapshot: Snapshot, goals: Goals, known: Sequence[Outcome] = ()) -> tuple[Outcome, ...]:
+    """Outcome of every proposal, in the order in which they were made.
+
+    Args:
+        snapshot: of the campaign.
+        goals: by which its cells are read.
+        known: outcomes at an earlier entry of the log; what is equal is taken from them as it is.
+    """
     cells: dict[str, list[Measurement]] = {}
     for measurement in snapshot.counted:
         cells.setdefault(measurement.proposal_id, []).append(measurement)
-    return tuple(
+    found = [
         Outcome(p, goals, tuple(cells.get(p.proposal_id, ())), snapshot.made(p.proposal_id)) for p in snapshot.proposals
-    )
+    ]
+    return tuple(old if old == new else new for old, new in zip_longest(known[: len(found)], found))
 
 
 def stated(goals: Goals, columns: Mapping[str, float]) -> tuple[QuantityValue, ...]:
     """What is known of every quantity of the goals, out of a row with their public names."""
     found = []
-    for quantity, side in zip(goals.quantities, goals.sides, strict=True):
-        key, far = quantity.key(goals.rates), "upper" if side == "lower" else "lower"
+    for (identity, key), side in zip(goals.names, goals.sides, strict=True):
+        far = "upper" if side == "lower" else "lower"
         mean, std, bound, other = (float(columns[f"{key}_{name}"]) for name in ("mean", "std", side, far))
         members = columns.get(f"{key}_{MEMBERS}")
-        found.append(QuantityValue(quantity.identity, key, mean, std, bound, side, other, members))
+        found.append(QuantityValue(identity, key, mean, std, bound, side, other, members))
     return tuple(found)
 
 

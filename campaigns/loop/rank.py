@@ -21,6 +21,7 @@ from drxnet.errors import UsageError
 from drxnet.names import hint
 from drxnet.process import Process, joined
 from drxnet.progress import Progress, silent
+from screening.estimates import Estimate
 from screening.goals import Goals, ObjectiveSpec, fronts
 from screening.quantities import QUANTITIES, Capacity, Quantity
 
@@ -72,13 +73,14 @@ def rank(
     ray_address: str | None = None,
     progress: Progress = silent,
     state: Snapshot | None = None,
+    outcomes: Sequence[Outcome] | None = None,
 ) -> Ranking:
     """Rank compositions, what is measured marked as such.
 
-    The arguments are those of :meth:`campaigns.campaign.Campaign.rank`, and ``state``: the campaign's at the time,
-    where it is known already. A Pareto front, or an order by the mean, of a space is that of the best of it by the
-    lower bound. Without ``min_capacity_mah_g``, candidates of a space that are predicted to miss the campaign's
-    constraint are left out.
+    The arguments are those of :meth:`campaigns.campaign.Campaign.rank`, and ``state`` and ``outcomes``: the campaign's
+    at the time, by its goals, where they are known already. A Pareto front, or an order by the mean, of a space is
+    that of the best of it by the lower bound. Without ``min_capacity_mah_g``, candidates of a space that are predicted
+    to miss the campaign's constraint are left out.
 
     Raises:
         UsageError: an unknown quantity or one that the campaign's conditions do not give.
@@ -87,7 +89,7 @@ def rank(
     wanted = campaign.goals(state, as_of)
     asked, goals = _asked(wanted, by, current_ma_g, cycle)
     means = Means(device, engine, workers, ray_address, progress)
-    places, notes = _Known(state, wanted, goals, asked).measured()
+    places, notes = _Known(state, outcomes or outcomes_of(state, wanted), goals, asked).measured()
     if within != "measured":
         from campaigns.loop.forecast import predicted_places
 
@@ -184,29 +186,29 @@ class _Known:
     """What the ledger holds for a ranking."""
 
     state: Snapshot
-    wanted: Goals
-    """What the campaign wants."""
-
+    outcomes: Sequence[Outcome]
     goals: Goals
-    """The same, with the quantities ranked by."""
+    """What the campaign wants, with the quantities ranked by."""
 
     asked: tuple[Quantity, ...]
 
     def measured(self) -> tuple[list[Place], tuple[str, ...]]:
         """Places of what is measured; a note on what is half-measured."""
         labels = labels_of(self.state)
-        places, half = [], []
-        for outcome in outcomes_of(self.state, self.wanted):
+        came, half = [], []
+        for outcome in self.outcomes:
             if not outcome.measurements:
                 continue
             if all(outcome.measured(q) for q in self.asked):
-                places.append(self._place(outcome, labels.get(outcome.proposal.composition)))
+                came.append(outcome)
             elif lacking := self._lacking(outcome):
                 half.append(f"{outcome.proposal.proposal_id} (no cell at {', '.join(lacking)})")
         doubted = [m.measurement_id for m in self.state.doubtful]
         notes = [f"Half-measured, not counted as measured: {_some(half)}."] if half else []
         if doubted:
             notes.insert(0, f"Doubtful, not counted as measured: {_some(doubted)}; `drx-screen status` says why.")
+        rows = self._rows(came)
+        places = [self._place(o, row, labels.get(o.proposal.composition)) for o, row in zip(came, rows, strict=True)]
         return places, tuple(notes)
 
     def _lacking(self, outcome: Outcome) -> list[str]:
@@ -215,13 +217,20 @@ class _Known:
         lacking = [c for c in needed if not outcome.cells.under(c)]
         return list(map(in_words, lacking)) if len(lacking) < len(needed) else []
 
-    def _place(self, outcome: Outcome, label: str | None) -> Place:
-        estimates = {q: e for q in self.goals.quantities if (e := outcome.measured(q)) is not None}
-        mean, error = (
-            np.array([getattr(estimates[q], name) if q in estimates else np.nan for q in self.goals.quantities], float)
-            for name in ("mean", "error")
-        )
-        columns = {k: float(v[0]) for k, v in self.goals.columns(mean[None], error[None]).items()}
+    def _rows(self, outcomes: Sequence[Outcome]) -> list[dict[str, float]]:
+        """What is measured of every quantity, under the public names; NaN where a condition is missing."""
+        nothing = Estimate(math.nan, None, 0, math.nan)
+        found = [[o.measured(q) or nothing for q in self.goals.quantities] for o in outcomes]
+        shape = (len(outcomes), len(self.goals.quantities))
+        mean = np.array([[e.mean for e in row] for row in found], float).reshape(shape)
+        error = np.array([[e.error for e in row] for row in found], float).reshape(shape)
+        columns = self.goals.columns(mean, error)
+        return [
+            dict(zip(columns, row, strict=True))
+            for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+        ]
+
+    def _place(self, outcome: Outcome, columns: dict[str, float], label: str | None) -> Place:
         feasibility = columns.pop("feasibility")
         proposal = outcome.proposal
         return Place(

@@ -150,17 +150,24 @@ def _names_of_first_version(place: Place, quantity: Quantity, goals: Goals) -> R
 # -- where a campaign stands -----------------------------------------------------------------------------
 
 
-def status(campaign: Workspace, as_of: int | None = None, *, state: Snapshot | None = None) -> Row:
+def status(
+    campaign: Workspace,
+    as_of: int | None = None,
+    *,
+    state: Snapshot | None = None,
+    outcomes: Sequence[Outcome] | None = None,
+) -> Row:
     """Say where a campaign stands, with the keys of ``drx-screen status --format json``.
 
     Args:
         campaign: of which.
         as_of: right after a round was recorded.
         state: the campaign's then, where it is known; it is read when not given.
+        outcomes: of the proposals then, by the campaign's goals, where they are known.
     """
     state = campaign.state(as_of) if state is None else state
     goals = campaign.goals(state, as_of)
-    outcomes = outcomes_of(state, goals)
+    outcomes = outcomes_of(state, goals) if outcomes is None else outcomes
     states = Counter(str(p.state) for p in state.proposals)
     model = state.current_model
     return {

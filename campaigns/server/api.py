@@ -22,13 +22,10 @@ from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from campaigns.errors import LedgerError, LedgerLocked, ReadOnly, Stale, Unknown
-from campaigns.intake.record import check_files, ingest
-from campaigns.intake.record import supersede as superseded
 from campaigns.ledger.records import Measurement
 from campaigns.loop.places import Order as ByOrder
 from campaigns.report import views
 from campaigns.report.export import Form, export_campaign
-from campaigns.report.round import SHEETS_NAME, round_folder
 from campaigns.server.bodies import (
     REFUSALS,
     Correction,
@@ -136,7 +133,8 @@ def campaigns(request: Request) -> list[dict[str, Any]]:
 
 
 def _standing(desk: Desk, name: str) -> dict[str, Any]:
-    return desk.seen(name).kept("status", lambda: views.status(desk.campaign(name), state=desk.state(name)))
+    seen = desk.seen(name)
+    return seen.kept("status", lambda: views.status(desk.campaign(name), state=seen.state, outcomes=seen.outcomes))
 
 
 @router.get("/campaigns/{name}")
@@ -318,9 +316,11 @@ def rank(
     from campaigns.loop.rank import rank as ranked
 
     desk = _desk(request)
+    seen = desk.seen(name)
 
     def make() -> dict[str, Any]:
-        return views.ranking(ranked(desk.campaign(name), by or None, within="measured", **how, state=state))
+        now: dict[str, Any] = {} if as_of else {"state": seen.state, "outcomes": seen.outcomes}
+        return views.ranking(ranked(desk.campaign(name), by or None, within="measured", **how, **now))
 
     how: dict[str, Any] = {
         "top": top,
@@ -330,8 +330,7 @@ def rank(
         "order": order,
         "as_of": as_of,
     }
-    state = None if as_of else desk.state(name)
-    return desk.seen(name).kept(("rank", by, *how.values()), make)
+    return seen.kept(("rank", by, *how.values()), make)
 
 
 @router.get("/campaigns/{name}/models")
@@ -370,6 +369,8 @@ def log(
 )
 def sheet(request: Request, name: Name, number: Annotated[int, PathParameter(ge=1, le=MOST)]) -> str:
     """What to weigh for a round, as text to print."""
+    from campaigns.report.round import SHEETS_NAME, round_folder
+
     file = round_folder(_desk(request).campaign(name), number) / SHEETS_NAME
     if not file.is_file():
         raise UsageError(
@@ -472,6 +473,8 @@ def supersede(
     request: Request, name: Name, measurement_id: Name, body: Correction, who: Who, key: Key = None
 ) -> dict[str, Any]:
     """Correct a measurement; the wrong one stays in the ledger."""
+    from campaigns.intake.record import supersede as superseded
+
     desk, how = _desk(request), Write("supersede", who, key, body.seen)
     with desk.writing(name, how) as campaign:
         successors = superseded(
@@ -503,6 +506,8 @@ def files(
     key: Key = None,
 ) -> dict[str, Any]:
     """Check cycler files and tables and, unless it is a dry run, record the good ones."""
+    from campaigns.intake.record import check_files, ingest
+
     desk, how = _desk(request), Write("ingest", who, key)
     tables = [] if samples is None else [samples]
     with kept_files([*tables, *files]) as paths, desk.writing(name, how) as campaign:

@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 from campaigns.campaign import Campaign
 from campaigns.errors import ReadOnly, Stale, Unknown
 from campaigns.ledger.records import Event, Measurement, Snapshot, fingerprint
+from campaigns.loop.outcomes import Outcome, outcomes_of
 from campaigns.spec import FILE_NAME
 from campaigns.workspace import Workspace
 from drxnet.errors import DRXError, UsageError
+from screening.goals import Goals
 
 T = TypeVar("T")
 
@@ -41,6 +43,10 @@ class Seen:
 
     state: Snapshot
     last_event: int
+    goals: Goals
+    earlier: Sequence[Outcome] = ()
+    """Outcomes at an earlier entry."""
+
     _kept: dict[Any, Any] = field(default_factory=dict)
     _locks: dict[Any, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
@@ -51,6 +57,11 @@ class Seen:
         for m in self.state.measurements:
             found[m.proposal_id].append(m)
         return found
+
+    @cached_property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What came back for each proposal, worked out again where something was said of it since."""
+        return outcomes_of(self.state, self.goals, self.earlier)
 
     def version(self, proposal_id: str) -> str:
         """Version of a proposal, see :func:`version_of`."""
@@ -215,8 +226,9 @@ class Desk:
         with self._reading[name]:  # who asks meanwhile waits for the one reading
             known = self._seen.get(name)
             if known is None or known.last_event != last:
-                state = campaign.state()
-                known = self._seen[name] = Seen(state, state.events[-1].number)
+                state, earlier = campaign.state(), known.outcomes if known is not None else ()
+                known = Seen(state, state.events[-1].number, campaign.spec.goals, earlier)
+                self._seen[name] = known
         return known
 
     def state(self, name: str) -> Snapshot:

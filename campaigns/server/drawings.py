@@ -17,12 +17,12 @@ from fastapi import APIRouter, Query, Request, UploadFile
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
-from campaigns.loop.outcomes import Outcome, axes_of, outcomes_of
+from campaigns.loop.outcomes import Outcome, axes_of
 from campaigns.report import interactive
 from campaigns.report.drawing import POSTERIOR_SPREAD, in_words
 from campaigns.server.api import MOST, kept_files
 from campaigns.server.bodies import REFUSALS, Name, answered_as
-from campaigns.server.desk import Desk, Seen
+from campaigns.server.desk import Desk
 from drxnet.composition import Composition
 from screening.goals import Goals
 from screening.quantities import QUANTITIES
@@ -63,8 +63,8 @@ def figures(
 
 
 def _figures(desk: Desk, name: str, which: Which, elements: list[str]) -> dict[str, Any]:
-    state = desk.state(name)
-    outcomes, goals = _outcomes(desk, name), desk.campaign(name).spec.goals
+    seen = desk.seen(name)
+    state, outcomes, goals = seen.state, seen.outcomes, seen.goals
     held = sorted({s for p in state.proposals for s in Composition.parse(p.composition).amounts()})
     if not outcomes:
         return {"figures": {}, "note": "Nothing was proposed yet.", "elements": held}
@@ -126,11 +126,11 @@ def neighbours(
     desk: Desk = request.app.state.desk
     seen = desk.seen(name)
     mine = seen.state.proposal(proposal_id)
-    outcomes = _outcomes(desk, name, seen)  # of the same entry of the log, whoever writes meanwhile
+    outcomes = seen.outcomes
     amounts = seen.kept("amounts", lambda: _amounts(outcomes))
     here = next(i for i, o in enumerate(outcomes) if o.proposal == mine)
     exchanged = np.abs(amounts - amounts[here]).sum(1) / 2
-    first = desk.campaign(name).spec.goals.first
+    first = seen.goals.first
     rows: list[dict[str, Any]] = []
     for i in np.argsort(exchanged, kind="stable"):
         if i == here or len(rows) == top:
@@ -180,11 +180,6 @@ def script() -> FileResponse:
     return FileResponse(
         plotly_script(), media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"}
     )
-
-
-def _outcomes(desk: Desk, name: str, seen: Seen | None = None) -> tuple[Outcome, ...]:
-    seen = desk.seen(name) if seen is None else seen
-    return seen.kept("outcomes", lambda: outcomes_of(seen.state, desk.campaign(name).spec.goals))
 
 
 def _amounts(outcomes: tuple[Outcome, ...]) -> np.ndarray:

@@ -183,6 +183,22 @@ def test_fronts_are_peeled_one_by_one() -> None:
     assert fronts(values).tolist() == [1, 1, 1, 2, 3, 1]
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_a_front_is_what_no_row_behind_the_fronts_before_beats(columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    values = rng.integers(0, 9, (120, columns)).astype(float)  # with ties
+    values[rng.integers(0, 120, 9), rng.integers(0, columns, 9)] = -np.inf
+    numbers, left = fronts(values), np.arange(120)
+    for number in range(1, numbers.max() + 1):
+        rows = values[left]
+        beaten = [any((other >= row).all() and (other > row).any() for other in rows) for row in rows]
+        assert set(left[~np.array(beaten)]) == set(np.flatnonzero(numbers == number))
+        left = left[np.array(beaten)]
+    assert len(left) == 0
+    assert fronts(values, at_most=2).tolist() == [n if n <= 2 else 0 for n in numbers]
+    assert fronts(values[:0]).tolist() == []
+
+
 def test_the_same_quantity_at_two_currents_is_two_objectives() -> None:
     measured = np.array([(200.0, 190.0), (260.0, 60.0), (240.0, 120.0), (230.0, 100.0)])
     at = [ObjectiveSpec(quantity="capacity", current_ma_g=i) for i in (20.0, 500.0)]

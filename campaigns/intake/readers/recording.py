@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from campaigns.intake.readers.unpacking import Head
-from drxnet.drxtd import CyclingTest
 from drxnet.errors import ImpossibleValue
 from drxnet.progress import Progress
+
+if TYPE_CHECKING:
+    from drxnet.drxtd import CyclingTest
 
 CELL_JUMP_V, SAME_START_V = 0.5, 0.3
 """A voltage that jumps up by the first and comes within the second of that of the first row is another cell's (V)."""

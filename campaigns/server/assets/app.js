@@ -5,7 +5,7 @@ import { figures } from "./figures.js";
 import { jobs, unwatch } from "./jobs.js";
 import { board, data, log, models, overview, ranking } from "./pages.js";
 import { proposal } from "./proposal.js";
-import { ask, at, failed, main, nav, onShow, say, who } from "./shell.js";
+import { ask, at, failed, main, nav, onShow, say, tellNews, who, writing } from "./shell.js";
 
 const PAGES = { board: "Board", ranking: "Ranking", figures: "Figures", data: "Data", models: "Models", jobs: "Jobs", log: "Log" };
 const DRAW = { board, p: proposal, ranking, figures, data, models, jobs, log };
@@ -24,6 +24,7 @@ async function show() {
     const content = name ? await (DRAW[page] ?? board)(name, ...rest.map((part) => part || undefined)) : await overview();
     if (mine !== drawn) return;
     main.replaceChildren(...content);
+    tellNews("");
     shownEvent = name ? (await ask(at(name))).event : null;
   } catch (error) {
     if (mine === drawn) main.replaceChildren(h("h1", {}, "drx-screen"), failed(error));
@@ -34,13 +35,14 @@ async function show() {
 // Somebody else wrote: show it at once where nothing is being typed, else say so.
 async function follow() {
   const [name] = address();
-  if (!name || document.hidden || shownEvent === null) return;
+  if (!name || document.hidden || shownEvent === null || writing()) return;
+  const before = shownEvent, mine = drawn;
   try {
     const { event } = await ask(at(name));
-    if (event === shownEvent) return;
+    if (event === before || mine !== drawn || writing()) return;  // what this page wrote meanwhile is no news
     const typing = main.contains(document.activeElement) || main.querySelector("#record") || document.querySelector("dialog");
     if (!typing) await show();
-    else say("Somebody wrote meanwhile; reload to see it. What you send is checked against what you see.");
+    else tellNews("Somebody wrote meanwhile; reload to see it. What you send is checked against what you see.");
   } catch { /* the next click says it */ }
 }
 

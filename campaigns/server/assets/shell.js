@@ -12,6 +12,11 @@ export function say(sentence, bad = false) {
   told.className = bad ? "bad" : "";
 }
 
+/** Say what others did, beside what is said of one's own writing. */
+export function tellNews(sentence) {
+  document.getElementById("news").textContent = sentence;
+}
+
 /** Call the API; an error is the sentence that it answered. */
 export async function ask(path, { method = "GET", body, form, blob = false } = {}) {
   const headers = { "X-Who": encodeURIComponent(who.value.trim() || "somebody").slice(0, 350) };
@@ -34,14 +39,21 @@ export const at = (name) => `campaigns/${encodeURIComponent(name)}`;
 let show = async () => {};
 export const onShow = (draw) => { show = draw; };
 
+let writes = 0;
+/** Whether something is being written by this page. */
+export const writing = () => writes > 0;
+
 /** Carry out a write; say what came of it, and show the page again. */
 export async function write(sentence, work) {
+  writes++;
   try {
     await work();
     await show();
     say(sentence);
   } catch (error) {
     say(error.message, true);
+  } finally {
+    writes--;
   }
 }
 

@@ -128,6 +128,18 @@ def test_one_rate_alone_is_half_measured_and_names_the_other(snapshot: Snapshot)
     assert all(o.missing == ("1000 mA/g",) and o.leading is None for o in half)
 
 
+def test_only_what_something_was_said_of_since_is_another_outcome(snapshot: Snapshot):
+    known = outcomes_of(snapshot, GOALS)
+    gone = next(m for m in snapshot.valid if m.proposal_id.startswith("R02"))
+    others = tuple(replace(m, withdrawn_event=99) if m == gone else m for m in snapshot.measurements)
+    now = replace(snapshot, measurements=others)
+    again = outcomes_of(now, GOALS, known)
+    assert again == outcomes_of(now, GOALS)
+    assert [o.proposal.proposal_id for o, old in zip(again, known, strict=True) if o is not old] == [gone.proposal_id]
+    other_goals = Goals(objectives=(ObjectiveSpec(quantity="specific-energy"),))
+    assert not any(o is old for o, old in zip(outcomes_of(now, other_goals, known), known, strict=True))
+
+
 def test_withdrawn_measurements_do_not_count(snapshot: Snapshot):
     lab = next(o for o in outcomes_of(snapshot, GOALS) if o.proposal.origin == "lab")
     low = lab.measured(LOW)

@@ -297,3 +297,21 @@ def test_a_stale_page_is_told(browser: Browser, newcomer: tuple[Campaign, str]):
     (refused,) = browser.errors  # the browser tells of every answer that is not a success
     assert "412" in refused
     browser.errors.clear()
+
+
+def test_what_others_write_does_not_take_the_place_of_ones_own_confirmation(
+    browser: Browser, newcomer: tuple[Campaign, str]
+):
+    campaign, at = newcomer
+    browser.call("Page.navigate", url=f"{at}/#/demo/p/R01-03")
+    browser.until("document.body?.dataset.ready === '#/demo/p/R01-03'")
+    browser.run("document.querySelector('#mark button').click()")
+    told(browser, "R01-03 is accepted.")
+    assert browser.run("document.querySelector('#news').innerText") == ""  # what oneself wrote is no news
+    browser.run("document.querySelector('#mark input').focus()")
+    campaign.mark("R01-01", "failed", "crucible broke")
+    browser.until("document.querySelector('#news').innerText.startsWith('Somebody wrote meanwhile')")
+    told(browser, "R01-03 is accepted.")
+    assert violations(browser) == []
+    go(browser, "#/demo/board")
+    assert browser.run("document.querySelector('#news').innerText") == ""

@@ -18,7 +18,7 @@ from ledgers import write_campaign, write_stub_model
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 
-HEAVY = ("torch", "botorch", "ray", "pymatgen", "matplotlib", "plotly")
+HEAVY = ("torch", "botorch", "ray", "pymatgen", "matplotlib", "plotly", "pandas", "scipy.optimize")
 
 
 def test_it_answers_names_its_address_and_ends_on_ctrl_c(campaign: Campaign):
