@@ -108,7 +108,7 @@ def serving(folder: Path) -> Iterator[tuple[str, int]]:
             assert process.stderr is not None
             found = re.match(r"http://\S+", process.stderr.readline())
             assert found, process.stderr.read()
-            httpx2.get(found[0]).raise_for_status()
+            httpx2.get(found[0], timeout=60).raise_for_status()
             seconds = time.perf_counter() - begun
             cpu = busy(process.pid)
             print(

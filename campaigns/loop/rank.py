@@ -34,10 +34,11 @@ _NAMED = 6
 
 def rankings() -> tuple[str, ...]:
     """What one can rank by: quantities, shipped and added, and the Pareto front."""
-    return (*map(_short, QUANTITIES), PARETO)
+    return (*map(short_name, QUANTITIES), PARETO)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return the name of a quantity on the command line."""
     return {long: short for short, long in SHORT.items()}.get(name, name)
 
 
@@ -102,7 +103,7 @@ def rank(
     places, left_out = _with_capacity(places, Capacity(goals.rates.low), min_capacity_mah_g)
     ordered = tuple(_ordered(places, asked, goals, order)[:top])
     notes = (*notes, *left_out, *map(str, offsets_of(campaign, state, wanted)))
-    return Ranking(by or _short(asked[0].name), goals, asked, ordered, notes)
+    return Ranking(by or short_name(asked[0].name), goals, asked, ordered, notes)
 
 
 def _asked(

@@ -18,6 +18,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from campaigns.loop.outcomes import Outcome, axes_of
+from campaigns.loop.rank import short_name
 from campaigns.report import interactive
 from campaigns.report.drawing import POSTERIOR_SPREAD, in_words
 from campaigns.server.api import MOST, kept_files
@@ -112,7 +113,21 @@ def about(request: Request, name: Name) -> dict[str, Any]:
     desk: Desk = request.app.state.desk
     campaign = desk.campaign(name)
     report = any(campaign.folder.glob("report/report.html")) or any(campaign.folder.glob("rounds/R*/report.html"))
-    return {"goals": in_words(campaign.spec.goals), "rank_by": [*QUANTITIES, "pareto"], "report": report}
+    quantities = [
+        {
+            "name": name,
+            "short": short_name(name),
+            "column": kind.column,
+            "heading": f"{name.replace('-', ' ')}{f' ({kind.unit})' if kind.unit else ''}",
+        }
+        for name, kind in QUANTITIES.items()
+    ]
+    return {
+        "goals": in_words(campaign.spec.goals),
+        "rank_by": [*QUANTITIES, "pareto"],
+        "quantities": quantities,
+        "report": report,
+    }
 
 
 @router.get("/campaigns/{name}/proposals/{proposal_id}/neighbours")

@@ -15,6 +15,7 @@ const address = () => location.hash.replace(/^#\/?/, "").split("/").map(decodeUR
 
 async function show() {
   const mine = ++drawn;
+  shownEvent = null;
   const [name, page, ...rest] = address();
   unwatch();
   const here = page === "p" ? "board" : page;
@@ -32,6 +33,13 @@ async function show() {
   if (mine === drawn) document.body.dataset.ready = location.hash || "#/";
 }
 
+/** Whether something would be lost by showing the page again: a field in use or filled in, a checked file, a question. */
+function typing() {
+  const fields = [...main.querySelectorAll("input, textarea, select")];
+  return fields.some((f) => f === document.activeElement || (f.defaultValue !== undefined && f.value !== f.defaultValue))
+    || main.querySelector("#record") || document.querySelector("dialog");
+}
+
 // Somebody else wrote: show it at once where nothing is being typed, else say so.
 async function follow() {
   const [name] = address();
@@ -40,8 +48,7 @@ async function follow() {
   try {
     const { event } = await ask(at(name));
     if (event === before || mine !== drawn || writing()) return;  // what this page wrote meanwhile is no news
-    const typing = main.contains(document.activeElement) || main.querySelector("#record") || document.querySelector("dialog");
-    if (!typing) await show();
+    if (!typing()) await show();
     else tellNews("Somebody wrote meanwhile; reload to see it. What you send is checked against what you see.");
   } catch { /* the next click says it */ }
 }

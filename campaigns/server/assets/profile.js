@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-const LEFT = 50, RIGHT = 650, TOP = 16, BOTTOM = 310;
+const LEFT = 76, RIGHT = 650, TOP = 16, BOTTOM = 310;
 const COLOURS = ["var(--low)", "var(--high)", "#00664a", "#8a3d6f"];
 const stepFor = (span, most, least = 0) => [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find((s) => s >= least && span / s <= most) ?? 1000;
 
@@ -17,7 +17,7 @@ function frame([x0, x1], [y0, y1], xName, yName) {
   for (let v = Math.ceil(y0 / ys) * ys; v <= y1 + 1e-9; v += ys)
     marks.push(h("line", { x1: LEFT, x2: RIGHT, y1: y(v), y2: y(v), class: "grid" }), h("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, text(v, ys)));
   marks.push(h("text", { x: (LEFT + RIGHT) / 2, y: 345, "text-anchor": "middle" }, xName),
-    h("text", { x: 13, y: 165, transform: "rotate(-90 13 165)", "text-anchor": "middle" }, yName));
+    h("text", { x: 18, y: 165, transform: "rotate(-90 18 165)", "text-anchor": "middle" }, yName));
   const path = (us, vs) => us.map((u, i) => `${i ? "L" : "M"}${x(u).toFixed(1)} ${y(vs[i]).toFixed(1)}`).join("");
   return { x, y, marks, path };
 }

@@ -286,6 +286,35 @@ def test_a_doubtful_measurement_is_confirmed_or_corrected_with_its_curve_in_sigh
     assert [m.status for m in state.measurements if m.measurement_id == first.measurement_id] == ["superseded"]
 
 
+@pytest.mark.parametrize(
+    ("by", "heading"),
+    {
+        "cost-per-kwh": "cost per kwh (USD/kWh)",
+        "specific-energy": "specific energy (Wh/kg)",
+        "": "rate retention",
+    }.items(),
+)
+def test_a_ranking_shows_what_it_goes_by(browser: Browser, opened: Callable[[str], None], by: str, heading: str):
+    opened(f"#/long/ranking/{by}")
+    headings = browser.run("[...document.querySelectorAll('main th')].map((c) => c.innerText)")
+    assert headings[4] == heading
+    values = browser.run("[...document.querySelectorAll('main tbody tr')].map((r) => parseFloat(r.cells[4].innerText))")
+    assert len(values) > 5
+    assert all(value > 0 for value in values)
+
+
+def test_a_campaign_before_its_first_round_says_what_to_do(browser: Browser, campaign: Campaign):
+    with served(campaign.folder) as at:
+        browser.call("Page.navigate", url=f"{at}/")
+        browser.until("document.body?.dataset.ready === '#/'")
+        for page in ("board", "ranking", "figures", "data", "models", "jobs", "log"):
+            go(browser, f"#/demo/{page}")
+            assert browser.run("document.querySelector('.bad-text')") is None
+        go(browser, "#/demo/board")
+        assert "start a round under Jobs" in browser.run("document.querySelector('main').innerText")
+        leave(browser)
+
+
 def test_a_stale_page_is_told(browser: Browser, newcomer: tuple[Campaign, str]):
     campaign, at = newcomer
     browser.call("Page.navigate", url=f"{at}/#/demo/p/R01-03")
@@ -314,4 +343,14 @@ def test_what_others_write_does_not_take_the_place_of_ones_own_confirmation(
     told(browser, "R01-03 is accepted.")
     assert violations(browser) == []
     go(browser, "#/demo/board")
+    assert browser.run("document.querySelector('#news').innerText") == ""
+
+
+def test_a_page_on_which_nothing_is_typed_shows_what_others_write(browser: Browser, newcomer: tuple[Campaign, str]):
+    campaign, at = newcomer
+    browser.call("Page.navigate", url=f"{at}/")
+    browser.until("document.body?.dataset.ready === '#/'")
+    go(browser, "#/demo/board")
+    campaign.mark("R01-01", "failed", "crucible broke")
+    browser.until("document.querySelector('main').innerText.includes('crucible broke')")
     assert browser.run("document.querySelector('#news').innerText") == ""
