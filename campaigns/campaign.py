@@ -304,6 +304,7 @@ class Campaign(Workspace):
         workers: int | None = None,
         ray_address: str | None = None,
         progress: Progress = silent,
+        proof: str | Path | None = None,
     ) -> Rows:
         """Rank measured and predicted compositions together, with the keys of ``drx-screen rank --format json``.
 
@@ -321,9 +322,11 @@ class Campaign(Workspace):
             workers: for the space.
             ray_address: of a Ray cluster.
             progress: of the stream.
+            proof: file for the proof that nothing better was left out of the space, which is walked whole.
 
         Raises:
-            UsageError: an unknown quantity, or one that the campaign's conditions do not give.
+            UsageError: an unknown quantity, one that the campaign's conditions do not give, or a proof of less than
+                the space.
         """
         from campaigns.loop.rank import rank
         from campaigns.report import views
@@ -344,6 +347,7 @@ class Campaign(Workspace):
             workers=workers,
             ray_address=ray_address,
             progress=progress,
+            proof=proof,
         )
         return Rows(views.ranking(found)["rows"])
 

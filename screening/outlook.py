@@ -136,9 +136,12 @@ class Outlook:
 
     def with_fitted(self, fitted: Mapping[str, Any], tolerance: float = 1e-3) -> Self:
         """The same with what was fitted elsewhere, where that is what was fitted here within a relative tolerance."""
+        told, names = fitted["hyperparameters"], [name for name, _ in self.hyperparameters]
+        if set(told) != set(names):
+            return self
         other = replace(
             self,
-            hyperparameters=tuple((name, tuple(values)) for name, values in fitted["hyperparameters"].items()),
+            hyperparameters=tuple((name, tuple(told[name])) for name in names),
             incumbents=tuple(map(tuple, fitted["incumbents"])),
         )
         mine, theirs = (_numbers(outlook.fitted()) for outlook in (self, other))

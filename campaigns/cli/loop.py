@@ -516,6 +516,11 @@ def finetune(source: str, device: str, output: str) -> None:
 @click.option("--ray-address", metavar="HOST:PORT", help="Score on this Ray cluster.")
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
 @engine_options
+@click.option(
+    "--proof",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --within space: walk all of it, and write here what `verify --proof` checks.",
+)
 @as_of_option
 @members_option
 @format_option
@@ -532,6 +537,7 @@ def rank(
     ray_address: str | None,
     device: str,
     engine: str,
+    proof: Path | None,
     as_of: str | None,
     members: bool,
     output: str,
@@ -565,6 +571,7 @@ def rank(
             workers=workers,
             ray_address=ray_address,
             progress=bar,
+            proof=proof,
         )
     for note in ranking.notes:
         say(note)

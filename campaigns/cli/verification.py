@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +13,9 @@ from campaigns.cli.console import emit, format_option, print_table, progress, sa
 from campaigns.cli.loop import campaign_option, command_line, open_campaign
 from campaigns.errors import LedgerError
 from drxnet.errors import DataRefused, UsageError
+
+if TYPE_CHECKING:
+    from campaigns.loop.walk import VerifiedWalk
 
 _USUAL_SHARE = 0.01
 
@@ -30,6 +36,11 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 @campaign_option
 @click.option("--round", "name", metavar="R03", help="Check the walk of this round, with 1% of it scored again.")
 @click.option(
+    "--proof",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check the walk of a ranking, by the file that `rank --within space --proof` wrote.",
+)
+@click.option(
     "--sample",
     callback=_share,
     metavar="SHARE",
@@ -46,6 +57,7 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 def verify(
     source: str,
     name: str | None,
+    proof: Path | None,
     sample: float | None,
     seed: int | None,
     device: str,
@@ -59,17 +71,27 @@ def verify(
 
     A walk is checked by the proof that `propose` keeps beside each round (its hash is in the ledger), and some of its
     shards are scored again. On the engine and machine of the walk they must be equal to the last bit, elsewhere within
-    a tolerance. What is wrong is named; the exit code is 3 then.
+    a tolerance. What is wrong is named; the exit code is 3 then. The same goes for a ranking of the whole space whose
+    proof was kept.
 
     \b
     Example:
       drx-screen verify --campaign he-rate
       drx-screen verify --campaign he-rate --round R03 --sample 1%
+      drx-screen verify --campaign he-rate --proof best.walk.jsonl
     """
-    if name is None and sample is None:
+    share = _USUAL_SHARE if sample is None else sample
+    if name is not None and proof is not None:
+        raise UsageError("Check one at a time: --round the walk of a round, --proof that of a ranking.")
+    if proof is not None:
+        from campaigns.loop.walk import verify_ranking
+
+        with open_campaign(source, read_only=True) as campaign, progress("scoring shards again") as bar:
+            _show([verify_ranking(campaign, proof, sample=share, seed=seed, device=device, progress=bar)], output)
+    elif name is None and sample is None:
         _verify_ledger(source, accept, output)
     else:
-        _verify_walks(source, name, _USUAL_SHARE if sample is None else sample, seed, device, output)
+        _verify_walks(source, name, share, seed, device, output)
 
 
 def _verify_ledger(source: str, accept: str | None, output: str) -> None:
@@ -98,15 +120,18 @@ def _verify_walks(source: str, name: str | None, sample: float, seed: int | None
     from campaigns.loop.walk import verify_walks
 
     number = round_number(name) if name else None
-    rows, said = [], []
     with open_campaign(source, read_only=True) as campaign, progress("scoring shards again") as bar:
-        for found in verify_walks(campaign, number, sample=sample, seed=seed, device=device, progress=bar):
-            rows.append(found.as_row())
-            label = rows[-1]["round"]
-            said += [f"{label}: {found.verification.sentence}"] if found.verification else []
-            said += [f"{label}: {text}." for text in found.wrong]
-    for text in said:
-        say(text)
+        found = list(verify_walks(campaign, number, sample=sample, seed=seed, device=device, progress=bar))
+    _show(found, output)
+
+
+def _show(found: Sequence[VerifiedWalk], output: str) -> None:
+    """Show what checking walks found; what is wrong ends with exit code 3."""
+    rows = [one.as_row() for one in found]
+    for one in found:
+        sentence = [one.verification.sentence] if one.verification else []
+        for text in (*sentence, *(f"{wrong}." for wrong in one.wrong)):
+            say(f"{one.name}: {text}")
     emit(output, rows, lambda: print_table([{k: v for k, v in row.items() if k != "wrong"} for row in rows]))
     if not all(row["holds"] for row in rows):
         raise click.exceptions.Exit(DataRefused.exit_code)

@@ -237,11 +237,14 @@ class Client:
         workers: int | None = None,
         ray_address: str | None = None,
         progress: Progress = silent,
+        proof: str | Path | None = None,
     ) -> Rows:
         """Rank measured and predicted compositions together; see :meth:`campaigns.campaign.Campaign.rank`."""
         from campaigns.report.rows import Rows
 
         _refuse_cluster(ray_address)
+        if proof is not None:
+            raise UsageError("A proof is written and checked where the campaign lies. Leave out proof here.")
         asked = {
             "by": by,
             "top": MOST_ROWS if top is None and within != "space" else top,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -365,18 +365,27 @@ def predicted_places(campaign: Workspace, state: Snapshot, goals: Goals, sought:
 
 
 def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: Means) -> list[tuple[str, Process]]:
-    """Candidates of the space that may come first, each by the best way of it."""
+    """Candidates of the space that may come first, each by the best way; for a proof, all are walked, and it is written."""
     candidates, alone = spec.candidates(), len(sought.by) == 1
-    look = Look(spec.method, spec.evaluations, spec.time_limit_s, spec.seed)
-    scorer = StreamScorer(
-        outlook.for_stream(means.engine, look.most(candidates)),
+    look = Look(spec.method, spec.evaluations, spec.time_limit_s, spec.seed) if sought.proof is None else Look()
+    scorer = scorer_of_ranking(spec, candidates, outlook.for_stream(means.engine, look.most(candidates)), sought)
+    keep = (sought.top if alone and sought.order == "lower" else SHORTLIST) + len(sought.measured)
+    best = run_stream(candidates, scorer, look, means.with_usual(spec.workers), keep=keep)
+    if sought.proof is not None and best.proof is not None:
+        how = {"engine": scorer.outlook.engine, "fitted": scorer.outlook.fitted(), "events": sought.events}
+        ranking = {"question": asdict(sought.question), **how}
+        replace(best.proof, job={**best.proof.job, "ranking": ranking}).write(sought.proof)
+    found = candidates.compositions(best.units)
+    return [(c.formula, way) for c, way in zip(found, outlook.best_ways(found, sought.by[0]), strict=True)]
+
+
+def scorer_of_ranking(spec: CampaignSpec, candidates: Candidates, outlook: Outlook, sought: Sought) -> StreamScorer:
+    """What finds those of many candidates that may come first in a ranking."""
+    return StreamScorer(
+        outlook,
         candidates.columns,
         candidates.denominator,
         limits=limits_of(spec),
-        rank_by=sought.by[0] if alone else None,
+        rank_by=sought.by[0] if len(sought.by) == 1 else None,
         least_capacity_mah_g=sought.least_capacity_mah_g,
     )
-    keep = (sought.top if alone and sought.order == "lower" else SHORTLIST) + len(sought.measured)
-    best = run_stream(candidates, scorer, look, means.with_usual(spec.workers), keep=keep)
-    found = candidates.compositions(best.units)
-    return [(c.formula, way) for c, way in zip(found, outlook.best_ways(found, sought.by[0]), strict=True)]

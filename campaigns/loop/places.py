@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from campaigns.ledger.records import Proposal, QuantityValue, Snapshot, State
@@ -50,6 +51,20 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a ranking is asked; see :meth:`campaigns.campaign.Campaign.rank`."""
+
+    by: str | None = None
+    within: Within = "proposed"
+    top: int | None = 50
+    min_capacity_mah_g: float | None = None
+    current_ma_g: float | None = None
+    cycle: int | None = None
+    order: Order = "lower"
+    as_of: int | None = None
+
+
+@dataclass(frozen=True)
 class Sought:
     """What a ranking asks of compositions that are not measured."""
 
@@ -66,6 +81,13 @@ class Sought:
     order: Order
     least_capacity_mah_g: float | None
     """Of candidates of the space."""
+
+    proof: Path | None = None
+    """Where the proof goes that nothing better was left out of the space."""
+
+    question: Question = Question()
+    events: int = 0
+    """What was asked, and how many events the ledger had then, for whoever checks the proof."""
 
     def is_measured(self, composition: str, process: Process, *, by_way: bool) -> bool:
         """Whether a composition is left out: where ways can be chosen, as it would be made; else however it was."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from campaigns.ledger.records import Snapshot
 from campaigns.loop.offset import offsets_of
 from campaigns.loop.outcomes import Outcome, axes_of, in_words, outcomes_of, stated
-from campaigns.loop.places import Means, Order, Place, Sought, Within, labels_of, with_state
+from campaigns.loop.places import Means, Order, Place, Question, Sought, Within, labels_of, with_state
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
 from drxnet.names import hint
@@ -73,6 +74,7 @@ def rank(
     workers: int | None = None,
     ray_address: str | None = None,
     progress: Progress = silent,
+    proof: str | Path | None = None,
     state: Snapshot | None = None,
     outcomes: Sequence[Outcome] | None = None,
 ) -> Ranking:
@@ -84,26 +86,69 @@ def rank(
     to miss the campaign's constraint are left out.
 
     Raises:
-        UsageError: an unknown quantity or one that the campaign's conditions do not give.
+        UsageError: an unknown quantity or one that the campaign's conditions do not give, or a proof of what is not
+            walked.
     """
-    state = campaign.state(as_of) if state is None else state
-    wanted = campaign.goals(state, as_of)
-    asked, goals = _asked(wanted, by, current_ma_g, cycle)
-    means = Means(device, engine, workers, ray_address, progress)
-    places, notes = _Known(state, outcomes or outcomes_of(state, wanted), goals, asked).measured()
+    question = Question(by, within, top, min_capacity_mah_g, current_ma_g, cycle, order, as_of)
+    if proof is not None and within != "space":
+        raise UsageError(f"Only the ranking of a whole space has a proof: --within space. Got --within {within}.")
+    if proof is not None and not Path(proof).parent.is_dir():
+        raise UsageError(f"The folder of the proof must exist. Got {proof}.")
+    asked = Asked.of(campaign, question, None if proof is None else Path(proof), state, outcomes)
+    places = list(asked.measured)
     if within != "measured":
         from campaigns.loop.forecast import predicted_places
 
-        least = min_capacity_mah_g
-        if within == "space" and least is None and (least := _least_capacity(wanted)) is not None:
+        means = Means(device, engine, workers, ray_address, progress)
+        places += predicted_places(campaign, asked.state, asked.goals, asked.sought, means)
+    by_what = asked.sought.by
+    places, left_out = _with_capacity(places, Capacity(asked.goals.rates.low), min_capacity_mah_g)
+    ordered = tuple(_ordered(places, by_what, asked.goals, order)[:top])
+    notes = (*asked.notes, *left_out, *map(str, offsets_of(campaign, asked.state, asked.wanted)))
+    return Ranking(by or short_name(by_what[0].name), asked.goals, by_what, ordered, notes)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a question means for a campaign."""
+
+    state: Snapshot
+    wanted: Goals
+    """What the campaign wants."""
+
+    goals: Goals
+    """The same, with the quantities ranked by."""
+
+    measured: tuple[Place, ...]
+    sought: Sought
+    """Of what is not measured."""
+
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        campaign: Workspace,
+        question: Question,
+        proof: Path | None = None,
+        state: Snapshot | None = None,
+        outcomes: Sequence[Outcome] | None = None,
+    ) -> Asked:
+        """Look it up, in the campaign's state at the time where that is not given.
+
+        Raises:
+            UsageError: an unknown quantity or one that the campaign's conditions do not give.
+        """
+        state = campaign.state(question.as_of) if state is None else state
+        wanted = campaign.goals(state, question.as_of)
+        by, goals = _asked(wanted, question.by, question.current_ma_g, question.cycle)
+        places, notes = _Known(state, outcomes or outcomes_of(state, wanted), goals, by).measured()
+        least, space = question.min_capacity_mah_g, question.within == "space"
+        if space and least is None and (least := _least_capacity(wanted)) is not None:
             notes = (*notes, f"Candidates of the space with less than {least:g} mAh/g are left out.")
-        measured = _made(places, goals.rates.process)
-        sought = Sought(asked, measured, within == "space", top or 50, order, least)
-        places += predicted_places(campaign, state, goals, sought, means)
-    places, left_out = _with_capacity(places, Capacity(goals.rates.low), min_capacity_mah_g)
-    ordered = tuple(_ordered(places, asked, goals, order)[:top])
-    notes = (*notes, *left_out, *map(str, offsets_of(campaign, state, wanted)))
-    return Ranking(by or short_name(asked[0].name), goals, asked, ordered, notes)
+        measured, top = _made(places, goals.rates.process), question.top or 50
+        sought = Sought(by, measured, space, top, question.order, least, proof, question, len(state.events))
+        return cls(state, wanted, goals, tuple(places), sought, notes)
 
 
 def _asked(

@@ -1,4 +1,4 @@
-"""Check the proof of a round's walk: that every candidate of the space was scored and none better was left out."""
+"""Check the proof of a walk, of a round or a ranking: that every candidate was scored and none better left out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campaigns.loop.forecast import limits_of, one_thread, outlook_of
+from campaigns.loop.forecast import limits_of, one_thread, outlook_of, scorer_of_ranking
+from campaigns.loop.places import Question
 from campaigns.loop.propose import proof_path
+from campaigns.loop.rank import Asked
 from campaigns.workspace import Workspace
-from drxnet.errors import UsageError
+from drxnet.errors import DataRefused, UsageError
 from drxnet.progress import Progress, silent
 from screening.candidates import CandidateList, Candidates
 from screening.enumerator import Job
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerifiedWalk:
-    """What checking one round found."""
+    """What checking one round, or the proof of a ranking, found."""
 
-    round: int
+    name: str
+    """Label of the round, or name of the file."""
+
     verification: Verification | None
     """None where the proof could not be read."""
 
@@ -38,7 +42,7 @@ class VerifiedWalk:
         found = self.verification
         numbers = ("count", "walked", "scored", "shards", "recomputed", "identical")
         return {
-            "round": f"R{self.round:02d}",
+            "round": self.name,
             "holds": not self.wrong,
             **{name: getattr(found, name) if found else None for name in numbers},
             "wrong": list(self.wrong),
@@ -85,8 +89,9 @@ def _verify(
     campaign: Workspace, one: Round, sample: float, seed: int | None, device: str, progress: Progress
 ) -> VerifiedWalk:
     told, path = one.statistics["walk"], proof_path(campaign, one.number)
+    name = f"R{one.number:02d}"
     if not path.exists():
-        return VerifiedWalk(one.number, None, (f"{path} is gone; without it no shard can be checked",))
+        return VerifiedWalk(name, None, (f"{path} is gone; without it no shard can be checked",))
     proof, wrong = WalkProof.read(path)
     state = _as_it_was(campaign.state(as_of=one.number), told["known_rounds"])
     current = campaign.spec
@@ -100,7 +105,54 @@ def _verify(
     job = Job(source, scorer, int(told["keep"]), int(proof.job["batch"]))
     with one_thread():
         found = verify(proof, job, wrong=wrong, root=told["root"], sample=sample, seed=seed, progress=progress)
-    return VerifiedWalk(one.number, found, found.wrong)
+    return VerifiedWalk(name, found, found.wrong)
+
+
+def verify_ranking(
+    campaign: Workspace,
+    path: Path,
+    *,
+    sample: float = 0.01,
+    seed: int | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> VerifiedWalk:
+    """Check the proof that a ranking of the whole space wrote (``drx-screen rank --within space --proof FILE``).
+
+    Args:
+        campaign: whose space was ranked.
+        path: of the proof.
+        sample: share of the shards to score again, above 0 and at most 1.
+        seed: of the draw; by default nobody can know it beforehand.
+        device: of the model.
+        progress: told of shards.
+
+    Raises:
+        DataRefused: it is no proof.
+        UsageError: it is the proof of a round, or the campaign has gone on since.
+    """
+    proof, wrong = WalkProof.read(path)
+    told = proof.job.get("ranking")
+    if told is None:
+        raise UsageError(f"{path} is the proof of a round; check it by --round. One of a ranking is wanted here.")
+    try:
+        asked, known = Asked.of(campaign, Question(**told["question"])), int(told["events"])
+        engine, fitted = str(told["engine"]), told["fitted"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise DataRefused(f"{path}: does not say what was ranked ({error!r}). Rank again.") from None
+    if (events := len(asked.state.events)) != known:
+        raise UsageError(
+            f"{path} was written when the ledger of {campaign.name} had {known} events; it has {events} now, "
+            "and ranks otherwise. Rank again; with --as-of R03 a proof stays one."
+        )
+    candidates = campaign.spec.candidates()
+    outlook = outlook_of(campaign, asked.state, asked.goals, device=device)
+    outlook = outlook.for_stream(engine, candidates.count).with_fitted(fitted)
+    scorer = scorer_of_ranking(campaign.spec, candidates, outlook, asked.sought)
+    job = Job(candidates, scorer, int(proof.job["keep"]), int(proof.job["batch"]))
+    with one_thread():
+        found = verify(proof, job, wrong=wrong, sample=sample, seed=seed, progress=progress)
+    return VerifiedWalk(path.name, found, found.wrong)
 
 
 def _as_it_was(state: Snapshot, rounds: int) -> Snapshot:

@@ -14,10 +14,10 @@ from small_model import write_small_model
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.loop.propose import proof_path, propose
-from campaigns.loop.walk import VerifiedWalk, verify_walks
+from campaigns.loop.walk import VerifiedWalk, verify_ranking, verify_walks
 from drxnet.checkpoint import save
 from drxnet.ensemble import Ensemble
-from drxnet.errors import UsageError
+from drxnet.errors import DataRefused, UsageError
 from screening.proof import WalkProof
 
 
@@ -150,3 +150,77 @@ def test_the_command_says_the_sentence_and_exits_with_three_where_it_fails(campa
     assert "are missing" in failed.stderr
     wrong = CliRunner().invoke(main, [*arguments[:5], "--sample", "0"])
     assert (wrong.exit_code, "more than 0% and at most 100%" in wrong.stderr) == (2, True)
+
+
+# -- a ranking of the space ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ranked(campaign: Campaign, tmp_path: Path) -> Path:
+    """The proof of a ranking of the whole space."""
+    path = tmp_path / "best.walk.jsonl"
+    campaign.rank("capacity", within="space", top=3, workers=0, proof=path)
+    return path
+
+
+def test_a_ranking_of_the_space_proves_that_it_left_nothing_better_out(campaign: Campaign, ranked: Path) -> None:
+    found = verify_ranking(campaign, ranked, sample=1.0)
+    assert found.wrong == ()
+    assert found.verification is not None
+    assert found.verification.walked == campaign.spec.candidates().count
+    assert found.verification.identical == found.verification.recomputed > 0
+    assert found.as_row()["round"] == "best.walk.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda shards: shards.__setitem__(0, replace(shards[0], digest="0" * 64)), "another digest than in the proof"),
+        (lambda shards: shards.__setitem__(0, replace(shards[0], best=shards[0].best[1:])), "the list holds"),
+        (lambda shards: shards.pop(), "are missing"),
+    ],
+    ids=["digest", "list", "missing-shard"],
+)
+def test_a_ranking_that_was_tampered_with_is_named(campaign: Campaign, ranked: Path, change, says: str) -> None:
+    edited(ranked, change)
+    assert any(says in text for text in verify_ranking(campaign, ranked, sample=1.0).wrong)
+
+
+def test_a_ranking_by_something_else_is_another_one(campaign: Campaign, ranked: Path) -> None:
+    kept, _ = WalkProof.read(ranked)
+    question = kept.job["ranking"]["question"] | {"by": "average-voltage"}
+    replace(kept, job={**kept.job, "ranking": {**kept.job["ranking"], "question": question}}).write(ranked)
+    assert any("scored by another model" in text for text in verify_ranking(campaign, ranked).wrong)
+
+
+def test_a_proof_of_what_is_no_longer_so_says_how_to_get_one_that_lasts(campaign: Campaign, ranked: Path, tmp_path):
+    lasting = tmp_path / "lasting.jsonl"
+    campaign.rank("capacity", within="space", top=3, workers=0, as_of=2, proof=lasting)
+    campaign.add_measurements([{"proposal_id": "R02-02", "current_ma_g": 20, "capacity_mah_g": 185.0}], fine_tune=False)
+    with pytest.raises(UsageError, match="had .* events; it has .* now.*--as-of R03"):
+        verify_ranking(campaign, ranked)
+    assert verify_ranking(campaign, lasting, sample=1.0).wrong == ()
+
+
+def test_what_has_no_proof_is_refused_before_anything_is_scored(campaign: Campaign, ranked: Path, tmp_path, proof):
+    with pytest.raises(UsageError, match="--within space. Got --within proposed"):
+        campaign.rank("capacity", proof=tmp_path / "a")
+    with pytest.raises(UsageError, match="folder of the proof must exist"):
+        campaign.rank("capacity", within="space", proof=tmp_path / "none" / "a")
+    with pytest.raises(UsageError, match="the proof of a round"):
+        verify_ranking(campaign, proof)
+    kept, _ = WalkProof.read(ranked)
+    replace(kept, job={**kept.job, "ranking": {"question": {"beauty": 1}}}).write(ranked)
+    with pytest.raises(DataRefused, match="does not say what was ranked"):
+        verify_ranking(campaign, ranked)
+
+
+def test_the_commands_write_and_check_the_proof_of_a_ranking(campaign: Campaign, tmp_path: Path) -> None:
+    path = str(tmp_path / "p.jsonl")
+    asked = ["rank", "-C", str(campaign.folder), "--by", "capacity", "--within", "space", "--workers", "0"]
+    assert CliRunner().invoke(main, [*asked, "--proof", path]).exit_code == 0
+    done = CliRunner().invoke(main, ["verify", "-C", str(campaign.folder), "--proof", path, "--sample", "100%"])
+    assert done.exit_code == 0
+    assert "nothing outside the list can beat rank K" in done.output
+    both = CliRunner().invoke(main, ["verify", "-C", str(campaign.folder), "--proof", path, "--round", "R02"])
+    assert both.exit_code == 2
