@@ -365,7 +365,7 @@ def predicted_places(campaign: Workspace, state: Snapshot, goals: Goals, sought:
 
 
 def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: Means) -> list[tuple[str, Process]]:
-    """Candidates of the space that may come first, each by the best way; for a proof, all are walked, and it is written."""
+    """Candidates of the space that may come first, each by the best way; for a proof all are walked."""
     candidates, alone = spec.candidates(), len(sought.by) == 1
     look = Look(spec.method, spec.evaluations, spec.time_limit_s, spec.seed) if sought.proof is None else Look()
     scorer = scorer_of_ranking(spec, candidates, outlook.for_stream(means.engine, look.most(candidates)), sought)
