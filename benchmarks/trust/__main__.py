@@ -18,6 +18,7 @@ import csv
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -174,25 +175,32 @@ def _by_run(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, ...], list[Map
 
 def print_tables(rows: Sequence[Mapping[str, str]], points: Sequence[Mapping[str, str]]) -> None:
     """Print what is pooled over seeds and kinds by label, then by kind, and the rank correlations."""
-    for title, groups, column in (("label", LABELS, "label"), ("kind", tuple(LABORATORIES), "kind")):
+    for title, groups in (("label", LABELS), ("kind", tuple(LABORATORIES))):
         for quantity in QUANTITIES:
-            heads = [f"{way}: {what}" for way in WAYS for what in ("covered", "error / spread", "spread")]
-            print(f"\n{WORDS[quantity]}:\n\n| rounds | {title} | laboratories | error | {' | '.join(heads)} |")
-            print("|---" * (4 + len(heads)) + "|")
-            for rounds in ROUNDS:
-                for group in groups:
-                    mine = [r for r in rows if r["rounds"] == str(rounds) and r[column] == group]
-                    if mine:
-                        print(f"| {rounds} | {group} | {len(_by_run(mine))} | {' | '.join(_cells(mine, quantity))} |")
+            _print_table(rows, title, groups, quantity)
     print("\n| rounds | " + " | ".join(f"{way}, {WORDS[q]}" for way in WAYS for q in QUANTITIES) + " |")
     print("|---" * (1 + len(WAYS) * len(QUANTITIES)) + "|")
     for after in (*map(str, ROUNDS), "all"):
-        said = []
-        for way in WAYS:
-            mine = [p for p in points if p["way"] == way and after in (p["rounds"], "all")]
-            for q in QUANTITIES:
-                said.append(spearmanr(*([float(p[f"{q}_{w}"]) for p in mine] for w in ("error", "spread")))[0])
-        print(f"| {after} | " + " | ".join(f"{value:.2f}" for value in said) + " |")
+        mine = [p for p in points if after in (p["rounds"], "all")]
+        print(
+            f"| {after} | " + " | ".join(f"{_ranks_alike(mine, way, q):.2f}" for way in WAYS for q in QUANTITIES) + " |"
+        )
+
+
+def _print_table(rows: Sequence[Mapping[str, str]], title: str, groups: Sequence[str], quantity: str) -> None:
+    heads = [f"{way}: {what}" for way in WAYS for what in ("covered", "error / spread", "spread")]
+    print(f"\n{WORDS[quantity]}:\n\n| rounds | {title} | laboratories | error | {' | '.join(heads)} |")
+    print("|---" * (4 + len(heads)) + "|")
+    for rounds, group in product(map(str, ROUNDS), groups):
+        if mine := [r for r in rows if (r["rounds"], r[title]) == (rounds, group)]:
+            print(f"| {rounds} | {group} | {len(_by_run(mine))} | {' | '.join(_cells(mine, quantity))} |")
+
+
+def _ranks_alike(points: Sequence[Mapping[str, str]], way: str, quantity: str) -> float:
+    """Rank correlation of error and spread."""
+    mine = [p for p in points if p["way"] == way]
+    error, spread = ([float(p[f"{quantity}_{what}"]) for p in mine] for what in ("error", "spread"))
+    return float(spearmanr(error, spread)[0])
 
 
 def _cells(rows: Sequence[Mapping[str, str]], quantity: str) -> list[str]:
@@ -215,18 +223,21 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.seeds and options.cache:
-        bench = Bench.of(options.model, options.cache, options.offset)
-        done = set(_by_run(kept(RUNS)))
-        for seed in options.seeds:
-            for kind in options.kinds:
-                if (options.model, f"{options.offset:g}", kind, str(seed)) not in done:
-                    rows, points = run(bench, kind, seed)
-                    keep(POINTS, points)
-                    keep(RUNS, rows)
-    mine = [r for r in kept(RUNS) if (r["model"], r["offset"]) == (options.model, f"{options.offset:g}")]
-    near = [p for p in kept(POINTS) if (p["model"], p["offset"]) == (options.model, f"{options.offset:g}")]
-    if mine:
-        print_tables(mine, near)
+        run_missing(Bench.of(options.model, options.cache, options.offset), options.seeds, options.kinds)
+    asked = (options.model, f"{options.offset:g}")
+    rows, points = ([r for r in kept(path) if (r["model"], r["offset"]) == asked] for path in (RUNS, POINTS))
+    if rows:
+        print_tables(rows, points)
+
+
+def run_missing(bench: Bench, seeds: Sequence[int], kinds: Sequence[str]) -> None:
+    """Run what is not kept yet, and keep it."""
+    done = set(_by_run(kept(RUNS)))
+    for seed, kind in product(seeds, kinds):
+        if (bench.model, f"{bench.offset:g}", kind, str(seed)) not in done:
+            rows, points = run(bench, kind, seed)
+            keep(POINTS, points)
+            keep(RUNS, rows)
 
 
 if __name__ == "__main__":

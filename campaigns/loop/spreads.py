@@ -9,6 +9,7 @@ surrogate's own spread, which is wider before there are data, so that it explore
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 
@@ -78,10 +79,10 @@ def offsets_left(outlook: Outlook) -> Covariances:
     """
     capacities = [q for q in outlook.goals.quantities if isinstance(q, Capacity)]
     currents = list(dict.fromkeys(q.at.current_ma_g for q in capacities))
-    measured = [[q.at.current_ma_g for q in capacities if q in m.estimates] for m in outlook.measured]
-    table = np.array([[current in mine for current in currents] for mine in measured], bool).reshape(-1, len(currents))
+    measured = [{q.at.current_ma_g for q in capacities if q in m.estimates} for m in outlook.measured]
+    table = np.array([np.isin(currents, list(mine)) for mine in measured], bool).reshape(-1, len(currents))
     left = levels_of(outlook.model_id).laboratory.left(np.array(currents), table)
-    return {(a, b): float(left[i, j]) for i, a in enumerate(currents) for j, b in enumerate(currents)}
+    return dict(zip(product(currents, currents), left.ravel().tolist(), strict=True))
 
 
 def _of_retention(
