@@ -4,7 +4,7 @@ At full size, from the root of a checkout::
 
     cc -shared -fPIC -o shim.so tests/attack/shim.c -ldl
     LD_PRELOAD=./shim.so python tests/attack/crash_points.py ./shim.so /dev/shm/FOLDER
-    python tests/attack/writers.py FOLDER --campaigns 50 --operations 200 --kills 10 [--url postgresql://...]
+    python tests/attack/writers.py FOLDER --campaigns 100 --operations 100 --kills 5 [--postgresql]
     python tests/attack/corruption.py FOLDER --count 1500
     python tests/attack/fuzz.py FOLDER --scale 100 --state COUNTS.json
     python tests/attack/faults.py . FOLDER
@@ -12,13 +12,14 @@ At full size, from the root of a checkout::
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from postgres import postgresql_server
+from postgres import postgresql_programs
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.slow
@@ -45,12 +46,12 @@ def test_nothing_is_lost_or_torn_at_any_crash_point(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_nothing_is_lost_or_doubled_when_writers_are_killed(tmp_path: Path, database: str) -> None:
-    asked = (tmp_path, "--operations", 400, "--kills", 20)
-    if database == "sqlite":
-        run("writers.py", *asked)
-    else:
-        with postgresql_server() as url:
-            run("writers.py", *asked, "--url", url)
+    if database == "postgresql" and postgresql_programs() is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    asked = ["--postgresql"] if database == "postgresql" else []
+    lines = run("writers.py", tmp_path, "--operations", 160, "--kills", 12, *asked)
+    counts = json.loads(lines[-1])
+    assert (counts["operations"], counts["kills"]) == (160, 12)
 
 
 def test_no_corruption_is_silent_or_raw(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Several processes write to one campaign while others kill them; what was reported as done must be there, once.
 
-Every operation is a verb of a campaign (measure, ingest a file, mark, retract, supersede, propose, fine-tune, ...) under
-a word of its own, which the ledger keeps as what was run. A writer notes the word in its own journal before it asks
-(``asked``) and when the verb has come back (``done``, with the cells that it made). In the end each done word stands in
-the ledger exactly once with its cells, an asked one at most once, and every digest of the chain is right. A campaign
-takes so many operations, then the next one begins; finished ones are kept, so that a run goes on where it was cut::
+Every operation is a verb of a campaign (measure, ingest a file, mark, retract, supersede, propose, fine-tune, ...)
+under a word of its own, which the ledger keeps as what was run. A writer notes the word in its own journal before it
+asks (``asked``) and when the verb has come back (``done``, with the cells that it made). In the end each done word
+stands in the ledger exactly once with its cells, an asked one at most once, and every digest of the chain is right. A
+campaign takes so many operations, then the next one begins; finished ones are kept, so that a run goes on where it was
+cut::
 
     python tests/attack/writers.py FOLDER [--postgresql] [--operations 1000] [--campaigns 1] [--writers 8] [--kills 50]
 
@@ -26,7 +27,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
