@@ -46,7 +46,7 @@ from drxnet.errors import DRXError
 
 KINDS = {
     "measure": 50, "ingest": 8, "lab": 8, "mark": 14, "analyse": 4, "retract": 8, "supersede": 7, "propose": 0.5,
-    "finetune": 0.5,
+    "finetune": 0.3,
 }  # fmt: skip
 """How often each verb is done (%)."""
 
