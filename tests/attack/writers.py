@@ -110,13 +110,13 @@ class Writer:
         )  # fmt: skip
         return [word]
 
-    def ingest(self, word: str) -> list[str]:
+    def ingest(self, word: str) -> list[str] | None:
         path = write_discharge(self.inbox / f"{word}.json", self.rng.choice([FIRST, SECOND, THIRD]), self._capacity())
         try:
-            self.campaign.add_measurements(path, fine_tune=False)
+            found = self.campaign.add_measurements(path, fine_tune=False)
         finally:
             path.unlink()
-        return []
+        return [] if found else None  # by chance the very discharge of another file, which is known then
 
     def mark(self, word: str) -> list[str] | None:
         proposal = self._chosen(self._proposals(State.PROPOSED, State.ACCEPTED))
