@@ -39,6 +39,9 @@ BATCH, POOL, ENOUGH = 8, 200, 0.98
 FIRST_SEED = 2000
 """The seeds from here on took no part in choosing anything."""
 
+RUNS = Path(__file__).with_name("campaigns.csv")
+"""Runs that are done; what they printed is printed again without running them."""
+
 HOW = ("noted", "not noted", "made again", "random")
 
 
@@ -98,7 +101,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=25, help="Pairs of campaigns.")
     parser.add_argument("--rounds", type=int, default=8, help="Of 8 cells each.")
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="Seed of the first pair.")
-    parser.add_argument("--out", type=Path, default=Path("process-campaigns.csv"), help="Finished runs; goes on there.")
+    parser.add_argument("--out", type=Path, default=RUNS, help="Finished runs; goes on there.")
     chosen = parser.parse_args()
     truth, model = Ensemble.load("drxnet-2024"), Ensemble.load()
     conditions = [CyclingConditions(c.current_ma_g) for c in (GOALS.rates.low, GOALS.rates.high)]
@@ -127,13 +130,13 @@ def show(table: np.ndarray, most: int) -> None:
     """Print what came of the pairs.
 
     Args:
-        table: cells of each pair, ``pairs x how``.
-        most: that a campaign may take; what did not reach the goal counts so many.
+        table: cells of each campaign, ``pools x how``.
+        most: that a campaign may take; what did not reach the goal counts so many. Chance goes on until it does.
     """
-    capped = np.minimum(table, most)
-    print(f"\n{len(table)} pairs, at most {most} cells each")
+    capped = np.minimum(table, [most] * (len(HOW) - 1) + [np.inf])
+    print(f"\n{len(table)} pools, at most {most} cells of a campaign")
     for how, cells, within in zip(HOW, capped.T, (table <= most).sum(0), strict=True):
-        print(f"{how:10} {cells.mean():5.1f} cells on average, median {np.median(cells):.0f}; reached by {within}")
+        print(f"{how:10} {cells.mean():5.1f} cells on average, median {np.median(cells):.0f}; in {most} by {within}")
     draws = capped[np.random.default_rng(0).choice(len(capped), (4000, len(capped)))].sum(1)
     for column in range(1, len(HOW)):
         ratio = capped[:, column].sum() / capped[:, 0].sum()
