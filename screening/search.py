@@ -382,10 +382,7 @@ def _start(memory: _Memory, generator: np.random.Generator) -> list[int]:
         by_cell = coarse.sample_cells(budget - budget // 2, int(generator.integers(2**31)))
         ranks = np.concatenate([by_cell, _corners(coarse, budget // 2, generator)])
     memory.look(coarse.unrank(ranks).astype(np.int64) * factor)
-    steps = [factor]
-    while steps[-1] > 1:
-        steps.append(steps[-1] // 2 if steps[-1] % 2 == 0 else 1)
-    return steps
+    return [factor, 1] if factor > 1 else [1]  # the smallest factor that there is, so a prime one
 
 
 def _corners(lattice: Lattice, n: int, generator: np.random.Generator) -> np.ndarray:

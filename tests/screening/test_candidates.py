@@ -168,3 +168,8 @@ def test_charge_that_no_state_takes_is_left_over_with_its_sign(formula: str, sur
         parse_space({"step": "1/20", "lithium": 1.2, "fluorine": 0, "species": ["Mn3+", "Ti4+", "Nb5+"]})
     )
     assert explain(candidates, Composition.parse(formula)).surplus_charge == pytest.approx(surplus)
+
+
+def test_a_sample_holds_each_candidate_once_unless_told_otherwise(candidates: Candidates) -> None:
+    whole = candidates.sample(candidates.count, seed=1)
+    assert len(np.unique(whole, axis=0)) == candidates.count

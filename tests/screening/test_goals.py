@@ -280,3 +280,10 @@ def test_the_reference_of_an_objective_is_that_of_its_quantity_unless_another_is
     usual = ObjectiveSpec(quantity="rate-retention")
     assert usual.reference_value == usual.kind.reference == 0.3
     assert ObjectiveSpec(quantity="rate-retention", reference=0.45).reference_value == 0.45
+
+
+def test_an_objective_is_called_by_what_is_unusual_about_it() -> None:
+    names = [
+        str(ObjectiveSpec(quantity="capacity", current_ma_g=i, cycle=n)) for i, n in ((None, None), (20, 1), (20, 9))
+    ]
+    assert names == ["capacity", "capacity at 20 mA/g", "capacity at 20 mA/g, cycle 9"]

@@ -69,3 +69,11 @@ def test_other_quantities_are_matched_to_the_goals() -> None:
     found = Measured(LMTO, {energy: Estimate(700.0, None)})
     assert found.values(TWO)[TWO.objective_columns[1]] == 700.0
     assert np.isnan(found.values(ONE)).all()
+
+
+def test_what_was_said_while_it_was_held_out_stands_in_its_column():
+    found = Measured(LMTO, {ENERGY: Estimate(441.0, None)}, learned={ENERGY: 400.0})
+    said = found.held_out(GOALS)
+    assert said[GOALS.column(ENERGY)] == 400.0
+    assert np.isnan(np.delete(said, GOALS.column(ENERGY))).all()
+    assert np.isnan(Measured(LMTO, {ENERGY: Estimate(441.0, None)}).held_out(GOALS)).all()

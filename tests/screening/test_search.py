@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,24 +152,22 @@ def test_a_limit_of_time_that_is_not_reached_changes_nothing(tiny: Lattice) -> N
     assert limited.statistics.scored == 400
 
 
-def test_a_search_begins_with_a_part_of_its_budget_and_halves_its_steps() -> None:
+def test_a_search_begins_with_a_part_of_its_budget_on_a_coarser_grid() -> None:
     fine = Lattice(parse_space({**load_space("tiny").model_dump(), "step": "1/80", "k_elements": [2, None]}))
     memory = _Memory(fine, Waves(), 400, None, silent)
     memory._scorer.prepare()
     steps = _start(memory, np.random.default_rng(0))
-    assert all(2 * after == before for before, after in itertools.pairwise(steps))
-    assert (steps[-1], len(steps) > 1) == (1, True)
+    assert steps == [2, 1]
     assert 400 * (1 - START_SHARE) <= memory.left < 400
 
 
 def test_neighbours_exchange_more_than_one_unit_too() -> None:
     lattice = Lattice(load_space("paper-he"))
     parent = lattice.sample(1, seed=3)
-    far = [
-        int(np.abs(_Moves(lattice, np.random.default_rng(0)).around(parent, 1, n)[:, 2:] - parent[:, 2:]).sum(1).max())
-        for n in (0, 200)
-    ]
-    assert far[1] >= 2
+    few, many = (
+        {row.tobytes() for row in _Moves(lattice, np.random.default_rng(0)).around(parent, 1, n)} for n in (0, 200)
+    )
+    assert few < many
     changes = _Moves(lattice, np.random.default_rng(0))._exchanges(1, 200)[0]
     assert set(np.abs(changes).sum(1).tolist()) >= {4, 6}
     assert (changes.sum(1) == 0).all()

@@ -7,7 +7,7 @@ from ledgers import FIRST, SECOND, record_round
 
 from campaigns.campaign import Campaign
 from campaigns.ledger.records import State
-from campaigns.loop.mark import mark, retract
+from campaigns.loop.mark import confirm, mark, retract
 from drxnet.errors import UsageError
 
 
@@ -80,3 +80,12 @@ def test_measurements_are_retracted_by_their_proposal_all_or_none(campaign: Camp
     assert state.proposal("R01-01").state is State.ACCEPTED
     with pytest.raises(UsageError, match="M0001 was retracted before: leaked"):
         retract(campaign, ["M0001"], "again")
+
+
+def test_what_is_confirmed_is_vouched_for(campaign: Campaign):
+    record_round(campaign, FIRST)
+    (name,) = campaign.add_measurements([row()], fine_tune=False)
+    assert confirm(campaign, [name], "weighed again") == (name,)
+    (measurement,) = campaign.state().measurements
+    assert (measurement.status, measurement.confirmed) == ("valid", True)
+    assert campaign.state().events[-1].summary == f"{name}: weighed again"

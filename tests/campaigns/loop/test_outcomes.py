@@ -251,3 +251,20 @@ def test_what_the_campaign_wants_goes_before_what_a_quantity_usually_is(snapshot
     assert outcome.sign(low_voltage.first) == -1
     assert outcome.sign(CostPerKwh(GOALS.rates.low)) == -1
     assert outcome.sign(HIGH) == 1
+
+
+def test_a_comparison_keeps_both_spreads(snapshot: Snapshot):
+    found = compare(outcomes_of(snapshot, GOALS), GOALS.first)
+    assert (found.predicted_std > 0).all()
+    said = [o.proposal.prediction.value(GOALS.first.identity) for o in found.outcomes if o.proposal.prediction]
+    assert found.predicted_std.tolist() == [value.std for value in said if value]
+
+
+def test_the_headline_says_how_much_better_than_the_first_round_it_is(snapshot: Snapshot):
+    outcomes = outcomes_of(snapshot, GOALS)
+    first, best = (o.leading for o in best_so_far(outcomes, [1, 4]) if o)
+    assert first is not None
+    assert best is not None
+    assert f", {best.mean - first.mean:.2f} better than the best of round 1" in headline(snapshot, outcomes, GOALS)
+    early = replace(snapshot, rounds=snapshot.rounds[:1])
+    assert "better than" not in headline(early, outcomes, GOALS)

@@ -326,6 +326,7 @@ def test_other_laboratories_are_named_and_wait_for_own_cells(tmp_path: Path, sma
         assert len(other.measured) == 2
         assert literature.name == "the literature"
         assert all(e.mean > 0 for m in literature.measured for e in m.estimates.values())
+        assert all(m.estimates for m in literature.measured)
         notes = propose(ours, candidates=few, batch_size=1).notes
     assert "2 compositions of theirs wait until 4 own ones tell whether they help." in notes
 
