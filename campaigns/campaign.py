@@ -288,6 +288,7 @@ class Campaign(Workspace):
 
     # -- looking -----------------------------------------------------------------------------------------
 
+    # as long as its options are many, which are described here alone
     def rank(
         self,
         by: str | None = None,
