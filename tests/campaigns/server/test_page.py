@@ -125,6 +125,13 @@ VIEWS = {
 }
 
 
+RANKINGS = {
+    "cost-per-kwh": "cost per kwh (USD/kWh)",
+    "specific-energy": "specific energy (Wh/kg)",
+    "": "rate retention",
+}
+
+
 def test_every_page_shows_at_two_widths_and_is_open_to_all(
     browser: Browser, address: str, opened: Callable[[str], None], subtests: pytest.Subtests
 ):
@@ -174,6 +181,16 @@ def test_figures_lead_on_and_a_ranking_is_filtered(
         assert ranked(browser, filter="Li Cr") <= everything
         assert ranked(browser, state="failed") == set()
         assert set() < ranked(browser, least="0.7") < everything
+    for by, heading in RANKINGS.items():
+        with subtests.test("a ranking shows what it goes by", by=by):
+            opened(f"#/long/ranking/{by}")
+            headings = browser.run("[...document.querySelectorAll('main th')].map((c) => c.innerText)")
+            assert headings[4] == heading
+            values = browser.run(
+                "[...document.querySelectorAll('main tbody tr')].map((r) => parseFloat(r.cells[4].innerText))"
+            )
+            assert len(values) > 5
+            assert all(value > 0 for value in values)
 
 
 def ranked(browser: Browser, **fields: str) -> set[str]:
@@ -286,23 +303,6 @@ def test_a_doubtful_measurement_is_confirmed_or_corrected_with_its_curve_in_sigh
     assert [m.status for m in state.measurements if m.measurement_id == first.measurement_id] == ["superseded"]
 
 
-@pytest.mark.parametrize(
-    ("by", "heading"),
-    {
-        "cost-per-kwh": "cost per kwh (USD/kWh)",
-        "specific-energy": "specific energy (Wh/kg)",
-        "": "rate retention",
-    }.items(),
-)
-def test_a_ranking_shows_what_it_goes_by(browser: Browser, opened: Callable[[str], None], by: str, heading: str):
-    opened(f"#/long/ranking/{by}")
-    headings = browser.run("[...document.querySelectorAll('main th')].map((c) => c.innerText)")
-    assert headings[4] == heading
-    values = browser.run("[...document.querySelectorAll('main tbody tr')].map((r) => parseFloat(r.cells[4].innerText))")
-    assert len(values) > 5
-    assert all(value > 0 for value in values)
-
-
 def test_a_campaign_before_its_first_round_says_what_to_do(browser: Browser, campaign: Campaign):
     with served(campaign.folder) as at:
         browser.call("Page.navigate", url=f"{at}/")
@@ -315,42 +315,35 @@ def test_a_campaign_before_its_first_round_says_what_to_do(browser: Browser, cam
         leave(browser)
 
 
-def test_a_stale_page_is_told(browser: Browser, newcomer: tuple[Campaign, str]):
-    campaign, at = newcomer
-    browser.call("Page.navigate", url=f"{at}/#/demo/p/R01-03")
-    browser.until("document.body?.dataset.ready === '#/demo/p/R01-03'")
-    campaign.mark("R01-03", "abandoned", "smells")
-    browser.run("document.querySelector('#mark button').click()")
-    browser.until("document.querySelector('#told').innerText.includes('has changed since this page showed it')")
-    assert campaign.state().proposal("R01-03").reason == "smells"
-    (refused,) = browser.errors  # the browser tells of every answer that is not a success
-    assert "412" in refused
-    browser.errors.clear()
-
-
-def test_what_others_write_does_not_take_the_place_of_ones_own_confirmation(
-    browser: Browser, newcomer: tuple[Campaign, str]
+def test_what_others_write_meanwhile_is_told(
+    browser: Browser, newcomer: tuple[Campaign, str], subtests: pytest.Subtests
 ):
-    campaign, at = newcomer
-    browser.call("Page.navigate", url=f"{at}/#/demo/p/R01-03")
-    browser.until("document.body?.dataset.ready === '#/demo/p/R01-03'")
-    browser.run("document.querySelector('#mark button').click()")
-    told(browser, "R01-03 is accepted.")
-    assert browser.run("document.querySelector('#news').innerText") == ""  # what oneself wrote is no news
-    browser.run("document.querySelector('#mark input').focus()")
-    campaign.mark("R01-01", "failed", "crucible broke")
-    browser.until("document.querySelector('#news').innerText.startsWith('Somebody wrote meanwhile')")
-    told(browser, "R01-03 is accepted.")
-    assert violations(browser) == []
-    go(browser, "#/demo/board")
-    assert browser.run("document.querySelector('#news').innerText") == ""
-
-
-def test_a_page_on_which_nothing_is_typed_shows_what_others_write(browser: Browser, newcomer: tuple[Campaign, str]):
     campaign, at = newcomer
     browser.call("Page.navigate", url=f"{at}/")
     browser.until("document.body?.dataset.ready === '#/'")
-    go(browser, "#/demo/board")
-    campaign.mark("R01-01", "failed", "crucible broke")
-    browser.until("document.querySelector('main').innerText.includes('crucible broke')")
-    assert browser.run("document.querySelector('#news').innerText") == ""
+    with subtests.test("a page on which nothing is typed shows it"):
+        go(browser, "#/demo/board")
+        campaign.mark("R01-01", "failed", "crucible broke")
+        browser.until("document.querySelector('main').innerText.includes('crucible broke')")
+        assert browser.run("document.querySelector('#news').innerText") == ""
+    with subtests.test("it does not take the place of one's own confirmation"):
+        go(browser, "#/demo/p/R01-03")
+        browser.run("document.querySelector('#mark button').click()")
+        told(browser, "R01-03 is accepted.")
+        assert browser.run("document.querySelector('#news').innerText") == ""  # what oneself wrote is no news
+        browser.run("document.querySelector('#mark input').focus()")
+        campaign.mark("R01-01", "proposed", "another crucible")
+        browser.until("document.querySelector('#news').innerText.startsWith('Somebody wrote meanwhile')")
+        told(browser, "R01-03 is accepted.")
+        assert violations(browser) == []
+        go(browser, "#/demo/board")
+        assert browser.run("document.querySelector('#news').innerText") == ""
+    with subtests.test("a stale page is told"):
+        go(browser, "#/demo/p/R01-03")
+        campaign.mark("R01-03", "abandoned", "smells")
+        browser.run("document.querySelector('#mark button').click()")
+        browser.until("document.querySelector('#told').innerText.includes('has changed since this page showed it')")
+        assert campaign.state().proposal("R01-03").reason == "smells"
+        (refused,) = browser.errors  # the browser tells of every answer that is not a success
+        assert "412" in refused
+        browser.errors.clear()
