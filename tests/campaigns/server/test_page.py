@@ -332,7 +332,7 @@ def test_what_others_write_meanwhile_is_told(
         told(browser, "R01-03 is accepted.")
         assert browser.run("document.querySelector('#news').innerText") == ""  # what oneself wrote is no news
         browser.run("document.querySelector('#mark input').focus()")
-        campaign.mark("R01-01", "proposed", "another crucible")
+        campaign.mark("R01-01", "accepted", "another crucible")
         browser.until("document.querySelector('#news').innerText.startsWith('Somebody wrote meanwhile')")
         told(browser, "R01-03 is accepted.")
         assert violations(browser) == []
