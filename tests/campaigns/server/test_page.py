@@ -74,6 +74,12 @@ def leave(browser: Browser) -> None:
     browser.until("location.href === 'about:blank'")
 
 
+def begin(browser: Browser, address: str) -> None:
+    """Show the first page of a server."""
+    browser.call("Page.navigate", url=f"{address}/")
+    browser.until("document.body?.dataset.ready === '#/'")
+
+
 def go(browser: Browser, page: str) -> None:
     """Show a page; wait until it is there with its figures."""
     browser.run(f"document.body.dataset.ready = ''; location.hash = {page!r}; dispatchEvent(new Event('hashchange'))")
@@ -84,8 +90,7 @@ def go(browser: Browser, page: str) -> None:
 @pytest.fixture
 def opened(browser: Browser, address: str) -> Callable[[str], None]:
     """Shows a page of the address."""
-    browser.call("Page.navigate", url=f"{address}/")
-    browser.until("document.body?.dataset.ready === '#/'")
+    begin(browser, address)
     return lambda page: go(browser, page)
 
 
@@ -137,6 +142,7 @@ def test_every_page_shows_at_two_widths_and_is_open_to_all(
 ):
     for width in (1280, 390):
         browser.size(width)
+        begin(browser, address)
         for page, words in VIEWS.items():
             with subtests.test(page=page, width=width):
                 opened(page)
