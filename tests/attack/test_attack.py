@@ -19,7 +19,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from postgres import postgresql_programs
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.slow
@@ -46,8 +45,6 @@ def test_nothing_is_lost_or_torn_at_any_crash_point(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_nothing_is_lost_or_doubled_when_writers_are_killed(tmp_path: Path, database: str) -> None:
-    if database == "postgresql" and postgresql_programs() is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     asked = ["--postgresql"] if database == "postgresql" else []
     lines = run("writers.py", tmp_path, "--operations", 160, "--kills", 12, *asked)
     counts = json.loads(lines[-1])

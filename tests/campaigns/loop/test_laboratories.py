@@ -24,6 +24,7 @@ from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts
 from drxnet.errors import ConfigurationError
+from drxnet.process import NOT_STATED
 from drxnet.uncertainty import RATE_CORRELATION, shipped_levels
 from screening.domain import known_compositions
 from screening.goals import Goals
@@ -132,7 +133,7 @@ class Row:
     """What a laboratory reads of a proposal."""
 
     def __init__(self, composition: str) -> None:
-        self.composition, self.proposal_id, self.round = composition, "R01-01", 1
+        self.composition, self.proposal_id, self.round, self.process = composition, "R01-01", 1, NOT_STATED
 
 
 def test_common_mass_error_is_one_factor_for_all_cells():
