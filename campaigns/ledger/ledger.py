@@ -250,10 +250,15 @@ class Ledger:
         p = tables.predicted_profiles
         with self._errors(), self._reading() as connection, reading.sound(self.where):
             asked, proposed = set(wanted), tables.proposals.c
-            made: set[int] = set()
+            made: dict[str, int] = {}
             for part in chain.in_parts(wanted):
-                made |= set(connection.scalars(select(proposed.event).where(proposed.proposal_id.in_(part))))
-            for row in self._arrays(connection, p, made):
+                named = select(proposed.proposal_id, proposed.event).where(proposed.proposal_id.in_(part))
+                made |= dict(map(tuple, connection.execute(named)))
+            if missing := asked - made.keys():  # not there, or not in an index that is damaged: a scan tells
+                everything = select(proposed.proposal_id, proposed.event).where(proposed.event + 0 >= 0)
+                if missing & set(connection.scalars(everything)):
+                    raise LedgerUnreadable(f"{self.where}: an index of the proposals is damaged. {reading.RESTORE}")
+            for row in self._arrays(connection, p, set(made.values())):
                 if row.proposal_id in asked:
                     found.setdefault(row.proposal_id, []).append(
                         PredictedProfile(

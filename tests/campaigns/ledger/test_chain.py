@@ -143,3 +143,23 @@ def test_a_file_that_is_copied_alone_between_commands_is_whole(tmp_path: Path) -
     with closing(Ledger(sqlite_url(tmp_path / "copy" / "ledger.sqlite"), "demo")) as copy:
         assert copy.read() == ledger.read()
     ledger.close()
+
+
+def test_a_damaged_index_leaves_no_profile_out(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with closing(Ledger.create(sqlite_url(path), "demo", START)) as ledger:
+        fill(ledger)
+        proposals = [p.proposal_id for p in ledger.read().proposals]
+        assert ledger.predicted_profiles(proposals)
+        assert ledger.predicted_profiles(["R99-01"]) == {}
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        roots = dict(file.execute("SELECT name, rootpage FROM sqlite_master WHERE name LIKE 'sqlite_autoindex%'"))
+        (size,) = file.execute("PRAGMA page_size").fetchone()
+    content = bytearray(path.read_bytes())
+    of, other = ((roots[f"sqlite_autoindex_{name}_1"] - 1) * size for name in ("proposals", "files"))
+    content[of : of + size] = content[other : other + size]
+    path.write_bytes(content)
+    with closing(Ledger(sqlite_url(path), "demo", read_only=True)) as ledger:
+        with pytest.raises(LedgerUnreadable, match="an index of the proposals is damaged"):
+            ledger.predicted_profiles(proposals)
