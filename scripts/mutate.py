@@ -204,14 +204,18 @@ def noted_tests(known: Path, timeout_s: float) -> dict[str, dict[str, Any]]:
 
 def statement(path: str, line: int) -> range:
     """Lines of the innermost statement around a line, without the statements inside it."""
+
+    def begins(node: ast.stmt) -> int:
+        return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
+
     around = [
         node
         for node in ast.walk(ast.parse((ROOT / path).read_text()))
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
+        if isinstance(node, ast.stmt) and begins(node) <= line <= (node.end_lineno or 0)
     ]
-    inner = max(around, key=lambda node: node.lineno)
+    inner = max(around, key=begins)
     body = getattr(inner, "body", None)
-    return range(inner.lineno, body[0].lineno if body else (inner.end_lineno or inner.lineno) + 1)
+    return range(begins(inner), body[0].lineno if body else (inner.end_lineno or inner.lineno) + 1)
 
 
 def tests_of(mutant: Mutant, files: dict[str, dict[str, Any]], budget_s: float) -> list[list[str]]:
