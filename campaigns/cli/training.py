@@ -66,8 +66,6 @@ def train(
 
 
 def _options(source: str, epochs: int | None) -> TrainingOptions:
-    from dataclasses import replace
-
     from drxnet.training import load_options
 
     options = load_options(source)

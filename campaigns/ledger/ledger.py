@@ -249,16 +249,8 @@ class Ledger:
         wanted, found = list(proposal_ids), dict[str, list[PredictedProfile]]()
         p = tables.predicted_profiles
         with self._errors(), self._reading() as connection, reading.sound(self.where):
-            asked, proposed = set(wanted), tables.proposals.c
-            made: dict[str, int] = {}
-            for part in chain.in_parts(wanted):
-                named = select(proposed.proposal_id, proposed.event).where(proposed.proposal_id.in_(part))
-                made |= dict(map(tuple, connection.execute(named)))
-            if missing := asked - made.keys():  # not there, or not in an index that is damaged: a scan tells
-                everything = select(proposed.proposal_id, proposed.event).where(proposed.event + 0 >= 0)
-                if missing & set(connection.scalars(everything)):
-                    raise LedgerUnreadable(f"{self.where}: an index of the proposals is damaged. {reading.RESTORE}")
-            for row in self._arrays(connection, p, set(made.values())):
+            asked = set(wanted)
+            for row in self._arrays(connection, p, self._made_by(connection, asked)):
                 if row.proposal_id in asked:
                     found.setdefault(row.proposal_id, []).append(
                         PredictedProfile(
@@ -283,6 +275,13 @@ class Ledger:
                     f"changed, added or taken away. {reading.RESTORE}"
                 )
             yield from rows.get(table.name, ())
+
+    def _made_by(self, connection: Connection, proposal_ids: set[str]) -> set[int]:
+        """Events that made proposals, by a reading that their digests vouch for: an index may be damaged."""
+        known = self.known
+        if known is None or not proposal_ids <= known.state.by_id.keys():
+            known = self._read(connection)
+        return {made.event for name, made in known.state.by_id.items() if name in proposal_ids}
 
     def _owners(self, connection: Connection, events: Sequence[int]) -> dict[str, list[Any]]:
         """Measurements and proposals that events made, by the name of the table that holds their profiles."""

@@ -369,7 +369,7 @@ def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: 
     candidates, alone = spec.candidates(), len(sought.by) == 1
     look = Look(spec.method, spec.evaluations, spec.time_limit_s, spec.seed) if sought.proof is None else Look()
     scorer = scorer_of_ranking(spec, candidates, outlook.for_stream(means.engine, look.most(candidates)), sought)
-    keep = (sought.top if alone and sought.order == "lower" else SHORTLIST) + len(sought.measured)
+    keep = (sought.top if alone and sought.question.order == "lower" else SHORTLIST) + len(sought.measured)
     best = run_stream(candidates, scorer, look, means.with_usual(spec.workers), keep=keep)
     if sought.proof is not None and best.proof is not None:
         how = {"engine": scorer.outlook.engine, "fitted": scorer.outlook.fitted(), "events": sought.events}

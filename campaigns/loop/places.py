@@ -72,22 +72,26 @@ class Sought:
     measured: frozenset[tuple[str, Process]]
     """Compositions to leave out, and how they were made."""
 
-    space: bool
-    """Every candidate of the space, not only proposals."""
+    question: Question
 
-    top: int
-    """Candidates of the space to give back."""
-
-    order: Order
     least_capacity_mah_g: float | None
     """Of candidates of the space."""
 
     proof: Path | None = None
     """Where the proof goes that nothing better was left out of the space."""
 
-    question: Question = Question()
     events: int = 0
-    """What was asked, and how many events the ledger had then, for whoever checks the proof."""
+    """Of the ledger when it was asked, for whoever checks the proof."""
+
+    @property
+    def space(self) -> bool:
+        """Whether every candidate of the space is meant, not only proposals."""
+        return self.question.within == "space"
+
+    @property
+    def top(self) -> int:
+        """Candidates of the space to give back."""
+        return self.question.top or 50
 
     def is_measured(self, composition: str, process: Process, *, by_way: bool) -> bool:
         """Whether a composition is left out: where ways can be chosen, as it would be made; else however it was."""

@@ -143,11 +143,10 @@ class Asked:
         wanted = campaign.goals(state, question.as_of)
         by, goals = _asked(wanted, question.by, question.current_ma_g, question.cycle)
         places, notes = _Known(state, outcomes or outcomes_of(state, wanted), goals, by).measured()
-        least, space = question.min_capacity_mah_g, question.within == "space"
-        if space and least is None and (least := _least_capacity(wanted)) is not None:
+        least = question.min_capacity_mah_g
+        if question.within == "space" and least is None and (least := _least_capacity(wanted)) is not None:
             notes = (*notes, f"Candidates of the space with less than {least:g} mAh/g are left out.")
-        measured, top = _made(places, goals.rates.process), question.top or 50
-        sought = Sought(by, measured, space, top, question.order, least, proof, question, len(state.events))
+        sought = Sought(by, _made(places, goals.rates.process), question, least, proof, len(state.events))
         return cls(state, wanted, goals, tuple(places), sought, notes)
 
 

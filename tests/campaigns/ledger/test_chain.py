@@ -161,5 +161,5 @@ def test_a_damaged_index_leaves_no_profile_out(tmp_path: Path) -> None:
     content[of : of + size] = content[other : other + size]
     path.write_bytes(content)
     with closing(Ledger(sqlite_url(path), "demo", read_only=True)) as ledger:
-        with pytest.raises(LedgerUnreadable, match="an index of the proposals is damaged"):
+        with pytest.raises(LedgerUnreadable, match="is not as it was written"):
             ledger.predicted_profiles(proposals)
