@@ -536,5 +536,10 @@ def load_space(space: str | Path) -> CandidateSpace:
         )
     values = read_yaml(path)
     if isinstance(values, Mapping):
+        if "space" in values:  # a mistake that is easily made: every key of it would be unknown
+            named_there = values["space"] if isinstance(values["space"], str) else "what stands under its `space:`"
+            raise ConfigurationError(
+                f"{path}: describes no space, but uses one, as a campaign does. Give {named_there}."
+            )
         values = {"name": path.stem, **values}
     return parse_space(values, str(space))

@@ -207,3 +207,11 @@ def test_a_group_of_a_quota_holds_the_species_that_it_names(group: str, held: se
     listed = ["Mn2+", "Mn3+", "Fe2+", "Mg2+", "Cr3+", "Ti4+", "Nb5+"]
     quota = Quota.model_validate({"group": group, "count": 1})
     assert {name for name in listed if quota.holds(Species.parse(name))} == held
+
+
+@pytest.mark.parametrize(("named", "says"), [("paper-he", "Give paper-he"), ("{step: 1/20}", "under its `space:`")])
+def test_a_campaign_in_the_place_of_a_space_names_its_space(tmp_path: Path, named: str, says: str) -> None:
+    (tmp_path / "campaign.yaml").write_text(f"name: demo\nmodel: default\nspace: {named}\n")
+    with pytest.raises(ConfigurationError, match=says) as told:
+        load_space(tmp_path / "campaign.yaml")
+    assert len(str(told.value)) < 200 + len(str(tmp_path))
