@@ -98,7 +98,8 @@ def type_commands(folder: Path, campaign: Path, number: int, until: float, told:
         reason = f"command line {number} time {count}."
         file = folder / f"cell_{number}_{count}.json"
         if draw.random() < 0.5:
-            write_discharge(file, THIRD, draw.uniform(215, 235))
+            apart = 0.02 * (COMMAND_LINES * count + number)  # two within 2 in 100,000 are known to be one discharge
+            write_discharge(file, THIRD, 215 + apart % 20)
             arguments = ["ingest", str(file), "--proposal", MEASURED, "--cell", file.stem, "--no-finetune"]
         else:
             arguments = ["mark", draw.choice(MARKED), draw.choice(["failed", "accepted"]), "--reason", reason]
