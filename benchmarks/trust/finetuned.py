@@ -5,8 +5,8 @@
 
 *Without*: the parent and the Gaussian model. *0.1.0*: the child where cross-validation against its parent alone accepts
 it, and the Gaussian model on the same cells again. *Now*: the child only where it beats its parent with the Gaussian
-model on cells that neither has seen, and no cell twice. Compared on what is never measured of the pool, noise-free;
-runs that are done are kept in finetuned.csv beside this file.
+model on cells that neither has seen, at each rate and by more than a standard error, and no cell twice. Compared on
+what is never measured of the pool, noise-free; runs that are done are kept in finetuned.csv beside this file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from drxnet.composition import Composition
 from drxnet.dataset import ProfileSet, Record
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.ensemble import Amounts, Ensemble
-from drxnet.finetuning import FineTuningOptions, fine_tune
+from drxnet.finetuning import FineTuningOptions, HeldOut, fine_tune
 from screening.measured import Measured
 from screening.outlook import Outlook
 
@@ -78,8 +78,8 @@ class Child:
     held_out_mah_g: np.ndarray
     """What it said of each discharge while that was held out."""
 
-    errors_mah_g: tuple[float, float]
-    """Of the child and of its parent with the Gaussian model, where both have seen the same."""
+    fold: np.ndarray
+    """In which each was."""
 
     seconds: float
     capacity: np.ndarray
@@ -88,34 +88,25 @@ class Child:
     features: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        bench: Bench,
-        parent: Ensemble,
-        seed: int,
-        made: Sequence[Composition],
-        cells: Sequence[Cell],
-        profiles: ProfileSet,
-    ) -> Child:
+    def of(cls, bench: Bench, parent: Ensemble, seed: int, profiles: ProfileSet) -> Child:
         """Fine-tune a parent on what came back."""
         begun = time.process_time()
         child = fine_tune(parent, profiles, seed=seed, options=FineTuningOptions())
         seconds = time.process_time() - begun
         assert child.held_out is not None, "three rounds are enough to hold some out"
-        ours, theirs, _ = errors_at_the_rates(parent, GOALS.rates, made, cells, child.held_out)
         empty = np.zeros(0)
         pool = bench.pool.predicted_by(child.ensemble) if child.accepted else None
         capacity, features = (empty, empty) if pool is None else (pool.capacity, pool.features)
-        return cls(child.accepted, child.held_out.capacity_mah_g, (ours, theirs), seconds, capacity, features)
+        held_out = child.held_out
+        return cls(child.accepted, held_out.capacity_mah_g, held_out.fold, seconds, capacity, features)
 
     @classmethod
     def read(cls, file: Path) -> Child:
         """Read back what was kept."""
         with np.load(file) as stored:
             told = dict(stored)
-        ours, theirs = told["errors_mah_g"].tolist()
         accepted, seconds = bool(told["accepted"]), float(told["seconds"])
-        return cls(accepted, told["held_out_mah_g"], (ours, theirs), seconds, told["capacity"], told["features"])
+        return cls(accepted, told["held_out_mah_g"], told["fold"], seconds, told["capacity"], told["features"])
 
     def keep(self, file: Path) -> Child:
         """Keep it; returns it."""
@@ -124,23 +115,17 @@ class Child:
         return self
 
 
-def child_of(
-    bench: Bench,
-    kind: str,
-    seed: int,
-    teacher: Ensemble,
-    made: Sequence[Composition],
-    cells: Sequence[Cell],
-    profiles: ProfileSet,
-) -> Child:
+def parent_of(kind: str, seed: int, teacher: Ensemble) -> Ensemble:
+    """What is fine-tuned: members that know nothing of the laboratory."""
+    if LABORATORIES[kind].truth is not None:
+        return teacher
+    return teacher.subset([m for m in range(teacher.members) if m != seed % teacher.members])
+
+
+def child_of(bench: Bench, kind: str, seed: int, parent: Ensemble, profiles: ProfileSet) -> Child:
     """Fine-tune on what came back, or read back what came of it."""
     file = bench.cache / f"trust-child-{bench.offset:g}-{kind}-{seed}.npz"
-    if file.is_file():
-        return Child.read(file)
-    members = list(range(teacher.members))
-    alone = LABORATORIES[kind].truth is None
-    parent = teacher.subset([m for m in members if m != seed % len(members)]) if alone else teacher
-    return Child.of(bench, parent, seed, made, cells, profiles).keep(file)
+    return Child.read(file) if file.is_file() else Child.of(bench, parent, seed, profiles).keep(file)
 
 
 def as_learned(
@@ -159,23 +144,26 @@ def as_learned(
 def run(bench: Bench, kind: str, seed: int, teacher: Ensemble) -> list[dict[str, Any]]:
     """One row for each way."""
     made, cells, profiles = returned(bench, kind, seed, teacher)
-    child = child_of(bench, kind, seed, teacher, made, cells, profiles)
-    ours, theirs = child.errors_mah_g
+    parent = parent_of(kind, seed, teacher)
+    child = child_of(bench, kind, seed, parent, profiles)
+    held_out = HeldOut(child.fold, child.held_out_mah_g)
+    beside = errors_at_the_rates(parent, GOALS.rates, made, cells, held_out)
     measured = [m for one in bench.campaign(kind, seed)[:AFTER] for m in bench.measured(one)]
     before = bench.predictor(kind, seed)
     after = before
     if child.accepted:
         pool = replace(bench.pool, capacity=child.capacity, features=child.features)
         after = PooledEnsemble(pool, list(range(len(child.capacity))))
-    beaten = child.accepted and ours < theirs
+    used = child.accepted and all(b.child_is_better for b in beside)
     ways = {
         "without": (before, measured),
         "0.1.0": (after, measured),
-        "now": (after, as_learned(measured, made, cells, child)) if beaten else (before, measured),
+        "now": (after, as_learned(measured, made, cells, child)) if used else (before, measured),
     }
     name = {"model": bench.model, "offset": f"{bench.offset:g}", "kind": kind, "seed": seed}
-    name |= {"discharges": len(cells), "accepted": child.accepted, "used": beaten, "cpu_s": f"{child.seconds:.0f}"}
-    name |= {"child_mah_g": f"{ours:.1f}", "gaussian_mah_g": f"{theirs:.1f}"}
+    name |= {"discharges": len(cells), "accepted": child.accepted, "used": used, "cpu_s": f"{child.seconds:.0f}"}
+    for who in ("child", "gaussian"):
+        name[f"{who}_mah_g"] = ", ".join(f"{getattr(b, f'{who}_mah_g').mean():.1f}" for b in beside)
     return [{**name, "way": way, **_merits(bench, kind, seed, *ways[way], way)} for way in WAYS]
 
 
@@ -207,19 +195,20 @@ def print_table(rows: Sequence[Mapping[str, str]]) -> None:
         "laboratory",
         "discharges",
         "accepted against the parent",
-        "held out: child, parent and Gaussian model",
+        "used",
+        "held out, at each rate: child; parent and Gaussian model",
         "way",
     )
     print("| " + " | ".join((*first, *heads)) + " |\n" + "|---" * (len(first) + len(heads)) + "|")
     for row in rows:
         lead = (
             f"{row['kind']} {row['seed']}", row["discharges"], "yes" if row["accepted"] == "True" else "no",
-            f"{row['child_mah_g']}, {row['gaussian_mah_g']}", row["way"],
+            "yes" if row["used"] == "True" else "no", f"{row['child_mah_g']}; {row['gaussian_mah_g']}", row["way"],
         )  # fmt: skip
         print("| " + " | ".join((*lead, *_shown([row]))) + " |")
     for way in WAYS:
         mine = [r for r in rows if r["way"] == way]
-        print(f"| all | | | | {way} | " + " | ".join(_shown(mine)) + " |")
+        print(f"| all | | | | | {way} | " + " | ".join(_shown(mine)) + " |")
 
 
 def _shown(rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -20,6 +20,7 @@ import os
 import socket
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -114,7 +115,7 @@ class Ledger:
         self.timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
         self.url, self.read_only = _checked_url(url), read_only
         self._older_by: Sequence[Callable[[Connection], None]] = ()
-        self._engine = _engine(self.url, campaign, self.timeout_s, read_only=read_only)
+        self._use(_engine(self.url, campaign, self.timeout_s, read_only=read_only))
         try:
             with self._errors(), reading.sound(self.where):
                 with self._engine.connect() as connection:
@@ -413,6 +414,11 @@ class Ledger:
 
     # -- how ---------------------------------------------------------------------------------------------
 
+    def _use(self, engine: Engine) -> None:
+        """Read and write by an engine, and give back its connections when nobody holds this ledger any more."""
+        self._engine = engine
+        weakref.finalize(self, engine.dispose).atexit = False
+
     def _note_last(self, event: int) -> None:
         """Say beside the file which event was the last, so that a copy without its write-ahead file is noticed."""
         if self.url.get_backend_name() != "sqlite":
@@ -478,7 +484,7 @@ class Ledger:
         with contextlib.closing(_read_only_connection(self.url, self.timeout_s)) as original:
             original.backup(copy)
         self._engine.dispose()
-        self._engine = create_engine("sqlite://", creator=lambda: copy, poolclass=StaticPool)
+        self._use(create_engine("sqlite://", creator=lambda: copy, poolclass=StaticPool))
         with self._engine.begin() as connection:
             for step in steps:
                 step(connection)

@@ -208,21 +208,57 @@ def _beside_the_gaussian_model(
         return replace(child, report=report)
     made = [Composition.parse(_made(state, m.measurement)) for m in known]
     cells = [m.measurement for m in known]
-    ours, theirs, count = errors_at_the_rates(parent, campaign.goals(state).rates, made, cells, child.held_out)
-    if not count:
+    beside = errors_at_the_rates(parent, campaign.goals(state).rates, made, cells, child.held_out)
+    if not beside:
         return replace(child, report=report)
-    report |= {"error_of_child_mah_g": ours, "error_of_gaussian_model_mah_g": theirs, "discharges_compared": count}
-    beside = f"on {count} held-out first discharges it errs by {ours:.1f} mAh/g, the parent with the Gaussian model by"
-    if ours < theirs:
-        return replace(
-            child, report=report | {"reason": f"{report['reason']} The child is used: {beside} {theirs:.1f}."}
-        )
+    ours, theirs = (np.concatenate([getattr(b, f"{who}_mah_g") for b in beside]) for who in ("child", "gaussian"))
+    report |= {
+        "error_of_child_mah_g": float(ours.mean()),
+        "error_of_gaussian_model_mah_g": float(theirs.mean()),
+        "discharges_compared": len(ours),
+    }
+    said_of_both = "; ".join(map(str, beside))
+    if all(b.child_is_better for b in beside):
+        return replace(child, report=report | {"reason": f"{report['reason']} The child is used: {said_of_both}."})
     reason = (
         f"The parent stays: the child is better than it ({report['error_before_mah_g']:.1f} -> "
-        f"{report['error_after_mah_g']:.1f} mAh/g), but {beside} {theirs:.1f}, which learns from the same cells."
+        f"{report['error_after_mah_g']:.1f} mAh/g), but not, at each rate and by more than chance, than the parent "
+        f"with the Gaussian model, which learns from the same cells: {said_of_both}."
     )
     reason += f" Farthest off while held out: {worst}." if worst else ""
     return replace(child, ensemble=parent, accepted=False, report=report | {"accepted": False, "reason": reason})
+
+
+@dataclass(frozen=True)
+class HeldOutErrors:
+    """How far off a child and its parent with the Gaussian model were at one rate, where both had seen the same."""
+
+    current_ma_g: float
+    child_mah_g: np.ndarray
+    """Absolute error of each discharge, ``n``."""
+
+    gaussian_mah_g: np.ndarray
+    """Likewise."""
+
+    @property
+    def gain_mah_g(self) -> tuple[float, float]:
+        """By how much the child errs less on average, and the standard error of that (0 of a single discharge)."""
+        gains = self.gaussian_mah_g - self.child_mah_g
+        return float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else 0.0
+
+    @property
+    def child_is_better(self) -> bool:
+        """Whether it gains more than a standard error."""
+        gain, error = self.gain_mah_g
+        return gain > error
+
+    def __str__(self) -> str:
+        """Both mean absolute errors."""
+        child, gaussian = self.child_mah_g.mean(), self.gaussian_mah_g.mean()
+        return (
+            f"on {len(self.child_mah_g)} held-out first discharges at {self.current_ma_g:g} mA/g it errs by "
+            f"{child:.1f} mAh/g, the parent with the Gaussian model by {gaussian:.1f}"
+        )
 
 
 def _worst(known: Sequence[MeasuredProfile], rows: Sequence[int], said_mah_g: np.ndarray) -> str:
@@ -238,8 +274,8 @@ def _worst(known: Sequence[MeasuredProfile], rows: Sequence[int], said_mah_g: np
 
 def errors_at_the_rates(
     parent: Ensemble, rates: Rates, made: Sequence[Composition], cells: Sequence[Discharge], held_out: HeldOut
-) -> tuple[float, float, int]:
-    """Mean absolute errors of a child and of its parent with the Gaussian model where both have seen the same.
+) -> list[HeldOutErrors]:
+    """Errors of a child and of its parent with the Gaussian model where both have seen the same.
 
     Args:
         parent: the ensemble.
@@ -249,7 +285,7 @@ def errors_at_the_rates(
         held_out: what the child said of them.
 
     Returns:
-        Of the child, of the parent with the Gaussian model (mAh/g), and over how many discharges.
+        At each rate that something was measured at.
     """
     from screening.goals import Goals, ObjectiveSpec
     from screening.measured import Measured
@@ -257,7 +293,7 @@ def errors_at_the_rates(
     from screening.quantities import Capacity, MeasuredCells
 
     goals = Goals(rates, (ObjectiveSpec(quantity="capacity"),), ())
-    ours, theirs = [], []
+    found: dict[float, list[tuple[float, float]]] = {}
     for fold in sorted(set(held_out.fold.tolist()) - {-1}):
         seen: dict[Composition, list[Discharge]] = {}
         for i in np.flatnonzero(held_out.fold != fold).tolist():
@@ -273,12 +309,11 @@ def errors_at_the_rates(
             continue
         outlook = Outlook.of(parent, goals, measured=[m for m in known if m.estimates])
         mean, _ = outlook.surrogate.marginals(outlook.read([made[i] for i, _ in asked]))
-        ours += [abs(cells[i].capacity_mah_g - float(held_out.capacity_mah_g[i])) for i, _ in asked]
-        theirs += [
-            abs(cells[i].capacity_mah_g - float(mean[row, goals.column(Capacity(at))]))
-            for row, (i, at) in enumerate(asked)
-        ]
-    return (float(np.mean(ours)), float(np.mean(theirs)), len(ours)) if ours else (math.nan, math.nan, 0)
+        for row, (i, at) in enumerate(asked):
+            said = (float(held_out.capacity_mah_g[i]), float(mean[row, goals.column(Capacity(at))]))
+            errors = (abs(cells[i].capacity_mah_g - said[0]), abs(cells[i].capacity_mah_g - said[1]))
+            found.setdefault(at.current_ma_g, []).append(errors)
+    return [HeldOutErrors(current, *np.array(errors).T) for current, errors in sorted(found.items())]
 
 
 def _record(entry: Entry, child: FineTuned, lesson: _Lesson) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_a_backup_is_restored_as_it_was(folder: Path, tmp_path: Path, monkeypatc
 
 
 def test_what_is_in_the_write_ahead_file_is_in_the_backup(folder: Path, tmp_path: Path) -> None:
-    with Campaign.open(folder) as campaign, sqlite3.connect(folder / "ledger.sqlite") as reader:
+    with Campaign.open(folder) as campaign, closing(sqlite3.connect(folder / "ledger.sqlite")) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM events").fetchall()  # an old reader keeps the write-ahead file from being merged
         record_round(campaign, FIRST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -419,6 +420,16 @@ def test_file_that_is_no_ledger_is_refused(tmp_path: Path, content: bytes):
     path.write_bytes(content)
     with pytest.raises(LedgerUnreadable, match=r"ledger.sqlite"):
         Ledger(sqlite_url(path), "demo")
+
+
+def test_connections_of_a_ledger_that_nobody_holds_are_given_back(tmp_path: Path):
+    ledger = Ledger.create(sqlite_url(tmp_path / "ledger.sqlite"), "one", START)
+    ledger.read()
+    pool = ledger._engine.pool
+    assert pool.checkedin() == 1
+    del ledger
+    gc.collect()
+    assert pool.checkedin() == 0
 
 
 def test_other_sqlite_database_is_not_taken_for_a_ledger(tmp_path: Path):

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from campaigns.campaign import Campaign
 from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import NewMeasurement, NewModel
-from campaigns.loop.finetune import REFUSED, fine_tune_campaign, profile_set
+from campaigns.loop.finetune import REFUSED, HeldOutErrors, fine_tune_campaign, profile_set
 from campaigns.loop.forecast import measured_of, outlook_of
 from campaigns.spec import FineTuning
 from drxnet.dataset import ProfileSet
@@ -104,12 +104,39 @@ def test_a_child_that_the_gaussian_model_beats_is_not_used_and_the_gate_says_so(
     state = measured.state()
     assert state.current_model == state.first_model
     assert (state.models[-1].model_id, state.models[-1].accepted) == (REFUSED, False)
-    assert "on 4 held-out first discharges it errs by 10000.0 mAh/g, the parent with the Gaussian model by" in (
-        learned.sentence
-    )
+    for rate in (20, 1000):
+        assert f"on 2 held-out first discharges at {rate} mA/g it errs by 10000.0 mAh/g, the parent" in learned.sentence
     assert "learns from the same cells" in learned.sentence
     assert "Farthest off while held out: M0001 (" in learned.sentence
     assert "20 mA/g: 240 measured, 10240 expected mAh/g" in learned.sentence
+
+
+@pytest.mark.parametrize(
+    ("child", "gaussian", "better"),
+    [
+        ([10, 12, 8], [20, 21, 19], True),
+        ([10, 12, 8], [9, 13, 9], False),  # a gain of 0.3 +- 0.7 may be chance
+        ([20, 21, 19], [10, 12, 8], False),
+        ([10], [11], True),
+    ],
+)
+def test_a_child_is_better_at_a_rate_where_it_gains_more_than_chance(
+    child: list[float], gaussian: list[float], better: bool
+):
+    assert HeldOutErrors(20, np.array(child, float), np.array(gaussian, float)).child_is_better is better
+
+
+def test_a_child_that_gains_at_one_rate_only_is_not_used(
+    measured: Campaign, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+):
+    teacher.off = 0.0
+    slow = HeldOutErrors(20, np.array([2.0, 4.0]), np.array([13.0, 14.0]))
+    fast = HeldOutErrors(1000, np.array([9.0, 9.0]), np.array([7.0, 7.0]))
+    monkeypatch.setattr("campaigns.loop.finetune.errors_at_the_rates", lambda *_: [slow, fast])
+    learned = fine_tune_campaign(measured)
+    assert not learned.accepted
+    assert "at 20 mA/g it errs by 3.0 mAh/g, the parent with the Gaussian model by 13.5; on 2" in learned.sentence
+    assert measured.state().models[-1].metrics["discharges_compared"] == 4
 
 
 def test_no_datum_counts_twice_once_a_child_is_used(measured: Campaign, teacher: Teacher):
@@ -118,7 +145,7 @@ def test_no_datum_counts_twice_once_a_child_is_used(measured: Campaign, teacher:
     assert all(m.learned is None for m in measured_of(measured.state(), goals))
     learned = fine_tune_campaign(measured)
     assert learned.accepted, learned.sentence
-    assert "The child is used: on 4 held-out first discharges it errs by 0.5 mAh/g" in learned.sentence
+    assert "The child is used: on 2 held-out first discharges at 20 mA/g it errs by 0.5 mAh/g" in learned.sentence
     known = measured_of(measured.state(), goals)
     low, high = Capacity(goals.rates.low), Capacity(goals.rates.high)
     for m in known:
