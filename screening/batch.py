@@ -600,7 +600,7 @@ class Batch:
             score=0.0,
             columns={name: float(values[0]) for name, values in columns.items()},
             phase_probability=None if outlook.phases is None else float(self.log_phase[row].exp()),
-            promise=outlook.goals.in_words(mean[0].numpy(), std[0].numpy()) + self._phase_in_words(row, composition),
+            promise=outlook.goals.in_words(mean[0].numpy()) + self._phase_in_words(row, composition),
             domain=nearest.labels[0],
             learned_distance=float(nearest.learned[0]),
             nearest_known=nearest.neighbours[0],

@@ -406,11 +406,10 @@ class Goals:
             found |= {f"{key}_mean": clipped[:, i], f"{key}_std": std[:, i], **ends}
         return {**found, "feasibility": self.feasibility(mean, std)}
 
-    def in_words(self, mean: np.ndarray, std: np.ndarray) -> str:
-        """What one composition promises (``m`` each): the objectives, then how likely the constraints hold."""
+    def in_words(self, mean: np.ndarray) -> str:
+        """What one composition promises, ``m``: the objectives."""
         means = self.clipped(mean)
-        said = [f"{q.heading} {q.shown(means[i])}" for i in self.objective_columns for q in [self.quantities[i]]]
-        return ", ".join([*said, f"feasible {float(self.feasibility(mean, std)):.0%}"])
+        return ", ".join(f"{q.heading} {q.shown(means[i])}" for i in self.objective_columns for q in [self.quantities[i]])
 
     @cached_property
     def sides(self) -> tuple[Literal["lower", "upper"], ...]:

@@ -200,8 +200,7 @@ class Forecast:
             f"{q.key(self.goals.rates)}_{MEMBERS}": self.members_std[:, i] for i, q in enumerate(self.goals.quantities)
         }
         domain = {"domain": np.array(self.nearest.labels)}
-        shown = self.goals.columns(self.mean, self.shown_std, self.most)
-        return {**shown, "feasibility": self.goals.feasibility(self.mean, self.std), **members, **domain}
+        return {**self.goals.columns(self.mean, self.shown_std, self.most), **members, **domain}
 
     def row(self, i: int) -> dict[str, Any]:
         """What is said of the composition number i, by public names."""

@@ -21,14 +21,14 @@ from screening.quantities import Capacity, RateRetention, SpecificEnergy, retent
 BEFORE = 0.25
 """Variance of the model's error before any cell, relative to that of the surrogate."""
 
-WEIGHT = 8.0
+WEIGHT = 2.0
 """Observations that this weighs as much as."""
 
 ELSEWHERE = 1.4
 """Squared errors where nothing is measured over those of measured compositions left out: a campaign measures where the
 model does well."""
 
-RATES_ALIKE = 0.6
+RATES_ALIKE = 0.75
 """Correlation of the model's errors at the two rates."""
 
 DOUBT = 0.5
