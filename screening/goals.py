@@ -408,8 +408,9 @@ class Goals:
 
     def in_words(self, mean: np.ndarray) -> str:
         """What one composition promises, ``m``: the objectives."""
-        means = self.clipped(mean)
-        return ", ".join(f"{q.heading} {q.shown(means[i])}" for i in self.objective_columns for q in [self.quantities[i]])
+        promised = zip(self.quantities, self.clipped(mean), strict=True)
+        said = [f"{quantity.heading} {quantity.shown(value)}" for quantity, value in promised]
+        return ", ".join(said[i] for i in self.objective_columns)
 
     @cached_property
     def sides(self) -> tuple[Literal["lower", "upper"], ...]:
