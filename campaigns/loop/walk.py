@@ -93,8 +93,23 @@ def _verify(
     if not path.exists():
         return VerifiedWalk(name, None, (f"{path} is gone; without it no shard can be checked",))
     proof, wrong = WalkProof.read(path)
+    job = job_of(campaign, one, int(proof.job["batch"]), device=device)
+    with one_thread():
+        found = verify(proof, job, wrong=wrong, root=told["root"], sample=sample, seed=seed, progress=progress)
+    return VerifiedWalk(name, found, found.wrong)
+
+
+def job_of(campaign: Workspace, one: Round, batch: int, *, device: str = "cpu") -> Job:
+    """What the walk of a round scored, and by what: as it was then.
+
+    Args:
+        campaign: whose.
+        one: round that was chosen by a complete walk.
+        batch: candidates to score at once.
+        device: of the model.
+    """
+    told, current = one.statistics["walk"], campaign.spec
     state = _as_it_was(campaign.state(as_of=one.number), told["known_rounds"])
-    current = campaign.spec
     spec = type(current).model_validate({**current.model_dump(mode="json"), **one.spec, "folder": current.folder})
     source = _source(one, spec)
     phases = bool(told.get("phases", False))  # 0.1.0 took every synthesis to work
@@ -102,10 +117,7 @@ def _verify(
     outlook = outlook.for_stream(told["engine"], source.count).with_fitted(told["fitted"])
     strategy = today(one.strategy)
     scorer = StreamScorer(outlook, source.columns, source.denominator, strategy, limits_of(spec), one.seed)
-    job = Job(source, scorer, int(told["keep"]), int(proof.job["batch"]))
-    with one_thread():
-        found = verify(proof, job, wrong=wrong, root=told["root"], sample=sample, seed=seed, progress=progress)
-    return VerifiedWalk(name, found, found.wrong)
+    return Job(source, scorer, int(told["keep"]), batch)
 
 
 def verify_ranking(
