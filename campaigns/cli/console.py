@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,6 +27,7 @@ from drxnet.progress import Progress
 from drxnet.text import csv_table, visible
 
 FORMATS = ("table", "json", "csv")
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 INTERRUPTED = 130
 DEFECT = 1
 _NEVER_WRAPPED = 1_000_000

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from campaigns.cli.console import say
+from campaigns.cli.console import EXISTING_FILE, say
 
 
 def _file(help_text: str) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def _file(help_text: str) -> dict[str, Any]:
 
 
 @click.command("import")
-@click.argument("source", metavar="FILE", type=click.Path(exists=True, path_type=Path, dir_okay=False))
+@click.argument("source", metavar="FILE", type=EXISTING_FILE)
 @click.option("--candidates", **_file("Write the space as a list of candidates, for `space:` of a campaign."))
 @click.option("--results", **_file("Write what was measured, for `ingest`."))
 @click.option("--step", type=click.FloatRange(0, min_open=True), help="Between values of continuous parameters.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, gathered, print_table, progress, say, tell
+from campaigns.cli.console import EXISTING_FILE, emit, format_option, gathered, print_table, progress, say, tell
 from drxnet.errors import DataRefused
 from drxnet.names import hint
 
@@ -102,7 +102,7 @@ reading_options = gathered(
 @sample_options()
 @click.option(
     "--samples",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="Table (csv, xlsx) that says for each file: file, composition, active_mass_mg, current_ma_g, window, cell.",
 )
 @reading_options

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, numbers, print_table, progress, say, tell
+from campaigns.cli.console import EXISTING_FILE, emit, format_option, numbers, print_table, progress, say, tell
+from campaigns.cli.loop import round_named
 
 if TYPE_CHECKING:
     from campaigns.recipe import Recipe
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("formulas", nargs=-1, metavar="[FORMULA]...")
 @click.option("--campaign", "-C", help="Campaign whose proposals to make; its synthesis settings are the defaults.")
 @click.option("--proposal", "proposals", multiple=True, metavar="ID", help="Such as R01-03.")
-@click.option("--mass-g", type=float, help="Mass of product (g).  [default: 5]")
+@click.option("--mass-g", "batch_mass_g", type=float, help="Mass of product (g).  [default: 5]")
 @click.option("--prefer", multiple=True, metavar="PRECURSOR", help="Use as much as possible of it, e.g. Li2O or MnF2.")
 @click.option("--avoid", multiple=True, metavar="PRECURSOR", help="Do not use it.")
 @click.option(
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 @click.option("--nonstoichiometric", is_flag=True, help="Take a formula whose cations are off by more than 5 %.")
 @click.option(
     "--precursors",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="Your own stock and prices: csv with the columns formula, states, usd_per_kg, ...",
 )
 @format_option
@@ -65,13 +66,6 @@ def recipe(
     formulas: tuple[str, ...],
     campaign: str | None,
     proposals: tuple[str, ...],
-    mass_g: float | None,
-    prefer: tuple[str, ...],
-    avoid: tuple[str, ...],
-    atmosphere: Literal["closed", "open"] | None,
-    route: Literal["solid-state", "mechanochemical"] | None,
-    li_excess: float | None,
-    f_excess: float | None,
     states: dict[str, float],
     purity: dict[str, float],
     typical_purity: bool,
@@ -80,6 +74,7 @@ def recipe(
     nonstoichiometric: bool,
     precursors: Path | None,
     output: str,
+    **asked: Any,
 ) -> None:
     """Say what to weigh for a batch of each composition, and how such batches are fired.
 
@@ -99,8 +94,6 @@ def recipe(
     usual, proposed = _of_campaign(campaign, proposals)
     if not formulas + proposed:
         raise click.UsageError("Give a formula, or --campaign with --proposal.")
-    asked = {"batch_mass_g": mass_g, "prefer": prefer, "avoid": avoid, "atmosphere": atmosphere, "route": route}
-    asked |= {"li_excess": li_excess, "f_excess": f_excess}
     settings = usual.model_dump() | {key: value for key, value in asked.items() if value not in (None, ())}
     stock = merged(read_precursors(precursors)) if precursors else shipped_precursors()
     assays = {p.formula: p.assay for p in stock} if typical_purity else {}
@@ -159,9 +152,11 @@ def _weighing(row: dict[str, Any]) -> dict[str, str]:
 @click.command()
 @click.option("--campaign", "-C", required=True, help="Folder, YAML or shipped name.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder to write to [default: report/ there].")
-@click.option("--as-of", metavar="ROUND", help="State right after a round was recorded, e.g. R03.")
+@click.option(
+    "--as-of", metavar="ROUND", callback=round_named, help="State right after a round was recorded, e.g. R03."
+)
 @click.option("--proposal", "proposals", multiple=True, metavar="ID", help="Draw the profiles of these as PNG.")
-def report(campaign: str, output: Path | None, as_of: str | None, proposals: tuple[str, ...]) -> None:
+def report(campaign: str, output: Path | None, as_of: int | None, proposals: tuple[str, ...]) -> None:
     """Write the campaign's report: one HTML page that needs no network, and figures as PNG.
 
     \b
@@ -170,20 +165,10 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
       drx-screen report --campaign he-rate --as-of R03 --output as-of-R03
     """
     from campaigns.campaign import Campaign
-    from campaigns.ledger.records import round_number
-    from campaigns.report.write import write_report
 
     opened = Campaign.open(campaign, command="report", read_only=True)
-    past = round_number(as_of) if as_of else None
     with progress("figures") as watch:
-        written = write_report(
-            opened.ledger,
-            opened.goals(opened.state(past), past),
-            output or opened.folder / "report",
-            as_of=past,
-            proposals=proposals,
-            progress=watch,
-        )
+        written = opened.report(output, as_of=as_of, proposals=proposals, progress=watch)
     tell(str(written.page))
     say(f"and {len(written.figures)} figures beside it.")
 
@@ -215,7 +200,9 @@ def report(campaign: str, output: Path | None, as_of: str | None, proposals: tup
 @click.option("--noise", default=0.03, show_default=True, help="Relative standard deviation of a cell.")
 @click.option("--failures", default=0.1, show_default=True, help="Probability that a synthesis fails.")
 @click.option("--delays", default=0.2, show_default=True, help="Probability that cells come back a round late.")
-@click.option("--mass-error", default=0.0, show_default=True, help="Relative deviation that all cells share.")
+@click.option(
+    "--mass-error", "common_mass_error", default=0.0, show_default=True, help="Relative deviation that all cells share."
+)
 @click.option("--one-rate", is_flag=True, help="Only cells at the low rate come back.")
 @click.option(
     "--no-finetune", is_flag=True, help="The model stays as it is; what was measured still guides the choice."
@@ -231,15 +218,11 @@ def backtest(
     candidates: int,
     strategies: tuple[str, ...],
     laboratory: str,
-    noise: float,
-    failures: float,
-    delays: float,
-    mass_error: float,
-    one_rate: bool,
     no_finetune: bool,
     fast: bool,
     seed: int,
     output: str,
+    **befalls: Any,
 ) -> None:
     """Rehearse a campaign against a simulated laboratory, beside random and greedy choice.
 
@@ -267,7 +250,7 @@ def backtest(
             candidates=candidates,
             strategies=strategies or None,
             laboratory=laboratory,
-            options=LaboratoryOptions(noise, failures, delays, mass_error, one_rate),
+            options=LaboratoryOptions(**befalls),
             fine_tune=not no_finetune,
             seed=seed,
             progress=watch,

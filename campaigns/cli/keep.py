@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from campaigns.cli.console import say
+from campaigns.cli.console import EXISTING_FILE, say
 from campaigns.cli.loop import campaign_option, open_campaign, shown
 
 
@@ -28,7 +28,7 @@ def backup(source: str, target: Path) -> None:
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="BACKUP.zip")
+@click.argument("source", type=EXISTING_FILE, metavar="BACKUP.zip")
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 def restore(source: Path, folder: Path | None) -> None:
     """Bring a campaign back from a backup, into a new folder: by default one of its name.

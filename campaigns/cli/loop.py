@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, gathered, local_time, print_table, progress, say, tell
+from campaigns.cli.console import (
+    EXISTING_FILE,
+    emit,
+    format_option,
+    gathered,
+    local_time,
+    print_table,
+    progress,
+    say,
+    tell,
+)
 from campaigns.cli.files import process_option, reading_options, sample_options
 from campaigns.errors import NotBegun
 from drxnet.engines import ENGINES
@@ -26,10 +36,7 @@ if TYPE_CHECKING:
     from campaigns.intake.readers.recording import ReadOptions
     from campaigns.intake.record import Ingested
     from campaigns.ledger.records import Snapshot
-    from campaigns.loop.places import Order, Within
     from campaigns.loop.rank import Ranking
-    from campaigns.report.export import Form
-    from campaigns.spec import Method
     from drxnet.process import Process
     from screening.goals import Goals
 
@@ -49,8 +56,10 @@ def campaign_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--as-of`` to a command."""
-    return click.option("--as-of", metavar="R03", help="Answer as right after this round was recorded.")(command)
+    """Add ``--as-of`` to a command, as the number of a round."""
+    return click.option(
+        "--as-of", metavar="R03", callback=round_named, help="Answer as right after this round was recorded."
+    )(command)
 
 
 def _engine(engine: str, compiled: bool) -> str:
@@ -72,6 +81,13 @@ engine_options = gathered(
     click.option("--compile", "compiled", is_flag=True, help="The same as --engine compiled."),
 )
 """``--engine`` and the older ``--compile``, as the argument ``engine``."""
+
+
+def round_named(context: click.Context, option: click.Parameter, name: str | None) -> int | None:
+    """Callback of options that name a round, such as R03."""
+    from campaigns.ledger.records import round_number
+
+    return None if name is None else round_number(name)
 
 
 def known_strategy(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
@@ -112,12 +128,6 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def _round(as_of: str | None) -> int | None:
-    from campaigns.ledger.records import round_number
-
-    return None if as_of is None else round_number(as_of)
 
 
 # -- starting --------------------------------------------------------------------------------------------
@@ -226,9 +236,7 @@ members_option = click.option(
 @campaign_option
 @click.option("-n", "--batch-size", type=click.IntRange(1, 500), help="Compositions; by default as the campaign says.")
 @click.option(
-    "--candidates",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Choose from the column `composition` of this CSV instead of the space.",
+    "--candidates", type=EXISTING_FILE, help="Choose from the column `composition` of this CSV instead of the space."
 )
 @click.option(
     "--strategy",
@@ -246,28 +254,16 @@ members_option = click.option(
 )
 @click.option("--evaluations", type=click.IntRange(1), help="Candidates that a search scores.")
 @click.option(
-    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="For looking through the space (s)."
+    "--time-limit",
+    "time_limit_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="For looking through the space (s).",
 )
 @click.option("--dry-run", is_flag=True, help="Choose and show, but record and write nothing.")
 @members_option
 @format_option
-def propose(
-    source: str,
-    batch_size: int | None,
-    candidates: Path | None,
-    strategy: str | None,
-    seed: int | None,
-    workers: int | None,
-    ray_address: str | None,
-    device: str,
-    engine: str,
-    method: Method | None,
-    evaluations: int | None,
-    time_limit: float | None,
-    dry_run: bool,
-    members: bool,
-    output: str,
-) -> None:
+def propose(source: str, dry_run: bool, members: bool, output: str, **how: Any) -> None:
     """Choose the next compositions to make, record them and write their recipes.
 
     Streams every candidate of the space, keeps the best, and chooses a batch of them together, away from what is
@@ -284,22 +280,7 @@ def propose(
 
     with open_campaign(source) as campaign:
         with progress("scoring candidates") as bar:
-            chosen = choose(
-                campaign,
-                batch_size=batch_size,
-                candidates=candidates,
-                strategy=strategy,
-                seed=seed,
-                workers=workers,
-                ray_address=ray_address,
-                device=device,
-                engine=engine,
-                method=method,
-                evaluations=evaluations,
-                time_limit_s=time_limit,
-                dry_run=dry_run,
-                progress=bar,
-            )
+            chosen = choose(campaign, **how, dry_run=dry_run, progress=bar)
         content = views.batch(chosen, members=members)
         for note in (*chosen.notes, *([str(chosen.prospect)] if chosen.prospect else [])):
             say(note)
@@ -350,7 +331,7 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
 )
 @click.option(
     "--samples",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="Table (csv, xlsx) of what is known of each file, such as rounds/R01/samples.xlsx, filled in.",
 )
 @reading_options
@@ -502,8 +483,16 @@ def finetune(source: str, device: str, output: str) -> None:
     help="measured: what came back; proposed: every proposal too; space: every candidate, streamed.",
 )
 @click.option("--top", type=click.IntRange(1), default=50, show_default=True, help="Rows to show.")
-@click.option("--min-capacity", type=float, metavar="MAH_G", help="Leave out what delivers less at the low rate.")
-@click.option("--current", type=float, metavar="MA_G", help="Current of the quantity; by default the low one.")
+@click.option(
+    "--min-capacity",
+    "min_capacity_mah_g",
+    type=float,
+    metavar="MAH_G",
+    help="Leave out what delivers less at the low rate.",
+)
+@click.option(
+    "--current", "current_ma_g", type=float, metavar="MA_G", help="Current of the quantity; by default the low one."
+)
 @click.option("--cycle", type=click.IntRange(1), help="Cycle of the quantity; by default 1 (capacity retention: 20).")
 @click.option(
     "--order",
@@ -524,24 +513,7 @@ def finetune(source: str, device: str, output: str) -> None:
 @as_of_option
 @members_option
 @format_option
-def rank(
-    source: str,
-    by: str | None,
-    within: Within,
-    top: int,
-    min_capacity: float | None,
-    current: float | None,
-    cycle: int | None,
-    order: Order,
-    workers: int | None,
-    ray_address: str | None,
-    device: str,
-    engine: str,
-    proof: Path | None,
-    as_of: str | None,
-    members: bool,
-    output: str,
-) -> None:
+def rank(source: str, members: bool, output: str, **asked: Any) -> None:
     """Rank measured and predicted compositions together.
 
     Measured ones are marked; conditions are never mixed. The default order is by the lower bound, so that what is
@@ -556,23 +528,7 @@ def rank(
     from campaigns.report import views
 
     with open_campaign(source, read_only=True) as campaign, progress("scoring candidates") as bar:
-        ranking = order_by(
-            campaign,
-            by,
-            within=within,
-            top=top,
-            min_capacity_mah_g=min_capacity,
-            current_ma_g=current,
-            cycle=cycle,
-            order=order,
-            as_of=_round(as_of),
-            device=device,
-            engine=engine,
-            workers=workers,
-            ray_address=ray_address,
-            progress=bar,
-            proof=proof,
-        )
+        ranking = order_by(campaign, **asked, progress=bar)
     for note in ranking.notes:
         say(note)
     emit(output, views.ranking(ranking, members=members), lambda: _show_ranking(ranking, members))
@@ -620,7 +576,7 @@ def _beside(ranking: Ranking, row: Mapping[str, Any]) -> str:
 @click.option("--proposals", is_flag=True, help="List every proposal with its state.")
 @as_of_option
 @format_option
-def status(source: str, proposals: bool, as_of: str | None, output: str) -> None:
+def status(source: str, proposals: bool, as_of: int | None, output: str) -> None:
     """Say where a campaign stands: rounds, proposals, measurements, model.
 
     \b
@@ -631,7 +587,7 @@ def status(source: str, proposals: bool, as_of: str | None, output: str) -> None
     from campaigns.report import views
 
     with open_campaign(source, read_only=True) as campaign:
-        found, state = campaign.summarize(_round(as_of)), campaign.state(_round(as_of))
+        found, state = campaign.summarize(as_of), campaign.state(as_of)
     rows = views.proposal_states(state) if proposals else []
     if proposals:
         emit(output, {**found, "rows": rows} if output == "json" else rows)
@@ -695,7 +651,7 @@ def _staircase(stairs: Mapping[str, Any]) -> str:
 @click.option("--last", type=click.IntRange(1), help="Only so many of the latest.")
 @as_of_option
 @format_option
-def log(source: str, last: int | None, as_of: str | None, output: str) -> None:
+def log(source: str, last: int | None, as_of: int | None, output: str) -> None:
     """Show the history: who did what, when, with which command and versions.
 
     \b
@@ -703,7 +659,7 @@ def log(source: str, last: int | None, as_of: str | None, output: str) -> None:
       drx-screen log --campaign he-rate --last 20
     """
     with open_campaign(source, read_only=True) as campaign:
-        events = campaign.state(_round(as_of)).events
+        events = campaign.state(as_of).events
     rows = [vars(e) for e in (events[-last:] if last else events)]
     short = [{k: r[k] for k in ("number", "at", "who", "verb", "summary")} for r in rows]
     local = [{**r, "at": local_time(r["at"])} for r in short]
@@ -722,7 +678,7 @@ def log(source: str, last: int | None, as_of: str | None, output: str) -> None:
 @click.option("--icp", metavar="FORMULA", help="Composition as measured, beside the one that was aimed at.")
 @click.option(
     "--table",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="CSV with a row for each proposal: proposal, state, reason, phases, single_phase, icp.",
 )
 def mark(
@@ -908,7 +864,7 @@ def supersede(
     help="Leave text as it is; else csv gets an apostrophe before what a spreadsheet would take for a formula.",
 )
 @as_of_option
-def export(source: str, target: Path, form: Form | None, withdrawn: bool, verbatim: bool, as_of: str | None) -> None:
+def export(source: str, target: Path, **how: Any) -> None:
     """Write what was measured to a file: a table, everything as JSON, DRX-TD for training, or for other programs.
 
     \b
@@ -920,9 +876,7 @@ def export(source: str, target: Path, form: Form | None, withdrawn: bool, verbat
     from campaigns.report.export import export_campaign
 
     with open_campaign(source, read_only=True) as campaign:
-        number = export_campaign(
-            campaign, target, form=form, withdrawn=withdrawn, as_of=_round(as_of), verbatim=verbatim
-        )
+        number = export_campaign(campaign, target, **how)
     say(f"{number} discharges written to {shown(target)}.")
 
 

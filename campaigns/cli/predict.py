@@ -202,13 +202,7 @@ def _measured_on(drawn: CapacityMap, held: Mapping[str, float], source: str | No
 @device_option
 @format_option
 def capacity_map(
-    x: str,
-    y: str,
-    balance: str,
-    x_range: tuple[float, float],
-    y_range: tuple[float, float],
     held: dict[str, float],
-    points: int,
     currents: tuple[float, ...],
     window: tuple[float, float],
     cycles: tuple[int, ...],
@@ -217,6 +211,7 @@ def capacity_map(
     model: str,
     device: str,
     output: str,
+    **plane: Any,
 ) -> None:
     """Map capacity over two amounts, such as Li and F in Li-Mn-O-F at cycles 1 and 30.
 
@@ -237,10 +232,7 @@ def capacity_map(
     ensemble = Ensemble.load(model, device=device)
     conditions = [CyclingConditions(i, *window, n) for i in currents for n in cycles]
     calibration = _calibration(ensemble)
-    result = compute(
-        ensemble, conditions, x=x, y=y, balance=balance, x_range=x_range, y_range=y_range, fixed=held, points=points,
-        calibration=calibration,
-    )  # fmt: skip
+    result = compute(ensemble, conditions, **plane, fixed=held, calibration=calibration)
     measured = _measured_on(result, held, source)
     plot_map(result, plot, model=ensemble.card.name, measured=measured)
     if source is not None:

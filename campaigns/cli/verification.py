@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, progress, say
-from campaigns.cli.loop import campaign_option, command_line, open_campaign
+from campaigns.cli.console import EXISTING_FILE, emit, format_option, print_table, progress, say
+from campaigns.cli.loop import campaign_option, command_line, open_campaign, round_named
 from campaigns.errors import LedgerError
 from drxnet.errors import DataRefused, UsageError
 
@@ -34,10 +34,16 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 
 @click.command()
 @campaign_option
-@click.option("--round", "name", metavar="R03", help="Check the walk of this round, with 1% of it scored again.")
+@click.option(
+    "--round",
+    "number",
+    metavar="R03",
+    callback=round_named,
+    help="Check the walk of this round, with 1% of it scored again.",
+)
 @click.option(
     "--proof",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="Check the walk of a ranking, by the file that `rank --within space --proof` wrote.",
 )
 @click.option(
@@ -56,7 +62,7 @@ def _share(context: click.Context, parameter: click.Parameter, text: str | None)
 @format_option
 def verify(
     source: str,
-    name: str | None,
+    number: int | None,
     proof: Path | None,
     sample: float | None,
     seed: int | None,
@@ -81,17 +87,21 @@ def verify(
       drx-screen verify --campaign he-rate --proof best.walk.jsonl
     """
     share = _USUAL_SHARE if sample is None else sample
-    if name is not None and proof is not None:
+    if number is not None and proof is not None:
         raise UsageError("Check one at a time: --round the walk of a round, --proof that of a ranking.")
     if proof is not None:
         from campaigns.loop.walk import verify_ranking
 
         with open_campaign(source, read_only=True) as campaign, progress("scoring shards again") as bar:
             _show([verify_ranking(campaign, proof, sample=share, seed=seed, device=device, progress=bar)], output)
-    elif name is None and sample is None:
+    elif number is None and sample is None:
         _verify_ledger(source, accept, output)
     else:
-        _verify_walks(source, name, share, seed, device, output)
+        from campaigns.loop.walk import verify_walks
+
+        with open_campaign(source, read_only=True) as campaign, progress("scoring shards again") as bar:
+            walks = verify_walks(campaign, number, sample=share, seed=seed, device=device, progress=bar)
+            _show(list(walks), output)
 
 
 def _verify_ledger(source: str, accept: str | None, output: str) -> None:
@@ -113,16 +123,6 @@ def _verify_ledger(source: str, accept: str | None, output: str) -> None:
             f'`drx-screen verify --campaign {source} --accept "why"` takes them as they are.'
         )
         raise click.exceptions.Exit(LedgerError.exit_code)
-
-
-def _verify_walks(source: str, name: str | None, sample: float, seed: int | None, device: str, output: str) -> None:
-    from campaigns.ledger.records import round_number
-    from campaigns.loop.walk import verify_walks
-
-    number = round_number(name) if name else None
-    with open_campaign(source, read_only=True) as campaign, progress("scoring shards again") as bar:
-        found = list(verify_walks(campaign, number, sample=sample, seed=seed, device=device, progress=bar))
-    _show(found, output)
 
 
 def _show(found: Sequence[VerifiedWalk], output: str) -> None:
