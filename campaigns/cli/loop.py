@@ -658,12 +658,14 @@ def log(source: str, last: int | None, as_of: int | None, output: str) -> None:
     Example:
       drx-screen log --campaign he-rate --last 20
     """
+    from campaigns.report.views import event_row
+
     with open_campaign(source, read_only=True) as campaign:
         events = campaign.state(as_of).events
-    rows = [vars(e) for e in (events[-last:] if last else events)]
-    short = [{k: r[k] for k in ("number", "at", "who", "verb", "summary")} for r in rows]
+    events = events[-last:] if last else events
+    short = [event_row(e) for e in events]
     local = [{**r, "at": local_time(r["at"])} for r in short]
-    emit(output, rows if output == "json" else short, lambda: print_table(local))
+    emit(output, [vars(e) for e in events] if output == "json" else short, lambda: print_table(local))
 
 
 # -- deciding --------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def export_campaign(
 
 
 def _table(listed: Sequence[Measurement], verbatim: bool) -> str:
-    rows = [_row(m) for m in listed]
+    rows = [exported_row(m) for m in listed]
     stated = [name for name in FIELDS if any(name in row for row in rows)]
     return csv_table(rows, list(dict.fromkeys([*rows[0], *stated])), verbatim=verbatim)
 
@@ -99,7 +99,8 @@ def form_of(target: Path, form: Form | None = None) -> Form:
     return found
 
 
-def _row(measurement: Measurement) -> dict[str, Any]:
+def exported_row(measurement: Measurement) -> dict[str, Any]:
+    """Return a measurement under the names that exports give it, flags as one text."""
     names = "measurement_id proposal_id cell composition"
     more = (
         "capacity_mah_g average_voltage_v specific_energy_wh_kg sigma_mah_g provenance file status withdrawn_reason "
@@ -115,7 +116,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
 
 def _full(measured: MeasuredProfile) -> dict[str, Any]:
     profile = measured.profile
-    row = {**_row(measured.measurement), "sha256": measured.measurement.sha256, "profile": None}
+    row = {**exported_row(measured.measurement), "sha256": measured.measurement.sha256, "profile": None}
     if profile is not None:
         row["profile"] = {
             "voltage_v": profile.voltage_v.tolist(),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from campaigns.ledger.records import Prediction, Proposal, QuantityValue, Snapshot, State
+from campaigns.ledger.records import Event, Prediction, Proposal, QuantityValue, Snapshot, State
 from campaigns.loop.finetune import waiting_to_be_learned
 from campaigns.loop.offset import offsets_of
 from campaigns.loop.outcomes import MEMBERS, Outcome, outcomes_of
@@ -260,6 +260,11 @@ def _best(outcomes: Sequence[Outcome], goals: Goals) -> Row | None:
         "value": value,
         "unit": goals.first.unit,
     }
+
+
+def event_row(event: Event) -> Row:
+    """Return one entry of the log as it is listed."""
+    return {name: getattr(event, name) for name in ("number", "at", "who", "verb", "summary")}
 
 
 # -- what came back --------------------------------------------------------------------------------------

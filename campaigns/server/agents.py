@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+import io
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import wraps
 from importlib import metadata
 from pathlib import Path
@@ -24,18 +23,17 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
+from campaigns.campaign import Campaign
 from campaigns.intake.measurement import SampleInfo
-from campaigns.intake.record import check_files, ingest
 from campaigns.intake.record import supersede as superseded
 from campaigns.ledger.ledger import user_and_host
 from campaigns.report import views
-from campaigns.server.api import event_row, last_part, measurement_row, proposal_page, proposal_view
-from campaigns.server.bodies import Discharge
-from campaigns.server.desk import Desk, Done, Write
+from campaigns.server.api import handed_in, kept_files, measurement_row, page, proposal_page, proposal_view
+from campaigns.server.bodies import Discharge, Handling
+from campaigns.server.desk import Desk, Write
 from campaigns.server.jobs import Jobs, Task, Verb
 from campaigns.workspace import Workspace
 from drxnet.errors import DRXError, UsageError
-from drxnet.files import new_file
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -191,17 +189,11 @@ class _Office:
     ) -> Row:
         """List measurements, the latest first; doubtful ones wait to be confirmed, corrected or retracted."""
         found = [m for m in reversed(self._state(campaign).measurements) if status in (None, m.status)]
-        rows = [measurement_row(m) for m in found[offset : offset + limit]]
-        return {"total": len(found), "offset": offset, "rows": rows}
+        return page(found, offset, limit, measurement_row)
 
     def log(self, campaign: Campaigns = None, offset: Offset = 0, limit: Limit = 50) -> Row:
         """List who did what, the latest first."""
-        events = self._state(campaign).events[::-1]
-        return {
-            "total": len(events),
-            "offset": offset,
-            "rows": [event_row(e) for e in events[offset : offset + limit]],
-        }
+        return page(self._state(campaign).events[::-1], offset, limit, views.event_row)
 
     async def rank(
         self,
@@ -334,10 +326,8 @@ class _Office:
     def _state(self, campaign: str | None) -> Any:
         return self._desk.state(self._named(campaign))
 
-    @contextmanager
-    def _writing(self, campaign: str | None, how: Write) -> Iterator[Any]:
-        with self._desk.writing(self._named(campaign), how) as opened:
-            yield opened
+    def _writing(self, campaign: str | None, how: Write) -> AbstractContextManager[Campaign]:
+        return self._desk.writing(self._named(campaign), how)
 
     async def _job(
         self, context: Context[Any, Any], campaign: str | None, verb: Verb, options: Row, key: str | None = None
@@ -364,17 +354,8 @@ class _Office:
 
 def _taken(opened: Workspace, files: Sequence[GivenFile], sample: SampleInfo, *, dry_run: bool) -> Row:
     """Check files by their content and, unless it is a dry run, record the good ones."""
-    with tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
-        paths = []
-        for number, file in enumerate(files):
-            path = Path(folder) / str(number) / last_part(file.name)
-            path.parent.mkdir()
-            with new_file(path) as partial:
-                partial.write_bytes(file.content())
-            paths.append(path)
-        checked = check_files(opened, paths, otherwise=sample)
-    named = [(replace(file, path=Path(file.path.name)), said) for file, said in checked]
-    return views.ingested(ingest(opened, named, dry_run=dry_run))
+    with kept_files([(file.name, io.BytesIO(file.content())) for file in files]) as paths:
+        return views.ingested(handed_in(opened, paths, sample, Handling(all_or_nothing=False, dry_run=dry_run)))
 
 
 def _told(tool: Callable[P, T]) -> Callable[P, Awaitable[T]]:
@@ -382,9 +363,9 @@ def _told(tool: Callable[P, T]) -> Callable[P, Awaitable[T]]:
 
     @wraps(tool)
     async def told(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await _sentence(anyio.to_thread.run_sync(lambda: tool(*args, **kwargs)))
+        return await anyio.to_thread.run_sync(lambda: tool(*args, **kwargs))
 
-    return told
+    return _awaited(told)
 
 
 def _awaited(tool: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
@@ -392,15 +373,9 @@ def _awaited(tool: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
 
     @wraps(tool)
     async def told(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await _sentence(tool(*args, **kwargs))
+        try:
+            return await tool(*args, **kwargs)
+        except DRXError as error:
+            raise ToolError(str(error)) from None
 
     return told
-
-
-async def _sentence(work: Awaitable[T]) -> T:
-    try:
-        return await work
-    except Done as done:
-        raise ToolError(str(done)) from None
-    except DRXError as error:
-        raise ToolError(str(error)) from None

@@ -11,11 +11,11 @@ import asyncio
 import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, File, Query, Request, UploadFile
 from fastapi import Path as PathParameter
@@ -25,11 +25,12 @@ from campaigns.errors import LedgerError, LedgerLocked, ReadOnly, Stale, Unknown
 from campaigns.ledger.records import Measurement
 from campaigns.loop.places import Order as ByOrder
 from campaigns.report import views
-from campaigns.report.export import Form, export_campaign
+from campaigns.report.export import Form, export_campaign, exported_row
 from campaigns.server.bodies import (
     REFUSALS,
     Correction,
     Handled,
+    Handling,
     Key,
     Mark,
     Marks,
@@ -44,10 +45,18 @@ from campaigns.server.bodies import (
 )
 from campaigns.server.desk import Desk, Done, Seen, Write
 from campaigns.server.guard import ALONE
-from campaigns.server.jobs import Jobs, Task, as_json, kind_of
+from campaigns.server.jobs import Jobs, Task, kind_of
 from drxnet.errors import DRXError, UsageError
 from drxnet.files import new_file
 from screening.errors import NothingToPropose
+
+if TYPE_CHECKING:
+    from campaigns.intake.measurement import SampleInfo
+    from campaigns.intake.readers.recording import ReadOptions
+    from campaigns.intake.record import Ingested
+    from campaigns.workspace import Workspace
+
+T = TypeVar("T")
 
 
 class Unchanged(Exception):
@@ -105,14 +114,18 @@ def error_response(error: DRXError) -> JSONResponse:
     return JSONResponse(content, status)
 
 
-def _desk(request: Request) -> Desk:
+async def _desk(request: Request) -> Desk:
     desk: Desk = request.app.state.desk
     return desk
 
 
-def _jobs(request: Request) -> Jobs:
+async def _jobs(request: Request) -> Jobs:
     jobs: Jobs = request.app.state.jobs
     return jobs
+
+
+AtDesk = Annotated[Desk, Depends(_desk)]
+AllJobs = Annotated[Jobs, Depends(_jobs)]
 
 
 def _told(desk: Desk, name: str, how: Write, **said: Any) -> dict[str, Any]:
@@ -126,9 +139,8 @@ def _told(desk: Desk, name: str, how: Write, **said: Any) -> dict[str, Any]:
 
 
 @router.get("/campaigns")
-def campaigns(request: Request) -> list[dict[str, Any]]:
+def campaigns(desk: AtDesk) -> list[dict[str, Any]]:
     """Where each served campaign stands."""
-    desk = _desk(request)
     return [_standing(desk, name) for name in desk.names]
 
 
@@ -138,9 +150,8 @@ def _standing(desk: Desk, name: str) -> dict[str, Any]:
 
 
 @router.get("/campaigns/{name}")
-def status(request: Request, name: Name) -> dict[str, Any]:
+def status(desk: AtDesk, name: Name) -> dict[str, Any]:
     """Where a campaign stands, with the keys of ``drx-screen status --format json``, its goals and its last entry."""
-    desk = _desk(request)
     campaign, state = desk.campaign(name), desk.state(name)
     goals = campaign.spec.goals
     return {
@@ -153,9 +164,8 @@ def status(request: Request, name: Name) -> dict[str, Any]:
 
 
 @router.get("/campaigns/{name}/status")
-def summary(request: Request, name: Name, as_of: Annotated[int | None, Query(ge=1, le=MOST)] = None) -> dict[str, Any]:
+def summary(desk: AtDesk, name: Name, as_of: Annotated[int | None, Query(ge=1, le=MOST)] = None) -> dict[str, Any]:
     """Where a campaign stands or stood, exactly as ``drx-screen status --format json`` says it."""
-    desk = _desk(request)
     if as_of is None:
         return _standing(desk, name)
     return desk.seen(name).kept(("status", as_of), lambda: views.status(desk.campaign(name), as_of))
@@ -163,7 +173,7 @@ def summary(request: Request, name: Name, as_of: Annotated[int | None, Query(ge=
 
 @router.get("/campaigns/{name}/proposals")
 def proposals(
-    request: Request,
+    desk: AtDesk,
     name: Name,
     state: Annotated[list[str], Query(max_length=10)] = [],  # noqa: B006 - FastAPI copies it
     round: Annotated[int | None, Query(ge=1, le=MOST)] = None,
@@ -171,7 +181,7 @@ def proposals(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
     """Proposals with state, prediction and version, of some states or of one round."""
-    return proposal_page(_desk(request).seen(name), state, round, offset, limit)
+    return proposal_page(desk.seen(name), state, round, offset, limit)
 
 
 def proposal_page(seen: Seen, states: Sequence[str], number: int | None, offset: int, limit: int) -> dict[str, Any]:
@@ -181,8 +191,12 @@ def proposal_page(seen: Seen, states: Sequence[str], number: int | None, offset:
         for p in seen.state.proposals
         if (not states or str(p.state) in states) and (number is None or p.round == number)
     ]
-    rows = [_proposal(seen, p.proposal_id) for p in found[offset : offset + limit]]
-    return {"total": len(found), "offset": offset, "rows": rows}
+    return page(found, offset, limit, lambda p: _proposal(seen, p.proposal_id))
+
+
+def page(found: Sequence[T], offset: int, limit: int, row: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+    """Rows of a part of what was found, and how much there is."""
+    return {"total": len(found), "offset": offset, "rows": [row(each) for each in found[offset : offset + limit]]}
 
 
 def _proposal(seen: Seen, proposal_id: str) -> dict[str, Any]:
@@ -200,9 +214,9 @@ def _proposal(seen: Seen, proposal_id: str) -> dict[str, Any]:
 
 
 @router.get("/campaigns/{name}/proposals/{proposal_id}")
-def proposal(request: Request, name: Name, proposal_id: Name) -> dict[str, Any]:
+def proposal(desk: AtDesk, name: Name, proposal_id: Name) -> dict[str, Any]:
     """One proposal: prediction, profiles predicted and measured, measurements, and what happened to it."""
-    return proposal_view(_desk(request), name, proposal_id)
+    return proposal_view(desk, name, proposal_id)
 
 
 def proposal_view(desk: Desk, name: str, proposal_id: str) -> dict[str, Any]:
@@ -235,74 +249,38 @@ def proposal_view(desk: Desk, name: str, proposal_id: str) -> dict[str, Any]:
             for m in measured
             if m.profile is not None
         ],
-        "history": [event_row(e) for e in seen.history(row["proposal_id"])],
+        "history": [views.event_row(e) for e in seen.history(row["proposal_id"])],
     }
 
 
 def measurement_row(m: Measurement) -> dict[str, Any]:
     """One measurement as a page shows it."""
-    return {
-        "measurement_id": m.measurement_id,
-        "proposal_id": m.proposal_id,
-        "composition": m.composition,
-        "cell": m.cell,
-        **m.conditions.row(),
-        "capacity_mah_g": m.capacity_mah_g,
-        "average_voltage_v": m.average_voltage_v,
-        "specific_energy_wh_kg": m.specific_energy_wh_kg,
-        "sigma_mah_g": m.sigma_mah_g,
-        "provenance": m.provenance,
-        "file": m.file,
-        "status": m.status,
-        "doubt": m.doubt,
-        "flags": list(m.flags),
-        "withdrawn_reason": m.withdrawn_reason,
-        "superseded_by": m.superseded_by,
-    }
-
-
-def event_row(event: Any) -> dict[str, Any]:
-    """One entry of the log as a page shows it."""
-    return {
-        "number": event.number,
-        "at": event.at,
-        "who": event.who,
-        "verb": event.verb,
-        "summary": event.summary,
-    }
+    return {**exported_row(m), "doubt": m.doubt, "flags": list(m.flags)}
 
 
 @router.get("/campaigns/{name}/measurements")
 def measurements(
-    request: Request,
+    desk: AtDesk,
     name: Name,
     status: Annotated[list[str], Query(max_length=10)] = [],  # noqa: B006 - FastAPI copies it
     offset: Annotated[int, Query(ge=0, le=MOST)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> dict[str, Any]:
     """Measurements, the latest first; ``status`` is valid, doubtful, retracted or superseded."""
-    seen = _desk(request).seen(name)
+    seen = desk.seen(name)
     found = [m for m in reversed(seen.state.measurements) if not status or m.status in status]
-    return {
-        "total": len(found),
-        "offset": offset,
-        "rows": [
-            {**measurement_row(m), "version": seen.version(m.proposal_id)} for m in found[offset : offset + limit]
-        ],
-    }
+    return page(found, offset, limit, lambda m: {**measurement_row(m), "version": seen.version(m.proposal_id)})
 
 
 @router.get("/campaigns/{name}/refused")
-def refused(request: Request, name: Name) -> list[dict[str, Any]]:
+def refused(desk: AtDesk, name: Name) -> list[dict[str, Any]]:
     """Files that were refused and not corrected since, with the rules that they break."""
-    return [
-        {"file": f.name, "at": f.at, "rules": [dict(r) for r in f.rules]} for f in _desk(request).state(name).refused
-    ]
+    return [{"file": f.name, "at": f.at, "rules": [dict(r) for r in f.rules]} for f in desk.state(name).refused]
 
 
 @router.get("/campaigns/{name}/rank")
 def rank(
-    request: Request,
+    desk: AtDesk,
     name: Name,
     by: Annotated[str | None, Query(max_length=60)] = None,
     top: Annotated[int, Query(ge=1, le=100_000)] = 50,
@@ -315,7 +293,6 @@ def rank(
     """What is measured, ranked, as ``drx-screen rank --within measured``; predictions are ranked by a job."""
     from campaigns.loop.rank import rank as ranked
 
-    desk = _desk(request)
     seen = desk.seen(name)
 
     def make() -> dict[str, Any]:
@@ -334,9 +311,9 @@ def rank(
 
 
 @router.get("/campaigns/{name}/models")
-def models(request: Request, name: Name) -> list[dict[str, Any]]:
+def models(desk: AtDesk, name: Name) -> list[dict[str, Any]]:
     """Models that the campaign uses, used, or tried and refused."""
-    state = _desk(request).state(name)
+    state = desk.state(name)
     return [
         {
             "name": m.name,
@@ -354,24 +331,23 @@ def models(request: Request, name: Name) -> list[dict[str, Any]]:
 
 @router.get("/campaigns/{name}/log")
 def log(
-    request: Request,
+    desk: AtDesk,
     name: Name,
     offset: Annotated[int, Query(ge=0, le=MOST)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """Who did what, the latest first."""
-    events = _desk(request).state(name).events[::-1]
-    return {"total": len(events), "offset": offset, "rows": [event_row(e) for e in events[offset : offset + limit]]}
+    return page(desk.state(name).events[::-1], offset, limit, views.event_row)
 
 
 @router.get(
     "/campaigns/{name}/rounds/{number}/sheet", response_class=PlainTextResponse, responses=answered_as("text/plain")
 )
-def sheet(request: Request, name: Name, number: Annotated[int, PathParameter(ge=1, le=MOST)]) -> str:
+def sheet(desk: AtDesk, name: Name, number: Annotated[int, PathParameter(ge=1, le=MOST)]) -> str:
     """What to weigh for a round, as text to print."""
     from campaigns.report.round import SHEETS_NAME, round_folder
 
-    file = round_folder(_desk(request).campaign(name), number) / SHEETS_NAME
+    file = round_folder(desk.campaign(name), number) / SHEETS_NAME
     if not file.is_file():
         raise UsageError(
             f"Round R{number:02d} of {name} has no sheet here; `drx-screen report` writes what is missing."
@@ -380,9 +356,9 @@ def sheet(request: Request, name: Name, number: Annotated[int, PathParameter(ge=
 
 
 @router.get("/campaigns/{name}/report", response_class=FileResponse, responses=answered_as("text/html"))
-def report(request: Request, name: Name) -> FileResponse:
+def report(desk: AtDesk, name: Name) -> FileResponse:
     """The last report that was written, one page that needs no network."""
-    folder = _desk(request).campaign(name).folder
+    folder = desk.campaign(name).folder
     files = [*folder.glob("report/report.html"), *folder.glob("rounds/R*/report.html")]
     if not files:
         raise UsageError(f"{name} has no report yet; start the job `report`.")
@@ -393,9 +369,9 @@ def report(request: Request, name: Name) -> FileResponse:
 @router.get(
     "/campaigns/{name}/report/{file}", response_class=FileResponse, responses=answered_as("text/html", "image/png")
 )
-def report_file(request: Request, name: Name, file: Name) -> FileResponse:
+def report_file(desk: AtDesk, name: Name, file: Name) -> FileResponse:
     """A file of the last report that the job `report` wrote: the page, or a figure."""
-    found = {path.name: path for path in _desk(request).campaign(name).folder.glob("report/*") if path.is_file()}
+    found = {path.name: path for path in desk.campaign(name).folder.glob("report/*") if path.is_file()}
     if file not in found:
         raise UsageError(f"{name} has no report file {file!r}; the job `report` says which it wrote.")
     alone = {"Content-Security-Policy": ALONE} if file.endswith(".html") else None
@@ -406,7 +382,7 @@ def report_file(request: Request, name: Name, file: Name) -> FileResponse:
     "/campaigns/{name}/export", response_class=Response, responses=answered_as("text/csv", "application/json", ZIP)
 )
 def export(
-    request: Request,
+    desk: AtDesk,
     name: Name,
     form: Form = "csv",
     withdrawn: bool = False,
@@ -414,7 +390,7 @@ def export(
     verbatim: bool = False,
 ) -> Response:
     """What was measured, as ``drx-screen export`` writes it; ``X-Discharges`` says how many discharges it holds."""
-    campaign = _desk(request).campaign(name)
+    campaign = desk.campaign(name)
     with tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
         target = Path(folder) / "export"
         count = export_campaign(campaign, target, form=form, withdrawn=withdrawn, as_of=as_of, verbatim=verbatim)
@@ -427,15 +403,15 @@ def export(
 
 
 @router.post("/campaigns/{name}/proposals/{proposal_id}/mark")
-def mark(request: Request, name: Name, proposal_id: Name, body: Mark, who: Who, key: Key = None) -> dict[str, Any]:
+def mark(desk: AtDesk, name: Name, proposal_id: Name, body: Mark, who: Who, key: Key = None) -> dict[str, Any]:
     """Say what became of a proposal."""
-    return _mark(_desk(request), name, [proposal_id], body, Write("mark", who, key, body.seen))
+    return _mark(desk, name, [proposal_id], body, Write("mark", who, key, body.seen))
 
 
 @router.post("/campaigns/{name}/mark")
-def mark_several(request: Request, name: Name, body: Marks, who: Who, key: Key = None) -> dict[str, Any]:
+def mark_several(desk: AtDesk, name: Name, body: Marks, who: Who, key: Key = None) -> dict[str, Any]:
     """Say what became of several proposals, of all of them or of none."""
-    return _mark(_desk(request), name, body.proposal_ids, body, Write("mark", who, key, body.seen))
+    return _mark(desk, name, body.proposal_ids, body, Write("mark", who, key, body.seen))
 
 
 def _mark(desk: Desk, name: str, proposal_ids: Sequence[str], body: Mark, how: Write) -> dict[str, Any]:
@@ -447,22 +423,18 @@ def _mark(desk: Desk, name: str, proposal_ids: Sequence[str], body: Mark, how: W
 
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/retract")
-def retract(
-    request: Request, name: Name, measurement_id: Name, body: Reason, who: Who, key: Key = None
-) -> dict[str, Any]:
+def retract(desk: AtDesk, name: Name, measurement_id: Name, body: Reason, who: Who, key: Key = None) -> dict[str, Any]:
     """Stop counting a measurement, or all of a proposal or a file."""
-    desk, how = _desk(request), Write("retract", who, key, body.seen)
+    how = Write("retract", who, key, body.seen)
     with desk.writing(name, how) as campaign:
         changed = campaign.retract_measurement(measurement_id, body.reason)
     return _told(desk, name, how, measurements=list(changed))
 
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/confirm")
-def confirm(
-    request: Request, name: Name, measurement_id: Name, body: Reason, who: Who, key: Key = None
-) -> dict[str, Any]:
+def confirm(desk: AtDesk, name: Name, measurement_id: Name, body: Reason, who: Who, key: Key = None) -> dict[str, Any]:
     """Say that a doubtful measurement is as it should be, or all of a proposal or a file."""
-    desk, how = _desk(request), Write("confirm", who, key, body.seen)
+    how = Write("confirm", who, key, body.seen)
     with desk.writing(name, how) as campaign:
         changed = campaign.confirm_measurement(measurement_id, body.reason)
     return _told(desk, name, how, measurements=list(changed))
@@ -470,12 +442,12 @@ def confirm(
 
 @router.post("/campaigns/{name}/measurements/{measurement_id}/supersede")
 def supersede(
-    request: Request, name: Name, measurement_id: Name, body: Correction, who: Who, key: Key = None
+    desk: AtDesk, name: Name, measurement_id: Name, body: Correction, who: Who, key: Key = None
 ) -> dict[str, Any]:
     """Correct a measurement; the wrong one stays in the ledger."""
     from campaigns.intake.record import supersede as superseded
 
-    desk, how = _desk(request), Write("supersede", who, key, body.seen)
+    how = Write("supersede", who, key, body.seen)
     with desk.writing(name, how) as campaign:
         successors = superseded(
             campaign, [measurement_id], body.reason, body.changes.model_dump(exclude_none=True), scale=body.scale
@@ -484,9 +456,9 @@ def supersede(
 
 
 @router.post("/campaigns/{name}/measurements", status_code=201, responses=REPEATED)
-def add(request: Request, name: Name, body: Rows, who: Who, key: Key = None) -> dict[str, Any]:
+def add(desk: AtDesk, name: Name, body: Rows, who: Who, key: Key = None) -> dict[str, Any]:
     """Record measured discharges; the model learns from them when a fine-tuning is started."""
-    desk, how = _desk(request), Write("add", who, key)
+    how = Write("add", who, key)
     with desk.writing(name, how) as campaign:
         rows = [m.model_dump(exclude_none=True) for m in body.measurements]
         ids = campaign.add_measurements(rows, fine_tune=False, confirmed=body.confirmed)
@@ -495,7 +467,7 @@ def add(request: Request, name: Name, body: Rows, who: Who, key: Key = None) -> 
 
 @router.post("/campaigns/{name}/files")
 def files(
-    request: Request,
+    desk: AtDesk,
     name: Name,
     files: Annotated[list[UploadFile], File(max_length=500)],
     who: Who,
@@ -506,36 +478,48 @@ def files(
     key: Key = None,
 ) -> dict[str, Any]:
     """Check cycler files and tables and, unless it is a dry run, record the good ones."""
-    from campaigns.intake.record import check_files, ingest
-
-    desk, how = _desk(request), Write("ingest", who, key)
+    how = Write("ingest", who, key)
     tables = [] if samples is None else [samples]
-    with kept_files([*tables, *files]) as paths, desk.writing(name, how) as campaign:
-        table = paths[0] if tables else None
-        checked = check_files(campaign, paths[len(tables) :], table=table, otherwise=sample, options=reading)
-        named = [(replace(file, path=Path(file.path.name)), said) for file, said in checked]
-        done = ingest(campaign, named, all_or_nothing=handled.all_or_nothing, dry_run=handled.dry_run)
+    uploads = [(file.filename or "", file.file) for file in (*tables, *files)]
+    with kept_files(uploads) as paths, desk.writing(name, how) as campaign:
+        table = paths.pop(0) if tables else None
+        done = handed_in(campaign, paths, sample, handled, table=table, reading=reading)
     said = {**views.ingested(done), "judged_again": list(done.judged_again), "record": asdict(done)}
     return _told(desk, name, how, **said)
 
 
+def handed_in(
+    campaign: Workspace,
+    paths: Sequence[Path],
+    sample: SampleInfo,
+    handled: Handling,
+    *,
+    table: Path | None = None,
+    reading: ReadOptions | None = None,
+) -> Ingested:
+    """Check files that were sent, under their bare names, and record the good ones."""
+    from campaigns.intake.record import check_files, ingest
+
+    checked = check_files(campaign, paths, table=table, otherwise=sample, options=reading)
+    named = [(replace(file, path=Path(file.path.name)), said) for file, said in checked]
+    return ingest(campaign, named, all_or_nothing=handled.all_or_nothing, dry_run=handled.dry_run)
+
+
 @contextmanager
-def kept_files(files: Sequence[UploadFile]) -> Iterator[list[Path]]:
-    """Uploads as files of a folder that goes with them; of a name only its last part counts."""
+def kept_files(files: Sequence[tuple[str, IO[bytes]]]) -> Iterator[list[Path]]:
+    """What was sent as files of a folder that goes with them; of a name only its last part counts."""
     with tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
         paths = []
-        for number, file in enumerate(files):
-            last = last_part(file.filename or "")
-            place = Path(folder) / str(number)
-            place.mkdir()
-            target = place / last
+        for number, (name, content) in enumerate(files):
+            target = Path(folder) / str(number) / _last_part(name)
+            target.parent.mkdir()
             with new_file(target) as partial, partial.open("wb") as out:
-                shutil.copyfileobj(file.file, out)
+                shutil.copyfileobj(content, out)
             paths.append(target)
         yield paths
 
 
-def last_part(name: str) -> str:
+def _last_part(name: str) -> str:
     """Name of a file without any folder, short enough for every file system."""
     last = name.replace("\\", "/").rpartition("/")[2].replace("\0", "")
     short = last.encode(errors="replace")[-200:].decode(errors="ignore")
@@ -546,9 +530,8 @@ def last_part(name: str) -> str:
 
 
 @router.post("/campaigns/{name}/jobs", status_code=202)
-def start_job(request: Request, name: Name, body: Order, who: Who, key: Key = None) -> dict[str, Any]:
+def start_job(desk: AtDesk, jobs: AllJobs, name: Name, body: Order, who: Who, key: Key = None) -> dict[str, Any]:
     """Start propose, finetune, report or rank in the background; one at a time per campaign."""
-    desk = _desk(request)
     if desk.read_only and body.verb != "rank":
         raise ReadOnly("This server only shows (--read-only); nothing was started.")
     task = Task(
@@ -560,37 +543,36 @@ def start_job(request: Request, name: Name, body: Order, who: Who, key: Key = No
         key=key,
         read_only=desk.read_only,
     )
-    return as_json(_jobs(request).start(task))
+    return asdict(jobs.start(task))
 
 
 @router.get("/jobs")
-def jobs(request: Request, campaign: Annotated[str | None, Query(max_length=200)] = None) -> list[dict[str, Any]]:
+def jobs(kept: AllJobs, campaign: Annotated[str | None, Query(max_length=200)] = None) -> list[dict[str, Any]]:
     """Jobs that run or ended, the latest first."""
-    return [as_json(report) for report in _jobs(request).reports(campaign)]
+    return [asdict(report) for report in kept.reports(campaign)]
 
 
 @router.get("/jobs/{job_id}")
-def job(request: Request, job_id: Name) -> dict[str, Any]:
+def job(kept: AllJobs, job_id: Name) -> dict[str, Any]:
     """Where a job stands."""
-    return as_json(_jobs(request).report(job_id))
+    return asdict(kept.report(job_id))
 
 
 @router.delete("/jobs/{job_id}")
-def cancel(request: Request, job_id: Name) -> dict[str, Any]:
+def cancel(kept: AllJobs, job_id: Name) -> dict[str, Any]:
     """End a job; what it had recorded stays."""
-    return as_json(_jobs(request).cancel(job_id))
+    return asdict(kept.cancel(job_id))
 
 
 @router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=answered_as("text/event-stream"))
-def job_events(request: Request, job_id: Name) -> StreamingResponse:
+def job_events(kept: AllJobs, job_id: Name) -> StreamingResponse:
     """Where a job stands, as server-sent events each second until it ends."""
-    found = _jobs(request)
-    found.report(job_id)
+    kept.report(job_id)
 
     async def lines() -> AsyncIterator[str]:
         while True:
-            report = found.report(job_id)
-            yield f"data: {json.dumps(as_json(report))}\n\n"
+            report = kept.report(job_id)
+            yield f"data: {json.dumps(asdict(report))}\n\n"
             if report.state != "running":
                 return
             await asyncio.sleep(1.0)

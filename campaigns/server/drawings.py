@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Query, Request, UploadFile
+from fastapi import APIRouter, Query, UploadFile
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
@@ -21,7 +21,7 @@ from campaigns.loop.outcomes import Outcome, axes_of
 from campaigns.loop.rank import short_name
 from campaigns.report import interactive
 from campaigns.report.drawing import POSTERIOR_SPREAD, in_words
-from campaigns.server.api import MOST, kept_files
+from campaigns.server.api import MOST, AtDesk, kept_files
 from campaigns.server.bodies import REFUSALS, Name, answered_as
 from campaigns.server.desk import Desk
 from drxnet.composition import Composition
@@ -44,7 +44,7 @@ def plotly_script() -> Path:
 
 @router.get("/campaigns/{name}/figures/{which}", response_class=Response, responses=answered_as("application/json"))
 def figures(
-    request: Request,
+    desk: AtDesk,
     name: Name,
     which: Which,
     elements: Annotated[list[str], Query(max_length=3)] = [],  # noqa: B006 - FastAPI copies it
@@ -53,7 +53,6 @@ def figures(
 
     ``elements`` are the two or three that span the map; none for principal components of the amounts.
     """
-    desk: Desk = request.app.state.desk
 
     def made() -> bytes:
         return json.dumps(_figures(desk, name, which, elements), separators=(",", ":"), allow_nan=False).encode()
@@ -108,9 +107,8 @@ def _nothing(which: Which) -> str:
 
 
 @router.get("/campaigns/{name}/about")
-def about(request: Request, name: Name) -> dict[str, Any]:
+def about(desk: AtDesk, name: Name) -> dict[str, Any]:
     """What the campaign wants, in sentences, the names that a ranking can go by, and whether there is a report."""
-    desk: Desk = request.app.state.desk
     campaign = desk.campaign(name)
     report = any(campaign.folder.glob("report/report.html")) or any(campaign.folder.glob("rounds/R*/report.html"))
     quantities = [
@@ -132,13 +130,12 @@ def about(request: Request, name: Name) -> dict[str, Any]:
 
 @router.get("/campaigns/{name}/proposals/{proposal_id}/neighbours")
 def neighbours(
-    request: Request, name: Name, proposal_id: Name, top: Annotated[int, Query(ge=1, le=50)] = NEIGHBOURS
+    desk: AtDesk, name: Name, proposal_id: Name, top: Annotated[int, Query(ge=1, le=50)] = NEIGHBOURS
 ) -> list[dict[str, Any]]:
     """Compositions of the campaign nearest to a proposal, with what is known of their first objective.
 
     ``exchanged`` is how much per formula unit differs: half the sum of all differences of amounts.
     """
-    desk: Desk = request.app.state.desk
     seen = desk.seen(name)
     mine = seen.state.proposal(proposal_id)
     outcomes = seen.outcomes
@@ -168,23 +165,24 @@ def neighbours(
 
 
 @router.get("/campaigns/{name}/rounds/{number}/bench", response_class=HTMLResponse, responses=answered_as("text/html"))
-def bench(request: Request, name: Name, number: Annotated[int, PathParameter(ge=1, le=MOST)]) -> str:
+def bench(desk: AtDesk, name: Name, number: Annotated[int, PathParameter(ge=1, le=MOST)]) -> str:
     """One page to take to the balance: masses of a round, with room for what was weighed."""
     from campaigns.report.bench import bench_sheet
 
-    desk: Desk = request.app.state.desk
     return desk.seen(name).kept(("bench", number), lambda: bench_sheet(desk.campaign(name), number))
 
 
 @router.post("/campaigns/{name}/picture", response_class=Response, responses=answered_as("image/png"))
-def picture(request: Request, name: Name, file: UploadFile) -> Response:
+def picture(desk: AtDesk, name: Name, file: UploadFile) -> Response:
     """Picture of a cycler file as it would be read: rows, the discharge that counts, what is cut. Nothing is kept."""
     from campaigns.intake.inspection import plot_file
     from campaigns.intake.validation import check_file
 
-    desk: Desk = request.app.state.desk
     desk.campaign(name)
-    with kept_files([file]) as paths, tempfile.TemporaryDirectory(prefix="drx-screen-") as folder:
+    with (
+        kept_files([(file.filename or "", file.file)]) as paths,
+        tempfile.TemporaryDirectory(prefix="drx-screen-") as folder,
+    ):
         target = Path(folder) / "picture.png"
         plot_file(check_file(paths[0]), target)
         return Response(target.read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"})

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -38,11 +38,11 @@ class Report:
     campaign: str
     verb: Verb
     who: str
-    state: JobState
-    done: int
-    total: int
-    elapsed_s: float
-    remaining_s: float | None
+    state: JobState = "running"
+    done: int = 0
+    total: int = 0
+    elapsed_s: float = 0.0
+    remaining_s: float | None = None
     """Estimate from the pace so far; None before there is one."""
 
     result: Any = None
@@ -71,38 +71,25 @@ class Task:
 
 @dataclass
 class _Job:
-    job_id: str
     task: Task
     process: subprocess.Popen[str]
+    known: Report
+    """All but its times, which are those of the moment when somebody asks."""
+
     begun: float = field(default_factory=time.monotonic)
-    state: JobState = "running"
-    done: int = 0
-    total: int = 0
-    result: Any = None
-    error: str = ""
-    exit_code: int | None = None
-    kind: str = ""
     ended: float | None = None
 
+    @property
+    def running(self) -> bool:
+        return self.known.state == "running"
+
     def report(self) -> Report:
-        elapsed = (self.ended or time.monotonic()) - self.begun
-        known = self.state == "running" and 0 < self.done < self.total
-        remaining = elapsed / self.done * (self.total - self.done) if known else None
-        return Report(
-            job_id=self.job_id,
-            campaign=self.task.campaign,
-            verb=self.task.verb,
-            who=self.task.who,
-            state=self.state,
-            done=self.done,
-            total=self.total,
-            elapsed_s=round(elapsed, 1),
-            remaining_s=None if remaining is None else round(remaining, 1),
-            result=self.result,
-            error=self.error,
-            exit_code=self.exit_code,
-            kind=self.kind,
-        )
+        elapsed, done, total = (self.ended or time.monotonic()) - self.begun, self.known.done, self.known.total
+        remaining = round(elapsed / done * (total - done), 1) if self.running and 0 < done < total else None
+        return replace(self.known, elapsed_s=round(elapsed, 1), remaining_s=remaining)
+
+    def end(self, state: JobState, **known: Any) -> None:
+        self.known, self.ended = replace(self.known, state=state, **known), time.monotonic()
 
 
 class Jobs:
@@ -126,18 +113,17 @@ class Jobs:
             for job in mine:
                 if task.key is not None and job.task.key == task.key:
                     return job.report()
-            running = [j for j in mine if j.state == "running"]
-            if running:
+            if (busy := next((j.known for j in mine if j.running), None)) is not None:
                 raise Busy(
-                    f"{running[0].task.verb} of {task.campaign} is running (job {running[0].job_id}, started by "
-                    f"{running[0].task.who}). Wait for it, or cancel it."
+                    f"{busy.verb} of {task.campaign} is running (job {busy.job_id}, started by {busy.who}). Wait for "
+                    "it, or cancel it."
                 )
             number = 1 + max((int(name[1:]) for name in self._jobs), default=0)
             command = [sys.executable, "-m", "campaigns.server.worker"]
             process = _start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            job = _Job(f"J{number:04d}", task, process)
-            self._jobs[job.job_id] = job
-            ended = [name for name, j in self._jobs.items() if j.state != "running"]
+            job = _Job(task, process, Report(f"J{number:04d}", task.campaign, task.verb, task.who))
+            self._jobs[job.known.job_id] = job
+            ended = [name for name, j in self._jobs.items() if not j.running]
             for name in ended[:-KEPT]:
                 del self._jobs[name]
         threading.Thread(target=self._follow, args=(job,), daemon=True).start()
@@ -165,9 +151,9 @@ class Jobs:
         """
         job = self._job(job_id)
         with self._lock:
-            if job.state != "running":
+            if not job.running:
                 return job.report()
-            job.state, job.ended = "cancelled", time.monotonic()
+            job.end("cancelled")
         job.process.terminate()
         late = threading.Timer(_GRACE_S, job.process.kill)
         late.daemon = True
@@ -200,15 +186,13 @@ class Jobs:
         job.process.stdout.close()
         job.process.wait()
         with self._lock:
-            if job.state != "running":
+            if not job.running:
                 return
-            job.ended = time.monotonic()
             if "result" in told:
-                job.state, job.result = "done", told["result"]
+                job.end("done", result=told["result"])
             else:
-                job.state = "failed"
-                job.error = told.get("error", f"The process ended without an answer (code {job.process.returncode}).")
-                job.exit_code, job.kind = told.get("exit_code"), told.get("kind", "")
+                unsaid = f"The process ended without an answer (code {job.process.returncode})."
+                job.end("failed", **{"error": unsaid, **told})
 
     def _read(self, job: _Job, lines: IO[str]) -> dict[str, Any]:
         """Follow what a process says; its last word."""
@@ -217,13 +201,8 @@ class Jobs:
             if "progress" not in said:
                 return dict(said)
             with self._lock:
-                job.done, job.total = said["progress"]
+                job.known = replace(job.known, done=said["progress"][0], total=said["progress"][1])
         return {}
-
-
-def as_json(report: Report) -> dict[str, Any]:
-    """Plain values of a report."""
-    return asdict(report)
 
 
 def kind_of(error: DRXError) -> str:
