@@ -89,6 +89,15 @@ class Amounts:
         """Return the number of compositions."""
         return len(self.cations)
 
+    def table(self, symbols: Sequence[str]) -> Tensor:
+        """Amounts of the given cations, all of these compositions' among them, then of F, ``n x (symbols + 1)``.
+
+        On a CPU, in float64; differentiable.
+        """
+        where = torch.tensor([*map(symbols.index, self.symbols), len(symbols)])
+        held = torch.cat([self.cations, self.fluorine[:, None]], 1).cpu().double()
+        return held.new_zeros(len(self), len(symbols) + 1).index_copy(1, where, held)
+
 
 @dataclass(frozen=True)
 class Encoded:

@@ -293,7 +293,8 @@ def diverse(candidates: Sequence[Composition], keep: int) -> list[Composition]:
     if len(candidates) <= keep:
         return list(candidates)
     half = keep // 2
-    cells = torch.round(_table(Amounts.of(candidates)) / _NEIGHBOURHOOD).to(torch.int8).numpy()
+    amounts = Amounts.of(candidates)
+    cells = torch.round(amounts.table(amounts.symbols) / _NEIGHBOURHOOD).to(torch.int8).numpy()
     visits: dict[bytes, int] = {}
     turn = np.empty(len(candidates), int)
     for i, cell in enumerate(cells):
@@ -388,7 +389,7 @@ class Batch:
         self._covariances: dict[int, Tensor] = {}
         self._gain: Tensor | None = None
         self._amounts = Amounts.of(everything)
-        self._table = _table(self._amounts)
+        self._table = self._amounts.table(self._amounts.symbols)
         self._economy = Economy(limits, self._amounts)
         self._open = torch.zeros(len(everything), dtype=torch.bool)
         self._open[: len(self.candidates)] = True
@@ -567,7 +568,8 @@ class Batch:
 
     def _avoid(self, failed: Sequence[Made]) -> None:
         """Rule out what is too near to syntheses that failed and made alike; these themselves may be tried again."""
-        table = _table(Amounts.of([composition for composition, _ in (*self.candidates, *failed)]))
+        amounts = Amounts.of([composition for composition, _ in (*self.candidates, *failed)])
+        table = amounts.table(amounts.symbols)
         apart = torch.cdist(table[: -len(failed)], table[-len(failed) :], p=torch.inf)
         near = (apart > 1e-6) & (apart < FAILED_APART * self.limits.min_distance - 1e-9)
         alike = torch.stack([self._made_like(process)[: len(self.candidates)] for _, process in failed], 1)
@@ -708,8 +710,3 @@ def _factor(covariance: Tensor, least: Tensor) -> Tensor:
             return factor
         nugget *= 10
     raise RuntimeError("The joint posterior of the shortlist is not positive definite; this is a defect, report it.")
-
-
-def _table(amounts: Amounts) -> Tensor:
-    """Amounts of every element, F included and O left out, ``n x elements``."""
-    return torch.cat([amounts.cations, amounts.fluorine[:, None]], 1).double()

@@ -90,7 +90,7 @@ class Domain:
             self._features = self.scale.scaled(self.scale.known)
         else:
             self._features = self.scale(ensemble, amounts).detach()
-        self._symbols, self._table = amounts.symbols, _rows(amounts)
+        self._amounts = amounts
 
     def nearest(self, amounts: Amounts, features: Tensor | None = None) -> Nearest:
         """Find the nearest known composition of each candidate.
@@ -101,8 +101,8 @@ class Domain:
         """
         scaled = self.scale(self.ensemble, amounts) if features is None else features
         learned, which = self.distances(scaled).min(1)
-        symbols = (*self._symbols, *(s for s in amounts.symbols if s not in self._symbols))
-        apart = torch.cdist(_columns(amounts, symbols), _padded(self._table, len(symbols)), p=torch.inf)
+        symbols = tuple(dict.fromkeys((*self._amounts.symbols, *amounts.symbols)))
+        apart = torch.cdist(amounts.table(symbols), self._amounts.table(symbols), p=torch.inf)
         return Nearest(
             learned.detach().numpy(), apart.amin(1).detach().numpy(), tuple(self.known[i] for i in which.tolist())
         )
@@ -119,20 +119,3 @@ class Domain:
     def distances(self, features: Tensor) -> Tensor:
         """Learned distance of every candidate to every known composition, ``n x known``."""
         return torch.cdist(features, self._features)
-
-
-def _rows(amounts: Amounts) -> Tensor:
-    """F first, then the cations, ``n x (1 + symbols)``."""
-    return torch.cat([amounts.fluorine.double()[:, None], amounts.cations.double()], 1)
-
-
-def _columns(amounts: Amounts, symbols: Sequence[str]) -> Tensor:
-    rows = torch.zeros(len(amounts), len(symbols) + 1, dtype=torch.float64)
-    rows[:, 0] = amounts.fluorine.detach()
-    for i, symbol in enumerate(amounts.symbols):
-        rows[:, 1 + symbols.index(symbol)] = amounts.cations[:, i].detach()
-    return rows
-
-
-def _padded(table: Tensor, symbols: int) -> Tensor:
-    return torch.nn.functional.pad(table, (0, symbols + 1 - table.shape[1]))

@@ -31,8 +31,7 @@ class Economy:
     def __init__(self, limits: Limits, amounts: Amounts) -> None:
         """Look at n rows."""
         self.limits = limits
-        columns = torch.cat([amounts.cations, amounts.fluorine[:, None]], 1)
-        self._elements = columns > 0
+        self._elements = amounts.table(amounts.symbols) > 0
         self._values: dict[str, Tensor] = {
             "fluorine": torch.round(amounts.fluorine / _STEP),
             "lithium": torch.round(amounts.cations[:, amounts.symbols.index("Li")] / _STEP)

@@ -58,7 +58,7 @@ from torch import Tensor, nn
 
 from drxnet.ensemble import Amounts, Encoded, Ensemble
 from drxnet.errors import UsageError
-from drxnet.network import SITE_INDEX
+from drxnet.network import SITE_INDEX, SITES
 from drxnet.process import PROCESS_REACH, PROCESS_SHARE
 from screening.domain import FeatureScale, known_compositions
 from screening.encoding import CATION_SITES, Encoding
@@ -115,7 +115,7 @@ _PSEUDO = 4.0
 _FOURIER = 512
 """Random Fourier features of each kernel in a sample path."""
 
-_ELEMENTS = len(SITE_INDEX) + 1
+_ELEMENTS = len(SITES) + 1
 
 _NUGGET = 1e-6
 """Relative to the mean variance of a joint posterior, so that its Cholesky factor exists."""
@@ -941,9 +941,6 @@ def _features_of_product(kernel: ProductKernel, **sizes: int) -> FeatureMap:
 
 def _by_element(amounts: Amounts) -> Tensor:
     """Amounts of every metal there is and of F, whatever the columns; differentiable, ``n x elements``."""
-    where = torch.tensor([SITE_INDEX[s] for s in amounts.symbols if s != "Li"])
-    mine = [i for i, s in enumerate(amounts.symbols) if s != "Li"]
-    table = torch.zeros(len(amounts), _ELEMENTS, dtype=torch.float64)
-    table = table.index_copy(1, where, amounts.cations[:, mine].cpu().double())
-    last = torch.tensor([_ELEMENTS - 1])
-    return table.index_copy(1, last, amounts.fluorine[:, None].cpu().double())
+    table = amounts.table(SITES)
+    table[:, SITE_INDEX["Li"]] = 0  # it is what the metals leave
+    return table

@@ -170,7 +170,7 @@ class PhaseModel:
         """Learn from what was tried, reported or in the campaign."""
         self.tried = tuple(tried)
         known = Amounts.of(known_compositions())
-        sizes, rows = size_mismatch(known), _rows(known)
+        sizes, rows = size_mismatch(known), known.table(MODEL_METALS)
         self._usual = float(sizes.mean()), float(sizes.std())
         self._center, self._width = rows.mean(0), rows.var(0).sum().mul(2).sqrt()
         self._classifier = PhaseClassifier(
@@ -224,13 +224,5 @@ class PhaseModel:
 
     def _describe(self, amounts: Amounts) -> tuple[Tensor, Tensor]:
         middle, spread = self._usual
-        return (size_mismatch(amounts) - middle) / spread, (_rows(amounts) - self._center) / self._width
-
-
-def _rows(amounts: Amounts) -> Tensor:
-    """Amounts of the metals of the model and of F, ``n x elements``."""
-    table = torch.zeros(len(amounts), len(MODEL_METALS) + 1, dtype=torch.float64)
-    for i, symbol in enumerate(amounts.symbols):
-        table[:, MODEL_METALS.index(symbol)] = amounts.cations[:, i].double()
-    table[:, -1] = amounts.fluorine.double()
-    return table
+        rows = amounts.table(MODEL_METALS)
+        return (size_mismatch(amounts) - middle) / spread, (rows - self._center) / self._width

@@ -163,10 +163,5 @@ def _discharges(conditions: Iterable[CyclingConditions]) -> tuple[_Discharge, ..
 
 def _units(compositions: Sequence[Composition]) -> np.ndarray:
     """Thousandths of lithium, fluorine and every metal of the model, as a lattice would have them."""
-    amounts = Amounts.of(compositions)
-    table = np.zeros((len(amounts), 2 + len(MODEL_METALS)), np.int32)
-    table[:, 1] = np.rint(amounts.fluorine.numpy() * 1e3)
-    for i, symbol in enumerate(amounts.symbols):
-        column = 0 if symbol == "Li" else 2 + MODEL_METALS.index(symbol)
-        table[:, column] = np.rint(amounts.cations[:, i].numpy() * 1e3)
-    return table
+    lithium, *metals, fluorine = np.rint(Amounts.of(compositions).table(MODEL_METALS).numpy() * 1e3).T
+    return np.stack([lithium, fluorine, *metals], 1).astype(np.int32)

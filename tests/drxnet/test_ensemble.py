@@ -176,3 +176,8 @@ def test_what_was_encoded_once_answers_as_before(any_ensemble) -> None:
     encoded = any_ensemble.encode(compositions)
     torch.testing.assert_close(any_ensemble.capacity(encoded, rates), any_ensemble.capacity(compositions, rates))
     torch.testing.assert_close(encoded.features, any_ensemble.features(compositions))
+
+
+def test_a_table_of_amounts_has_a_column_for_every_element_asked_for_and_f_last():
+    table = Amounts.of(["Li1.2Mn0.8O2", "Li1.1Ti0.9O1.8F0.2"]).table(("Li", "Ti", "V", "Mn"))
+    assert table.tolist() == [[1.2, 0, 0, 0.8, 0], [1.1, 0.9, 0, 0, 0.2]]
