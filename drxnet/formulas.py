@@ -52,8 +52,8 @@ class CompositionTable:
 
     def formulas(self) -> list[str]:
         """Write their canonical formulas."""
-        f = _units(self.fluorine)
-        return write_formulas(("O", "F"), np.stack([2 * UNITS - f, f], 1), write_formulas(self.symbols, self.units()))
+        f = _units(self.fluorine)[:, None]
+        return write_formulas((*self.symbols, "O", "F"), np.concatenate([self.units(), 2 * UNITS - f, f], 1))
 
     def units(self) -> np.ndarray:
         """Amounts of the cations in 1/10,000 per formula unit, ``n x symbols``."""
@@ -64,18 +64,18 @@ def _units(amounts: np.ndarray) -> np.ndarray:
     return np.rint(amounts * UNITS).astype(np.int64)
 
 
-def write_formulas(symbols: Sequence[str], units: np.ndarray, before: Sequence[str] | None = None) -> list[str]:
+def write_formulas(symbols: Sequence[str], units: np.ndarray, denominator: int = UNITS) -> list[str]:
     """Write formulas, an element at a time.
 
     Args:
         symbols: of the columns, in the order in which they are written.
-        units: amounts in 1/10,000 per formula unit, ``n x symbols``; what is 0 is not written.
-        before: what stands before, ``n``.
+        units: amounts in units of 1/denominator per formula unit, ``n x symbols``; what is 0 is not written.
+        denominator: of the units.
     """
-    text = np.array(before if before is not None else [""] * len(units), dtype=object)
+    text = np.full(len(units), "", dtype=object)
     for symbol, amounts in zip(symbols, units.T, strict=True):
         held, place = np.unique(amounts, return_inverse=True)
-        terms = [f"{symbol}{n / UNITS:.4f}".rstrip("0").rstrip(".") if n else "" for n in held.tolist()]
+        terms = [f"{symbol}{n / denominator:.4f}".rstrip("0").rstrip(".") if n else "" for n in held.tolist()]
         text = text + np.array(terms, dtype=object)[place]
     return text.tolist()
 

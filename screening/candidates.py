@@ -20,7 +20,7 @@ import numpy as np
 
 from drxnet.composition import LEAST_METAL, Composition
 from drxnet.errors import CompositionError, ConfigurationError, DRXWarning
-from drxnet.formulas import CompositionTable, parse_formulas
+from drxnet.formulas import CompositionTable, parse_formulas, write_formulas
 from drxnet.names import nearest
 from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, exceptions, hazard_notes
 from screening.species import Reduction, Species, compatibility, fill_ladder, known_states, reactions_to_metal
@@ -149,19 +149,10 @@ class Candidates(ABC):
 
     def formulas(self, units: np.ndarray) -> list[str]:
         """Canonical formulas of rows; faster than :meth:`compositions` for writing many."""
-        units = np.asarray(units)
-        d = self.denominator
-        text = np.full(len(units), "", dtype=object)
-        for symbol, amounts in (
-            ("Li", units[:, 0]),
-            *zip(self.metals, units[:, 2:].T, strict=True),
-            ("O", 2 * d - units[:, 1]),
-            ("F", units[:, 1]),
-        ):
-            held, place = np.unique(amounts, return_inverse=True)
-            terms = [f"{symbol}{n / d:.4f}".rstrip("0").rstrip(".") if n else "" for n in held.tolist()]
-            text = text + np.array(terms, dtype=object)[place]
-        return text.tolist()
+        units, d = np.asarray(units), self.denominator
+        symbols = ("Li", *self.metals, "O", "F")
+        columns = [units[:, :1], units[:, 2:], 2 * d - units[:, 1:2], units[:, 1:2]]
+        return write_formulas(symbols, np.concatenate(columns, 1), denominator=d)
 
     def mixtures(self, units: np.ndarray) -> Mixtures:
         """Turn rows into amounts of species, each metal in the states that filling the redox ladder gives it."""
