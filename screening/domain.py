@@ -8,11 +8,9 @@ families it covers, not every composition) and whatever the campaign has measure
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor
 from drxnet.composition import Composition
 from drxnet.ensemble import Amounts, Ensemble
 from drxnet.uncertainty import LABELS, Label
+from screening.species import shipped_rows
 
 INSIDE, EDGE = 0.3, 0.6
 """Largest learned distances of the labels; 1 is the distance of a typical pair of known compositions.
@@ -34,8 +33,7 @@ outside, that of the rate retention 0.11, 0.21 and 0.25 (`python -m benchmarks.c
 @cache
 def known_compositions() -> tuple[Composition, ...]:
     """Reported disordered rocksalts of the families that DRXNet was trained on."""
-    with (files("screening") / "data" / "known_drx.csv").open(encoding="utf-8") as file:
-        return tuple(Composition.parse(row["formula"]) for row in csv.DictReader(file))
+    return tuple(Composition.parse(row["formula"]) for row in shipped_rows("known_drx.csv"))
 
 
 class FeatureScale:

@@ -13,11 +13,9 @@ reason, see :func:`exceptions`.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -35,7 +33,7 @@ from drxnet.composition import FARADAY_MAH_MOL, Composition
 from drxnet.elements import ATOMIC_MASS
 from drxnet.plugins import Registry
 from screening.quantities import cost_usd_kg
-from screening.species import Species, compatibility, severity, supply
+from screening.species import Species, compatibility, severity, shipped_rows, supply
 
 ROUTES: Mapping[str, float] = {"solid-state": 0.3, "mechanochemical": 0.7}
 """Most fluorine (per formula unit) that a synthesis route is known to put into a disordered rocksalt."""
@@ -569,7 +567,6 @@ class Filters(BaseModel):
 def exceptions() -> Mapping[Composition, Mapping[str, str]]:
     """Rocksalts that have been made although a default filter refuses them: the filter's name, and why it is wrong."""
     listed: dict[Composition, dict[str, str]] = {}
-    with (files("screening") / "data" / "exceptions.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            listed.setdefault(Composition.parse(row["formula"]), {})[row["filter"]] = row["reason"]
+    for row in shipped_rows("exceptions.csv"):
+        listed.setdefault(Composition.parse(row["formula"]), {})[row["filter"]] = row["reason"]
     return listed

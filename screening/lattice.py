@@ -203,7 +203,7 @@ class Lattice(Candidates):
         """Whether the species of each row satisfy the space, quotas on amounts and filters of species, ``n``."""
         present, member = np.unique(mixtures.metals > 0, axis=0, return_inverse=True)
         sets = [[s for s, there in zip(mixtures.species[1:], row, strict=True) if there] for row in present]
-        agreed = np.array([next(iter(self.space.objections(held)), None) is None for held in sets])
+        agreed = np.array([not any(self.space.objections(held)) for held in sets])
         for mask in self.filters.refused(Mixtures.standing(sets), of_species=True).values():
             agreed &= ~mask
         inside = agreed[member.ravel()]
@@ -298,7 +298,7 @@ Filling = Mapping[str, tuple[int, int]]
 
 def _admitted(space: CandidateSpace) -> list[Filling]:
     """Fillings whose species the space and its filters let stand side by side."""
-    fillings = [f for f in _fillings(space) if not space.asks_for_species or _present_agrees(space, f)]
+    fillings = [f for f in _fillings(space) if not (space.asks_for_species and any(space.objections(_present(f))))]
     if not fillings or not space.filters.active(of_species=True):
         return fillings
     masks = space.filters.refused(Mixtures.standing([_present(f) for f in fillings]), of_species=True)
@@ -323,10 +323,6 @@ def _fillings(space: CandidateSpace) -> Iterator[Filling]:
 
 def _present(filling: Filling) -> list[Species]:
     return [Species(metal, z) for metal, states in filling.items() for z in sorted(set(states))]
-
-
-def _present_agrees(space: CandidateSpace, filling: Filling) -> bool:
-    return next(iter(space.objections(_present(filling))), None) is None
 
 
 def _cell(space: CandidateSpace, quotas: Sequence[Quota], metals: np.ndarray, charges: np.ndarray) -> LatticeCell:

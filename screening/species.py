@@ -120,7 +120,8 @@ class Couple:
         return f"{Species(self.element, self.lower)}/{Species(self.element, self.upper)}"
 
 
-def _table(name: str) -> list[dict[str, str]]:
+def shipped_rows(name: str) -> list[dict[str, str]]:
+    """Rows of a table in ``screening/data``."""
     text = (files("screening") / "data" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
@@ -130,7 +131,7 @@ def radii() -> Mapping[Species, float]:
     """Ionic radius (angstrom) of every species there are data for."""
     return {
         Species(row["element"], int(row["oxidation_state"])): float(row["radius_angstrom"])
-        for row in _table("species.csv")
+        for row in shipped_rows("species.csv")
     }
 
 
@@ -147,7 +148,7 @@ def ladder() -> tuple[Couple, ...]:
             float(row["aqueous_v"]),
             row["estimated"] == "yes",
         )
-        for row in _table("redox_ladder.csv")
+        for row in shipped_rows("redox_ladder.csv")
     ]
     return tuple(sorted(rows, key=lambda couple: couple.place))
 
@@ -170,7 +171,7 @@ def supply() -> Mapping[str, Supply]:
         row["element"]: Supply(
             float(row["hhi_production"]), float(row["hhi_reserves"]), float(row["price_usd_kg"]), row["hazard"] or ""
         )
-        for row in _table("supply.csv")
+        for row in shipped_rows("supply.csv")
     }
 
 
@@ -300,7 +301,7 @@ class Oxide:
 def oxides() -> Mapping[Species, Oxide]:
     """Binary oxide of each species there are data for."""
     found = {}
-    for row in _table("oxides.csv"):
+    for row in shipped_rows("oxides.csv"):
         match = re.fullmatch(r"[A-Z][a-z]?(\d*)O(\d*)", row["oxide"])
         assert match is not None, row
         metal, oxygen = (int(n or 1) for n in match.groups())

@@ -9,12 +9,10 @@ composition alone. BoTorch and GPyTorch classify with variational models that ne
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib.resources import files
 
 import numpy as np
 import torch
@@ -25,7 +23,7 @@ from drxnet.ensemble import Amounts
 from drxnet.process import NOT_STATED, Process
 from screening.domain import known_compositions
 from screening.measured import Made
-from screening.species import radii
+from screening.species import radii, shipped_rows
 
 USUAL_LOGIT = 2.2
 """Log odds of the phase for a composition whose sizes differ as those of reported rocksalts do: nine of ten form."""
@@ -76,11 +74,10 @@ class Tried:
 def reported() -> tuple[Tried, ...]:
     """Reported rocksalts, and reported syntheses that did not give one (``data/failed_syntheses.csv``)."""
     formed = [Tried(c, 1.0, weight=REPORTED_WEIGHT, own=False) for c in known_compositions()]
-    with (files("screening") / "data" / "failed_syntheses.csv").open(encoding="utf-8") as file:
-        failed = [
-            Tried(Composition.parse(row["formula"]), float(row["formed"]), row["what"], own=False)
-            for row in csv.DictReader(file)
-        ]
+    failed = [
+        Tried(Composition.parse(row["formula"]), float(row["formed"]), row["what"], own=False)
+        for row in shipped_rows("failed_syntheses.csv")
+    ]
     return (*formed, *failed)
 
 
