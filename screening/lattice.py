@@ -34,7 +34,7 @@ from drxnet.composition import Composition
 from drxnet.errors import CompositionError, ConfigurationError
 from screening.candidates import LARGEST_COUNT, WALK_ROWS, CandidateList, Candidates
 from screening.filters import Mixtures
-from screening.space import CandidateSpace, Quota, load_space, parse_space
+from screening.space import CandidateSpace, load_space, parse_space
 from screening.species import Species, fill_ladder
 
 
@@ -84,10 +84,9 @@ class Lattice(Candidates):
         self.states = space.states
         self.fingerprint = space.fingerprint
         self.filters = space.filters
-        self._quotas = [q for q in space.quotas if q.amount is not None]
-        self._tables = _Tables(space, self._quotas)
+        self._tables = _Tables(space)
         members: dict[Block, list[tuple[int, ...]]] = {}
-        for cell in _cells(space, self._quotas):
+        for cell in _cells(space):
             members.setdefault(cell.block, []).append(cell.columns)
         self._blocks: list[Block] = []
         self._cells: list[np.ndarray] = []
@@ -161,7 +160,7 @@ class Lattice(Candidates):
         charges, missing = fill_ladder(self.metals, self.states, metals[None], charge)
         if missing[0] != 0 or units[0] + metals.sum() != 2 * self.denominator:
             return None
-        cell = _cell(self.space, self._quotas, metals, charges[0])
+        cell = _cell(self.space, metals, charges[0])
         block = bisect.bisect_left(self._blocks, _order(cell.block), key=_order)
         if block == len(self._blocks) or self._blocks[block] != cell.block:
             return None
@@ -197,7 +196,7 @@ class Lattice(Candidates):
 
     @cached_property
     def _asks_for_species(self) -> bool:
-        return bool(self.space.asks_for_species or self._quotas or self.filters.active(of_species=True))
+        return bool(self.space.asks_for_species or self.space.amount_quotas or self.filters.active(of_species=True))
 
     def _species_agree(self, mixtures: Mixtures) -> np.ndarray:
         """Whether the species of each row satisfy the space, quotas on amounts and filters of species, ``n``."""
@@ -207,11 +206,10 @@ class Lattice(Candidates):
         for mask in self.filters.refused(Mixtures.standing(sets), of_species=True).values():
             agreed &= ~mask
         inside = agreed[member.ravel()]
-        for quota in self._quotas:
-            assert quota.amount is not None
+        for quota, amount in self.space.amount_quotas:
             held = mixtures.amounts @ mixtures.per_species(quota.holds)
-            inside &= held >= quota.amount.min - 1e-9
-            inside &= held <= (2.0 if quota.amount.max is None else quota.amount.max) + 1e-9
+            inside &= held >= amount.min - 1e-9
+            inside &= held <= (2.0 if amount.max is None else amount.max) + 1e-9
         return inside
 
     def sample_cells(self, n: int, seed: int) -> np.ndarray:
@@ -284,9 +282,9 @@ def _order(block: Block) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def _cells(space: CandidateSpace, quotas: Sequence[Quota]) -> Iterator[LatticeCell]:
+def _cells(space: CandidateSpace) -> Iterator[LatticeCell]:
     """Yield the cells of a space that satisfy what it and its filters ask of species."""
-    options = _Options(space, quotas)
+    options = _Options(space)
     column = {metal: i for i, metal in enumerate(space.metals)}
     for filling in _admitted(space):
         yield options.cell([column[m] for m in filling], list(filling.values()))
@@ -325,22 +323,21 @@ def _present(filling: Filling) -> list[Species]:
     return [Species(metal, z) for metal, states in filling.items() for z in sorted(set(states))]
 
 
-def _cell(space: CandidateSpace, quotas: Sequence[Quota], metals: np.ndarray, charges: np.ndarray) -> LatticeCell:
+def _cell(space: CandidateSpace, metals: np.ndarray, charges: np.ndarray) -> LatticeCell:
     """Cell of a composition with whole charges on its metals."""
     columns, states = tuple(np.flatnonzero(metals).tolist()), []
     for column in columns:
         listed, amount, charge = space.states[space.metals[column]], metals[column], charges[column]
         lower = max(z for z in listed if z * amount <= charge)
         states.append((lower, lower if lower * amount == charge else min(z for z in listed if z > lower)))
-    return _Options(space, quotas).cell(columns, states)
+    return _Options(space).cell(columns, states)
 
 
 class _Options:
     """Options of the metals of a space, built once each."""
 
-    def __init__(self, space: CandidateSpace, quotas: Sequence[Quota]) -> None:
+    def __init__(self, space: CandidateSpace) -> None:
         self._space = space
-        self._quotas = quotas
         self._known: dict[tuple[int, tuple[int, int]], tuple[tuple[tuple[int, ...], ...], Option]] = {}
 
     def cell(self, columns: Sequence[int], states: Sequence[tuple[int, int]]) -> LatticeCell:
@@ -351,7 +348,8 @@ class _Options:
     def _option(self, column: int, states: tuple[int, int]) -> tuple[tuple[tuple[int, ...], ...], Option]:
         if (column, states) not in self._known:
             metal, (lower, upper) = self._space.metals[column], states
-            shares = tuple((q.holds(Species(metal, lower)), q.holds(Species(metal, upper))) for q in self._quotas)
+            low, high = Species(metal, lower), Species(metal, upper)
+            shares = tuple((quota.holds(low), quota.holds(high)) for quota, _ in self._space.amount_quotas)
             option = Option(lower != upper, lower, upper, self._space.metal_units(metal), shares)
             self._known[column, states] = _order((option,)), option
         return self._known[column, states]
@@ -363,17 +361,14 @@ class _Options:
 class _Tables:
     """Numbers of completions, shared by the blocks of a space."""
 
-    def __init__(self, space: CandidateSpace, quotas: Sequence[Quota]) -> None:
+    def __init__(self, space: CandidateSpace) -> None:
         self.denominator = d = space.denominator
         widest = max((c.upper - c.lower for c in space.ladder), default=1)
-        self._scale = 2 if quotas and widest == 2 else 1
+        self._scale = 2 if space.amount_quotas and widest == 2 else 1
         """Quotas count in units of 1/(D scale), so that the upper state of a two-electron couple is whole."""
         lithium, fluorine = space.lithium_units, space.fluorine_units
         ends = [{2 * d - n for n in lithium}, {2 * d - n for n in fluorine}]
-        for quota in quotas:
-            assert quota.amount is not None
-            allowed = quota.amount.units(d * self._scale, 2 * d * self._scale)
-            ends.append(set(allowed))
+        ends += [set(amount.units(d * self._scale, 2 * d * self._scale)) for _, amount in space.amount_quotas]
         self.shape = tuple(max(end, default=0) + 1 for end in ends)
         allowed_ends = np.zeros(self.shape, np.int64)
         allowed_ends[np.ix_(*(sorted(end) for end in ends))] = 1
@@ -403,10 +398,9 @@ class _Tables:
     def completions(self, block: Block) -> np.ndarray:
         """Ways to reach an allowed end from each partial sum with the metals of a block, of :attr:`shape`."""
         if block not in self._completions:
-            after = self.completions(block[1:])
-            self._bounded(after, self.steps(block[0]))
+            after, steps = self._behind(block)
             table = np.zeros_like(after)
-            for step in self.steps(block[0]):
+            for step in steps:
                 here = tuple(slice(0, size - s) for size, s in zip(self.shape, step, strict=True))
                 there = tuple(slice(s, None) for s in step)
                 table[here] += after[there]
@@ -415,14 +409,15 @@ class _Tables:
 
     def count(self, block: Block) -> int:
         """Number of compositions of one cell of a block."""
-        after = self.completions(block[1:])
-        self._bounded(after, self.steps(block[0]))
-        return int(after[tuple(self.steps(block[0]).T)].sum())
+        after, steps = self._behind(block)
+        return int(after[tuple(steps.T)].sum())
 
-    @staticmethod
-    def _bounded(after: np.ndarray, steps: np.ndarray) -> None:
+    def _behind(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """Completions behind the first metal of a block, and its choices, once their number can be counted."""
+        after, steps = self.completions(block[1:]), self.steps(block[0])
         if float(after.max()) * len(steps) > LARGEST_COUNT:
             raise ConfigurationError("One set of metals may hold more than 2^62 compositions. Take a coarser step.")
+        return after, steps
 
 
 @dataclass(frozen=True)
@@ -571,9 +566,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _is_empty(space: CandidateSpace) -> bool:
-    quotas = [q for q in space.quotas if q.amount is not None]
-    tables = _Tables(space, quotas)
-    return not any(tables.count(cell.block) for cell in _cells(space, quotas))
+    tables = _Tables(space)
+    return not any(tables.count(cell.block) for cell in _cells(space))
 
 
 def open_candidates(source: str | Path) -> Candidates:

@@ -45,7 +45,7 @@ from drxnet.names import found, hint, nearest
 from drxnet.process import Process, crossed
 from drxnet.yaml_files import read_yaml, shipped
 from screening.filters import Filters, Mixtures
-from screening.species import Couple, Species, couples, fill_ladder, oxidation_order, present_species
+from screening.species import Couple, Species, couples, fill_ladder, oxidation_order
 
 MOST_WAYS = 64
 """Processes that a space may cross its compositions with."""
@@ -361,6 +361,11 @@ class CandidateSpace(_Frozen):
         """Allowed amounts of fluorine in units of 1/D."""
         return self.fluorine.units(self.denominator, 2 * self.denominator)
 
+    @cached_property
+    def amount_quotas(self) -> tuple[tuple[Quota, Range], ...]:
+        """Quotas on amounts, and the amounts that they allow."""
+        return tuple((quota, quota.amount) for quota in self.quotas if quota.amount is not None)
+
     def metal_units(self, metal: str) -> range:
         """Allowed amounts of a metal, when present, in units of 1/D; never a trace, see :data:`LEAST_METAL`."""
         units = self.limits.get(metal, Range()).units(self.denominator, 2 * self.denominator)
@@ -411,15 +416,15 @@ class CandidateSpace(_Frozen):
             return [f"step: {error}"]
         if reasons := list(self._amounts_against(composition, units)):
             return reasons
-        metals = list(composition.metals)
-        amounts = np.array([[units[m] for m in metals]])
-        charge = np.array([4 * self.denominator - units["Li"] - units.get("F", 0)])
-        charges, missing = fill_ladder(metals, self.states, amounts, charge)
+        d, states = self.denominator, {m: self.states[m] for m in composition.metals}
+        cations, fluorine = np.array([[units[m] for m in composition.elements]]), np.array([units.get("F", 0)])
+        charges, missing = fill_ladder(list(states), states, cations[:, 1:], 4 * d - cations[:, 0] - fluorine)
         if missing[0] != 0:
             side = "the highest" if missing[0] > 0 else "the lowest"
-            surplus = -missing[0] / self.denominator
+            surplus = -missing[0] / d
             return [f"charge: {surplus:+g} per formula unit with every metal in {side} state listed"]
-        present = present_species(metals, self.states, amounts[0], charges[0])
+        mixtures = Mixtures.of(states, cations / d, fluorine / d, charges / d)
+        present = {s: a for s, a in zip(mixtures.species[1:], mixtures.metals[0].tolist(), strict=True) if a > 0}
         standing = Mixtures.standing([list(present)])
         return [
             *self.objections(list(present)),
@@ -446,14 +451,12 @@ class CandidateSpace(_Frozen):
                 yield f"{name}: {symbol} {held / self.denominator:g}, allowed {which}"
 
     def _quotas_against(self, present: Mapping[Species, float]) -> Iterable[str]:
-        """Yield the amounts of quotas that the species present, in units of 1/D, do not keep."""
-        for quota in self.quotas:
-            if quota.amount is None:
-                continue
-            held = sum(amount for s, amount in present.items() if quota.holds(s)) / self.denominator
-            high = quota.amount.max if quota.amount.max is not None else float("inf")
-            if not quota.amount.min - 1e-9 <= held <= high + 1e-9:
-                yield f"quotas: {held:g} of {quota}, allowed {quota.amount.min:g} to {high:g}"
+        """Yield the amounts of quotas that the species present, per formula unit, do not keep."""
+        for quota, amount in self.amount_quotas:
+            held = sum(a for s, a in present.items() if quota.holds(s))
+            high = amount.max if amount.max is not None else float("inf")
+            if not amount.min - 1e-9 <= held <= high + 1e-9:
+                yield f"quotas: {held:g} of {quota}, allowed {amount.min:g} to {high:g}"
 
 
 def _described(allowed: range, denominator: int) -> str:

@@ -247,31 +247,6 @@ def fill_ladder(
     return placed, missing
 
 
-def present_species(
-    metals: Sequence[str], states: Mapping[str, tuple[int, ...]], amounts: np.ndarray, charges: np.ndarray
-) -> dict[Species, float]:
-    """Amount of each species when every metal mixes the two listed states around its average charge.
-
-    Args:
-        metals: s symbols.
-        states: oxidation states listed for each, ascending.
-        amounts: of each metal, ``s``.
-        charges: on each metal, ``s``, in the same units.
-    """
-    present: dict[Species, float] = {}
-    for metal, amount, charge in zip(metals, amounts, charges, strict=True):
-        if amount == 0:
-            continue
-        listed = states[metal]
-        lower = max((z for z in listed if z * amount <= charge + 1e-9), default=listed[0])
-        upper = min((z for z in listed if z > lower), default=lower)
-        raised = (charge - lower * amount) / (upper - lower) if upper > lower else 0
-        for state, held in ((lower, amount - raised), (upper, raised)):
-            if held > 1e-9:
-                present[Species(metal, state)] = float(held)
-    return present
-
-
 Compatibility = Literal["compatible", "uncertain", "unlikely", "impossible"]
 """How an oxidised species sits beside a reduced one: no reaction; the two scales disagree; both scales say it reacts;
 both say so by more than :data:`UNCERTAIN_BAND_V`."""
