@@ -142,33 +142,18 @@ def validate(
 
         check_picture_path(plot)
     stated.check_conditions()
+    from campaigns.intake.record import check_files
+    from campaigns.intake.samples import read_samples
+
+    named = files or tuple(read_samples(samples) if samples else ())
     with progress("reading files") as bar:
-        checked = _check(files, samples, stated, options, bar)
+        checked = check_files(None, named, table=samples, otherwise=stated, options=options, progress=bar)
     if plot is not None:
         _plot(plot, [file for file, _ in checked], options)
     rows = [file.as_row() for file, _ in checked]
     emit(output, _flat(rows) if output == "csv" else rows, lambda: _show([file for file, _ in checked]))
     if any(file.status == "refused" for file, _ in checked):
         raise click.exceptions.Exit(DataRefused.exit_code)
-
-
-def _check(
-    files: tuple[Path, ...], samples: Path | None, stated: SampleInfo, options: ReadOptions, bar: Any
-) -> list[tuple[CheckedFile, SampleInfo]]:
-    from campaigns.intake.record import expanded
-    from campaigns.intake.samples import read_samples
-    from campaigns.intake.validation import check_file, check_replicates
-
-    table = read_samples(samples) if samples else None
-    listed = [p for p in expanded(files or tuple(table or ())) if samples is None or p.resolve() != samples.resolve()]
-    checked = []
-    for done, path in enumerate(listed, start=1):
-        sample = table.for_file(path, stated) if table is not None else stated
-        alone = len(listed) == 1
-        checked.append((check_file(path, sample, options, bar if alone else lambda *_: None), sample))
-        if not alone:
-            bar(done, len(listed))
-    return list(check_replicates(checked))
 
 
 def _plot(plot: Path, checked: list[CheckedFile], options: ReadOptions) -> None:

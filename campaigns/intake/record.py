@@ -850,14 +850,14 @@ def _ranges(cycles: Iterable[int]) -> str:
 
 
 def _judge(campaign: Workspace, state: Snapshot, fresh: Sequence[_Placed], gone: Iterable[str] = ()) -> Verdicts:
-    """Judge what is about to be recorded beside what stands; keys of the new ones are their places in the list."""
+    """Judge what is about to be recorded beside what stands; keys of the new ones are the ids of these objects."""
     left_out = set(gone)
     standing = [
         weighed(state, m) for m in state.standing if m.measurement_id not in left_out and not faults_of_numbers(m)
     ]
     new = [
         Weighed(
-            i,
+            id(p),
             p.item.owner,
             p.cell,
             p.item.new.composition,
@@ -869,15 +869,9 @@ def _judge(campaign: Workspace, state: Snapshot, fresh: Sequence[_Placed], gone:
             state.by_id[p.item.owner].round if p.item.owner in state.by_id else None,
             fresh=True,
         )
-        for i, p in enumerate(fresh)
+        for p in fresh
     ]
-    verdicts = judge([*standing, *new], campaign.spec.conditions, expectations(state, campaign.spec.conditions))
-    numbers = {i: id(p) for i, p in enumerate(fresh)}
-    return Verdicts(
-        {numbers.get(k, k) if isinstance(k, int) else k: v for k, v in verdicts.doubts.items()},
-        {numbers.get(k, k) if isinstance(k, int) else k: v for k, v in verdicts.surprises.items()},
-        verdicts.cleared,
-    )
+    return judge([*standing, *new], campaign.spec.conditions, expectations(state, campaign.spec.conditions))
 
 
 def _judged(plan: _Plan, verdicts: Verdicts) -> _Plan:
@@ -1319,7 +1313,7 @@ def _parsed(formula: Any, where: str) -> Composition:
 
 
 def check_files(
-    campaign: Workspace,
+    campaign: Workspace | None,
     paths: Sequence[Path],
     *,
     table: Path | None = None,
@@ -1330,12 +1324,12 @@ def check_files(
     """Read and check files against the validation rules.
 
     Args:
-        campaign: whose proposals the samples may name.
+        campaign: whose proposals samples and names of files may name; None to know of none.
         paths: of files and of folders, whose files are taken in the order of their names.
         table: sample table, what the lab says of single files.
         otherwise: what it says of all that the table leaves open.
         options: what the user settles where files are ambiguous.
-        progress: called after each file.
+        progress: told of files, or of how much of a single one is read.
 
     Raises:
         UsageError: a path does not exist, or a sample names an unknown proposal.
@@ -1346,12 +1340,14 @@ def check_files(
 
     listed = listed_files(paths, table)
     said = read_samples(table) if table else None
-    stated, state = otherwise or SampleInfo(), campaign.state()
+    stated, state = otherwise or SampleInfo(), None if campaign is None else campaign.state()
     checked = []
     for done, path in enumerate(listed, start=1):
-        sample, hit = _named(path, said.for_file(path, stated) if said else stated, state)
-        sample = sample_for(state, sample)
-        file = check_file(path, sample, options)
+        sample, hit = stated if said is None else said.for_file(path, stated), None
+        if state is not None:
+            sample, hit = _named(path, sample, state)
+            sample = sample_for(state, sample)
+        file = check_file(path, sample, options, progress if len(listed) == 1 else silent)
         checked.append((_with_hit(file, hit), sample))
         progress(done, len(listed))
     return list(check_replicates(checked))

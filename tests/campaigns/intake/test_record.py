@@ -220,6 +220,14 @@ def test_sample_table_drives_a_folder(campaign: Campaign, tmp_path: Path):
     assert sorted((m.cell, m.conditions.current_ma_g) for m in campaign.state().valid) == [("A", 20.0), ("B", 1000.0)]
 
 
+def test_sample_table_of_proposals_alone_goes_by_the_names_of_the_files(campaign: Campaign, tmp_path: Path):
+    record_round(campaign, FIRST)
+    path, table = write_discharge(tmp_path / "R01-01_x.json", FIRST, 240.0), tmp_path / "samples.csv"
+    table.write_text("proposal,cell\nR01-01,A\n")
+    ((_, sample),) = check_files(campaign, [path], table=table)
+    assert (sample.proposal, sample.cell) == ("R01-01", "A")
+
+
 def test_sample_table_that_is_wrong_is_refused(campaign: Campaign, tmp_path: Path):
     table = tmp_path / "samples.csv"
     table.write_text("cell,active_mass_mg\nx,1\n")
