@@ -252,39 +252,50 @@ def best_so_far(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> list[Outc
 
 
 @dataclass(frozen=True)
+class Points:
+    """Outcomes, and what is known of two quantities of each."""
+
+    outcomes: tuple[Outcome, ...]
+    at: np.ndarray
+    """Means, ``n x 2``."""
+
+    spreads: np.ndarray
+    """Standard deviations, ``n x 2``; NaN where one is not known."""
+
+    @classmethod
+    def of(cls, known: Sequence[tuple[Outcome, Sequence[Estimate]]]) -> Points:
+        """Take outcomes with two estimates each."""
+        table = np.array([[(e.mean, e.error) for e in both] for _, both in known], float).reshape(-1, 2, 2)
+        return cls(tuple(outcome for outcome, _ in known), table[..., 0], table[..., 1])
+
+
+@dataclass(frozen=True)
 class TradeOff:
-    """The two things that one wants at once, ``n x 2``, with the outcomes the rows stand for."""
+    """The two things that one wants at once."""
 
     axes: tuple[Quantity, Quantity]
     signs: np.ndarray
     """1 where an axis is to be large, -1 where small."""
 
-    measured: tuple[Outcome, ...]
-    measured_points: np.ndarray
-    measured_spreads: np.ndarray
-    """Standard deviation of each coordinate; NaN where it is not known."""
-
-    waiting: tuple[Outcome, ...]
-    waiting_points: np.ndarray
+    measured: Points
+    waiting: Points
     """Predicted, for what may still be measured."""
-
-    waiting_spreads: np.ndarray
 
     @cached_property
     def front(self) -> np.ndarray:
         """Indices of the measured points that no other one equals or beats in both, by rising first coordinate."""
-        return pareto_front(self.measured_points * self.signs)[:: int(self.signs[0])]
+        return pareto_front(self.measured.at * self.signs)[:: int(self.signs[0])]
 
     def border(self, corner: np.ndarray) -> np.ndarray:
         """Border of what the front dominates, seen from the corner of the worst values, ``2 n + 1 x 2``."""
-        signed = self.measured_points[pareto_front(self.measured_points * self.signs)] * self.signs
-        return staircase(signed, tuple(corner * self.signs)) * self.signs
+        signed = self.measured.at * self.signs
+        return staircase(signed[pareto_front(signed)], tuple(corner * self.signs)) * self.signs
 
     def corner(self, bars: bool) -> np.ndarray:
         """Where the worst values meet, a little beyond all points, and their bars where these are drawn, ``2``."""
-        spreads = (np.nan_to_num(s) if bars else 0 * s for s in (self.measured_spreads, self.waiting_spreads))
-        points = (self.measured_points, self.waiting_points)
-        every = np.concatenate([p * self.signs - np.nan_to_num(s) for p, s in zip(points, spreads, strict=True)])
+        every = np.concatenate(
+            [p.at * self.signs - bars * np.nan_to_num(p.spreads) for p in (self.measured, self.waiting)]
+        )
         return (every.min(0) - 0.06 * (np.ptp(every, 0) + 1e-3)) * self.signs
 
 
@@ -301,30 +312,16 @@ def axes_of(goals: Goals) -> tuple[Quantity, Quantity]:
 def trade_off(outcomes: Sequence[Outcome], goals: Goals) -> TradeOff:
     """Points of the two things one wants at once, measured and predicted apart."""
     axes = axes_of(goals)
-    measured, came, waiting, expected = [], [], [], []
+    measured, waiting = [], []
     for outcome in outcomes:
-        found = [outcome.measured(q) for q in axes]
-        thought = [outcome.predicted(q) for q in axes]
-        if None not in found:
-            measured.append(outcome)
-            came.append(found)
-        elif None not in thought and not outcome.dropped:
-            waiting.append(outcome)
-            expected.append(thought)
-
-    def table(rows: Sequence[Sequence[Estimate | None]], name: str) -> np.ndarray:
-        return np.array([[getattr(e, name) for e in row] for row in rows], float).reshape(-1, 2)
-
-    return TradeOff(
-        axes,
-        np.array([goals.signs[goals.column(q)] for q in axes]),
-        tuple(measured),
-        table(came, "mean"),
-        table(came, "error"),
-        tuple(waiting),
-        table(expected, "mean"),
-        table(expected, "error"),
-    )
+        found = [e for q in axes if (e := outcome.measured(q)) is not None]
+        thought = [e for q in axes if (e := outcome.predicted(q)) is not None]
+        if len(found) == 2:
+            measured.append((outcome, found))
+        elif len(thought) == 2 and not outcome.dropped:
+            waiting.append((outcome, thought))
+    signs = np.array([goals.signs[goals.column(q)] for q in axes])
+    return TradeOff(axes, signs, Points.of(measured), Points.of(waiting))
 
 
 def staircase(front: np.ndarray, corner: tuple[float, ...]) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from campaigns.ledger.records import ModelRecord
-from campaigns.loop.outcomes import Outcome, best_so_far
+from campaigns.loop.outcomes import Comparison, Outcome, best_so_far
 from drxnet.discharge import CyclingConditions
 from screening.goals import Goals, Rates
 from screening.quantities import Quantity
@@ -62,18 +62,26 @@ def bars(quantity: Quantity, means: Sequence[float] | np.ndarray, spreads: Seque
     return np.stack([np.minimum(length, np.maximum(at - least, 0)), np.minimum(length, np.maximum(most - at, 0))])
 
 
-def parity_ends(low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
-    """Ends that both axes of a comparison have, with every bar inside.
-
-    Args:
-        low: lower ends of all bars.
-        high: upper ends.
-    """
-    if not len(low):
-        return (0.0, 1.0)
-    least, most = float(np.min(low)), float(np.max(high))
+def parity_ends(c: Comparison) -> tuple[float, float]:
+    """Ends that both axes of a comparison have, with every bar inside."""
+    across, along = bars(c.quantity, c.predicted, c.predicted_std), bars(c.quantity, c.measured, c.measured_std)
+    least = float(min((c.predicted - across[0]).min(), (c.measured - along[0]).min()))
+    most = float(max((c.predicted + across[1]).max(), (c.measured + along[1]).max()))
     margin = 0.06 * max(most - least, 1e-3 + 0.1 * abs(most))
     return (max(least - margin, 0.0) if least >= 0 else least - margin, most + margin)
+
+
+def arrows(loadings: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Where the arrows of elements end on a map, as far out as its points, ``elements x 2``; NaN for short ones.
+
+    Args:
+        loadings: of the elements on the two components, ``elements x 2``.
+        positions: of the points, ``n x 2``.
+    """
+    lengths = np.linalg.norm(loadings, axis=1)
+    longest = float(lengths.max(initial=0.0))
+    reach = 0.8 * max(float(np.abs(positions).max(initial=0.0)), 1e-3) / max(longest, 1e-9)
+    return np.where((lengths < 0.2 * longest)[:, None], np.nan, loadings * reach)
 
 
 def places_in_rounds(outcomes: Sequence[Outcome]) -> list[float]:

@@ -27,6 +27,7 @@ from campaigns.report.drawing import (
     PREDICTED_COLOUR,
     WAITING,
     Fade,
+    arrows,
     bars,
     best_line,
     held_out_errors,
@@ -138,10 +139,7 @@ def _draw_comparison(axes: Axes, c: Comparison) -> None:
     axes.errorbar(c.predicted, c.measured, xerr=across, ecolor=PREDICTED_COLOUR, **style)
     axes.errorbar(c.predicted, c.measured, yerr=along, ecolor=MEASURED_COLOUR, **style)
     axes.plot(c.predicted, c.measured, "o", color=MEASURED_COLOUR, ms=0.5 * marker_size(len(c.measured)))
-    ends = parity_ends(
-        np.concatenate([c.predicted - across[0], c.measured - along[0]]),
-        np.concatenate([c.predicted + across[1], c.measured + along[1]]),
-    )
+    ends = parity_ends(c)
     axes.plot(ends, ends, color=FAILED_COLOUR, lw=1, zorder=0)
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     _name_points(axes, list(zip(c.predicted, c.measured, strict=True)), c.outcomes)
@@ -169,31 +167,25 @@ def plot_pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     """The first objective against what it is traded for; the front of what is measured."""
     figure, axes = figure_with_axes(7, 5)
     known = trade_off(outcomes, goals)
-    points, size = known.measured_points, 0.65 * marker_size(len(outcomes))
-    for where, spreads, colour, face, label in (
-        (
-            known.waiting_points,
-            known.waiting_spreads,
-            PREDICTED_COLOUR,
-            "white",
-            WAITING,
-        ),
-        (points, known.measured_spreads, MEASURED_COLOUR, MEASURED_COLOUR, f"measured, {CELLS_SPREAD}"),
+    points, size = known.measured.at, 0.65 * marker_size(len(outcomes))
+    for some, colour, face, label in (
+        (known.waiting, PREDICTED_COLOUR, "white", WAITING),
+        (known.measured, MEASURED_COLOUR, MEASURED_COLOUR, f"measured, {CELLS_SPREAD}"),
     ):
-        if len(where) <= BARS_AT_MOST:
-            across, along = (bars(q, at, width) for q, at, width in zip(known.axes, where.T, spreads.T, strict=True))
-            axes.errorbar(*where.T, along, across, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.35, zorder=1)
-        axes.plot(*where.T, "o", mfc=face, mec=colour, ms=size, label=label, zorder=2)
+        if len(some.at) <= BARS_AT_MOST:
+            across, along = map(bars, known.axes, some.at.T, some.spreads.T)
+            axes.errorbar(*some.at.T, along, across, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.35, zorder=1)
+        axes.plot(*some.at.T, "o", mfc=face, mec=colour, ms=size, label=label, zorder=2)
     if len(points):
         front, corner = known.front, known.corner(bars=len(outcomes) <= BARS_AT_MOST)
         axes.plot(*known.border(corner).T, color=FRONT_COLOUR, lw=1.6, label="front of the measured")
         axes.plot(*points[front].T, "o", mfc="none", mec=FRONT_COLOUR, ms=11, mew=1.6)
         axes.set_xlim(**{"left" if known.signs[0] > 0 else "right": corner[0]})
         axes.set_ylim(**{"bottom" if known.signs[1] > 0 else "top": corner[1]})
-    named = (*known.measured, *known.waiting)
-    _name_points(axes, [*map(tuple, points), *map(tuple, known.waiting_points)], named)
+    named = (*known.measured.outcomes, *known.waiting.outcomes)
+    _name_points(axes, [*map(tuple, points), *map(tuple, known.waiting.at)], named)
     if len(named) > NAMED_AT_MOST and len(points):
-        _name_points(axes, [*map(tuple, points[known.front])], [known.measured[i] for i in known.front])
+        _name_points(axes, [*map(tuple, points[known.front])], [known.measured.outcomes[i] for i in known.front])
     axes.set_xlabel(known.axes[0].label)
     axes.set_ylabel(known.axes[1].label)
     _legend_above(axes, columns=1)
@@ -370,13 +362,11 @@ def figure_with_axes(
 
 
 def _draw_loadings(axes: Axes, elements: Sequence[str], loadings: np.ndarray, positions: np.ndarray) -> None:
-    lengths = np.linalg.norm(loadings, axis=1)
-    reach = 0.8 * max(float(np.abs(positions).max(initial=0.0)), 1e-3) / max(float(lengths.max(initial=0.0)), 1e-9)
-    for element, direction, length in zip(elements, loadings, lengths, strict=True):
-        if length < 0.2 * lengths.max():
+    for element, end in zip(elements, arrows(loadings, positions), strict=True):
+        if np.isnan(end).any():
             continue
-        axes.annotate("", direction * reach, (0, 0), arrowprops={"arrowstyle": "->", "color": "#999999", "lw": 1})
-        tip = direction * reach * 1.08
+        axes.annotate("", end, (0, 0), arrowprops={"arrowstyle": "->", "color": "#999999", "lw": 1})
+        tip = 1.08 * end
         axes.annotate(f"more {element}", tip, fontsize=8, color="#555555", ha="center", va="center")
         axes.update_datalim([tip * 1.05])
     axes.autoscale_view()

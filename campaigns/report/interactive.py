@@ -6,6 +6,7 @@ Every point carries the id of its proposal: under the pointer always, beside it 
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from campaigns.report.drawing import (
     NAMED_AT_MOST,
     PREDICTED_COLOUR,
     WAITING,
+    arrows,
     bars,
     best_line,
     fades,
@@ -107,11 +109,7 @@ def comparisons(outcomes: Sequence[Outcome], goals: Goals) -> dict[str, Figure]:
     found = [c for q in goals.shown if len((c := compare(outcomes, q)).measured)]
     figures: dict[str, Figure] = {}
     for c in found:
-        across, along = bars(c.quantity, c.predicted, c.predicted_std), bars(c.quantity, c.measured, c.measured_std)
-        ends = parity_ends(
-            np.concatenate([c.predicted - across[0], c.measured - along[0]]),
-            np.concatenate([c.predicted + across[1], c.measured + along[1]]),
-        )
+        ends = parity_ends(c)
         marks = _marks("", c.predicted, c.measured, c.outcomes, hollow=False, showlegend=False)
         marks["error_x"] = _bars(c.quantity, c.predicted, c.predicted_std, PREDICTED_COLOUR)
         marks["error_y"] = _bars(c.quantity, c.measured, c.measured_std, MEASURED_COLOUR)
@@ -162,27 +160,17 @@ def _calibration(covered: np.ndarray) -> Figure:
 def pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
     """The first objective against what it is traded for; the front of what is measured."""
     known = trade_off(outcomes, goals)
-    named = len(known.waiting) + len(known.measured) <= NAMED_AT_MOST
+    named = len(known.waiting.outcomes) + len(known.measured.outcomes) <= NAMED_AT_MOST
     traces = []
-    for name, some, points, spreads, hollow in (
-        (
-            WAITING,
-            known.waiting,
-            known.waiting_points,
-            known.waiting_spreads,
-            True,
-        ),
-        (f"measured, {CELLS_SPREAD}", known.measured, known.measured_points, known.measured_spreads, False),
-    ):
-        if not some:
+    for name, some, hollow in ((WAITING, known.waiting, True), (f"measured, {CELLS_SPREAD}", known.measured, False)):
+        if not some.outcomes:
             continue
         colour = PREDICTED_COLOUR if hollow else MEASURED_COLOUR
-        marks = _marks(name, points[:, 0], points[:, 1], some, hollow=hollow, named=named)
-        across, along = known.axes
-        marks["error_x"] = _bars(across, points[:, 0], spreads[:, 0], colour)
-        marks["error_y"] = _bars(along, points[:, 1], spreads[:, 1], colour)
+        marks = _marks(name, *some.at.T, some.outcomes, hollow=hollow, named=named)
+        for key, quantity, means, spreads in zip("xy", known.axes, some.at.T, some.spreads.T, strict=True):
+            marks[f"error_{key}"] = _bars(quantity, means, spreads, colour)
         traces.append(marks)
-    if known.measured:
+    if known.measured.outcomes:
         if not named:  # those on the front carry their ids at any number
             traces[-1]["mode"] = "markers+text"
             front = set(known.front.tolist())
@@ -329,13 +317,10 @@ def _map_of(outcomes: Sequence[Outcome], values: Sequence[float | None], label: 
 
 
 def _arrows(elements: Sequence[str], loadings: np.ndarray, positions: np.ndarray) -> list[dict[str, Any]]:
-    lengths = np.linalg.norm(loadings, axis=1)
-    reach = 0.8 * max(float(np.abs(positions).max(initial=0.0)), 1e-3) / max(float(lengths.max(initial=0.0)), 1e-9)
     found: list[dict[str, Any]] = []
-    for element, direction, length in zip(elements, loadings, lengths, strict=True):
-        if length < 0.2 * lengths.max():
+    for element, (x, y) in zip(elements, arrows(loadings, positions).tolist(), strict=True):
+        if math.isnan(x):
             continue
-        x, y = (float(v) for v in direction * reach)
         arrow = {"xref": "x", "yref": "y", "axref": "x", "ayref": "y", "arrowhead": 2, "arrowcolor": "#aaaaaa"}
         found.append({**arrow, "x": round(x, 5), "y": round(y, 5), "ax": 0, "ay": 0, "arrowwidth": 1.2, "text": ""})
         words = {"text": f"more {element}", "showarrow": False, "font": {"size": 12, "color": "#666666"}}

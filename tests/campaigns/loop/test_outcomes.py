@@ -112,12 +112,12 @@ def test_what_is_to_be_small_is_best_where_it_is_small(snapshot: Snapshot):
     assert best.bound(goals.first) > best.leading.mean
     known = trade_off(outcomes_of(snapshot, goals), goals)
     assert known.signs.tolist() == [1, -1]
-    across, along = known.measured_points[known.front].T
+    across, along = known.measured.at[known.front].T
     assert (np.diff(across) > 0).all()
     assert (np.diff(along) > 0).all(), "more capacity is dearer on the front"
     beaten = [
-        any((better >= 0).all() and (better > 0).any() for better in (known.measured_points - point) * known.signs)
-        for point in known.measured_points
+        any((better >= 0).all() and (better > 0).any() for better in (known.measured.at - point) * known.signs)
+        for point in known.measured.at
     ]
     assert np.flatnonzero(~np.array(beaten)).tolist() == sorted(known.front)
 
@@ -195,8 +195,8 @@ def test_the_staircase_starts_left_ends_at_the_bottom_and_passes_every_corner():
 def test_failed_compositions_are_not_waiting(snapshot: Snapshot):
     outcomes = outcomes_of(snapshot, GOALS)
     known = trade_off(outcomes, GOALS)
-    assert all(o.proposal.state not in (State.FAILED, State.ABANDONED) for o in known.waiting)
-    assert len(known.measured) == len(known.measured_points) == sum(o.leading is not None for o in outcomes)
+    assert all(o.proposal.state not in (State.FAILED, State.ABANDONED) for o in known.waiting.outcomes)
+    assert len(known.measured.outcomes) == len(known.measured.at) == sum(o.leading is not None for o in outcomes)
 
 
 def test_the_best_so_far_never_falls(snapshot: Snapshot):
