@@ -264,6 +264,12 @@ class CampaignSpec(_Frozen):
         space = self.candidate_space
         return () if space is None else space.ways
 
+    @property
+    def model_source(self) -> str | Path:
+        """Folder of the model, where it lies beside the YAML, else its name."""
+        beside = (self.folder or Path()) / self.model
+        return beside if beside.is_dir() else self.model
+
     def candidates(self) -> Candidates:
         """Open the space, or the list of candidates.
 

@@ -160,7 +160,7 @@ class Workspace:
     def _asked_model(self, *, begun: bool) -> tuple[Path | None, ModelCard | None]:
         """Folder and card of the model that the YAML asks for; None where it is lost to a campaign that has begun."""
         try:
-            source = find_model(_model_path(self.spec))
+            source = find_model(self.spec.model_source)
             return source, read_card(source)
         except ModelNotFound as error:
             if not begun:
@@ -183,14 +183,9 @@ class Workspace:
         self.close()
 
 
-def _model_path(spec: CampaignSpec) -> str | Path:
-    beside = (spec.folder or Path()) / spec.model
-    return beside if beside.is_dir() else spec.model
-
-
 def _first_model(spec: CampaignSpec) -> NewModel:
     """Read the model that a campaign starts with into its ledger, so that an upgrade does not change it."""
-    source = find_model(_model_path(spec))
+    source = find_model(spec.model_source)
     files, name = read_files(source), read_card(source).name
     return NewModel(files.sha256[:12], "models/N01", metrics={"name": name, "asked": spec.model}, files=files)
 
@@ -230,7 +225,7 @@ def _write_template(path: Path, folder: Path, learn_from: Sequence[str] = ()) ->
     """Copy a campaign's YAML under the new name, with the files it refers to beside it."""
     check_name(folder.resolve().name, "A campaign")
     spec = read_spec(path)
-    check_model(find_model(_model_path(spec)))
+    check_model(find_model(spec.model_source))
     text = path.read_text(encoding="utf-8")
     if learn_from:
         others = [*spec.learn_from, *(_beside(folder, name) for name in learn_from)]
@@ -242,7 +237,7 @@ def _write_template(path: Path, folder: Path, learn_from: Sequence[str] = ()) ->
         referred = (spec.folder or Path()) / spec.space
         replace_file(folder / referred.name, referred.read_bytes())
         text = re.sub(r"^space:.*$", f"space: {referred.name}", text, flags=re.MULTILINE)
-    model = _model_path(spec)
+    model = spec.model_source
     if isinstance(model, Path):
         text = re.sub(r"^model:.*$", f"model: {model.resolve()}", text, flags=re.MULTILINE)
     replace_file(folder / FILE_NAME, commented(f"name: {folder.resolve().name}\n{text}").encode())

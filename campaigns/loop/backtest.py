@@ -244,10 +244,22 @@ def backtest(
     names = tuple(dict.fromkeys(map(today, strategies or (spec.strategy, *BASELINES))))
     for name in names:
         STRATEGIES.named(name)
-    own = Ensemble.load((spec.folder or Path()) / spec.model if _is_beside(spec) else spec.model)
+    own = Ensemble.load(spec.model_source)
     notes = tuple(_related(own, laboratory))
-    extent = _Extent(names, repeats, rounds, candidates, fine_tune)
-    course = _Course(spec, folder / "runs", own, laboratory, options or LaboratoryOptions(), extent, seed, progress)
+    course = _Course(
+        spec,
+        folder / "runs",
+        own,
+        laboratory,
+        options or LaboratoryOptions(),
+        strategies=names,
+        repeats=repeats,
+        rounds=rounds,
+        candidates=candidates,
+        fine_tune=fine_tune,
+        seed=seed,
+        progress=progress,
+    )
     pools, runs = zip(*(course.repeat(number) for number in range(repeats)), strict=True)
     first = spec.goals.objectives[0]
     return Backtest(
@@ -265,17 +277,6 @@ def backtest(
 
 
 @dataclass(frozen=True)
-class _Extent:
-    """How much is rehearsed."""
-
-    strategies: tuple[str, ...]
-    repeats: int
-    rounds: int
-    candidates: int
-    fine_tune: bool
-
-
-@dataclass(frozen=True)
 class _Course:
     """What all runs of a backtest share."""
 
@@ -288,33 +289,36 @@ class _Course:
 
     laboratory: str | Path
     options: LaboratoryOptions
-    extent: _Extent
+    strategies: tuple[str, ...]
+    repeats: int
+    rounds: int
+    candidates: int
+    fine_tune: bool
     seed: int
     progress: Progress
 
     def repeat(self, number: int) -> tuple[Pool, list[RoundRow]]:
         """Run every strategy against one laboratory, on one pool of candidates."""
-        spec, extent, seed = self.spec, self.extent, self.seed + number
+        spec, seed = self.spec, self.seed + number
         truth, model = _roles(self.own, self.laboratory, number, self.seed, spec.candidates().columns)
         law = ProcessLaw.drawn(spec.ways, seed) if spec.ways else None
         lab = Laboratory(truth, self.options, seed, law)
-        pool = draw_candidates(spec, truth, extent.candidates, seed, law)
+        pool = draw_candidates(spec, truth, self.candidates, seed, law)
         self.home.mkdir(parents=True, exist_ok=True)
         shared = self.home / f"model-{number}"
         checkpoint.save(shared, model.network.state_dict(), model.card)
         runs: list[RoundRow] = []
-        for place, strategy in enumerate(extent.strategies):
-            before = (number * len(extent.strategies) + place) * extent.rounds
+        for place, strategy in enumerate(self.strategies):
+            before = (number * len(self.strategies) + place) * self.rounds
             with _start(spec, self.home / f"{strategy}-{number}", shared, pool, strategy, seed) as campaign:
-                learns = extent.fine_tune and strategy not in _UNLEARNING
+                learns = self.fine_tune and strategy not in _UNLEARNING
                 watch = partial(self._count, before)
-                runs += _rehearse(campaign, lab, pool, extent.rounds, number, fine_tune=learns, watch=watch)
+                runs += _rehearse(campaign, lab, pool, self.rounds, number, fine_tune=learns, watch=watch)
         shutil.rmtree(shared)
         return pool, runs
 
     def _count(self, before: int, done: int) -> None:
-        extent = self.extent
-        self.progress(before + done, extent.repeats * len(extent.strategies) * extent.rounds)
+        self.progress(before + done, self.repeats * len(self.strategies) * self.rounds)
 
 
 def _check_extent(spec: CampaignSpec, folder: Path, rounds: int, repeats: int, candidates: int) -> None:
@@ -367,10 +371,6 @@ def _true_values(goals: Goals, truth: Truth | Ensemble, formulas: Sequence[str])
     compositions = [Composition.parse(f) for f in formulas]
     told = goals.evaluate(truth, compositions)  # type: ignore[arg-type]  # a truth answers as an ensemble does
     return told.numpy(force=True).mean(0)
-
-
-def _is_beside(spec: CampaignSpec) -> bool:
-    return ((spec.folder or Path()) / spec.model).is_dir()
 
 
 def _roles(
