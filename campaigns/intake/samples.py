@@ -26,6 +26,7 @@ from campaigns.intake.readers import units
 from campaigns.intake.readers.cells import tidy
 from campaigns.intake.readers.headers import known_stem
 from campaigns.intake.readers.summary import explain_c_rate, parse_c_rate
+from campaigns.intake.readers.unpacking import Head
 from campaigns.intake.readers.words import maker
 from campaigns.intake.rules import BARE_C_RATE
 from drxnet.errors import ConfigurationError, ImpossibleValue, UsageError
@@ -461,7 +462,7 @@ def _lines(path: Path) -> list[list[str]]:
     content = path.read_bytes()
     if content.startswith(b"PK\x03\x04"):
         return _sheet_lines(path, content)
-    text = _decoded(content).removeprefix("\ufeff")
+    text = Head(path, content, complete=True).text.removeprefix("\ufeff")
     first, _, rest = text.partition("\n")
     if first.lower().startswith("sep="):
         text = rest
@@ -493,14 +494,3 @@ def _sheet_lines(path: Path, content: bytes) -> list[list[str]]:
     except Exception as error:  # noqa: BLE001 - a damaged file raises anything from a foreign parser
         raise ConfigurationError(f"{path.name}: cannot be read as a workbook ({error!s:.80}).") from None
     return []
-
-
-def _decoded(content: bytes) -> str:
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", errors="replace")
-    if content[1:2] == b"\0" and content[3:4] == b"\0":
-        return content.decode("utf-16-le", errors="replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")
