@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from campaigns.intake.rules import Rule
+from campaigns.intake.rules import read_rules
 from campaigns.ledger.records import Measurement, Snapshot
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
@@ -29,46 +29,8 @@ if TYPE_CHECKING:
     from screening.goals import Rates
 
 
-JUDGEMENTS: Mapping[str, Rule] = MappingProxyType(
-    {
-        "J1": Rule(
-            "No more capacity at a higher rate than at a lower one (5 % are within the noise between two cells).",
-            "Kinetics only cost. Where the fast cell gives more, the two rates, or two cells, were most likely "
-            "exchanged. Where another cell of the same rate sides with one of the two, the other one is doubted.",
-        ),
-        "J2": Rule(
-            "The current is one of the campaign's, or was stated.",
-            "The current per gram is what the cycler held, divided by the mass. A current that is none of the "
-            "campaign's while nobody stated it, or one that a factor of ten brings to one of them together with the "
-            "capacity, says that the mass is off by that factor.",
-        ),
-        "J3": Rule(
-            "Replicates differ as the lab's cells usually do.",
-            "Equal cells differ by some percent; how much is learned from the campaign's own replicates. A difference "
-            "beyond five standard deviations is rather a wrong mass or another composition. Dead cells are no case of "
-            "it.",
-        ),
-        "J4": Rule(
-            "No power of ten separates a capacity from what was predicted, or from a replicate.",
-            "A capacity outside the 99 % interval that a factor of 10, 100 or 1000 brings to what was expected: a "
-            "decimal sign in the mass, Ah taken for mAh, g for mg.",
-        ),
-        "J5": Rule(
-            "Cells carry the labels of their own proposals.",
-            "Two capacities that both lie outside their own 99 % interval and inside each other's: the labels of two "
-            "proposals were most likely exchanged.",
-        ),
-        "J6": Rule(
-            "The charge before a discharge reached the upper cut-off.",
-            "A charge that was stopped below it leaves lithium in, and the discharge is none of the stated window.",
-        ),
-        "W8": Rule(
-            "A capacity lies within the 99 % interval of its prediction.",
-            "A surprise is what a campaign is for: it is flagged and learned from.",
-        ),
-    }
-)
-"""Every rule, by its id."""
+JUDGEMENTS = read_rules("judgements.yaml")
+"""Every rule, by its id: the table ``judgements.yaml``."""
 
 PAIRED = ("J1", "J3", "J5")
 """Rules that rest on another cell: judged again whenever something about the cells changes."""

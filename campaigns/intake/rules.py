@@ -21,12 +21,13 @@ class Rule:
     why: str
 
 
-def _rules() -> Mapping[str, Rule]:
-    text = resources.files(__package__).joinpath("rules.yaml").read_text(encoding="utf-8")
+def read_rules(name: str) -> Mapping[str, Rule]:
+    """Read a table of rules beside this module."""
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
     return MappingProxyType({name: Rule(**rule) for name, rule in yaml.safe_load(text).items()})
 
 
-RULES = _rules()
+RULES = read_rules("rules.yaml")
 """Every rule, by its id: the table ``rules.yaml``."""
 
 DEFAULT_MASSES_MG = (0.001, 1000.0, 7000.0)
