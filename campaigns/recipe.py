@@ -495,32 +495,6 @@ def _oxygen_uptake(weighings: Sequence[Weighing], composition: Composition, li_e
     return _clean((needed - brought) / 2)
 
 
-def cost_usd_per_kg(
-    composition: Composition | str,
-    *,
-    oxidation_states: Mapping[str, float] | None = None,
-    precursors: Sequence[Precursor] | None = None,
-) -> float:
-    """Price of the cheapest usual precursors per kilogram of product (USD/kg); a planning estimate.
-
-    An open furnace is assumed, so that a composition whose valences no shipped solid carries has a price too.
-
-    Raises:
-        RecipeError: an element has no precursor.
-    """
-    recipe = make_recipe(
-        composition,
-        batch_mass_g=1000.0,
-        oxidation_states=oxidation_states,
-        precursors=precursors,
-        atmosphere="open",
-        li_excess=0.0,
-        f_excess=0.0,
-        cheapest=True,
-    )
-    return recipe.cost_usd_per_kg
-
-
 def default_oxidation_states(composition: Composition) -> dict[str, float]:
     """Average oxidation state of each metal as synthesised, from the redox ladder.
 
