@@ -17,10 +17,8 @@ from campaigns.intake import exports
 from campaigns.intake.exports import (  # noqa: F401 - tests take them from here
     arbin_csv,
     assemble,
-    biologic_mpt,
     clock,
     landt_csv,
-    neware_csv,
     rest_step,
     step,
     table_text,
@@ -106,6 +104,28 @@ def neware_nested_csv(t: pd.DataFrame, joined: bool = False) -> str:
                 for r in rows.itertuples()
             ]
     return "\n".join(lines) + "\n"
+
+
+def neware_csv(t: pd.DataFrame, current: str = "mA", capacity: str = "mAh", voltage: str = "V") -> str:
+    """Neware, flat; units as asked for."""
+    scales = {"current_ma": {"A": 1e-3, "mA": 1.0, "uA": 1e3}[current], "voltage_v": {"V": 1.0, "mV": 1e3}[voltage]}
+    scales |= dict.fromkeys(("charge_mah", "discharge_mah"), {"Ah": 1e-3, "mAh": 1.0, "mAs": 3600.0}[capacity])
+    header, rows = exports.neware_csv(t.assign(**{name: t[name] * x for name, x in scales.items()})).split("\n", 1)
+    for unit, asked in (("(mA)", current), ("(V)", voltage), ("(mAh)", capacity)):
+        header = header.replace(unit, f"({asked})")
+    return f"{header}\n{rows}"
+
+
+def biologic_mpt(t: pd.DataFrame, header: bool = True, current: bool = True, comma: bool = False) -> str:
+    """EC-Lab text: GCPL may be without a current column, French exports have decimal commas, and no header lines."""
+    text = exports.biologic_mpt(t)
+    start = text.index("mode\t")
+    above, rows = text[:start], [line.split("\t") for line in text[start:].splitlines()]
+    dropped = None if current else rows[0].index("<I>/mA")
+    body = "".join("\t".join(c for i, c in enumerate(row) if i != dropped) + "\n" for row in rows)
+    if comma:
+        above, body = above.replace(".", ","), body.replace(".", ",").replace("mA,h", "mA.h")
+    return above + body if header else body
 
 
 def btlab_txt(t: pd.DataFrame) -> str:

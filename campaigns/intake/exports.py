@@ -93,11 +93,8 @@ def arbin_csv(t: pd.DataFrame) -> str:
     )
 
 
-def neware_csv(t: pd.DataFrame, current: str = "mA", capacity: str = "mAh", voltage: str = "V") -> str:
-    """Neware, flat; units as asked for."""
-    i = {"A": 1e-3, "mA": 1.0, "uA": 1e3}[current]
-    q = {"Ah": 1e-3, "mAh": 1.0, "mAs": 3600.0}[capacity]
-    v = {"V": 1.0, "mV": 1e3}[voltage]
+def neware_csv(t: pd.DataFrame) -> str:
+    """Neware, flat."""
     names = {"C": "CC Chg", "D": "CC DChg", "R": "Rest"}
     return table_text(
         t,
@@ -108,20 +105,17 @@ def neware_csv(t: pd.DataFrame, current: str = "mA", capacity: str = "mAh", volt
             "Step Type": t.state.map(names),
             "Time": t.step_time_s.map(clock),
             "Total Time": t.time_s.map(clock),
-            f"Current({current})": t.current_ma * i,
-            f"Voltage({voltage})": t.voltage_v * v,
-            f"Capacity({capacity})": (t.charge_mah + t.discharge_mah) * q,
-            f"DChg. Cap.({capacity})": t.discharge_mah * q,
-            f"Chg. Cap.({capacity})": t.charge_mah * q,
+            "Current(mA)": t.current_ma,
+            "Voltage(V)": t.voltage_v,
+            "Capacity(mAh)": t.charge_mah + t.discharge_mah,
+            "DChg. Cap.(mAh)": t.discharge_mah,
+            "Chg. Cap.(mAh)": t.charge_mah,
         },
     )
 
 
-def biologic_mpt(t: pd.DataFrame, header: bool = True, current: bool = True, comma: bool = False) -> str:
-    """EC-Lab text, with ``electrode`` and ``mass_mg`` of ``t.attrs`` in its header.
-
-    GCPL may be without a current column, French exports have decimal commas, and header lines may be left out.
-    """
+def biologic_mpt(t: pd.DataFrame) -> str:
+    """EC-Lab text, with ``electrode`` and ``mass_mg`` of ``t.attrs`` in its header."""
     columns = {
         "mode": t.step * 0 + 1,
         "ox/red": (t.state == "C").astype(int),
@@ -129,27 +123,19 @@ def biologic_mpt(t: pd.DataFrame, header: bool = True, current: bool = True, com
         "time/s": t.time_s,
         "control/V/mA": t.current_ma,
         "Ewe/V": t.voltage_v,
-        **({"<I>/mA": t.current_ma} if current else {}),
+        "<I>/mA": t.current_ma,
         "(Q-Qo)/mA.h": t.net_mah,
         "half cycle": t.step,
     }
-    body = table_text(t, columns, "\t")
-    if comma:
-        body = body.replace(".", ",").replace("mA,h", "mA.h")
-    if not header:
-        return body
     lines = [
         "EC-Lab ASCII FILE",
-        "",
+        "Nb header lines : 7",
         "Galvanostatic Cycling with Potential Limitation",
         f"Electrode material : {t.attrs.get('electrode', 'LNMO')}",
+        f"Characteristic mass : {t.attrs.get('mass_mg', 1.8):.3f} mg",
+        "Mass of active material : 0.001 mg",
     ]
-    mass = f"{t.attrs.get('mass_mg', 1.8):.3f}"
-    lines += [f"Characteristic mass : {mass} mg", "Mass of active material : 0.001 mg"]
-    if comma:
-        lines = [line.replace(mass, mass.replace(".", ",")).replace("0.001", "0,001") for line in lines]
-    lines[1] = f"Nb header lines : {len(lines) + 1}"
-    return "\n".join(lines) + "\n" + body
+    return "\n".join(lines) + "\n" + table_text(t, columns, "\t")
 
 
 def landt_csv(t: pd.DataFrame) -> str:
