@@ -98,12 +98,7 @@ def known_strategy(context: click.Context, option: click.Parameter, name: str | 
 
 
 def open_campaign(source: str, *, read_only: bool = False) -> Campaign:
-    """Open a campaign for a command; say so when this starts it.
-
-    Args:
-        source: as the command got it.
-        read_only: the command only reads.
-    """
+    """Open a campaign for a command; say so when this starts it."""
     from campaigns.campaign import Campaign
     from campaigns.spec import FILE_NAME, find_spec, read_spec
 

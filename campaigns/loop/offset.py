@@ -67,13 +67,7 @@ class Offset:
 
 
 def offsets_of(campaign: Workspace, state: Snapshot, goals: Goals) -> tuple[Offset, ...]:
-    """Offset of a campaign's laboratory, from its ledger.
-
-    Args:
-        campaign: whose.
-        state: of its ledger.
-        goals: of the time.
-    """
+    """Offset of a campaign's laboratory, from its ledger, by the goals of the time."""
     outcomes = [o for o in outcomes_of(state, goals) if o.measurements and o.proposal.prediction][-LATEST:]
     if not outcomes:
         return ()

@@ -19,10 +19,6 @@ from drxnet.text import visible
 def bench_sheet(campaign: Workspace, number: int) -> str:
     """Sheet of a round as an HTML page to print: what to weigh, columns to fill in, and the cells to make.
 
-    Args:
-        campaign: of which.
-        number: of the round.
-
     Raises:
         UsageError: no such round.
     """
