@@ -10,8 +10,9 @@ import synthetic_cycler as cycler
 
 from campaigns.intake.measurement import CheckedFile, SampleInfo
 from campaigns.intake.readers.recording import ReadOptions
-from campaigns.intake.rules import MOST_CAPACITY_MAH_G, MOST_CURRENT_MA_G, RULES
+from campaigns.intake.rules import MOST_CURRENT_MA_G, RULES
 from campaigns.intake.validation import check_file
+from campaigns.ledger.physics import MOST_CAPACITY_MAH_G
 from drxnet.composition import Composition
 
 SAMPLE = SampleInfo(cycler.MASS_MG, cycler.COMPOSITION, cycler.RATE_MA_G, cycler.WINDOW)

@@ -110,17 +110,6 @@ class FileSpan:
     first_cycle: int | None = None
     """Cycle number of the first row, as the instrument counts (some from 0)."""
 
-    last_cycle: int | None = None
-    first_record: int | None = None
-    """Record number of the first row."""
-
-    last_record: int | None = None
-    start_s: float | None = None
-    """Elapsed time of the test at which the file begins, before its first row (s)."""
-
-    end_s: float | None = None
-    """Elapsed time of the last row (s)."""
-
     late: str | None = None
     """What says that the file does not begin at the start of its test, in words; None where nothing does."""
 
@@ -166,9 +155,6 @@ class CheckedDischarge:
 
     file_cycle: int | None = None
     """Cycle number that the instrument gives it; :attr:`cycle` is the one that counts."""
-
-    first_record: int | None = None
-    """Record number of its first row."""
 
     elapsed_s: float | None = None
     """Elapsed time of the test at its first row, as the file has it (s)."""

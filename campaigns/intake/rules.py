@@ -11,6 +11,7 @@ from types import MappingProxyType
 import yaml
 
 from campaigns.intake.measurement import RuleHit, Severity
+from campaigns.ledger.physics import CURRENT_BOUNDS_MA_G
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,7 @@ DEFAULT_MASSES_MG = (0.001, 1000.0, 7000.0)
 
 MASS_RANGE_MG = (0.1, 100.0)
 
-MOST_CAPACITY_MAH_G = 600.0
-"""More than all lithium of any rocksalt oxide; the bound where no composition is given (mAh/g)."""
-
-VOLTAGE_BOUNDS_V = (0.0, 6.0)
-
-LEAST_CURRENT_MA_G, MOST_CURRENT_MA_G = 0.1, 5e4
+LEAST_CURRENT_MA_G, MOST_CURRENT_MA_G = CURRENT_BOUNDS_MA_G
 
 LEAST_CAPACITY_MAH_G = 1.0
 """A first discharge below it is a dead cell, or mA and A confused throughout (mAh/g)."""

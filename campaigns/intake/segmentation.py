@@ -372,31 +372,23 @@ def _second_beginnings(voltage: np.ndarray, fell: Mapping[str, np.ndarray]) -> n
 
 def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
     """Which part of its test a file holds, and what says that it is not the beginning."""
-    first, last = int(rows.source[0]), int(rows.source[-1])
-
-    def number(column: np.ndarray | None, row: int) -> int | None:
-        return None if column is None or not np.isfinite(column[row]) else round(float(column[row]))
-
-    start = end = None
+    first, start = int(rows.source[0]), 0.0
     if not recording.time_of_step:
-        start, end = float(recording.time_s[first]), float(recording.time_s[last])
+        start = float(recording.time_s[first])
         of_step = 0.0 if recording.step_time_s is None else float(recording.step_time_s[first])
         start -= of_step if 0 <= of_step <= start else 0.0
-    cycle, record = number(recording.cycle, first), number(recording.record, first)
+    cycle, record = number_at(recording.cycle, first), number_at(recording.record, first)
     late = [
         f"cycle {cycle}" if (cycle or 0) > 1 else "",
         f"record {record}" if (record or 0) > MOST_LEADING_RECORDS else "",
-        f"{start / 3600:.4g} h" if start is not None and start > LATE_START_S else "",
+        f"{start / 3600:.4g} h" if start > LATE_START_S else "",
     ]
-    return FileSpan(
-        cycle,
-        number(recording.cycle, last),
-        record,
-        number(recording.record, last),
-        start,
-        end,
-        ", ".join(filter(None, late)) or None,
-    )
+    return FileSpan(cycle, ", ".join(filter(None, late)) or None)
+
+
+def number_at(column: np.ndarray | None, row: int) -> int | None:
+    """Number that the instrument counts at a row; None where it gives none."""
+    return None if column is None or not np.isfinite(column[row]) else round(float(column[row]))
 
 
 def _highest(rows: OrderedRows, half: HalfCycle) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from campaigns.intake.measurement import CheckedDischarge, SampleInfo
-from campaigns.intake.rules import LEAST_CAPACITY_MAH_G, MOST_CAPACITY_MAH_G, Hits
+from campaigns.intake.rules import LEAST_CAPACITY_MAH_G, Hits
+from campaigns.ledger.physics import MOST_CAPACITY_MAH_G
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import MeasurementError
 from drxnet.preprocess import SmoothedDischarge, smooth_discharge

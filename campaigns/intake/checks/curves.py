@@ -22,9 +22,9 @@ from campaigns.intake.rules import (
     PROCESSED_TOLERANCE_V,
     RELATIVE_SIGMA,
     START_TOLERANCE_V,
-    VOLTAGE_BOUNDS_V,
     Hits,
 )
+from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
 from drxnet.composition import Composition
 from drxnet.preprocess import SmoothedDischarge
 

@@ -23,7 +23,6 @@ from campaigns.intake.rules import (
     LEAST_CAPACITY_MAH_G,
     LEAST_CURRENT_MA_G,
     LEAST_ROWS,
-    MOST_CAPACITY_MAH_G,
     MOST_CURRENT_MA_G,
     PROCESSED_TOLERANCE_V,
     RELATIVE_SIGMA,
@@ -31,10 +30,10 @@ from campaigns.intake.rules import (
     START_TOLERANCE_V,
     TABLE_TOLERANCE_V,
     UNIT_FACTORS,
-    VOLTAGE_BOUNDS_V,
     Hits,
 )
-from campaigns.intake.segmentation import Discharge, Segmentation, segment
+from campaigns.intake.segmentation import Discharge, Segmentation, number_at, segment
+from campaigns.ledger.physics import MOST_CAPACITY_MAH_G, VOLTAGE_BOUNDS_V
 from drxnet.composition import Composition
 from drxnet.discharge import SAME_CURRENT
 
@@ -607,14 +606,9 @@ def _located(
 ) -> CheckedDischarge:
     """Add where in its test the file says that a discharge lies."""
     row = int(found.rows.source[discharge.rows[0]])
-
-    def number(column: np.ndarray | None) -> int | None:
-        return None if column is None or not np.isfinite(column[row]) else round(float(column[row]))
-
     return replace(
         checked,
-        file_cycle=number(recording.cycle),
-        first_record=number(recording.record),
+        file_cycle=number_at(recording.cycle, row),
         elapsed_s=None if recording.time_of_step else float(recording.time_s[row]),
         charge_top_v=discharge.charge_top_v,
     )

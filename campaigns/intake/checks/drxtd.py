@@ -17,9 +17,9 @@ from campaigns.intake.rules import (
     RELATIVE_SIGMA,
     START_TOLERANCE_V,
     TABLE_TOLERANCE_V,
-    VOLTAGE_BOUNDS_V,
     Hits,
 )
+from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
 from drxnet.composition import Composition
 from drxnet.drxtd import Curve, CyclingTest
 from drxnet.errors import MeasurementError

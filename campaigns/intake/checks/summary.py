@@ -15,9 +15,9 @@ from campaigns.intake.rules import (
     LEAST_CURRENT_MA_G,
     MOST_CURRENT_MA_G,
     RELATIVE_SIGMA,
-    VOLTAGE_BOUNDS_V,
     Hits,
 )
+from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
 
 
 def check_summary(
