@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from campaigns.cli.console import EXISTING_FILE, emit, format_option, gathered, print_table, progress, say, tell
-from drxnet.errors import DataRefused
+from drxnet.errors import DataRefused, UsageError
 from drxnet.names import hint
 
 if TYPE_CHECKING:
@@ -130,8 +130,6 @@ def validate(
       drx-screen validate cellA.mpt --plot cellA.png
       drx-screen validate --explain E4
     """
-    from drxnet.errors import UsageError
-
     if explain is not None:
         _explain(explain, output)
         return
@@ -168,7 +166,6 @@ def _plot(plot: Path, checked: list[CheckedFile], options: ReadOptions) -> None:
 def _explain(name: str, output: str) -> None:
     from campaigns.intake.judgement import JUDGEMENTS
     from campaigns.intake.validation import RULES
-    from drxnet.errors import UsageError
 
     known: dict[str, Any] = {**RULES, **JUDGEMENTS}
     wanted = list(known) if name.lower() == "all" else [name.upper()]

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, say
+from drxnet.errors import CheckpointError, UsageError
 
 _FORCE = click.option("--force", is_flag=True, help="Replace a model of that name; nothing else is ever replaced.")
 
@@ -32,7 +33,6 @@ def list_models(output: str) -> None:
       drx-screen models list
     """
     from drxnet.checkpoint import available_models, read_card
-    from drxnet.errors import CheckpointError
 
     rows = []
     for name, folder in available_models().items():
@@ -96,7 +96,6 @@ def import_(folder: Path, name: str | None, force: bool) -> None:
       drx-screen models import drxnet/pretrained --name my-copy
     """
     from drxnet.checkpoint import import_model
-    from drxnet.errors import UsageError
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder.")

@@ -10,6 +10,7 @@ import click
 
 from campaigns.cli.console import emit, format_option, numbers, print_table, progress, say
 from campaigns.cli.files import process_option
+from drxnet.errors import UsageError
 
 if TYPE_CHECKING:
     from campaigns.cli.bulk import Cases
@@ -84,7 +85,6 @@ def predict(
     """
     from campaigns.cli.bulk import CaseFile, CaseList, predict_to_file
     from drxnet.discharge import CyclingConditions
-    from drxnet.errors import UsageError
 
     if bool(formulas) == bool(table):
         raise UsageError("Give formulas or --input CASES.csv, one of the two.")
@@ -121,7 +121,6 @@ def predict(
 def _check_targets(plot: Path | None, target: Path | None) -> None:
     """Refuse files that cannot be written before anything is predicted."""
     from campaigns.cli.bulk import check_target
-    from drxnet.errors import UsageError
     from drxnet.figures import check_figure_path
 
     if plot is not None:

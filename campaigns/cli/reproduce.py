@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
+from drxnet.errors import UsageError
 
 if TYPE_CHECKING:
     from campaigns.report.reproduction import Reproduction
@@ -55,7 +56,6 @@ def reproduce(
       drx-screen reproduce fig5 --model drxnet-2024
       drx-screen reproduce fig3 --data drx-td --members 5 --steps 20000
     """
-    from drxnet.errors import UsageError
     from drxnet.figures import check_figure_path
 
     if data is not None and figure in ("fig4", "fig5", "s6"):

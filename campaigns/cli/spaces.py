@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say, tell
+from drxnet.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,6 @@ def enumerate_(
       drx-screen enumerate --space wide --sample 10 --seed 1
       drx-screen enumerate --space paper-he --shard 3/8 --accepted --out part3.parquet
     """
-    from drxnet.errors import UsageError
     from screening.lattice import open_candidates
 
     asked = _asked(count, sample, shard, everything)
@@ -97,8 +97,6 @@ def _write(out: Path, candidates: Candidates, pieces: Iterable[Piece], number: i
 
 def _asked(count: bool, sample: int | None, shard: str | None, everything: bool) -> list[str]:
     """The one of the options that was given, if any."""
-    from drxnet.errors import UsageError
-
     given = {"--count": count, "--sample": sample is not None, "--shard": shard is not None, "--all": everything}
     asked = [name for name, is_given in given.items() if is_given]
     if len(asked) > 1:
@@ -131,7 +129,6 @@ def _show_count(candidates: Candidates, space: str, seconds: float, output: str)
 
 
 def _part(candidates: Candidates, shard: str) -> tuple[int, int]:
-    from drxnet.errors import UsageError
 
     place, _, parts = shard.partition("/")
     if not (place.isdecimal() and parts.isdecimal() and 1 <= int(place) <= int(parts)):
@@ -169,7 +166,6 @@ def _rows(candidates: Candidates, ranks: np.ndarray, units: np.ndarray) -> Itera
 @contextmanager
 def _writer(path: Path, candidates: Candidates) -> Iterator[Any]:
     """Give a function that writes ranks and rows; the file appears when all are written."""
-    from drxnet.errors import MissingExtra, UsageError
     from drxnet.files import new_file
 
     columns = ["rank", "composition", *candidates.columns]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
+from drxnet.errors import CompositionError, DataRefused, UsageError
 
 if TYPE_CHECKING:
     from drxnet.composition import Composition
@@ -148,7 +149,6 @@ def evaluate(
     """
     from drxnet.checkpoint import DEFAULT_MODEL
     from drxnet.ensemble import Ensemble
-    from drxnet.errors import UsageError
     from drxnet.evaluation import evaluate as evaluated
     from drxnet.evaluation import plot_evaluation, split
     from drxnet.figures import check_figure_path
@@ -293,7 +293,6 @@ def simulate(
     import numpy as np
 
     from drxnet.ensemble import Ensemble
-    from drxnet.errors import UsageError
     from drxnet.simulation import ConditionMix, ProcessLaw, draw_domain
     from drxnet.simulation import simulate as simulated
 
@@ -339,7 +338,6 @@ def _varied(said: tuple[str, ...]) -> tuple[Process, ...]:
         UsageError: not of the form NAME=VALUE,VALUE.
         ImpossibleValue: no such condition or value.
     """
-    from drxnet.errors import UsageError
     from drxnet.process import crossed
 
     levels: dict[str, list[str]] = {}
@@ -358,7 +356,6 @@ def _formulas(path: Path) -> list[Composition]:
         DataRefused: a line is no composition, or none is there; the message names the line.
     """
     from drxnet.composition import Composition
-    from drxnet.errors import CompositionError, DataRefused
 
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
