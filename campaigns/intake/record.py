@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from campaigns.intake.identity import Cells, Known, Lane, lane_of, masses_differ
 from campaigns.intake.judgement import Verdicts, Weighed, expectations, judge, weighed
 from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleHit, SampleInfo
@@ -1086,19 +1088,13 @@ def _placed_one_by_one(items: Sequence[_Item], cells: Cells) -> list[_Placed]:
 def _says_the_same(one: _Item, other: _Item) -> bool:
     """Whether two rows are one, sent twice."""
     a, b = one.new, other.new
-    if (one.owner, one.label, a.conditions.bare, a.capacity_mah_g) != (
-        other.owner,
-        other.label,
-        b.conditions.bare,
-        b.capacity_mah_g,
-    ):
+    if (one.owner, one.label) != (other.owner, other.label):
+        return False
+    if (a.conditions.bare, a.capacity_mah_g) != (b.conditions.bare, b.capacity_mah_g):
         return False
     if a.profile is None or b.profile is None:
         return a.profile is b.profile
-    return bool(
-        (a.profile.capacity_mah_g.shape == b.profile.capacity_mah_g.shape)
-        and (a.profile.capacity_mah_g == b.profile.capacity_mah_g).all()
-    )
+    return np.array_equal(a.profile.capacity_mah_g, b.profile.capacity_mah_g)
 
 
 def supersede(

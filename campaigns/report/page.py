@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from campaigns.ledger.records import PENDING, MeasuredProfile, PredictedProfile, Snapshot, State
-from campaigns.loop.offset import Offset, offsets
+from campaigns.ledger.records import PENDING, Snapshot, State
+from campaigns.loop.offset import offsets
 from campaigns.loop.outcomes import STATE_WORDS, Outcome, axes_of, compare, headline
 from campaigns.report import interactive
 from campaigns.report.drawing import CELLS_AT_MOST, MEMBERS_SPREAD, POSTERIOR_SPREAD, fades, held_out_errors, in_words
@@ -21,36 +21,26 @@ from screening.estimates import Estimate
 from screening.goals import Goals
 from screening.quantities import Quantity
 
+if TYPE_CHECKING:
+    from campaigns.report.write import Content
+
 ROWS_IN_TABLE = 10
 ROWS_WAITING = 16
 MODELS_IN_TABLE = 12
 
 
-def render(
-    snapshot: Snapshot,
-    outcomes: Sequence[Outcome],
-    goals: Goals,
-    predicted: Mapping[str, Sequence[PredictedProfile]],
-    measured: Mapping[str, Sequence[MeasuredProfile]],
-    *,
-    made: str,
-) -> str:
+def render(content: Content, made: str) -> str:
     """Page of a campaign.
 
     Args:
-        snapshot: the ledger.
-        outcomes: of its proposals, in order.
-        goals: what the campaign wants, and its two rates.
-        predicted: profiles by proposal id.
-        measured: measurements with profiles by proposal id.
+        content: everything that it shows.
         made: when and by what, for the foot of the page.
     """
     from plotly.offline import get_plotlyjs
 
-    figures = _figures(snapshot, outcomes, goals)
-    tried = [o for o in outcomes if o.measurements]
-    content = {"figures": figures, "viewer": interactive.viewer(outcomes, goals, predicted, measured)}
-    title = f"{snapshot.campaign}, {_round_name(snapshot)}"
+    figures = _figures(content)
+    viewer = interactive.viewer(content.outcomes, content.goals, content.predicted, content.measured)
+    title = f"{content.snapshot.campaign}, {_round_name(content.snapshot)}"
     return "\n".join(
         [
             "<!doctype html>",
@@ -61,10 +51,10 @@ def render(
             f"<style>{_asset('report.css')}</style>",
             f"<script>{get_plotlyjs()}</script>",
             "</head><body><main>",
-            *_body(snapshot, outcomes, goals, figures, offsets(tried, predicted, goals, snapshot.models[0].model_id)),
+            *_body(content, figures),
             "</main>",
             f"<footer>{html.escape(made)}</footer>",
-            f'<script id="content" type="application/json">{_json(content)}</script>',
+            f'<script id="content" type="application/json">{_json({"figures": figures, "viewer": viewer})}</script>',
             f"<script>{_asset('report.js')}</script>",
             "</body></html>",
             "",
@@ -72,8 +62,9 @@ def render(
     )
 
 
-def _figures(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals) -> dict[str, Figure]:
+def _figures(content: Content) -> dict[str, Figure]:
     """What there is to draw, by the id of its place on the page."""
+    outcomes, goals = content.outcomes, content.goals
     if not outcomes:
         return {}
     figures = {
@@ -82,7 +73,7 @@ def _figures(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals) -> d
         "pareto": interactive.pareto(outcomes, goals),
         "fade": interactive.fade(outcomes, goals.rates),
         **interactive.composition_maps(outcomes, goals),
-        "lineage": interactive.lineage(snapshot.models),
+        "lineage": interactive.lineage(content.snapshot.models),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
@@ -104,18 +95,15 @@ SECTIONS = {
 """Sections of the page, by anchor, and what leads to them."""
 
 
-def _body(
-    snapshot: Snapshot,
-    outcomes: Sequence[Outcome],
-    goals: Goals,
-    figures: Mapping[str, Figure],
-    own: Sequence[Offset],
-) -> list[str]:
+def _body(content: Content, figures: Mapping[str, Figure]) -> list[str]:
+    snapshot, outcomes, goals = content.snapshot, content.outcomes, content.goals
     ranked = sorted(outcomes, key=lambda o: (o.merit, o.proposal.proposal_id), reverse=True)
     top = [o for o in ranked if o.proposal.state not in (State.FAILED, State.ABANDONED)][:ROWS_IN_TABLE]
     lines = _lead(snapshot, outcomes, goals)
     if not outcomes:
         return [*lines, *_refused(snapshot), *_lineage(snapshot, figures)]
+    tried = [o for o in outcomes if o.measurements]
+    own = offsets(tried, content.predicted, goals, snapshot.models[0].model_id)
     links = "".join(f'<a href="#s-{anchor}">{text}</a>' for anchor, text in SECTIONS.items())
     return [
         *lines,

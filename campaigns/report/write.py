@@ -69,7 +69,7 @@ class Content:
             f"Made {made} by drx-screen {metadata.version('drx-screen')} from {len(self.snapshot.events)} entries of "
             "the ledger. This file needs no network."
         )
-        return page.render(self.snapshot, self.outcomes, self.goals, self.predicted, self.measured, made=foot)
+        return page.render(self, foot)
 
     def figures(self, drawn: Sequence[Outcome]) -> Iterator[tuple[str, Figure]]:
         """Figures by name, one after the other, without those that would be empty.
