@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers.recording import DRXTDTests, Reader, ReadOptions
@@ -24,7 +25,7 @@ def _is_csv(head: Head) -> bool:
     return head.is_text and bool(_CSV_HEADER.match(head.lines[0]))
 
 
-def _read(name: str, head: Head) -> DRXTDTests:
+def _read(name: str, head: Head, options: ReadOptions, progress: Progress) -> DRXTDTests:
     whole_content(head)  # refuses damaged compression and what is too large
     try:
         return DRXTDTests(name, drxtd.read(head.path))
@@ -34,12 +35,7 @@ def _read(name: str, head: Head) -> DRXTDTests:
         raise RuleBroken("E11" if "finite" in str(error) else "E9", str(error)) from None
 
 
-def _read_json(head: Head, options: ReadOptions, progress: Progress) -> DRXTDTests:
-    return _read(JSON, head)
-
-
-def _read_csv(head: Head, options: ReadOptions, progress: Progress) -> DRXTDTests:
-    return _read(CSV, head)
-
-
-READERS = (Reader(JSON, _is_json, _read_json, (".json",)), Reader(CSV, _is_csv, _read_csv, (".csv",)))
+READERS = (
+    Reader(JSON, _is_json, partial(_read, JSON), (".json",)),
+    Reader(CSV, _is_csv, partial(_read, CSV), (".csv",)),
+)

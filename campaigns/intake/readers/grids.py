@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from campaigns.intake.measurement import RuleBroken
@@ -35,10 +35,15 @@ class Grid:
         return self.first_line + row
 
 
-def beginnings(head: Head) -> list[Grid]:
-    """The first lines of a text file, split by each separator that occurs in them."""
+def beginning(head: Head, is_one: Callable[[Grid], bool]) -> Grid | None:
+    """The first lines of a text file, split so that they are a table of a kind; None where no separator does it."""
+    if not head.is_text:
+        return None
     lines = head.lines[:HEADER_LINES]
-    return [Grid(_split("\n".join(lines), s)) for s in _separators(lines)]
+    try:
+        return next(filter(is_one, (Grid(_split("\n".join(lines), s)) for s in _separators(lines))), None)
+    except csv.Error:
+        return None
 
 
 def _separators(lines: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,6 @@ def _is_ndax(head: Head) -> bool:
     return any(member.endswith(".ndc") for member in zip_members(head))
 
 
-def _read_nda(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
-    return _read(NDA, head, options)
-
-
-def _read_ndax(head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
-    return _read(NDAX, head, options)
-
-
 def _table(name: str, head: Head) -> Any:
     """What NewareNDA reads of a file."""
     import NewareNDA
@@ -62,7 +55,7 @@ def _table(name: str, head: Head) -> Any:
         ) from None
 
 
-def _read(name: str, head: Head, options: ReadOptions) -> CyclerRows:
+def _read(name: str, head: Head, options: ReadOptions, progress: Progress) -> CyclerRows:
     table = _table(name, head)
     if not isinstance(table, pd.DataFrame) or table.empty or "Voltage" not in table:
         raise RuleBroken("E9", f"{head.path.name}: holds no records. Is the test still running?")
@@ -86,4 +79,7 @@ def _is_step_time(time: np.ndarray, step: np.ndarray) -> bool:
     return len(new_step) > 0 and bool((np.diff(time)[new_step] < 0).mean() > 0.5)
 
 
-READERS = (Reader(NDA, _is_nda, _read_nda, (".nda",)), Reader(NDAX, _is_ndax, _read_ndax, (".ndax",)))
+READERS = (
+    Reader(NDA, _is_nda, partial(_read, NDA), (".nda",)),
+    Reader(NDAX, _is_ndax, partial(_read, NDAX), (".ndax",)),
+)

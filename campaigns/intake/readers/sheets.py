@@ -7,7 +7,6 @@ the cell gave is told from what it took by whether the voltage falls.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
 from campaigns.intake.readers.cells import decimal_sign, tidy
-from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginnings, whole_grid
+from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginning, whole_grid
 from campaigns.intake.readers.headers import known_stem, name_columns
 from campaigns.intake.readers.recording import Curve, Curves, Reader, ReadOptions
 from campaigns.intake.readers.unpacking import Head
@@ -135,28 +134,19 @@ def _label(cells: Sequence[str], above: Sequence[str], capacity: int, voltage: i
     return " ".join(filter(None, (title, cells[capacity].strip(), cells[voltage].strip())))
 
 
-def _beginning(head: Head) -> Grid | None:
-    if not head.is_text:
-        return None
-    try:
-        return next((grid for grid in beginnings(head) if _layout(grid) is not None), None)
-    except csv.Error:
-        return None
-
-
-def _is_sheet(head: Head) -> bool:
-    return _beginning(head) is not None
-
-
 def is_sheet(grid: Grid) -> bool:
-    """Whether rows of a workbook are such a sheet."""
+    """Whether it is such a sheet."""
     return _layout(grid) is not None
 
 
+def _recognises(head: Head) -> bool:
+    return beginning(head, is_sheet) is not None
+
+
 def _read(head: Head, options: ReadOptions, progress: Progress) -> Curves:
-    beginning = _beginning(head)
-    assert beginning is not None
-    return read_grid(head.path.name, whole_grid(head, beginning), options)
+    begun = beginning(head, is_sheet)
+    assert begun is not None
+    return read_grid(head.path.name, whole_grid(head, begun), options)
 
 
 def read_grid(name: str, grid: Grid, options: ReadOptions) -> Curves:
@@ -320,4 +310,4 @@ def monotone_parts(values: np.ndarray, threshold: float) -> list[tuple[int, int]
     return parts if begin == len(values) else [*parts, (begin, len(values))]
 
 
-READERS = (Reader(NAME, _is_sheet, _read, (".csv", ".txt")),)
+READERS = (Reader(NAME, _recognises, _read, (".csv", ".txt")),)

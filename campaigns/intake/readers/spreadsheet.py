@@ -105,7 +105,7 @@ def _small_table(name: str, grids: list[tuple[str, Grid]], options: ReadOptions)
     Raises:
         RuleBroken: E9 where no sheet, or more than one, is such a table.
     """
-    tables = [named for named in grids if summary.find(named[1]) is not None]
+    tables = [named for named in grids if summary.is_summary(named[1])]
     curves = [named for named in grids if sheets.is_sheet(named[1])]
     if not tables and not curves:
         raise RuleBroken(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,7 +9,7 @@ from types import MappingProxyType
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
 from campaigns.intake.readers.cells import HUGE, tidy
-from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginnings, whole_grid
+from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginning, whole_grid
 from campaigns.intake.readers.headers import known_stem, name_columns
 from campaigns.intake.readers.recording import Reader, ReadOptions, SummaryRow, SummaryTable
 from campaigns.intake.readers.unpacking import Head
@@ -92,23 +91,19 @@ def find(grid: Grid) -> int | None:
     return next((i for i, cells in enumerate(grid.rows[:HEADER_LINES]) if layout_of(cells) is not None), None)
 
 
-def _beginning(head: Head) -> Grid | None:
-    if not head.is_text:
-        return None
-    try:
-        return next((grid for grid in beginnings(head) if find(grid) is not None), None)
-    except csv.Error:
-        return None
+def is_summary(grid: Grid) -> bool:
+    """Whether it is a table of capacities."""
+    return find(grid) is not None
 
 
-def _is_summary(head: Head) -> bool:
-    return _beginning(head) is not None
+def _recognises(head: Head) -> bool:
+    return beginning(head, is_summary) is not None
 
 
 def _read(head: Head, options: ReadOptions, progress: Progress) -> SummaryTable:
-    beginning = _beginning(head)
-    assert beginning is not None
-    return read_grid(head.path.name, whole_grid(head, beginning))
+    begun = beginning(head, is_summary)
+    assert begun is not None
+    return read_grid(head.path.name, whole_grid(head, begun))
 
 
 def read_grid(name: str, grid: Grid) -> SummaryTable:
@@ -299,4 +294,4 @@ def _quantity(where: str, column: str, text: str) -> tuple[float, str]:
     return value, found["unit"] or ""
 
 
-READERS = (Reader(NAME, _is_summary, _read, (".csv",)),)
+READERS = (Reader(NAME, _recognises, _read, (".csv",)),)
