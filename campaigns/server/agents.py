@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 import io
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal
 
 import anyio
 from mcp.server import MCPServer
@@ -35,8 +36,6 @@ from campaigns.server.jobs import Jobs, Task, Verb
 from campaigns.workspace import Workspace
 from drxnet.errors import DRXError, UsageError
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Row = dict[str, Any]
 
 Campaigns = Annotated[
@@ -125,29 +124,19 @@ def create_tools(folders: Sequence[str | Path], *, write: bool = False, who: str
         version=metadata.version("drx-screen"),
         log_level="ERROR",
     )
-    looking: list[Callable[..., Awaitable[Row]]] = [
-        _told(office.status),
-        _told(office.proposals),
-        _told(office.proposal),
-        _told(office.measurements),
-        _told(office.log),
-        _told(office.check_file),
-        _awaited(office.rank),
-    ]
-    writing: list[Callable[..., Awaitable[Row]]] = [
-        _told(office.mark),
-        _told(office.add_measurements),
-        _told(office.record_file),
-        _told(office.correct),
-        _told(office.retract),
-        _told(office.confirm),
-        _awaited(office.propose),
-        _awaited(office.fine_tune),
-    ]
-    for tool in looking:
-        server.add_tool(tool, annotations=ToolAnnotations(read_only_hint=True))
-    for tool in writing if write else ():
-        server.add_tool(tool, annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False))
+    looking = (office.status, office.proposals, office.proposal, office.measurements, office.log, office.check_file)
+    recording = (
+        office.mark,
+        office.add_measurements,
+        office.record_file,
+        office.correct,
+        office.retract,
+        office.confirm,
+    )
+    for tool in (*looking, office.rank):
+        server.add_tool(_told(tool), annotations=ToolAnnotations(read_only_hint=True))
+    for tool in (*recording, office.propose, office.fine_tune) if write else ():
+        server.add_tool(_told(tool), annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False))
     return server
 
 
@@ -358,23 +347,15 @@ def _taken(opened: Workspace, files: Sequence[GivenFile], sample: SampleInfo, *,
         return views.ingested(handed_in(opened, paths, sample, Handling(all_or_nothing=False, dry_run=dry_run)))
 
 
-def _told(tool: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-    """A tool beside the event loop, whose errors are sentences."""
+def _told(tool: Callable[..., Any]) -> Callable[..., Awaitable[Row]]:
+    """A tool whose errors are sentences; one that does not wait by itself runs beside the event loop."""
 
     @wraps(tool)
-    async def told(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await anyio.to_thread.run_sync(lambda: tool(*args, **kwargs))
-
-    return _awaited(told)
-
-
-def _awaited(tool: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """A tool that waits, whose errors are sentences."""
-
-    @wraps(tool)
-    async def told(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def told(*args: Any, **kwargs: Any) -> Row:
         try:
-            return await tool(*args, **kwargs)
+            if inspect.iscoroutinefunction(tool):
+                return dict(await tool(*args, **kwargs))
+            return dict(await anyio.to_thread.run_sync(lambda: tool(*args, **kwargs)))
         except DRXError as error:
             raise ToolError(str(error)) from None
 
