@@ -298,14 +298,14 @@ def _listed(content: Mapping[str, Any]) -> list[Any]:
     for key in ("rows", "proposals"):
         if isinstance(content.get(key), list):
             return list(content[key])
-    return [_flattened(content)]
+    return [flattened(content)]
 
 
-def _flattened(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Facts within facts under names such as ``proposals.measured``."""
     flat: dict[str, Any] = {}
     for key, value in facts.items():
-        flat |= _flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 

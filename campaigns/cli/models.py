@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from campaigns.cli.console import emit, format_option, print_table, say
+from campaigns.cli.console import emit, flattened, format_option, print_table, say
 from drxnet.errors import CheckpointError, UsageError
 
 _FORCE = click.option("--force", is_flag=True, help="Replace a model of that name; nothing else is ever replaced.")
@@ -66,22 +66,11 @@ def show(name: str, output: str) -> None:
     facts: dict[str, Any] = {**asdict(card), "model_id": card.model_id, "folder": str(folder)}
 
     def table() -> None:
-        rows = [{"": key, "value": text} for key, text in _flatten(facts) if text not in ("", "None", "{}")]
+        values = {k: " ".join(map(str, v)) if isinstance(v, list | tuple) else v for k, v in flattened(facts).items()}
+        rows = [{"": key, "value": str(value)} for key, value in values.items() if value not in ("", None)]
         print_table(rows, title=f"{card.name} ({card.model_id})")
 
     emit(output, facts, table)
-
-
-def _flatten(facts: Any, prefix: str = "") -> list[tuple[str, str]]:
-    flat: list[tuple[str, str]] = []
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            flat += _flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            flat.append((f"{prefix}{key}", " ".join(map(str, value))))
-        else:
-            flat.append((f"{prefix}{key}", str(value)))
-    return flat
 
 
 @models.command(name="import")

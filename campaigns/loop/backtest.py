@@ -412,20 +412,15 @@ def _related(own: Ensemble, laboratory: str | Path) -> list[str]:
         return []
     lab = checkpoint.read_card(_model_playing(laboratory))
     mine = own.card
-    same = lab.model_id == mine.model_id
-    parents = lab.parent == mine.model_id or mine.parent == lab.model_id
-    source = mine.provenance.get("simulated_from", {}).get("weights_sha256") == lab.weights_sha256
-    data = lab.data_fingerprint is not None and lab.data_fingerprint == mine.data_fingerprint
-    if same or parents or source or data:
-        why = (
-            "is the same model"
-            if same
-            else "is its parent or child"
-            if parents
-            else "made its training set"
-            if source
-            else "learned from the same targets"
-        )
+    kinships = {
+        "is the same model": lab.model_id == mine.model_id,
+        "is its parent or child": lab.parent == mine.model_id or mine.parent == lab.model_id,
+        "made its training set": mine.provenance.get("simulated_from", {}).get("weights_sha256") == lab.weights_sha256,
+        "learned from the same targets": lab.data_fingerprint is not None
+        and lab.data_fingerprint == mine.data_fingerprint,
+    }
+    why = next((kinship for kinship, holds in kinships.items() if holds), None)
+    if why is not None:
         raise ConfigurationError(
             f"The laboratory must know nothing that the model {mine.name} was taught. {laboratory} {why}. Name another "
             "model, or leave --laboratory out: one member of the model is then kept from it."
