@@ -512,9 +512,7 @@ def _placed(items: Sequence[_Item], cells: Cells, base: str, *, one_cell: bool =
     for (owner, key), numbers in groups.items():
         label = key if isinstance(key, str) else None
         here = [items[i] for i in numbers]
-        settled = _settled(
-            here, label, base, cells, taken.setdefault(owner, []), fresh=placed.values(), part=one_cell and key is None
-        )
+        settled = _settled(here, label, base, cells, taken.setdefault(owner, []), part=one_cell and key is None)
         placed |= dict(zip(numbers, settled, strict=True))
         taken[owner] += [p.cell for p in settled]
     return [placed[i] for i in range(len(items))]
@@ -527,7 +525,6 @@ def _settled(
     cells: Cells,
     taken: Sequence[str],
     *,
-    fresh: Iterable[_Placed],
     part: bool = False,
 ) -> list[_Placed]:
     """Find the cell of discharges that belong to one, and say which of them are known.

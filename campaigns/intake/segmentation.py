@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -251,7 +252,7 @@ def segment(recording: CyclerRows, goes_on: bool = False) -> Segmentation:
             charged = max(charged - half.charge_mah, 0.0)
             continue
         real = charged >= REAL_CHARGE_SHARE * half.charge_mah or (goes_on and half is halves[0])
-        found = _discharge(rows, half, len(discharges) + 1 if real else 0, charged, recording)
+        found = _discharge(rows, half, len(discharges) + 1 if real else 0, charged)
         if found is None:
             continue
         if real:
@@ -426,9 +427,8 @@ def ordered(recording: CyclerRows) -> OrderedRows:
     else:
         assert moved is not None
         current = _current_from_charge(moved[whole], interval)
-    sign, direction, contradiction = _directions(
-        current, voltage, interval, state, step, lambda: _growth(recording, order, whole)
-    )
+    signals = _Signals(current, voltage, interval, state, step)
+    sign, direction, contradiction = signals.directions(lambda: _growth(recording, order, whole))
     signed = current * sign if sign.ndim == 0 or len(sign) == len(current) else current
     column = _column_increments(recording, order[whole], direction, np.abs(current) * interval / 3600.0)
     if moved is not None and recording.current_ma is None:
@@ -671,127 +671,124 @@ def _grown(values: np.ndarray) -> np.ndarray:
     return np.maximum(np.diff(column, prepend=column[0]), 0.0)
 
 
-def _directions(
-    current: np.ndarray,
-    voltage: np.ndarray,
-    interval: np.ndarray,
-    state: np.ndarray | None,
-    step: np.ndarray | None,
-    growth_of_columns: Callable[[], tuple[np.ndarray, np.ndarray] | None],
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Sign that makes the current positive on charge, and the direction of each row."""
-    strongest = float(np.abs(current).max())
-    if strongest == 0:
-        return np.array(1.0), np.zeros(len(current), int), False
-    active = np.abs(current) > 1e-4 * strongest
-    told = state is not None and bool(np.isin(state, (CHARGE, DISCHARGE)).any())
-    signed = bool((current[active] > 0).any() and (current[active] < 0).any())
-    if told:
-        assert state is not None
-        return _by_state(current, voltage, interval, state, step, active, signed)
-    if signed:
-        sign = _sign_by_voltage(current, voltage, interval, active)
-        direction = np.where(active, np.where(current * sign > 0, CHARGE, DISCHARGE), REST)
-        return np.array(sign), direction, False
-    growth = growth_of_columns()
-    if growth is not None:
-        direction = _by_columns(active, step, growth)
-        contradiction = _voltage_rises(current, voltage, interval, direction)
-    else:
-        direction, contradiction = _by_turns(current, voltage, active, step), False
-    return np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(current[active].mean()), direction, contradiction
+@dataclass(frozen=True, eq=False)
+class _Signals:
+    """What tells which rows charge and which discharge, ``rows`` each."""
 
+    current: np.ndarray
+    """As the file has it (mA): the sign may mean anything, or nothing."""
 
-def _by_columns(active: np.ndarray, step: np.ndarray | None, growth: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Directions of a current without sign or state: a row charges where the instrument's charge capacity grows."""
-    charged, given = growth
-    direction = np.where(charged > given, CHARGE, np.where(given > charged, DISCHARGE, REST))
-    blocks = np.cumsum(np.diff(active.astype(int), prepend=int(active[0])) != 0)
-    if step is not None and np.isfinite(step).all() and not _counts_points(step):
-        blocks = blocks + np.cumsum(np.diff(step, prepend=step[0]) != 0)
-    for _, start, stop in _runs(blocks + 1):  # rows at which neither grows go with those around
-        undecided = start + np.flatnonzero(direction[start:stop] == REST)
-        decided = start + np.flatnonzero(direction[start:stop] != REST)
-        if len(undecided) and len(decided):
-            direction[undecided] = direction[decided[np.clip(np.searchsorted(decided, undecided), 0, len(decided) - 1)]]
-    return np.where(active, direction, REST)
+    voltage: np.ndarray
+    interval: np.ndarray
+    """Since the row before (s)."""
 
+    state: np.ndarray | None
+    step: np.ndarray | None
 
-def _voltage_rises(current: np.ndarray, voltage: np.ndarray, interval: np.ndarray, direction: np.ndarray) -> bool:
-    """Whether the voltage rises on most of what is called discharge."""
-    falling = sum(
-        np.sign(voltage[start] - voltage[stop - 1]) * np.abs(current[start:stop] * interval[start:stop]).sum()
-        for code, start, stop in _runs(direction)
-        if code == DISCHARGE and stop - start > 2
-    )
-    return bool(falling < 0)
+    @cached_property
+    def active(self) -> np.ndarray:
+        """Whether a current flows."""
+        return np.abs(self.current) > 1e-4 * float(np.abs(self.current).max())
 
+    def directions(
+        self, growth_of_columns: Callable[[], tuple[np.ndarray, np.ndarray] | None]
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Sign that makes the current positive on charge, direction of each row, and whether the voltage denies it."""
+        flowing = self.current[self.active]
+        if not len(flowing):
+            return np.array(1.0), np.zeros(len(self.current), int), False
+        signed = bool((flowing > 0).any() and (flowing < 0).any())
+        if self.state is not None and np.isin(self.state, (CHARGE, DISCHARGE)).any():
+            sign, direction = self._by_state(self.state, signed)
+            return sign, direction, self._rises(direction)
+        if signed:
+            sign = self._sign_by_voltage()
+            return sign, np.where(self.active, np.where(self.current * sign > 0, CHARGE, DISCHARGE), REST), False
+        growth = growth_of_columns()
+        direction = self._by_turns() if growth is None else self._by_columns(*growth)
+        return self._sign_by_direction(direction), direction, growth is not None and self._rises(direction)
 
-def _by_state(
-    current: np.ndarray,
-    voltage: np.ndarray,
-    interval: np.ndarray,
-    state: np.ndarray,
-    step: np.ndarray | None,
-    active: np.ndarray,
-    signed: bool,
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    coded = np.isin(state, (CHARGE, DISCHARGE)) & active
-    if signed:
-        weight = np.abs(current) * interval
-        agreement = float((np.sign(current) * state * weight)[coded].sum())
-        sign: np.ndarray = np.array(1.0 if agreement >= 0 else -1.0)
-        by_current = np.where(current * sign > 0, CHARGE, DISCHARGE)
-        direction = np.where(coded, state, np.where(active & (state == UNKNOWN), by_current, REST))
-    else:
-        unknown = active & (state == UNKNOWN)
+    def _by_state(self, state: np.ndarray, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Sign and directions where the instrument tells what it does, at some rows at least."""
+        coded, unknown = np.isin(state, (CHARGE, DISCHARGE)) & self.active, self.active & (state == UNKNOWN)
+        if signed:
+            moved = self.current * self.interval * state
+            sign = np.array(1.0 if float(moved[coded].sum()) >= 0 else -1.0)
+            by_current = np.where(self.current * sign > 0, CHARGE, DISCHARGE)
+            return sign, np.where(coded, state, np.where(unknown, by_current, REST))
         direction = np.where(coded, state, REST)
         if unknown.any():
-            direction = np.where(unknown, _by_turns(current, voltage, active, step), direction)
-        sign = np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(current[active].mean())
-    return sign, direction, _voltage_rises(current, voltage, interval, direction)
+            direction = np.where(unknown, self._by_turns(), direction)
+        return self._sign_by_direction(direction), direction
 
+    def _sign_by_direction(self, direction: np.ndarray) -> np.ndarray:
+        """Sign of each row, for a current that has the same on charge and on discharge."""
+        return np.where(direction == DISCHARGE, -1.0, 1.0) * np.sign(self.current[self.active].mean())
 
-def _sign_by_voltage(current: np.ndarray, voltage: np.ndarray, interval: np.ndarray, active: np.ndarray) -> float:
-    """+1 where positive currents raise the voltage, -1 where they lower it; weighed by charge."""
-    evidence = 0.0
-    codes = np.where(active, np.sign(current), 0).astype(int)
-    for code, start, stop in _runs(codes):
-        if stop - start > 2:
-            charge = float(np.abs(current[start:stop] * interval[start:stop]).sum())
-            evidence += code * charge * float(np.sign(voltage[stop - 1] - voltage[start]))
-    return -1.0 if evidence < 0 else 1.0
+    def _sign_by_voltage(self) -> np.ndarray:
+        """+1 where positive currents raise the voltage, -1 where they lower it; weighed by charge."""
+        codes = np.where(self.active, np.sign(self.current), 0).astype(int)
+        return np.array(-1.0 if self._raised(codes) < 0 else 1.0)
 
+    def _rises(self, direction: np.ndarray) -> bool:
+        """Whether the voltage rises on most of what is called discharge."""
+        return self._raised(np.where(direction == DISCHARGE, DISCHARGE, 0)) < 0
 
-def _by_turns(current: np.ndarray, voltage: np.ndarray, active: np.ndarray, step: np.ndarray | None) -> np.ndarray:
-    """Directions of a current without sign or state: each run between rests and steps rises or falls.
+    def _raised(self, codes: np.ndarray) -> float:
+        """Charge of the stretches with a code by which the voltage moved the way of the code, less that of others."""
+        return float(
+            sum(
+                code
+                * np.sign(self.voltage[stop - 1] - self.voltage[start])
+                * np.abs(self.current[start:stop] * self.interval[start:stop]).sum()
+                for code, start, stop in _runs(codes)
+                if stop - start > 2
+            )
+        )
 
-    Within a run the voltage may turn; a turn is a reversal by a fifth of the whole range. A stretch that falls and
-    stays in the upper half of the range is no discharge: on charge a smaller current lets the voltage fall, too.
-    """
-    blocks = np.cumsum(np.diff(active.astype(int), prepend=int(active[0])) != 0)
-    if step is not None and np.isfinite(step).all() and not _counts_points(step):
-        blocks = blocks + np.cumsum(np.diff(step, prepend=step[0]) != 0)
-    direction = np.zeros(len(current), int)
-    if not active.any():
+    @property
+    def _blocks(self) -> list[tuple[int, int]]:
+        """Start and stop of each stretch between rests and steps."""
+        numbers = np.cumsum(np.diff(self.active.astype(int), prepend=int(self.active[0])) != 0)
+        if self.step is not None and np.isfinite(self.step).all() and not _counts_points(self.step):
+            numbers = numbers + np.cumsum(np.diff(self.step, prepend=self.step[0]) != 0)
+        return [(start, stop) for _, start, stop in _runs(numbers + 1)]
+
+    def _by_columns(self, charged: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Directions of a current without sign or state: a row charges where the instrument's charge capacity grows."""
+        direction = np.where(charged > given, CHARGE, np.where(given > charged, DISCHARGE, REST))
+        for start, stop in self._blocks:  # rows at which neither grows go with those around
+            undecided = start + np.flatnonzero(direction[start:stop] == REST)
+            decided = start + np.flatnonzero(direction[start:stop] != REST)
+            if len(undecided) and len(decided):
+                nearest = np.clip(np.searchsorted(decided, undecided), 0, len(decided) - 1)
+                direction[undecided] = direction[decided[nearest]]
+        return np.where(self.active, direction, REST)
+
+    def _by_turns(self) -> np.ndarray:
+        """Directions of a current without sign or state: each run between rests and steps rises or falls.
+
+        Within a run the voltage may turn; a turn is a reversal by a fifth of the whole range. A stretch that falls and
+        stays in the upper half of the range is no discharge: on charge a smaller current lets the voltage fall, too.
+        """
+        voltage, direction = self.voltage, np.zeros(len(self.current), int)
+        low, high = float(voltage[self.active].min()), float(voltage[self.active].max())
+        threshold, middle = 0.2 * (high - low), 0.5 * (low + high)
+        for start, stop in self._blocks:
+            if not self.active[start]:
+                continue
+            for first, last in monotone_parts(voltage[start:stop], threshold):
+                begin, end = start + first, start + last
+                change = float(voltage[end - 1] - voltage[begin])
+                before = int(direction[begin - 1]) if begin else REST
+                if abs(change) < threshold and begin:
+                    change = float(voltage[end - 1] - voltage[begin - 1])
+                    if before != REST and abs(change) < threshold:
+                        direction[begin:end] = before
+                        continue
+                falls = change < 0 and voltage[begin:end].min() < middle
+                direction[begin:end] = DISCHARGE if falls else CHARGE
         return direction
-    low, high = float(voltage[active].min()), float(voltage[active].max())
-    threshold, middle = 0.2 * (high - low), 0.5 * (low + high)
-    for _, start, stop in _runs(blocks + 1):
-        if not active[start]:
-            continue
-        for first, last in monotone_parts(voltage[start:stop], threshold):
-            begin, end = start + first, start + last
-            change = float(voltage[end - 1] - voltage[begin])
-            before = int(direction[begin - 1]) if begin else REST
-            if abs(change) < threshold and begin:
-                change = float(voltage[end - 1] - voltage[begin - 1])
-                if before != REST and abs(change) < threshold:
-                    direction[begin:end] = before
-                    continue
-            falls = change < 0 and voltage[begin:end].min() < middle
-            direction[begin:end] = DISCHARGE if falls else CHARGE
-    return direction
 
 
 def _column_increments(
@@ -849,9 +846,7 @@ def _gap(intervals: np.ndarray) -> float:
     return longest if longest > max(GAP_FACTOR * float(np.median(intervals)), GAP_LEAST_S) else 0.0
 
 
-def _discharge(
-    rows: OrderedRows, half: HalfCycle, cycle: int, charged: float, recording: CyclerRows
-) -> Discharge | None:
+def _discharge(rows: OrderedRows, half: HalfCycle, cycle: int, charged: float) -> Discharge | None:
     """Cut a discharge to its first constant-current part."""
     everything = np.concatenate([np.arange(start, stop) for start, stop in half.runs])
     step = _first_step(rows, half)
