@@ -166,7 +166,8 @@ def pareto(outcomes: Sequence[Outcome], goals: Goals) -> Figure:
         if not some.outcomes:
             continue
         colour = PREDICTED_COLOUR if hollow else MEASURED_COLOUR
-        marks = _marks(name, *some.at.T, some.outcomes, hollow=hollow, named=named)
+        x, y = some.at.T
+        marks = _marks(name, x, y, some.outcomes, hollow=hollow, named=named)
         for key, quantity, means, spreads in zip("xy", known.axes, some.at.T, some.spreads.T, strict=True):
             marks[f"error_{key}"] = _bars(quantity, means, spreads, colour)
         traces.append(marks)

@@ -124,18 +124,28 @@ def create_tools(folders: Sequence[str | Path], *, write: bool = False, who: str
         version=metadata.version("drx-screen"),
         log_level="ERROR",
     )
-    looking = (office.status, office.proposals, office.proposal, office.measurements, office.log, office.check_file)
-    recording = (
+    looking: Sequence[Callable[..., Any]] = (
+        office.status,
+        office.proposals,
+        office.proposal,
+        office.measurements,
+        office.log,
+        office.check_file,
+        office.rank,
+    )
+    writing: Sequence[Callable[..., Any]] = (
         office.mark,
         office.add_measurements,
         office.record_file,
         office.correct,
         office.retract,
         office.confirm,
+        office.propose,
+        office.fine_tune,
     )
-    for tool in (*looking, office.rank):
+    for tool in looking:
         server.add_tool(_told(tool), annotations=ToolAnnotations(read_only_hint=True))
-    for tool in (*recording, office.propose, office.fine_tune) if write else ():
+    for tool in writing if write else ():
         server.add_tool(_told(tool), annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False))
     return server
 
