@@ -205,9 +205,9 @@ class Quantity(ABC):
         """
 
     @property
-    @abstractmethod
     def conditions(self) -> tuple[CyclingConditions, ...]:
-        """What a cell has to be discharged under, so that the quantity is measured."""
+        """What a cell has to be discharged under, so that the quantity is measured: those of its fields, in order."""
+        return tuple(self._by_field().values())
 
     @abstractmethod
     def of_members(self, profiles: MemberProfiles) -> Tensor:
@@ -219,12 +219,12 @@ class Quantity(ABC):
 
     def under(self, process: Process) -> Self:
         """The same of cells that were made and tested so."""
-        at = {
-            f.name: replace(value, process=process)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), CyclingConditions)
-        }
+        at: dict[str, Any] = {name: replace(value, process=process) for name, value in self._by_field().items()}
         return replace(self, **at)
+
+    def _by_field(self) -> dict[str, CyclingConditions]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, CyclingConditions)}
 
     def most(self, composition: Composition) -> float:
         """Largest value that cells of a composition can give."""
@@ -301,11 +301,6 @@ class RateRetention(Quantity):
         low, high = (rates.at(i, cycle or 1) for i in (rates.low_current_ma_g, rates.high_current_ma_g))
         return cls(low, high, rates.capacity_floor_mah_g)
 
-    @property
-    def conditions(self) -> tuple[CyclingConditions, ...]:
-        """Both rates."""
-        return self.low, self.high
-
     def of_members(self, profiles: MemberProfiles) -> Tensor:
         """Ratio of each member's own capacities, ``members x n``."""
         return retention(profiles.capacity(self.high), profiles.capacity(self.low), self.floor_mah_g)
@@ -354,11 +349,6 @@ class OneDischarge(Quantity):
     def of(cls, rates: Rates, current_ma_g: float | None = None, cycle: int | None = None) -> Self:
         """At the low rate and cycle 1 unless others are named."""
         return cls(rates.at(current_ma_g or rates.low_current_ma_g, cycle or 1))
-
-    @property
-    def conditions(self) -> tuple[CyclingConditions, ...]:
-        """The one discharge."""
-        return (self.at,)
 
 
 @dataclass(frozen=True)
@@ -446,11 +436,6 @@ class CapacityRetention(Quantity):
             raise ValueError("The capacity retention compares a later cycle with cycle 1. Got cycle 1; give 2 or more.")
         current = current_ma_g or rates.low_current_ma_g
         return cls(rates.at(current), rates.at(current, cycle or LATER_CYCLE), rates.capacity_floor_mah_g)
-
-    @property
-    def conditions(self) -> tuple[CyclingConditions, ...]:
-        """Both cycles."""
-        return self.first, self.later
 
     def of_members(self, profiles: MemberProfiles) -> Tensor:
         """Ratio of each member's own capacities, ``members x n``."""
