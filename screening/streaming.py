@@ -65,17 +65,14 @@ class _Output:
     """Inverse of the Cholesky factor, transposed, ``n x n``."""
 
     @classmethod
-    def of(cls, gp: QuantityGP, members: int) -> _Output:
+    def of(cls, gp: QuantityGP) -> _Output:
         """Take apart what GPyTorch put together."""
         kernels: Any = gp.covar_module.kernels
         scale, shift, slope, trend, learned, smooth, *made = kernels
         (train,) = gp.train_inputs
         factor, white = gp.whitened(train)
         inverse = torch.linalg.solve_triangular(factor, torch.eye(len(train), dtype=train.dtype), upper=False)
-        behind = len(made[0].kernels[1].active_dims) if made else 0
-        elements = train.shape[1] - 2 - members - members * 32 - behind
-        widths = (1, 1, members, elements, members * 32, behind)
-        said, tilt, deviations, amounts, features, process = train.split(widths, 1)
+        said, tilt, deviations, amounts, features, process = train.split(gp.widths, 1)
         return cls(
             float(scale.variance),
             float(shift.constant),
@@ -115,8 +112,7 @@ class StreamMarginals:
         self._count = model.num_outputs
         wanted = range(self._count) if outputs is None else sorted(set(outputs))
         with torch.no_grad():
-            each: Any = model.models
-            self._outputs = {j: _Output.of(each[j], model.reader.ensemble.members) for j in wanted}
+            self._outputs = {j: _Output.of(model.outputs[j]) for j in wanted}
 
     def __call__(self, points: Points) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, ``n x m`` each; NaN for outputs that are not wanted."""

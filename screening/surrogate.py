@@ -516,7 +516,7 @@ class QuantityGP(SingleTaskGP):
         if made:
             self.of["process_weight"] = Hyperparameter(share, "variance", 2)
             self.of["process_length"] = Hyperparameter(stated, "lengthscale")
-        self.levels = levels
+        self.levels, self.widths = levels, widths
         self._factor: tuple[Tensor, Tensor] | None = None
         self.eval()
 
