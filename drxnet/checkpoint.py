@@ -18,7 +18,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -345,7 +345,7 @@ def _serialised(weights: Mapping[str, Any], card: ModelCard) -> tuple[bytes, Mod
     from safetensors.torch import save as to_bytes
 
     content = to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
-    return content, ModelCard(**{**_fields(card), "weights_sha256": hashlib.sha256(content).hexdigest()})
+    return content, replace(card, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
 def check_model(folder: Path) -> ModelCard:
@@ -448,10 +448,6 @@ def _as_json(card: ModelCard) -> bytes:
     if not facts["process"]:
         del facts["process"]  # so that versions that know of none read the card
     return (json.dumps(facts, indent=2) + "\n").encode()
-
-
-def _fields(card: ModelCard) -> dict[str, Any]:
-    return {name: getattr(card, name) for name in card.__dataclass_fields__}
 
 
 def import_model(folder: Path, name: str | None = None, *, replace: bool = False) -> Path:
