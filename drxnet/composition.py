@@ -199,7 +199,9 @@ class Composition:
     @property
     def molar_mass(self) -> float:
         """Grams per mole of formula units."""
-        return sum(_atomic_mass(s) * a for s, a in self.amounts().items())
+        from drxnet.elements import ATOMIC_MASS
+
+        return sum(ATOMIC_MASS[s] * a for s, a in self.amounts().items())
 
     @property
     def theoretical_capacity_mah_g(self) -> float:
@@ -272,10 +274,3 @@ def _parse(formula: str, nonstoichiometric: bool) -> Composition:
     if not parsed:
         raise CompositionError("An empty text is not a chemical formula.")
     return Composition.from_amounts(parsed, nonstoichiometric=nonstoichiometric)
-
-
-@lru_cache(maxsize=128)
-def _atomic_mass(symbol: str) -> float:
-    from drxnet.elements import ATOMIC_MASS
-
-    return ATOMIC_MASS[symbol]

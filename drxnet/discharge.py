@@ -114,8 +114,9 @@ class DischargeProfile:
         return float(self.capacity_mah_g[0])
 
     def capacity_in_window(self, v_low: float, v_high: float) -> float:
-        """Capacity delivered between two voltages (mAh/g)."""
-        return float(capacity_in_window(self.voltage_v, self.capacity_mah_g, v_low, v_high))
+        """Capacity delivered between two voltages, Q(v_low) - Q(v_high) (mAh/g)."""
+        _, capacity = self._cut(v_low, v_high)
+        return float(capacity[0] - capacity[-1])
 
     def average_voltage_v(self, v_low: float | None = None, v_high: float | None = None) -> float:
         """Capacity-weighted mean voltage (V), over the whole profile or a window."""
@@ -154,12 +155,6 @@ def window_of(voltage: ArrayLike, capacity: ArrayLike, v_low: float, v_high: flo
     at_ends = q[..., right - 1] + share * (q[..., right] - q[..., right - 1])
     voltages = np.concatenate([[low], v[inside], [high]])
     return voltages, np.concatenate([at_ends[..., :1], q[..., inside], at_ends[..., 1:]], axis=-1)
-
-
-def capacity_in_window(voltage: ArrayLike, capacity: ArrayLike, v_low: float, v_high: float) -> np.ndarray:
-    """Capacity delivered between two voltages, Q(v_low) - Q(v_high) (mAh/g), ``...``."""
-    _, q = window_of(voltage, capacity, v_low, v_high)
-    return q[..., 0] - q[..., -1]
 
 
 def specific_energy(voltage: ArrayLike, capacity: ArrayLike) -> np.ndarray:

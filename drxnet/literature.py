@@ -23,7 +23,7 @@ from drxnet.discharge import DEFAULT_WINDOW, CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import DataRefused, DatasetError, DRXWarning, UsageError
 from drxnet.evaluation import members_interval
-from drxnet.uncertainty import LITHIUM_RICH
+from drxnet.uncertainty import LEVEL, LITHIUM_RICH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,9 +48,6 @@ CONSTANT_MAH_G = 230.0
 
 LITHIUM_FRACTION = 0.65
 """Baseline: the same fraction of the capacity of all lithium."""
-
-LEVEL = 0.8
-"""Nominal coverage of the intervals that are checked."""
 
 
 @dataclass(frozen=True)
