@@ -463,20 +463,17 @@ class Ensemble:
 
     def _fused_encoder(self, present: Tensor, tracked: bool) -> FusedEncoder | None:
         """Return the fused kernel, or None where the eager (or compiled) network has to do."""
-        if self.engine not in ("auto", "fused") or (self.engine == "auto" and len(present) < FUSED_FROM):
+        if self.engine_for(len(present)) != "fused":
             return None
-        reason = "gradients are asked for" if tracked else self._why_not_fused()
-        if reason is None:
-            from drxnet.fused import MOST_CATIONS, FusedEncoder
+        from drxnet.fused import MOST_CATIONS, FusedEncoder
 
-            most = int(present.sum(1).max())
-            if most <= MOST_CATIONS:
-                self._fused = self._fused or FusedEncoder(self.network)
-                return self._fused
-            reason = f"it takes at most {MOST_CATIONS} cations, one composition has {most}"
-        if self.engine == "fused" or self.device.type == "cpu":
-            self._tell(reason)
-        return None
+        most = int(present.sum(1).max())
+        if tracked or most > MOST_CATIONS:
+            too_many = f"it takes at most {MOST_CATIONS} cations, one composition has {most}"
+            self._tell("gradients are asked for" if tracked else too_many)
+            return None
+        self._fused = self._fused or FusedEncoder(self.network)
+        return self._fused
 
     def _why_not_fused(self) -> str | None:
         """Say what keeps the fused kernel from serving this ensemble at all."""
