@@ -473,7 +473,6 @@ def read_profiles(
     path: Path,
     *,
     on_refused: Callable[[Path, DataRefused], None] | None = None,
-    points: int = GRID_POINTS,
     progress: Progress = silent,
 ) -> ProfileSet:
     """Read a set of profiles: a ``.npz`` of this package, a DRX-TD json or csv, or a folder of those.
@@ -481,7 +480,6 @@ def read_profiles(
     Args:
         path: file or folder.
         on_refused: called with each file of a folder that cannot be used; by default the first one raises.
-        points: voltages of a profile, where they are resampled.
         progress: told of files.
 
     Raises:
@@ -493,8 +491,8 @@ def read_profiles(
     if not path.exists():
         raise DatasetError(f"{path}: no such file or folder.")
     if path.is_dir():
-        return ProfileSet.from_tests(drxtd.read_folder(path, on_refused, progress), points=points)
-    return ProfileSet.load(path) if path.suffix == ".npz" else ProfileSet.from_tests(drxtd.read(path), points=points)
+        return ProfileSet.from_tests(drxtd.read_folder(path, on_refused, progress))
+    return ProfileSet.load(path) if path.suffix == ".npz" else ProfileSet.from_tests(drxtd.read(path))
 
 
 def family(composition: Composition) -> str:
@@ -552,21 +550,12 @@ def _histogram(values: Iterable[Any]) -> dict[Any, int]:
     return dict(sorted(Counter(plain).items()))
 
 
-_TABLE_ROWS = (
-    "H                                                   He",
-    "Li Be                               B  C  N  O  F  Ne",
-    "Na Mg                               Al Si P  S  Cl Ar",
-    "K  Ca Sc Ti V  Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr",
-    "Rb Sr Y  Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I  Xe",
-    "Cs Ba La Hf Ta W  Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn",
-)
-_PLACES = {
-    line[place : place + 3].strip(): (place // 3, row)
-    for row, line in enumerate(_TABLE_ROWS)
-    for place in range(0, len(line), 3)
-    if line[place : place + 3].strip()
-}
-"""Column and row of each element in the periodic table."""
+def _places() -> dict[str, tuple[int, int]]:
+    """Column and row of each element up to Rn in the periodic table, without those from Ce to Lu."""
+    from pymatgen.core.periodic_table import Element
+
+    elements = [Element.from_Z(number) for number in (*range(1, 58), *range(72, 87))]
+    return {e.symbol: (e.group - 1, e.row - 1) for e in elements}
 
 
 @styled
@@ -606,7 +595,7 @@ def _draw_elements(axes: Axes, elements: Mapping[str, Mapping[str, int]]) -> Non
 
     counts = [e["profiles"] for e in elements.values()]
     norm, colours = LogNorm(max(1, min(counts) / 2), max(counts)), colormaps["YlGnBu"]
-    for symbol, (column, row) in _PLACES.items():
+    for symbol, (column, row) in _places().items():
         colour, ink = "#f0f0f0", "#b0b0b0"
         if held := elements.get(symbol):
             share = float(norm(held["profiles"]))

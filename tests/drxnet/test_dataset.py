@@ -244,14 +244,11 @@ def test_summary_counts_profiles_and_compositions(tmp_path: Path) -> None:
 
 def test_every_model_metal_has_its_place_in_the_picture() -> None:
     from drxnet.composition import MODEL_METALS
-    from drxnet.dataset import _TABLE_ROWS
+    from drxnet.dataset import _places
 
-    place = {
-        line[3 * column : 3 * column + 3].strip(): (row, column)
-        for row, line in enumerate(_TABLE_ROWS)
-        for column in range(18)
-    }
+    place = _places()
     assert set(MODEL_METALS) | {"O", "F"} <= place.keys()
-    assert place["F"] == (1, 16)
-    assert place["Mn"] == (3, 6)
-    assert place["He"] == (0, 17)
+    assert place["F"] == (16, 1)
+    assert place["Mn"] == (6, 3)
+    assert place["He"] == (17, 0)
+    assert len(place) == len(set(place.values())) == 72
