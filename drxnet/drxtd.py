@@ -54,6 +54,7 @@ _MOST_BYTES = 512 << 20
 _METADATA = ("composition", "test_current(mA/g)", "low_voltage(V)", "high_voltage(V)")
 _MASSES = ("active_mass(g)", "electrode_mass(g)")
 _VOLTAGE, _CAPACITY = "Voltage(V)", "Capacity(mAh/g)"
+_PROFILES = "discharge_list"
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +199,8 @@ def read_folder(
     return tuple(tests)
 
 
-def read_json(path: str | Path, profiles: str = "discharge_list") -> CyclingTest:
+def read_json(path: str | Path) -> CyclingTest:
     """Read a raw or processed json.
-
-    Args:
-        path: the file.
-        profiles: key of the list in processed files.
 
     Raises:
         MeasurementError: not such a file; the message names file and cycle.
@@ -213,16 +210,16 @@ def read_json(path: str | Path, profiles: str = "discharge_list") -> CyclingTest
     content = _json_object(path)
     if missing := [repr(key) for key in _METADATA if key not in content]:
         raise MeasurementError(f"{path.name}: {', '.join(missing)} missing; expected {', '.join(_METADATA)}.")
-    processed = profiles in content
+    processed = _PROFILES in content
     if not processed and "discharge_info" not in content:
-        raise MeasurementError(f"{path.name}: neither 'discharge_info' (raw) nor {profiles!r} (processed) is there.")
+        raise MeasurementError(f"{path.name}: neither 'discharge_info' (raw) nor {_PROFILES!r} (processed) is there.")
     try:
         return CyclingTest(
             composition=_composition(content["composition"]),
             current_ma_g=_number(content, "test_current(mA/g)"),
             v_low=_number(content, "low_voltage(V)"),
             v_high=_number(content, "high_voltage(V)"),
-            discharges=_processed_curves(content[profiles]) if processed else _raw_curves(content["discharge_info"]),
+            discharges=_processed_curves(content[_PROFILES]) if processed else _raw_curves(content["discharge_info"]),
             charges=_raw_curves(content.get("charge_info") or []),
             processed=processed,
             material_id=str(content.get("material_id", "0")),
@@ -311,7 +308,7 @@ def standardize(
     return replace(test, discharges=discharges, charges=(), processed=True)
 
 
-def write_json(path: str | Path, test: CyclingTest, profiles: str = "discharge_list") -> None:
+def write_json(path: str | Path, test: CyclingTest) -> None:
     """Write a test as raw or processed json, whichever it is, without losing a digit."""
     content: dict[str, Any] = {
         "composition": test.composition.amounts(),
@@ -322,7 +319,7 @@ def write_json(path: str | Path, test: CyclingTest, profiles: str = "discharge_l
         "material_id": test.material_id,
     }
     if test.processed:
-        content[profiles] = [
+        content[_PROFILES] = [
             {"cycle_num": c.cycle, **{k: v.tolist() for k, v in _processed_columns(c).items() if v is not None}}
             for c in test.discharges
         ]

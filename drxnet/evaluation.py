@@ -216,15 +216,12 @@ def _mad(values: np.ndarray) -> float:
     return float(np.abs(known - known.mean()).mean()) if len(known) else float("nan")
 
 
-def evaluate(
-    ensemble: Ensemble, profiles: ProfileSet, *, last_cycle: int = LAST_CYCLE, progress: Progress = silent
-) -> Evaluation:
+def evaluate(ensemble: Ensemble, profiles: ProfileSet, *, progress: Progress = silent) -> Evaluation:
     """Predict every whole profile within the first cycles and compare.
 
     Args:
         ensemble: who predicts.
-        profiles: the truth; capacity-only records are left out.
-        last_cycle: later cycles are left out.
+        profiles: the truth; capacity-only records and cycles after :data:`LAST_CYCLE` are left out.
         progress: told of profiles.
 
     Raises:
@@ -232,9 +229,9 @@ def evaluate(
     """
     top = np.minimum(profiles.voltage_v[:, -1], WINDOW_V[1])
     low = np.maximum(profiles.voltage_v[:, 0], WINDOW_V[0])
-    usable = profiles.whole & (profiles.cycle <= last_cycle) & (top - low >= _LEAST_WINDOW_V)
+    usable = profiles.whole & (profiles.cycle <= LAST_CYCLE) & (top - low >= _LEAST_WINDOW_V)
     if not usable.any():
-        raise DatasetError(f"No whole profile within {last_cycle} cycles reaches into {WINDOW_V[0]}-{WINDOW_V[1]} V.")
+        raise DatasetError(f"No whole profile within {LAST_CYCLE} cycles reaches into {WINDOW_V[0]}-{WINDOW_V[1]} V.")
     test = profiles.select(usable)
     grids = np.linspace(low[usable], top[usable], _POINTS, axis=1)
     truth = test.capacity_mah_g if test.members is None else test.capacity_mah_g.mean(0)

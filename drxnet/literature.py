@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
@@ -334,16 +333,9 @@ def coverage(evaluation: LiteratureEvaluation, lower: np.ndarray, upper: np.ndar
     return Coverage(int(((lower <= truth) & (truth <= upper))[at].sum()), int(at.sum()), len(studies))
 
 
-def evaluate_literature(
-    ensemble: Ensemble, published: Sequence[PublishedCapacity] | None = None
-) -> LiteratureEvaluation:
-    """Predict every published capacity.
-
-    Args:
-        ensemble: who predicts.
-        published: by default the shipped table.
-    """
-    rows = published_capacities() if published is None else tuple(published)
+def evaluate_literature(ensemble: Ensemble) -> LiteratureEvaluation:
+    """Predict every published capacity of the shipped table."""
+    rows = published_capacities()
     members = [
         ensemble.capacity([p.composition], [p.conditions]).cpu().double().numpy()[:, 0, 0] for p in rows
     ]  # one by one: every row has conditions of its own

@@ -521,7 +521,6 @@ def pretrain(
     folder: Path | None = None,
     resume: bool = False,
     device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
     progress: Progress = silent,
 ) -> Ensemble:
     """Train an ensemble from random initialisation.
@@ -534,7 +533,6 @@ def pretrain(
         folder: where a checkpoint is kept after every epoch, with ``losses.csv`` and ``losses.png``.
         resume: go on from the checkpoint in the folder; the same weights come out as without interruption.
         device: ``auto``, ``cpu`` or ``cuda``.
-        dtype: of the weights while training.
         progress: told of steps.
 
     Raises:
@@ -547,9 +545,9 @@ def pretrain(
     run = _Run(folder, _identity(profiles, options, seed))
     if not resume:
         run.refuse_to_overwrite()
-    network = initial_network(options, seed).to(resolve_device(device), dtype).train()
+    network = initial_network(options, seed).to(resolve_device(device), torch.float32).train()
     still = fix_input_statistics(network, profiles, options)
-    tensors = TrainingTensors(profiles, device=resolve_device(device), dtype=dtype)
+    tensors = TrainingTensors(profiles, device=resolve_device(device))
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=options.learning_rate, weight_decay=options.l2_weight, fused=True)
     history = run.restore(network, optimizer) if resume else []
@@ -571,7 +569,7 @@ def pretrain(
             )
         run.store(network, optimizer, history)
     card = _card(name, profiles, options, {"seed": seed, "final_losses": history[-1], "constant_inputs": still})
-    return Ensemble(network, card, device=resolve_device(device), dtype=dtype)
+    return Ensemble(network, card, device=resolve_device(device))
 
 
 def _card(name: str, profiles: ProfileSet, options: TrainingOptions, run: Mapping[str, Any]) -> ModelCard:
