@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -310,7 +310,6 @@ def beyond_physics(prediction: PredictedDischarge) -> list[str]:
 
 def fade(ensemble: Ensemble, composition: Composition, conditions: CyclingConditions, cycles: Sequence[int]) -> Any:
     """Capacity at the lower cut-off against cycle number: mean and standard deviation (mAh/g), ``cycles`` each."""
-    low, high = conditions.window
-    at = [CyclingConditions(conditions.current_ma_g, low, high, cycle) for cycle in cycles]
+    at = [replace(conditions.bare, cycle=cycle) for cycle in cycles]
     mean, spread = mean_and_spread(ensemble.capacity([composition], at))
     return mean[0], spread[0]

@@ -192,12 +192,10 @@ class ChemicalFamily:
         """
         found: dict[Composition, None] = {}
         for _ in range(_MOST_TRIES * count):
-            if len(found) == count:
-                return list(found)
             if (composition := self._try(rng)) is not None:
                 found[composition] = None
-        if len(found) == count:
-            return list(found)
+            if len(found) == count:
+                return list(found)
         raise UsageError(
             f"Only {len(found)} of {count} charge-balanced compositions of {'-'.join(self.metals)} found; "
             "widen the ranges or ask for fewer."

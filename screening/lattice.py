@@ -555,14 +555,11 @@ def _what_empties(space: CandidateSpace) -> str:
     for field in list(lifted):
         del lifted[field]
         if _is_empty(parse_space({**stated, **lifted})):
-            return f"{field} leaves nothing of what {_listed(put_back)} allow; widen {field} or one of those"
+            others = f"{', '.join(put_back[:-1])} and {put_back[-1]}"
+            return f"{field} leaves nothing of what {others} allow; widen {field} or one of those"
         if stated[field] not in ({}, (), None):
             put_back.append(field)
     return "its constraints exclude one another"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _is_empty(space: CandidateSpace) -> bool:

@@ -108,7 +108,8 @@ def plan(
     affordable = evaluations or max(1, int(rate * time_budget_s))
     if method != "auto":
         return Plan(method, affordable, f"{method} search with {affordable:,} evaluations at {measured}")
-    needed = candidates.count / (rate * _pool(workers))
+    processes = max(1, (os.cpu_count() or 1) if workers is None else workers)
+    needed = candidates.count / (rate * processes)
     if needed <= time_budget_s:
         reason = f"all {candidates.count:,} candidates: about {needed:,.0f} s at {measured}"
         return Plan("walk", candidates.count, reason)
@@ -118,11 +119,6 @@ def plan(
         f"best-first search with {affordable:,} evaluations at {measured}; walking all {candidates.count:,} would take "
         f"{needed:,.0f} s of {time_budget_s:,.0f} s",
     )
-
-
-def _pool(workers: int | None) -> int:
-    """Processes of a walk."""
-    return max(1, (os.cpu_count() or 1) if workers is None else workers)
 
 
 def shortlist(
