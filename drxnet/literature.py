@@ -248,32 +248,6 @@ def of_members(known: LiteratureEvaluation, asked: LiteratureEvaluation, level: 
     return members_interval(asked.capacity_mah_g_members, level)
 
 
-def of_residuals(
-    known: LiteratureEvaluation, asked: LiteratureEvaluation, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interval from the errors at the known rows, whatever the members say: shifted by their median, split conformal.
-
-    Every study counts once, however many rows it has. J. Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018),
-    doi:10.1080/01621459.2017.1307116.
-    """
-    exact = known.select(known.counted)
-    error = exact.mean_mah_g - exact.capacity_mah_g
-    studies = np.array([p.study for p in exact.published])
-    each = np.array([1 / (studies == s).sum() for s in studies])
-    shift = _weighted_quantile(error, each, 0.5)
-    n = each.sum()
-    reach = _weighted_quantile(np.abs(error - shift), each, min(1.0, level * (n + 1) / n))
-    middle = asked.mean_mah_g - shift
-    return np.maximum(middle - reach, 0.0), middle + reach
-
-
-def _weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
-    order = np.argsort(values)
-    reached = np.cumsum(weights[order]) / weights.sum()
-    place = min(int(np.searchsorted(reached, share - 1e-12)), len(values) - 1)
-    return float(values[order][place])
-
-
 @dataclass(frozen=True)
 class Coverage:
     """How many of the published capacities lie inside intervals that did not see them."""
@@ -342,7 +316,7 @@ def evaluate_literature(ensemble: Ensemble) -> LiteratureEvaluation:
     return LiteratureEvaluation(ensemble.card.name, rows, np.stack(members, 1))
 
 
-def summary(evaluation: LiteratureEvaluation, method: IntervalMethod = of_residuals) -> list[dict[str, Any]]:
+def summary(evaluation: LiteratureEvaluation, method: IntervalMethod) -> list[dict[str, Any]]:
     """Errors of the model and of two baselines, and coverage, for each of :data:`GROUPS` and for all.
 
     Args:
@@ -387,7 +361,7 @@ def summary(evaluation: LiteratureEvaluation, method: IntervalMethod = of_residu
     return rows
 
 
-def table(evaluation: LiteratureEvaluation, method: IntervalMethod = of_residuals) -> list[dict[str, Any]]:
+def table(evaluation: LiteratureEvaluation, method: IntervalMethod) -> list[dict[str, Any]]:
     """Every row with its prediction and the interval of a method that has not seen its study, as plain values."""
     lower, upper = leave_one_study_out(evaluation, method)
     return [
@@ -429,7 +403,7 @@ _LABORATORIES = {"training": ("#D55E00", "group of the training data"), "other":
 
 
 @styled
-def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: IntervalMethod = of_residuals) -> None:
+def plot_literature(evaluation: LiteratureEvaluation, path: Path, method: IntervalMethod) -> None:
     """Draw published and predicted capacities: parity, and one bar per row; laboratory and processing marked.
 
     Args:
