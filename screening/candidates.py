@@ -78,12 +78,18 @@ class Candidates(ABC):
         """
 
     @abstractmethod
+    def between(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the ranks from one to before another, ``n x columns`` in units of 1/D; they may be changed."""
+
     def walk(self, start: int = 0, stop: int | None = None, chunk: int = WALK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the rows of ranks ``start`` to ``stop`` in order, ``chunk`` at a time.
 
         Yields:
             The rank of the first row, and at most ``chunk`` rows, ``n x columns`` in units of 1/D.
         """
+        stop = self.count if stop is None else min(stop, self.count)
+        for first in range(start, stop, chunk):
+            yield first, self.between(first, min(first + chunk, stop))
 
     @abstractmethod
     def why_not(self, composition: Composition) -> list[str]:
@@ -279,11 +285,9 @@ class CandidateList(Candidates):
             raise CompositionError(f"{self.compositions(rows)[0]} is not in the list of candidates.")
         return rank
 
-    def walk(self, start: int = 0, stop: int | None = None, chunk: int = WALK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the rows of ranks ``start`` to ``stop`` in order, ``chunk`` at a time."""
-        stop = self.count if stop is None else min(stop, self.count)
-        for first in range(start, stop, chunk):
-            yield first, self._rows[first : min(first + chunk, stop)].copy()
+    def between(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the ranks from one to before another, ``n x columns`` in units of 1/D."""
+        return self._rows[start:stop].copy()
 
 
 def _listed_formulas(path: Path) -> list[tuple[int, str]]:

@@ -228,24 +228,13 @@ class Lattice(Candidates):
         """List the constraints that keep a composition out; empty when it belongs."""
         return self.space.why_not(composition)
 
-    def walk(self, start: int = 0, stop: int | None = None, chunk: int = WALK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the rows of ranks ``start`` to ``stop`` in order, ``chunk`` at a time.
-
-        Yields:
-            The rank of the first row, and at most ``chunk`` rows, ``n x columns`` in units of 1/D, column-major.
-        """
-        stop = self.count if stop is None else min(stop, self.count)
-        for first in range(start, stop, chunk):
-            rows = np.zeros((min(chunk, stop - first), len(self.columns)), self._dtype, order="F")
-            self._fill(rows, first)
-            yield first, rows
-
-    def _fill(self, rows: np.ndarray, first: int) -> None:
-        """Write the candidates from rank ``first`` on into rows of zeros."""
+    def between(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the ranks from one to before another, ``n x columns`` in units of 1/D, column-major."""
+        rows = np.zeros((stop - start, len(self.columns)), self._dtype, order="F")
         done = 0
-        i = bisect.bisect_right(self._base, first) - 1
+        i = bisect.bisect_right(self._base, start) - 1
         while done < len(rows):
-            cell, path = divmod(first + done - self._base[i], self._counts[i])
+            cell, path = divmod(start + done - self._base[i], self._counts[i])
             whole = min(len(rows) - done, self._counts[i] - path)
             piece = rows[done : done + whole]
             amounts, slack = self._expanded(i, path, path + whole)
@@ -253,8 +242,9 @@ class Lattice(Candidates):
             for column, values in zip(self._cells[i][cell], amounts, strict=True):
                 piece[:, column + 2] = values
             done += whole
-            if first + done == self._base[i + 1]:
+            if start + done == self._base[i + 1]:
                 i += 1
+        return rows
 
     def _expanded(self, i: int, start: int, stop: int) -> tuple[list[np.ndarray], np.ndarray]:
         """Amounts of part of a block; a small block is kept while its cells go by."""
