@@ -300,7 +300,8 @@ def draw_domain(
     Raises:
         UsageError: the ensemble knows the metals of none of the families, or agrees on none.
     """
-    families = _families_of(ensemble)
+    narrowed = [(weight, family.of(ensemble.card.elements)) for weight, family in DRX_FAMILIES.values()]
+    families = [(weight, family) for weight, family in narrowed if family is not None]
     total = sum(weight for weight, _ in families)
     chosen: dict[Composition, None] = {}
     for weight, family in families:
@@ -312,12 +313,6 @@ def draw_domain(
     if not chosen:
         raise UsageError(f"{ensemble.card.name} agrees on no composition of the known families.")
     return [list(chosen)[i] for i in rng.permutation(len(chosen))]
-
-
-def _families_of(ensemble: Ensemble) -> list[tuple[float, ChemicalFamily]]:
-    """Weights and families, as far as an ensemble knows their metals."""
-    narrowed = [(weight, family.of(ensemble.card.elements)) for weight, family in DRX_FAMILIES.values()]
-    return [(weight, family) for weight, family in narrowed if family is not None]
 
 
 def _drawn(family: ChemicalFamily, rng: np.random.Generator, *, chunk: int, most: int) -> Iterator[list[Composition]]:

@@ -25,7 +25,7 @@ from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import (
@@ -154,14 +154,14 @@ Counts = Annotated[
     Count, BeforeValidator(_interval, json_schema_input_type=Count | tuple[int | None, int | None] | int)
 ]
 
-GROUPS = ("redox-active", "d0", "+2", "+3", "+4", "+5", "+6")
+Group = Literal["redox-active", "d0", "+2", "+3", "+4", "+5", "+6"]
 """Names a quota may use for a group of species."""
 
 
 class Quota(_Frozen):
     """How many species of a group there may be, and how much of them."""
 
-    group: Literal["redox-active", "d0", "+2", "+3", "+4", "+5", "+6"] | None = None
+    group: Group | None = None
     """One of the named groups, or ..."""
 
     members: tuple[str, ...] = ()
@@ -176,7 +176,7 @@ class Quota(_Frozen):
     @model_validator(mode="after")
     def _complete(self) -> Quota:
         if (self.group is None) == (not self.members):
-            raise ValueError(f"give either group (one of {', '.join(GROUPS)}) or members")
+            raise ValueError(f"give either group (one of {', '.join(get_args(Group))}) or members")
         if self.count is None and self.amount is None:
             raise ValueError("give count, amount or both")
         if self.amount is not None and self.amount.step is not None:
