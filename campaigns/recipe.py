@@ -31,8 +31,8 @@ from drxnet.errors import UsageError
 
 Atmosphere = Literal["closed", "open"]
 
-_GAS_MASSES = {"C": 12.011, "H": 1.008}
-"""Atomic masses (g/mol) of what leaves with the gas (IUPAC 2021, abridged)."""
+_MASSES = {**ATOMIC_MASS, "C": 12.011, "H": 1.008}
+"""Atomic masses (g/mol), of what leaves with the gas too (IUPAC 2021, abridged)."""
 
 _TERM = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d*)?|\.\d+)?")
 _COUNTED = re.compile(r"\s*(\d*\.?\d*)\s*([A-Z].*?)\s*")
@@ -58,13 +58,9 @@ def _count_atoms(formula: str) -> dict[str, float]:
 
 def _molar_mass(formula: str) -> float:
     try:
-        return sum(_atomic_mass(s) * n for s, n in _count_atoms(formula).items())
+        return sum(_MASSES[s] * n for s, n in _count_atoms(formula).items())
     except KeyError as error:
         raise UsageError(f"{formula}: no atomic mass for {error}.") from None
-
-
-def _atomic_mass(symbol: str) -> float:
-    return _GAS_MASSES[symbol] if symbol in _GAS_MASSES else ATOMIC_MASS[symbol]
 
 
 @dataclass(frozen=True)

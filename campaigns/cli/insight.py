@@ -69,8 +69,6 @@ def recipe(
     states: dict[str, float],
     purity: dict[str, float],
     typical_purity: bool,
-    balance_g: float,
-    cheapest: bool,
     nonstoichiometric: bool,
     precursors: Path | None,
     output: str,
@@ -104,8 +102,6 @@ def recipe(
             oxidation_states=states or None,
             precursors=stock,
             assays=assays | purity,
-            balance_g=balance_g,
-            cheapest=cheapest,
         )
         for formula in formulas + proposed
     ]

@@ -797,9 +797,15 @@ def confirm(source: str, measurements: tuple[str, ...], reason: str) -> None:
     metavar="RECORDED TRUE",
     help="The active mass was wrong: two masses in the same unit; capacity and current change by their ratio.",
 )
-@click.option("--capacity", type=float, metavar="MAH_G", help="Capacity at the lower cut-off of the one measurement.")
-@click.option("--current", type=float, metavar="MA_G", help="Current that they were measured at.")
-@click.option("--proposal", metavar="ID", help="Proposal that the cells belong to.")
+@click.option(
+    "--capacity",
+    "capacity_mah_g",
+    type=float,
+    metavar="MAH_G",
+    help="Capacity at the lower cut-off of the one measurement.",
+)
+@click.option("--current", "current_ma_g", type=float, metavar="MA_G", help="Current that they were measured at.")
+@click.option("--proposal", "proposal_id", metavar="ID", help="Proposal that the cells belong to.")
 @click.option("--cell", help="Label of the cell.")
 @process_option
 def supersede(
@@ -807,11 +813,8 @@ def supersede(
     measurements: tuple[str, ...],
     reason: str,
     active_mass: tuple[float, float] | None,
-    capacity: float | None,
-    current: float | None,
-    proposal: str | None,
-    cell: str | None,
     process: Process,
+    **given: Any,
 ) -> None:
     """Correct measurements, retracted ones too; the wrong ones stay in the ledger with the reason.
 
@@ -825,13 +828,12 @@ def supersede(
     """
     from campaigns.intake.record import supersede as correct
 
-    given = {"capacity_mah_g": capacity, "current_ma_g": current, "proposal_id": proposal, "cell": cell}
     changes = {key: value for key, value in given.items() if value is not None} | process.row()
-    if capacity is not None and active_mass:
+    if "capacity_mah_g" in changes and active_mass:
         raise UsageError("Give the capacity or the active mass, not both.")
     with open_campaign(source) as campaign:
         ids = campaign.state().measurements_named(measurements, else_retracted=True)
-        if capacity is not None and len(ids) > 1:
+        if "capacity_mah_g" in changes and len(ids) > 1:
             raise UsageError(f"--capacity is that of one measurement. Got {len(ids)}: {', '.join(ids)}.")
         scale = active_mass[0] / active_mass[1] if active_mass else 1.0
         successors = correct(campaign, ids, reason, changes, scale=scale)

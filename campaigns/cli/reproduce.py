@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,17 +34,7 @@ FIGURES = ("fig2", "fig3", "fig4", "fig5", "s6", "s8")
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of simulation and training.")
 @format_option
-def reproduce(
-    figure: str,
-    model: str,
-    data: Path | None,
-    plot: Path | None,
-    members: int,
-    steps: int,
-    compositions: int,
-    seed: int,
-    output: str,
-) -> None:
+def reproduce(figure: str, data: Path | None, plot: Path | None, output: str, **how: Any) -> None:
     """Make a figure of the paper again: its table beside the printed numbers, and the drawing.
 
     fig2 the data set; fig3 errors on families that were not learned; fig4 capacity of Li-Mn-O-F over Li and F; fig5 the
@@ -62,7 +52,7 @@ def reproduce(
         raise UsageError(f"{figure} shows predictions of a model and takes no --data.")
     path = plot or Path(f"{figure}.png")
     check_figure_path(path, (".png", ".svg", ".pdf"))
-    made = _made(figure, model, data, members, steps, compositions, seed)
+    made = _made(figure, data, **how)
     made.draw(path)
     facts = {
         "figure": made.figure,
@@ -83,7 +73,7 @@ def reproduce(
 
 
 def _made(
-    figure: str, model: str, data: Path | None, members: int, steps: int, compositions: int, seed: int
+    figure: str, data: Path | None, model: str, members: int, steps: int, compositions: int, seed: int
 ) -> Reproduction:
     from dataclasses import replace
 

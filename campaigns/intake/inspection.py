@@ -61,7 +61,7 @@ def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | Non
         found = segment(recording) if isinstance(recording, CyclerRows) else None
     except (RuleBroken, MissingExtra):
         recording, found = None, None
-    heights = [*([1.0] if found is not None else []), 1.25, _rules_height(checked)]
+    heights = [*([1.0] if found is not None else []), 1.25, 0.1 + 0.055 * len(_rule_lines(checked))]
     figure = new_figure(12.0, 4.0 * sum(heights))
     grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     left, right = figure.add_subplot(grid[-2, 0]), figure.add_subplot(grid[-2, 1])
@@ -209,10 +209,6 @@ def _label(left: Axes, right: Axes, unit: str) -> None:
     left.set(xlabel=f"Capacity ({unit})", ylabel="Voltage (V)", xlim=(0, None))
     right.set(xlabel="Voltage (V)", ylabel=f"-dQ/dV ({unit}/V)", ylim=(0, None))
     left.legend(frameon=False, fontsize=8, loc="lower left", markerscale=2)
-
-
-def _rules_height(checked: CheckedFile) -> float:
-    return 0.1 + 0.055 * len(_rule_lines(checked))
 
 
 def _rule_lines(checked: CheckedFile) -> list[tuple[str, str]]:
