@@ -203,17 +203,13 @@ class Campaign(Workspace):
         Raises:
             DataRefused: a row or a file cannot be trusted; nothing was recorded.
         """
-        from campaigns.intake.record import record_paths, record_rows
+        from campaigns.intake.record import all_recorded, record_rows, rows_or_files
 
-        if isinstance(measurements, Mapping | str | Path):
-            measurements = [measurements]
-        listed: Any = measurements if hasattr(measurements, "to_dict") else list(measurements)
-        paths = [Path(m) for m in listed if isinstance(m, str | Path)] if isinstance(listed, list) else []
-        ids = (
-            record_paths(self, paths)
-            if paths and len(paths) == len(listed)
-            else record_rows(self, listed, confirmed=confirmed)
-        )
+        listed, are_files = rows_or_files(measurements)
+        if are_files:
+            ids = all_recorded(self.ingest(listed, all_or_nothing=True, fine_tune=False))
+        else:
+            ids = record_rows(self, listed, confirmed=confirmed)
         if fine_tune:
             self._learn_from(ids, progress)
         return ids

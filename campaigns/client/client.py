@@ -181,13 +181,11 @@ class Client:
         progress: Progress = silent,
     ) -> tuple[str, ...]:
         """Record measured discharges; see :meth:`campaigns.campaign.Campaign.add_measurements`."""
-        from campaigns.intake.record import all_recorded
+        from campaigns.intake.record import all_recorded, rows_or_files
 
-        if isinstance(measurements, Mapping | str | Path):
-            measurements = [measurements]
-        listed = measurements.to_dict("records") if hasattr(measurements, "to_dict") else list(measurements)
+        listed, are_files = rows_or_files(measurements)
         ids: tuple[str, ...]
-        if listed and all(isinstance(m, str | Path) for m in listed):
+        if are_files:
             ids = all_recorded(self.ingest(listed, all_or_nothing=True, fine_tune=False))
         else:
             rows = [{k: v for k, raw in row.items() if (v := _plain(raw)) is not None} for row in listed]

@@ -982,13 +982,12 @@ _KEYS = {
 }
 
 
-def record_paths(campaign: Workspace, paths: Sequence[Path]) -> tuple[str, ...]:
-    """Check and record files, all or none; those known already add nothing.
-
-    Raises:
-        MeasurementError: a file is refused; the message holds the rules it breaks.
-    """
-    return all_recorded(ingest(campaign, check_files(campaign, paths), all_or_nothing=True))
+def rows_or_files(measurements: Any) -> tuple[list[Any], bool]:
+    """Measurements as :meth:`campaigns.Campaign.add_measurements` takes them, as a list, and whether they are files."""
+    if isinstance(measurements, Mapping | str | Path):
+        measurements = [measurements]
+    listed = measurements.to_dict("records") if hasattr(measurements, "to_dict") else list(measurements)
+    return listed, bool(listed) and all(isinstance(m, str | Path) for m in listed)
 
 
 def all_recorded(done: Ingested) -> tuple[str, ...]:
@@ -1003,14 +1002,12 @@ def all_recorded(done: Ingested) -> tuple[str, ...]:
     return done.measurements
 
 
-def record_rows(
-    campaign: Workspace, measurements: Iterable[Mapping[str, Any]] | Any, *, confirmed: bool = False
-) -> tuple[str, ...]:
+def record_rows(campaign: Workspace, rows: Sequence[Mapping[str, Any]], *, confirmed: bool = False) -> tuple[str, ...]:
     """Record rows as :meth:`campaigns.Campaign.add_measurements` takes them, all or none.
 
     Args:
         campaign: to record them in.
-        measurements: the rows.
+        rows: of a discharge each.
         confirmed: whether whoever sends them vouches for them, so that none is doubted.
 
     Returns:
@@ -1020,7 +1017,6 @@ def record_rows(
         MeasurementError: a row cannot be trusted.
         UsageError: an unknown key or proposal.
     """
-    rows = measurements.to_dict("records") if hasattr(measurements, "to_dict") else list(measurements)
     if not rows:
         raise UsageError("No measurement to add.")
     with campaign.ledger.write("ingest") as entry:
