@@ -28,6 +28,7 @@ from campaigns.campaign import Campaign
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.record import supersede as superseded
 from campaigns.ledger.ledger import user_and_host
+from campaigns.loop.places import Order, Within
 from campaigns.report import views
 from campaigns.server.api import handed_in, kept_files, measurement_row, page, proposal_page, proposal_view
 from campaigns.server.bodies import Discharge, Handling
@@ -199,9 +200,9 @@ class _Office:
         context: Context[Any, Any],
         campaign: Campaigns = None,
         by: Annotated[str, Field(max_length=80)] | None = None,
-        within: Literal["measured", "proposed", "space"] = "measured",
+        within: Within = "measured",
         top: Limit = 20,
-        order: Literal["lower", "mean"] = "lower",
+        order: Order = "lower",
         min_capacity_mah_g: Number | None = None,
     ) -> Row:
         """Rank what is measured, every proposal or the whole space, by a quantity such as rate-retention or pareto."""

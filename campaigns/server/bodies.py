@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.readers.recording import ReadOptions
+from campaigns.loop.places import Order as ByOrder
+from campaigns.loop.places import Within
+from campaigns.spec import Method
 from drxnet.errors import UsageError
 from drxnet.process import Process
 
@@ -154,7 +157,7 @@ class ProposeOptions(_Body):
     batch_size: Count | None = None
     strategy: Word | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    method: Literal["walk", "best-first", "evolution", "auto"] | None = None
+    method: Method | None = None
     evaluations: Count | None = None
     time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     workers: Workers | None = None
@@ -183,12 +186,12 @@ class RankOptions(_Body):
     """Of :meth:`campaigns.campaign.Campaign.rank`."""
 
     by: Word | None = None
-    within: Literal["measured", "proposed", "space"] = "proposed"
+    within: Within = "proposed"
     top: Annotated[int, Field(ge=1, le=100_000)] | None = 50
     min_capacity_mah_g: Number | None = None
     current_ma_g: Number | None = None
     cycle: Count | None = None
-    order: Literal["lower", "mean"] = "lower"
+    order: ByOrder = "lower"
     as_of: Count | None = None
     device: Device = "cpu"
     engine: Engine = "auto"
