@@ -18,6 +18,7 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -286,14 +287,11 @@ def standardize(
         MeasurementError: a discharge with fewer than two different voltages.
     """
     window = (test.v_low, test.v_high) if grid == "window" else None
+    how: Method = "isotonic" if test.processed else method
     smoothed = []
     for curve in test.discharges:
-        voltage, capacity = curve.voltage_v, curve.capacity_mah_g
-        if test.processed:
-            monotone = curve.profile()
-            voltage, capacity = monotone.voltage_v, monotone.capacity_mah_g
-        how: Method = "isotonic" if test.processed else method
-        smoothed.append((curve.cycle, smooth_discharge(voltage, capacity, window, points, how)))
+        rows: Curve | DischargeProfile = curve.profile() if test.processed else curve
+        smoothed.append((curve.cycle, smooth_discharge(rows.voltage_v, rows.capacity_mah_g, window, points, how)))
     first = next((s for cycle, s in smoothed if cycle == 1), None)
     discharges = tuple(
         Curve(
@@ -514,14 +512,12 @@ def _cycles(rows: pd.DataFrame) -> list[Curve]:
 
 def _cells(curves: Iterable[Curve]) -> list[tuple[Curve, ...]]:
     """Deal curves out to cells: the second curve of the same cycle is the second cell's."""
-    cells: list[list[Curve]] = []
+    cells: dict[int, list[Curve]] = defaultdict(list)
+    seen: Counter[int] = Counter()
     for curve in curves:
-        home = next((cell for cell in cells if all(c.cycle != curve.cycle for c in cell)), None)
-        if home is None:
-            cells.append([curve])
-        else:
-            home.append(curve)
-    return [tuple(cell) for cell in cells]
+        cells[seen[curve.cycle]].append(curve)
+        seen[curve.cycle] += 1
+    return [tuple(cell) for cell in cells.values()]
 
 
 def _first_cycle_on(first: SmoothedDischarge, voltage: np.ndarray) -> np.ndarray:

@@ -463,11 +463,8 @@ class Calibration:
             ensemble: who predicts.
             locate: of the domain of that ensemble.
         """
-        stored = _stored()
-        if ensemble.model_id in stored:
-            return cls(stored[ensemble.model_id][1], locate, learned=ensemble.card.process)
-        name, levels = next(iter(stored.values()))
-        return cls(levels, locate, name, ensemble.card.process)
+        lender = None if ensemble.model_id in _stored() else next(iter(_stored().values()))[0]
+        return cls(levels_of(ensemble.model_id), locate, lender, ensemble.card.process)
 
     @property
     def sentence(self) -> str:
