@@ -35,7 +35,6 @@ PAPER_WINDOWS: Mapping[tuple[float, float], float] = MappingProxyType(
         (2.0, 4.8): 5, (2.0, 4.6): 3, (2.0, 4.4): 3, (1.7, 4.8): 1, (1.0, 4.8): 2,
     }
 )  # fmt: skip
-PAPER_LAST_CYCLE = 100
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class ConditionMix:
     first_cycle_share: float = 0.3
     """Share of profiles that are first cycles; the others are spread evenly in the logarithm of the cycle."""
 
-    last_cycle: int = PAPER_LAST_CYCLE
+    last_cycle: int = 100
 
     def draw(self, count: int, rng: np.random.Generator) -> list[CyclingConditions]:
         """Draw conditions, each by itself."""

@@ -73,12 +73,6 @@ DEFAULT_WEIGHT = 0.5
 DEFAULT_SLOPE = 0.45
 """Default standard deviation of the factor by which the ensemble may have over- or understated differences."""
 
-DEFAULT_PROCESS = PROCESS_SHARE
-"""Default standard deviation of what a process does to a quantity, as a share of what the ensemble says of it."""
-
-DEFAULT_PROCESS_LENGTH = PROCESS_REACH
-"""Default length scale of that, in spreads of :attr:`drxnet.process.ConditionField.typical`."""
-
 DEFAULT_LENGTH = 0.5
 """Default length scale of the residual kernels, in typical distances between known compositions."""
 
@@ -832,7 +826,7 @@ class DRXNetGaussianModel(ModelListGP):
 
 
 def _defaults(reader: EnsembleReader) -> dict[str, Tensor]:
-    """Hyperparameters without data, ``m`` each."""
+    """Hyperparameters without data, ``m`` each; lengths of processes in spreads of what is typical of a condition."""
     known, s = reader.known, reader.ensemble.members
     spread = known.var(1 if s == 1 else 0, correction=1 if s > 1 else 0).mean(0).sqrt()
     typical = known.mean(0).abs().mean(0)
@@ -850,10 +844,7 @@ def _defaults(reader: EnsembleReader) -> dict[str, Tensor]:
         "noise": RELATIVE_NOISE * typical.maximum(tiny),
     }
     if reader.encoding.process:
-        defaults |= {
-            "process_weight": one * DEFAULT_PROCESS,
-            "process_length": one * DEFAULT_PROCESS_LENGTH,
-        }
+        defaults |= {"process_weight": one * PROCESS_SHARE, "process_length": one * PROCESS_REACH}
     return defaults
 
 
