@@ -89,6 +89,13 @@ class Amounts:
         """Return the number of compositions."""
         return len(self.cations)
 
+    def compositions(self) -> list[Composition]:
+        """What :meth:`of` was given, on the two-anion basis."""
+        return [
+            Composition.from_amounts({**dict(zip(self.symbols, row, strict=True)), "O": 2 - f, "F": f})
+            for row, f in zip(self.cations.tolist(), self.fluorine.tolist(), strict=True)
+        ]
+
     def table(self, symbols: Sequence[str]) -> Tensor:
         """Amounts of the given cations, all of these compositions' among them, then of F, ``n x (symbols + 1)``.
 

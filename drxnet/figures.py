@@ -295,7 +295,7 @@ def capacity_map(
     maps[0][:, exists], maps[1][:, exists] = mean.T, spread.T
     domain: dict[tuple[int, int], Label] | None = None
     if calibration is not None:
-        made = _compositions(amounts)
+        made = amounts.compositions()
         for c, at in enumerate(conditions):
             labels, maps[2, c, exists], maps[3, c, exists] = calibration.intervals(
                 encoded.features, members[:, :, c].cpu().double().numpy(), made, [at] * len(made)
@@ -349,13 +349,6 @@ def _balanced(
     cations = np.stack([amount[exists] for amount in amounts.values()], 1).clip(0)
     there = Amounts(tuple(amounts), torch.from_numpy(cations), torch.from_numpy(fluorine[exists]))
     return there, exists, np.where(exists, valence, np.nan)
-
-
-def _compositions(amounts: Amounts) -> list[Composition]:
-    return [
-        Composition.from_amounts({**dict(zip(amounts.symbols, row, strict=True)), "O": 2 - f, "F": f})
-        for row, f in zip(amounts.cations.tolist(), amounts.fluorine.tolist(), strict=True)
-    ]
 
 
 def _typical_interval(capacity: CapacityMap) -> str:

@@ -135,14 +135,7 @@ class Encoding:
 
     def decode(self, x: Tensor) -> list[Composition]:
         """Turn rows (``n x d``) back into compositions."""
-        rows = x.detach().cpu().double().numpy()
-        compositions = []
-        for row in rows:
-            metals = row[: len(self.metals)]
-            amounts = dict(zip(self.metals, metals.tolist(), strict=True))
-            lithium, fluorine = CATION_SITES - float(metals.sum()), float(row[len(self.metals)])
-            compositions.append(Composition.from_amounts({"Li": lithium, **amounts, "O": 2 - fluorine, "F": fluorine}))
-        return compositions
+        return self.amounts(x.double()).compositions()
 
     def without_traces(self, x: Tensor) -> Tensor:
         """Leave out metals below :data:`drxnet.composition.LEAST_METAL`; the others make up for them in proportion.
