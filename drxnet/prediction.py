@@ -138,21 +138,16 @@ def check_domain(
     """
     for composition in dict.fromkeys(c for c, _ in cases):
         if unseen := ", ".join(s for s in composition.elements if s not in ensemble.card.elements):
-            _refuse_or_warn(ensemble, composition, unseen, allow_unseen)
+            if not allow_unseen:
+                raise CompositionError(
+                    f"{composition}: the model {ensemble.card.name} has never seen {unseen}; it knows "
+                    f"{' '.join(ensemble.card.elements)}. To extrapolate all the same: --allow-unseen."
+                )
+            said = f"{composition}: {unseen} unseen in training; the spread does not cover this."
+            warnings.warn(said, DRXWarning, stacklevel=2)
     for conditions in dict.fromkeys(c for _, c in cases):
         for text in (*beyond_data(conditions), *beyond_processes(ensemble.card, conditions.process)):
             warnings.warn(text, DRXWarning, stacklevel=2)
-
-
-def _refuse_or_warn(ensemble: Ensemble, composition: Composition, unseen: str, allow_unseen: bool) -> None:
-    if not allow_unseen:
-        raise CompositionError(
-            f"{composition}: the model {ensemble.card.name} has never seen {unseen}; it knows "
-            f"{' '.join(ensemble.card.elements)}. To extrapolate all the same: --allow-unseen."
-        )
-    warnings.warn(
-        f"{composition}: {unseen} unseen in training; the spread does not cover this.", DRXWarning, stacklevel=3
-    )
 
 
 def beyond_data(conditions: CyclingConditions) -> list[str]:

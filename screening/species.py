@@ -158,7 +158,6 @@ class Supply:
     """Where an element comes from and what it costs."""
 
     hhi_production: float
-    hhi_reserves: float
     price_usd_kg: float
     hazard: str
     """Empty, or the element or species concerned, a colon, and why."""
@@ -168,9 +167,7 @@ class Supply:
 def supply() -> Mapping[str, Supply]:
     """Supply figures by element."""
     return {
-        row["element"]: Supply(
-            float(row["hhi_production"]), float(row["hhi_reserves"]), float(row["price_usd_kg"]), row["hazard"] or ""
-        )
+        row["element"]: Supply(float(row["hhi_production"]), float(row["price_usd_kg"]), row["hazard"] or "")
         for row in shipped_rows("supply.csv")
     }
 
