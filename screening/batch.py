@@ -157,17 +157,8 @@ class Choice:
     learned_distance: float
     """To the nearest known composition, in learned features; 1 is a typical pair of known compositions."""
 
-    nearest_known: Composition
-    """Reported or measured, by learned features."""
-
     nearest_measured: tuple[tuple[Composition, float], ...]
     """Up to three measured compositions with the largest difference of any amount, the nearest first."""
-
-    exploitation: float
-    """Expected improvement if the mean were the truth, in units of the objectives, times feasibility."""
-
-    exploration: float
-    """What the uncertainty adds to it."""
 
     teaches: float
     """Share of the variance of the first objective among the promising candidates that measuring it takes away."""
@@ -590,10 +581,6 @@ class Batch:
         nearest = outlook.domain.nearest(Amounts.of([composition]), self.points.features[here])
         measured = dict.fromkeys(outlook.known)
         by_distance = sorted(((c, c.distance(composition)) for c in measured), key=lambda pair: pair[1])
-        spread, feasible = outlook.spread(std), float(self.log_feasible[row].exp())
-        certain = outlook.improvement.log_expected(self.signed_mean[here], torch.zeros_like(spread))
-        uncertain = outlook.improvement.log_expected(self.signed_mean[here], spread)
-        exploitation = float(certain.exp()) * feasible
         rivals, first = slice(0, len(self.candidates)), outlook.goals.objective_columns[0]
         return Choice(
             composition=composition,
@@ -605,10 +592,7 @@ class Batch:
             promise=outlook.goals.in_words(mean[0].numpy()) + self._phase_in_words(row, composition),
             domain=nearest.labels[0],
             learned_distance=float(nearest.learned[0]),
-            nearest_known=nearest.neighbours[0],
             nearest_measured=tuple(by_distance[:3]),
-            exploitation=exploitation,
-            exploration=max(0.0, float(uncertain.exp()) * feasible - exploitation),
             mean_rank=1 + int((self.signed_mean[rivals, 0] > self.signed_mean[row, 0]).sum()),
             spread_rank=1 + int((self.std[rivals, first] > self.std[row, first]).sum()),
             candidates=len(self.candidates),

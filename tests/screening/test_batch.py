@@ -85,7 +85,7 @@ def test_every_strategy_fills_a_batch_with_distinct_new_compositions(strategy) -
     for i, one in enumerate(chosen):
         assert all(one.distance(other) >= 0.05 - 1e-9 for other in [*chosen[:i], *POOL[6:10]])
     for pick in picks:
-        assert np.isfinite([*pick.columns.values(), pick.score, pick.exploitation, pick.exploration]).all()
+        assert np.isfinite([*pick.columns.values(), pick.score]).all()
         assert len(pick.nearest_measured) == 3
 
 
@@ -327,13 +327,6 @@ def test_why_places_a_pick_by_mean_and_by_spread() -> None:
     assert pick.mean_rank == 1
     assert 1 <= pick.spread_rank <= pick.candidates == len(POOL)
     assert f"of {len(POOL)} the 1st by mean" in pick.why
-
-
-def test_expected_improvement_is_exploitation_and_exploration() -> None:
-    for pick in choose(POOL, ENSEMBLE, GOALS, n=6, measured=measure(POOL[:5])):
-        assert pick.exploitation >= 0
-        assert pick.exploration >= 0
-        assert pick.exploitation + pick.exploration > 0
 
 
 def test_data_that_one_member_explains_exactly_still_give_a_batch() -> None:
