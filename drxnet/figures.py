@@ -15,7 +15,7 @@ from drxnet.composition import LEAST_METAL, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble, mean_and_spread
 from drxnet.errors import UsageError
-from drxnet.files import replace_file, save_figure
+from drxnet.files import WITH_HTML, check_figure_path, replace_file, save_figure
 from drxnet.prediction import PredictedDischarge, fade
 from drxnet.style import COLOURS, new_figure, styled
 from drxnet.uncertainty import WORDS
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from drxnet.uncertainty import Calibration, Label
 
-_SUFFIXES = (".png", ".svg", ".pdf", ".html")
 _FADE_CYCLES = 20
 
 COMMON_STATES = {
@@ -38,18 +37,6 @@ STATE_RANGES = {"Ti": (3, 4), "V": (3, 5), "Cr": (3, 6), "Mn": (2, 4), "Fe": (2,
 """Oxidation states between which the balancing metal of a map may lie."""
 
 
-def check_figure_path(path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
-    """Refuse a figure that could not be written, before anything is computed.
-
-    Raises:
-        UsageError: unknown suffix, or a folder that does not exist.
-    """
-    if path.suffix.lower() not in suffixes:
-        raise UsageError(f"{path}: a figure ends in {', '.join(suffixes)}.")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: its folder does not exist.")
-
-
 @styled
 def plot_predictions(ensemble: Ensemble, predictions: Sequence[PredictedDischarge], path: Path) -> None:
     """Draw profiles, dQ/dV and cycle fade of each composition, one row of panels per composition.
@@ -59,7 +46,7 @@ def plot_predictions(ensemble: Ensemble, predictions: Sequence[PredictedDischarg
         predictions: any number of conditions for each composition.
         path: ``.png``, ``.svg``, ``.pdf``, or ``.html`` for an interactive page without network access.
     """
-    check_figure_path(path)
+    check_figure_path(path, WITH_HTML)
     if path.suffix.lower() == ".html":
         replace_file(path, _interactive(predictions, ensemble).encode())
         return
@@ -390,7 +377,7 @@ def plot_map(
         stars: points to mark, such as compositions that have been made.
         measured: what cells gave, drawn over the panel of its conditions in the same colours.
     """
-    check_figure_path(path, (".png", ".svg", ".pdf"))
+    check_figure_path(path)
     rows = [("Discharge capacity, ensemble mean (mAh/g)", "viridis", capacity.capacity_mah_g)]
     if capacity.interval_mah_g is not None:
         lower, upper = capacity.interval_mah_g

@@ -13,9 +13,11 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from drxnet.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +62,23 @@ def replace_file(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it."""
     with new_file(path) as partial:
         partial.write_bytes(content)
+
+
+PICTURES = (".png", ".svg", ".pdf")
+WITH_HTML = (*PICTURES, ".html")
+"""Endings of figures, and of those that may be a page to move in."""
+
+
+def check_figure_path(path: Path, suffixes: Sequence[str] = PICTURES) -> None:
+    """Refuse a figure that could not be written, before anything is read or computed.
+
+    Raises:
+        UsageError: unknown suffix, or a folder that does not exist.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{path}: a figure ends in {', '.join(suffixes)}.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: its folder does not exist.")
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: float = 150) -> Path:

@@ -10,6 +10,7 @@ import click
 
 from campaigns.cli.console import EXISTING_FILE, emit, format_option, gathered, print_table, progress, say, tell
 from drxnet.errors import DataRefused, UsageError
+from drxnet.files import check_figure_path
 from drxnet.names import hint
 
 if TYPE_CHECKING:
@@ -136,9 +137,7 @@ def validate(
     if not files and samples is None:
         raise UsageError("Give at least one FILE, or --samples.")
     if plot is not None:
-        from campaigns.intake.inspection import check_picture_path
-
-        check_picture_path(plot)
+        check_figure_path(plot)
     stated.check_conditions()
     from campaigns.intake.record import check_files
     from campaigns.intake.samples import read_samples

@@ -11,6 +11,7 @@ import click
 from campaigns.cli.console import emit, format_option, numbers, print_table, progress, say
 from campaigns.cli.files import process_option
 from drxnet.errors import UsageError
+from drxnet.files import WITH_HTML, check_figure_path
 
 if TYPE_CHECKING:
     from campaigns.cli.bulk import Cases
@@ -121,10 +122,9 @@ def predict(
 def _check_targets(plot: Path | None, target: Path | None) -> None:
     """Refuse files that cannot be written before anything is predicted."""
     from campaigns.cli.bulk import check_target
-    from drxnet.figures import check_figure_path
 
     if plot is not None:
-        check_figure_path(plot)
+        check_figure_path(plot, WITH_HTML)
     if target is not None:
         check_target(target)
         if plot is not None:
@@ -223,9 +223,9 @@ def capacity_map(
     """
     from drxnet.discharge import CyclingConditions
     from drxnet.figures import capacity_map as compute
-    from drxnet.figures import check_figure_path, plot_map
+    from drxnet.figures import plot_map
 
-    check_figure_path(plot, (".png", ".svg", ".pdf"))
+    check_figure_path(plot)
     from drxnet.ensemble import Ensemble
 
     ensemble = Ensemble.load(model, device=device)

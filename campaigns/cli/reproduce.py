@@ -9,6 +9,7 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 from drxnet.errors import UsageError
+from drxnet.files import check_figure_path
 
 if TYPE_CHECKING:
     from campaigns.report.reproduction import Reproduction
@@ -46,12 +47,10 @@ def reproduce(figure: str, data: Path | None, plot: Path | None, output: str, **
       drx-screen reproduce fig5 --model drxnet-2024
       drx-screen reproduce fig3 --data drx-td --members 5 --steps 20000
     """
-    from drxnet.figures import check_figure_path
-
     if data is not None and figure in ("fig4", "fig5", "s6"):
         raise UsageError(f"{figure} shows predictions of a model and takes no --data.")
     path = plot or Path(f"{figure}.png")
-    check_figure_path(path, (".png", ".svg", ".pdf"))
+    check_figure_path(path)
     made = _made(figure, data, **how)
     made.draw(path)
     facts = {

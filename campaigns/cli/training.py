@@ -10,6 +10,7 @@ import click
 
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 from drxnet.errors import CompositionError, DataRefused, UsageError
+from drxnet.files import check_figure_path
 
 if TYPE_CHECKING:
     from drxnet.composition import Composition
@@ -151,11 +152,10 @@ def evaluate(
     from drxnet.ensemble import Ensemble
     from drxnet.evaluation import evaluate as evaluated
     from drxnet.evaluation import plot_evaluation, split
-    from drxnet.figures import check_figure_path
     from drxnet.training import pretrain
 
     if figure is not None:
-        check_figure_path(figure, (".png", ".svg", ".pdf"))
+        check_figure_path(figure)
     if (data is None) == (on is None):
         raise UsageError("Give --data DIR or --on literature, one of the two.")
     if data is None:
@@ -396,10 +396,9 @@ def summary(path: Path, figure: Path | None, output: str) -> None:
       drx-screen data summary drx-td --figure drx-td.png
     """
     from drxnet.dataset import plot_summary, summarize
-    from drxnet.figures import check_figure_path
 
     if figure is not None:
-        check_figure_path(figure, (".png", ".svg", ".pdf"))
+        check_figure_path(figure)
     facts = summarize(read_set(path))
     if figure is not None:
         plot_summary(facts, figure)

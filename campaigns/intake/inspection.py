@@ -13,8 +13,8 @@ from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleBrok
 from campaigns.intake.readers.recording import Curves, CyclerRows, DRXTDTests, ReadOptions
 from campaigns.intake.readers.words import CHARGE
 from campaigns.intake.segmentation import Discharge, Segmentation, segment
-from drxnet.errors import MeasurementError, MissingExtra, UsageError
-from drxnet.files import save_figure
+from drxnet.errors import MeasurementError, MissingExtra
+from drxnet.files import check_figure_path, save_figure
 from drxnet.preprocess import SmoothedDischarge, smooth_discharge
 from drxnet.style import new_figure, styled
 from drxnet.text import visible
@@ -22,24 +22,11 @@ from drxnet.text import visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUFFIXES = (".png", ".svg", ".pdf")
 MOST_POINTS = 20_000
 MOST_CYCLES = 6
 _CHARGE, _SELECTED, _EARLY, _LATER = "#0072B2", "#D55E00", "#CC79A7", "#56B4E9"  # Okabe and Ito's palette
 _CUT, _REST = "#B00020", "0.6"
 _STATUS_COLOURS = {"accepted": "#009E73", "warned": "#B8860B", "refused": "#B00020"}
-
-
-def check_picture_path(path: Path) -> None:
-    """Refuse a picture that could not be written, before anything is read.
-
-    Raises:
-        UsageError: unknown suffix, or a folder that does not exist.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: a picture ends in {', '.join(SUFFIXES)}.")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: its folder does not exist.")
 
 
 @styled
@@ -55,7 +42,7 @@ def plot_file(checked: CheckedFile, path: str | Path, options: ReadOptions | Non
         UsageError: unknown suffix, or a folder that does not exist.
     """
     path = Path(path)
-    check_picture_path(path)
+    check_figure_path(path)
     try:
         _, recording = readers.read(checked.path, options)
         found = segment(recording) if isinstance(recording, CyclerRows) else None

@@ -209,7 +209,7 @@ def test_several_files_get_a_picture_each(tmp_path: Path, good: Path) -> None:
 def test_a_picture_in_an_unknown_format_is_refused_before_reading(good: Path, tmp_path: Path) -> None:
     done = run(good, *STATED, "--plot", tmp_path / "picture.bmp")
     assert done.exit_code == 2
-    assert "a picture ends in .png, .svg, .pdf" in done.stderr
+    assert "a figure ends in .png, .svg, .pdf" in done.stderr
 
 
 def test_validate_imports_no_torch(good: Path, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import synthetic_cycler
 
-from campaigns.intake.inspection import check_picture_path, plot_file
+from campaigns.intake.inspection import plot_file
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.validation import check_file
 from drxnet.errors import UsageError
+from drxnet.files import check_figure_path
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_good_and_unreadable_files_both_get_a_picture(tmp_path: Path, content: s
     assert source.read_bytes() == before
 
 
-@pytest.mark.parametrize(("name", "says"), [("cell.bmp", "a picture ends in"), ("no/cell.png", "does not exist")])
+@pytest.mark.parametrize(("name", "says"), [("cell.bmp", "a figure ends in"), ("no/cell.png", "does not exist")])
 def test_a_picture_that_cannot_be_written_is_refused(tmp_path: Path, name: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        check_picture_path(tmp_path / name)
+        check_figure_path(tmp_path / name)
