@@ -50,21 +50,12 @@ class CompositionTable:
         amounts = zip(self.symbols, self.cations[row].tolist(), strict=True)
         return Composition(tuple((s, a) for s, a in amounts if a > 0), float(self.fluorine[row]))
 
-    def formulas(self) -> list[str]:
-        """Write their canonical formulas."""
-        f = _units(self.fluorine)[:, None]
-        return write_formulas((*self.symbols, "O", "F"), np.concatenate([self.units(), 2 * UNITS - f, f], 1))
-
     def units(self) -> np.ndarray:
         """Amounts of the cations in 1/10,000 per formula unit, ``n x symbols``."""
-        return _units(self.cations)
+        return np.rint(self.cations * UNITS).astype(np.int64)
 
 
-def _units(amounts: np.ndarray) -> np.ndarray:
-    return np.rint(amounts * UNITS).astype(np.int64)
-
-
-def write_formulas(symbols: Sequence[str], units: np.ndarray, denominator: int = UNITS) -> list[str]:
+def write_formulas(symbols: Sequence[str], units: np.ndarray, denominator: int) -> list[str]:
     """Write formulas, an element at a time.
 
     Args:

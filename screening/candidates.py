@@ -158,7 +158,7 @@ class Candidates(ABC):
         units, d = np.asarray(units), self.denominator
         symbols = ("Li", *self.metals, "O", "F")
         columns = [units[:, :1], units[:, 2:], 2 * d - units[:, 1:2], units[:, 1:2]]
-        return write_formulas(symbols, np.concatenate(columns, 1), denominator=d)
+        return write_formulas(symbols, np.concatenate(columns, 1), d)
 
     def mixtures(self, units: np.ndarray) -> Mixtures:
         """Turn rows into amounts of species, each metal in the states that filling the redox ladder gives it."""
