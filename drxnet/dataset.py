@@ -225,25 +225,6 @@ class ProfileSet:
             processes=tuple(row.conditions.process for row in rows),
         )
 
-    @classmethod
-    def concatenate(cls, sets: Sequence[ProfileSet]) -> ProfileSet:
-        """Join sets of the same number of voltages; if one has targets per member, all get them.
-
-        Raises:
-            DatasetError: the numbers of voltages or of members differ.
-        """
-        if not sets:
-            raise DatasetError("A training set needs at least one profile. Got none.")
-        each = _alike(sets)
-        joined: dict[str, Any] = {
-            "compositions": tuple(c for s in each for c in s.compositions),
-            "processes": tuple(p for s in each for p in s.each_process),
-        }
-        for name in _ARRAYS:
-            arrays = [getattr(s, name) for s in each]
-            joined[name] = np.concatenate(arrays, axis=1 if arrays[0].ndim == 3 else 0)
-        return cls(**joined)
-
     # -- what it holds ------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -606,13 +587,3 @@ def _draw_elements(axes: Axes, elements: Mapping[str, Mapping[str, int]]) -> Non
         axes.text(column + 0.47, -row + 0.62, symbol, ha="center", va="center", fontsize=9, color=ink)
     axes.set(xlim=(-0.1, 18.1), ylim=(-5.2, 1.1), aspect="equal")
     axes.axis("off")
-
-
-def _alike(sets: Sequence[ProfileSet]) -> list[ProfileSet]:
-    """The sets, with targets per member where one of them has such."""
-    points = {s.points for s in sets}
-    members = {s.members for s in sets} - {None}
-    if len(points) > 1 or len(members) > 1:
-        raise DatasetError(f"Sets to join must agree in voltages and members. Got {points} and {members}.")
-    number = members.pop() if members else None
-    return list(sets) if number is None else [s.for_members(number) for s in sets]

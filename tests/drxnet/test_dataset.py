@@ -168,16 +168,6 @@ def test_families_go_by_the_number_of_metals(formula: str, expected: str) -> Non
     assert family(Composition.parse(formula)) == expected
 
 
-def test_joining_gives_members_their_targets() -> None:
-    shared, own = linear_profiles(3), linear_profiles(4).for_members(2)
-    joined = ProfileSet.concatenate([shared, own])
-    assert joined.capacity_mah_g.shape == (2, 7, 10)
-    assert len(joined) == 7
-    np.testing.assert_array_equal(joined.capacity_mah_g[1, :3], shared.capacity_mah_g)
-    with pytest.raises(DatasetError, match="must agree"):
-        ProfileSet.concatenate([own, linear_profiles(3).for_members(3)])
-
-
 def test_a_set_survives_the_disk(tmp_path: Path) -> None:
     for profiles in (linear_profiles(), linear_profiles().for_members(2)):
         profiles.save(tmp_path / "set.npz")

@@ -195,8 +195,6 @@ def test_a_set_of_profiles_keeps_the_processes(tmp_path) -> None:
     assert again.fingerprint == profiles.fingerprint
     assert again.select([0, 3]).processes == ()
     assert again.select([1, 3]).processes == (FIRED, NOT_STATED)
-    both = ProfileSet.concatenate([again.select([0]), again.select([1])])
-    assert both.processes == (NOT_STATED, FIRED)
     plain = replace(profiles, processes=())
     assert plain.fingerprint != profiles.fingerprint
 
