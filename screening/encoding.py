@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from drxnet.composition import LEAST_METAL, METALS_BY_NUMBER, Composition
 from drxnet.ensemble import Amounts
 from drxnet.errors import CompositionError, UsageError
-from drxnet.process import FIELDS, ConditionField, Process, Value, encoded_processes
+from drxnet.process import FIELDS, NOT_STATED, ConditionField, Process, Value, encoded_processes
 
 CATION_SITES = 2.0
 """Cations per formula unit, of which lithium takes what the metals leave."""
@@ -82,10 +81,6 @@ class Encoding:
     def _fields(self) -> tuple[ConditionField, ...]:
         return tuple(FIELDS[name] for name in self.process)
 
-    @cached_property
-    def _column(self) -> dict[str, int]:
-        return {symbol: i for i, symbol in enumerate(self.columns)}
-
     def encode(self, compositions: Sequence[Composition | str], processes: Sequence[Process] | None = None) -> Tensor:
         """Turn compositions into rows (float64, ``n x d``).
 
@@ -99,20 +94,16 @@ class Encoding:
         Raises:
             CompositionError: a metal that has no column.
         """
-        x = np.zeros((len(compositions), self.d))
-        for row, composition in enumerate(compositions):
-            parsed = Composition.parse(composition)
-            for symbol, amount in parsed.metals.items():
-                if symbol not in self._column:
-                    raise CompositionError(
-                        f"{parsed}: {symbol} has no column in this encoding ({', '.join(self.metals)}); "
-                        "build it with Encoding.of from all compositions that it must hold."
-                    )
-                x[row, self._column[symbol]] = amount
-            x[row, len(self.metals)] = parsed.fluorine
-        if processes is not None:
-            x[:, len(self.metals) + 1 :] = self.encode_processes(processes).numpy()
-        return torch.from_numpy(x)
+        parsed = [Composition.parse(composition) for composition in compositions]
+        for composition in parsed:
+            if strange := next((symbol for symbol in composition.metals if symbol not in self.metals), None):
+                raise CompositionError(
+                    f"{composition}: {strange} has no column in this encoding ({', '.join(self.metals)}); "
+                    "build it with Encoding.of from all compositions that it must hold."
+                )
+        amounts = Amounts.of(parsed).table(("Li", *self.metals))[:, 1:]
+        stated = [NOT_STATED] * len(parsed) if processes is None else processes
+        return torch.cat([amounts, self.encode_processes(stated)], 1)
 
     def encode_processes(self, processes: Sequence[Process]) -> Tensor:
         """Columns of what is stated of processes (float64), ``n x`` the columns behind F."""
