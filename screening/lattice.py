@@ -88,15 +88,10 @@ class Lattice(Candidates):
         members: dict[Block, list[tuple[int, ...]]] = {}
         for cell in _cells(space):
             members.setdefault(cell.block, []).append(cell.columns)
-        self._blocks: list[Block] = []
-        self._cells: list[np.ndarray] = []
-        self._counts: list[int] = []
-        for block in sorted(members, key=_order):
-            count = self._tables.count(block)
-            if count:
-                self._blocks.append(block)
-                self._cells.append(np.array(sorted(members[block])))
-                self._counts.append(count)
+        counts = {block: self._tables.count(block) for block in sorted(members, key=_order)}
+        self._blocks = [block for block, count in counts.items() if count]
+        self._cells = [np.array(sorted(members[block])) for block in self._blocks]
+        self._counts = [counts[block] for block in self._blocks]
         sizes = [count * len(cells) for count, cells in zip(self._counts, self._cells, strict=True)]
         self._base = list(itertools.accumulate(sizes, initial=0))
         self.count = self._base[-1]
