@@ -185,12 +185,11 @@ class ProfileSet:
         return cls._stack(rows, [row.first_cycle(first[key]) for key, row in zip(keys, rows, strict=True)])
 
     @classmethod
-    def from_tests(cls, tests: Iterable[CyclingTest], *, points: int = GRID_POINTS) -> ProfileSet:
+    def from_tests(cls, tests: Iterable[CyclingTest]) -> ProfileSet:
         """Collect DRX-TD cycling tests, every discharge on an even grid over the voltages that it reached.
 
         Args:
             tests: as :mod:`drxnet.drxtd` reads them.
-            points: K.
 
         Raises:
             DatasetError: no discharge among them.
@@ -201,12 +200,12 @@ class ProfileSet:
         rows: list[_Row] = []
         first: list[np.ndarray] = []
         for test in tests:
-            for curve in standardize(test, grid="measured", points=points).discharges:
+            for curve in standardize(test, grid="measured").discharges:
                 assert curve.dqdv_mah_g_v is not None  # standardized
                 values = (curve.voltage_v, curve.capacity_mah_g, curve.dqdv_mah_g_v)
                 rows.append(_Row(test.composition, test.conditions(curve.cycle), *values, None))
                 known = curve.first_cycle_mah_g
-                first.append(np.full(points, np.nan) if known is None else known)
+                first.append(np.full(GRID_POINTS, np.nan) if known is None else known)
         return cls._stack(rows, first)
 
     @classmethod

@@ -310,6 +310,8 @@ class _School:
         seed: int,
     ) -> None:
         self.parent, self.profiles, self.folds, self.options = parent, profiles, folds, options
+        self.at = _looked_at(profiles.points)
+        self.truth = profiles.capacity_mah_g.mean(0)[:, self.at]
         self.rng = np.random.default_rng([seed, 2])
         self.classes = int(folds.max()) + 2  # every fold, and all of the data
         m = parent.members
@@ -327,7 +329,7 @@ class _School:
         self.known = self._tensors(new)
         self.before = self._capacity(parent.network, self.known)[0]
         said = self._capacity(parent.network, self.data)[0]
-        off = float(np.median(np.abs(said - profiles.capacity_mah_g.mean(0)[:, _looked_at(profiles.points)])))
+        off = float(np.median(np.abs(said - self.truth)))
         self.loss = TrainingOptions(
             members=self.classes * m,
             dqdv_weight=options.dqdv_weight,
@@ -457,9 +459,7 @@ class _School:
 
     def _error(self, predicted: np.ndarray) -> float:
         """Mean absolute error over the held-out profiles (mAh/g)."""
-        held = self.folds >= 0
-        truth = self.profiles.capacity_mah_g.mean(0)[:, _looked_at(self.profiles.points)]
-        return float(np.abs(predicted - truth)[held].mean())
+        return float(np.abs(predicted - self.truth)[self.folds >= 0].mean())
 
     def _scaled(self, predicted: np.ndarray) -> tuple[np.ndarray, float]:
         """The parent's predictions times one factor of all cells, fitted to what is not held out; and that of all.
@@ -467,11 +467,10 @@ class _School:
         The factor is the median ratio of measured and predicted capacity, weighted by the predicted one, which makes
         the mean absolute error least.
         """
-        truth = self.profiles.capacity_mah_g.mean(0)[:, _looked_at(self.profiles.points)]
 
         def factor(rows: np.ndarray) -> float:
             weight = np.maximum(predicted[rows, 0], 1e-9)
-            ratio = truth[rows, 0] / weight
+            ratio = self.truth[rows, 0] / weight
             order = np.argsort(ratio)
             half = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
             return float(ratio[order][min(half, len(order) - 1)])
@@ -485,13 +484,12 @@ class _School:
         """What the mean of the profiles that are not held out predicts, of those at the nearest current if possible."""
         voltage, truth = self.profiles.voltage_v, self.profiles.capacity_mah_g.mean(0)
         current = np.log(self.profiles.current_ma_g)
-        predicted = np.empty_like(voltage[:, _looked_at(self.profiles.points)])
+        predicted = np.empty_like(voltage[:, self.at])
         for row, fold in enumerate(self.folds):
             others = np.flatnonzero(self.folds != fold) if fold >= 0 else np.arange(len(self.folds))
             away = np.abs(current[others] - current[row])
             alike = others[away <= away.min() + 1e-9]
-            at = voltage[row, _looked_at(self.profiles.points)]
-            predicted[row] = np.mean([np.interp(at, voltage[o], truth[o]) for o in alike], axis=0)
+            predicted[row] = np.mean([np.interp(voltage[row, self.at], voltage[o], truth[o]) for o in alike], axis=0)
         return predicted
 
     def _chance(self, predicted: np.ndarray) -> float | None:
@@ -504,7 +502,7 @@ class _School:
         if len(compositions) < _FEWEST_TO_RANK:
             return None
         sides = []
-        for values in (predicted, self.profiles.capacity_mah_g.mean(0)[:, _looked_at(self.profiles.points)]):
+        for values in (predicted, self.truth):
             total = values[:, 0].copy()
             conditions = np.stack([self.profiles.current_ma_g, self.profiles.cycle], 1)
             for alike in np.unique(conditions, axis=0):
