@@ -24,6 +24,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from campaigns.errors import LedgerError, LedgerLocked, ReadOnly, Stale, Unknown
 from campaigns.ledger.records import Measurement
 from campaigns.loop.places import Order as ByOrder
+from campaigns.loop.places import Question
 from campaigns.report import views
 from campaigns.report.export import Form, export_campaign, exported_row
 from campaigns.server.bodies import (
@@ -294,20 +295,13 @@ def rank(
     from campaigns.loop.rank import rank as ranked
 
     seen = desk.seen(name)
+    question = Question(by or None, "measured", top, min_capacity_mah_g, current_ma_g, cycle, order, as_of)
 
     def make() -> dict[str, Any]:
         now: dict[str, Any] = {} if as_of else {"state": seen.state, "outcomes": seen.outcomes}
-        return views.ranking(ranked(desk.campaign(name), by or None, within="measured", **how, **now))
+        return views.ranking(ranked(desk.campaign(name), **vars(question), **now))
 
-    how: dict[str, Any] = {
-        "top": top,
-        "min_capacity_mah_g": min_capacity_mah_g,
-        "current_ma_g": current_ma_g,
-        "cycle": cycle,
-        "order": order,
-        "as_of": as_of,
-    }
-    return seen.kept(("rank", by, *how.values()), make)
+    return seen.kept(question, make)
 
 
 @router.get("/campaigns/{name}/models")
