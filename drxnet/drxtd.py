@@ -224,7 +224,7 @@ def read_json(path: str | Path) -> CyclingTest:
             charges=_raw_curves(content.get("charge_info") or []),
             processed=processed,
             material_id=str(content.get("material_id", "0")),
-            masses_g=_masses(content),
+            masses_g={key: _number(content, key) for key in _MASSES if content.get(key) is not None},
         )
     except DataRefused as error:
         raise type(error)(f"{path.name}: {error}") from None
@@ -378,10 +378,6 @@ def _composition(amounts: Any) -> Composition:
         return Composition.from_amounts({str(k): float(v) for k, v in amounts.items()})
     except (AttributeError, TypeError, ValueError):
         raise CompositionError(f"composition must map elements to amounts. Got {amounts!r:.80}.") from None
-
-
-def _masses(content: Mapping[str, Any]) -> dict[str, float]:
-    return {key: _number(content, key) for key in _MASSES if content.get(key) is not None}
 
 
 def _number(content: Mapping[str, Any], key: str) -> float:

@@ -112,9 +112,6 @@ class Couple:
     aqueous_v: float
     """Standard potential in acid against the hydrogen electrode (V)."""
 
-    estimated: bool
-    """Whether the potentials are guesses."""
-
     def __str__(self) -> str:
         """Return e.g. ``Mn2+/Mn3+``."""
         return f"{Species(self.element, self.lower)}/{Species(self.element, self.upper)}"
@@ -146,7 +143,6 @@ def ladder() -> tuple[Couple, ...]:
             float(row["place"]),
             float(row["oxide_v"]),
             float(row["aqueous_v"]),
-            row["estimated"] == "yes",
         )
         for row in shipped_rows("redox_ladder.csv")
     ]
@@ -200,7 +196,7 @@ def _couple(element: str, lower: int, upper: int) -> Couple:
         sum((c.upper - c.lower) * getattr(c, scale) for c in steps) / (upper - lower)
         for scale in ("place", "oxide_v", "aqueous_v")
     )
-    return Couple(element, lower, upper, place, oxide_v, aqueous_v, any(c.estimated for c in steps))
+    return Couple(element, lower, upper, place, oxide_v, aqueous_v)
 
 
 def oxidation_order(states: Mapping[str, tuple[int, ...]]) -> list[Couple]:
