@@ -1,15 +1,14 @@
 """The marginals of the Gaussian model over millions of points, in closed form.
 
 :class:`screening.surrogate.QuantityGP` says what the model is and stays the oracle of the tests; a stream needs nothing
-but the mean and the standard deviation at each point, of the quantities that enter the score. So what depends on the
-data alone is worked out once, distances are taken once for all outputs, the diagonal of the prior is a sum of squares,
-and rows are taken in blocks whose arrays stay in cache.
+but the mean and the standard deviation at each point. So what depends on the data alone is worked out once, distances
+are taken once for all outputs, the diagonal of the prior is a sum of squares, and rows are taken in blocks whose arrays
+stay in cache.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,25 +99,18 @@ class _Output:
 
 
 class StreamMarginals:
-    """Posterior mean and standard deviation of some outputs of a model at many points."""
+    """Posterior mean and standard deviation of every output of a model at many points."""
 
-    def __init__(self, model: DRXNetGaussianModel, outputs: Sequence[int] | None = None) -> None:
-        """Work out what does not depend on the points.
-
-        Args:
-            model: conditioned on its data.
-            outputs: that are wanted; by default all of them.
-        """
-        self._count = model.num_outputs
-        wanted = range(self._count) if outputs is None else sorted(set(outputs))
+    def __init__(self, model: DRXNetGaussianModel) -> None:
+        """Work out what does not depend on the points, for a model that is conditioned on its data."""
         with torch.no_grad():
-            self._outputs = {j: _Output.of(model.outputs[j]) for j in wanted}
+            self._outputs = [_Output.of(gp) for gp in model.outputs]
 
     def __call__(self, points: Points) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, ``n x m`` each; NaN for outputs that are not wanted."""
+        """Mean and standard deviation, ``n x m`` each."""
         n = points.features.shape[0]
-        mean, std = (torch.full((n, self._count), torch.nan, dtype=torch.float64) for _ in range(2))
-        observed = max((len(output.tilt) for output in self._outputs.values()), default=0)
+        mean, std = (torch.empty(n, len(self._outputs), dtype=torch.float64) for _ in range(2))
+        observed = max(len(output.tilt) for output in self._outputs)
         rows = max(_LEAST_ROWS, _BLOCK // max(1, observed))
         with torch.no_grad():
             for start in range(0, n, rows):
@@ -130,7 +122,7 @@ class StreamMarginals:
         features, amounts = points.features[part], points.amounts[part]
         squared = amounts.square().sum(1)
         near: tuple[_Output, Tensor, Tensor] | None = None
-        for j, o in self._outputs.items():
+        for j, o in enumerate(self._outputs):
             tilt, deviations = points.tilt[j, part], points.deviations[j, part]
             prior = o.scale * deviations.square().sum(1) + o.slope * tilt.square() + o.trend * squared
             said = points.mean[j, part]

@@ -52,13 +52,3 @@ def test_the_closed_form_is_the_model(
     got_mean, got_std = StreamMarginals(model)(points)
     assert torch.allclose(got_mean, mean, rtol=1e-8, atol=1e-7)
     assert torch.allclose(got_std, std, rtol=1e-6, atol=1e-7)
-
-
-def test_only_what_is_wanted_is_worked_out(ensemble: Ensemble, lattice: Lattice) -> None:
-    model = model_of(ensemble, lattice, 5, 0.0, fitted=False)
-    symbols, cations, fluorine = lattice.amounts(lattice.sample(9, 5))
-    points = model.reader.read(Amounts(symbols, torch.from_numpy(cations), torch.from_numpy(fluorine)))
-    mean, std = StreamMarginals(model, [1])(points)
-    assert torch.allclose(mean[:, 1], model.marginals(points)[0][:, 1])
-    assert mean[:, [0, 2]].isnan().all()
-    assert std[:, [0, 2]].isnan().all()
