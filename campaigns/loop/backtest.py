@@ -260,20 +260,7 @@ def backtest(
         seed=seed,
         progress=progress,
     )
-    pools, runs = zip(*(course.repeat(number) for number in range(repeats)), strict=True)
-    first = spec.goals.objectives[0]
-    return Backtest(
-        campaign=spec.name,
-        objective=str(first),
-        unit=spec.goals.first.unit,
-        sign=first.sign,
-        candidates=candidates,
-        feasible=int(np.mean([p.feasible.sum() for p in pools])),
-        best_possible=tuple(first.sign * p.best for p in pools),
-        hits_possible=tuple(len(p.hits()) for p in pools),
-        rows=tuple(row for rows in runs for row in rows),
-        notes=notes,
-    )
+    return course.result(notes)
 
 
 @dataclass(frozen=True)
@@ -296,6 +283,23 @@ class _Course:
     fine_tune: bool
     seed: int
     progress: Progress
+
+    def result(self, notes: tuple[str, ...]) -> Backtest:
+        """Run all repeats, and sum them up."""
+        pools, runs = zip(*map(self.repeat, range(self.repeats)), strict=True)
+        first = self.spec.goals.objectives[0]
+        return Backtest(
+            campaign=self.spec.name,
+            objective=str(first),
+            unit=self.spec.goals.first.unit,
+            sign=first.sign,
+            candidates=self.candidates,
+            feasible=int(np.mean([p.feasible.sum() for p in pools])),
+            best_possible=tuple(first.sign * p.best for p in pools),
+            hits_possible=tuple(len(p.hits()) for p in pools),
+            rows=tuple(row for rows in runs for row in rows),
+            notes=notes,
+        )
 
     def repeat(self, number: int) -> tuple[Pool, list[RoundRow]]:
         """Run every strategy against one laboratory, on one pool of candidates."""
