@@ -28,6 +28,9 @@ SAME_BY_GRAM = 2e-5
 EDGE_SHARE = 0.05
 """Share of the window at either end at which curves are not compared."""
 
+Place = tuple[str, str]
+"""Owner and label of a cell."""
+
 SAME_RATE, SAME_CUTOFF_V = 0.02, 0.05
 SAME_MASS = 5e-3
 """Relative difference of two active masses that are one, rounded."""
@@ -56,6 +59,9 @@ class Known:
 
     says: str = ""
     """What became of it, where it was withdrawn."""
+
+    corrected: bool = False
+    """Whether another one took its place, which is known as well."""
 
     profile: Callable[[], DischargeProfile | None] = field(default=lambda: None, repr=False)
     """Its curve, fetched when it is needed."""
@@ -93,8 +99,10 @@ class Cells:
         for cell in state.cells:
             self._labels.setdefault(cell.proposal_id, {})[cell.label] = None
         by_id = {m.measurement_id: m for m in state.measurements}
-        for m in state.measurements:
-            self._add(self._known(m, by_id))
+        now = [(m, _now(m, by_id)) for m in state.measurements]
+        homes = _homes(now)
+        for m, latest in now:
+            self._add(self._known(m, latest, homes))
 
     def labels(self, owner: str) -> tuple[str, ...]:
         """Labels of the cells of an owner, the oldest first."""
@@ -169,18 +177,18 @@ class Cells:
         self._by_owner.setdefault(known.owner, []).append(known)
         self._labels.setdefault(known.owner, {})[known.cell] = None
 
-    def _known(self, m: Measurement, by_id: dict[str, Measurement]) -> Known:
-        now = m
-        while now.superseded_by is not None and now.superseded_by in by_id:
-            now = by_id[now.superseded_by]
+    def _known(self, m: Measurement, now: Measurement, homes: dict[Place, set[Place]]) -> Known:
+        """A measurement, with what it was corrected to and where that belongs."""
+        home = (now.proposal_id, now.cell)
+        if now.status == "retracted" and len(homes.get(home, ())) == 1:
+            (home,) = homes[home]
         says = ""
         if now is not m:
             says = f"corrected to {now.measurement_id}: {m.withdrawn_reason}"
         elif m.withdrawn_event is not None:
             says = f"withdrawn: {m.withdrawn_reason}"
         return Known(
-            now.proposal_id,
-            now.cell,
+            *home,
             m.conditions,
             m.capacity_mah_g,
             m.charge_mah,
@@ -189,6 +197,7 @@ class Cells:
             counts=m.withdrawn_event is None,
             by=m.measurement_id,
             says=says,
+            corrected=now is not m,
             profile=lambda: self._curve(m),
             file=m.file,
             mass_mg=now.mass_mg if now.withdrawn_event is None else None,
@@ -206,6 +215,26 @@ class Cells:
             ]
             self._curves |= {o.measurement_id: p for o, p in zip(together, self._fetch(together), strict=True)}
         return self._curves[m.measurement_id]
+
+
+def _now(m: Measurement, by_id: dict[str, Measurement]) -> Measurement:
+    """What a measurement was corrected to, at last; itself where it was not."""
+    while m.superseded_by is not None and m.superseded_by in by_id:
+        m = by_id[m.superseded_by]
+    return m
+
+
+def _homes(now: Iterable[tuple[Measurement, Measurement]]) -> dict[Place, set[Place]]:
+    """Where the discharges of every cell are now, those apart that were retracted: these go with their cell.
+
+    Args:
+        now: every measurement, and what it was corrected to.
+    """
+    homes: dict[Place, set[Place]] = {}
+    for m, latest in now:
+        if m.status != "retracted":
+            homes.setdefault((m.proposal_id, m.cell), set()).add((latest.proposal_id, latest.cell))
+    return homes
 
 
 def _mass(new: NewMeasurement) -> float | None:

@@ -12,12 +12,13 @@ import math
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from campaigns.intake.identity import Cells, Known, Lane, lane_of, masses_differ
+from campaigns.intake.identity import Cells, Known, Lane, Place, lane_of, masses_differ
 from campaigns.intake.judgement import Verdicts, Weighed, expectations, judge, weighed
 from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleHit, SampleInfo
 from campaigns.ledger.ledger import Entry
@@ -340,7 +341,7 @@ def _may_continue(file: CheckedFile, sample: SampleInfo, state: Snapshot, cells:
     fitting = [
         label
         for label in cells.labels(owner)
-        if max((k.at.cycle for k in cells.of(owner, label) if k.counts), default=0) == first - 1
+        if max((k.at.cycle for k in cells.of(owner, label) if k.counts), default=None) == first - 1
     ]
     return [
         f"it begins with cycle {first}, which comes next in cell {label} of {owner}: --continues {shlex.quote(label)}"
@@ -353,25 +354,25 @@ def _is_one_cell(file: CheckedFile) -> bool:
     return all(d.provenance in ("cycler", "sheet") for d in file.discharges)
 
 
-def _numbered(file: CheckedFile, sample: SampleInfo, cells: Cells) -> tuple[CheckedFile, tuple[str, str] | None]:
-    """Number the discharges of a file that begins later in its test, where the cell tells; and name that cell."""
+def _numbered(file: CheckedFile, sample: SampleInfo, cells: Cells) -> tuple[CheckedFile, Place | None]:
+    """Number the discharges of a file that begins later in its test, where the cell tells; and name that cell.
+
+    Raises:
+        MeasurementError: it continues a cell that does not tell.
+    """
     from campaigns.intake.validation import numbered_from
 
     target = _continued(sample, cells) if sample.continues is not None else None
     errors = {hit.id for hit in file.rules if hit.severity == "error"}
-    if not file.discharges or sample.first_cycle is not None or errors - {"E13"}:
+    if not file.discharges or errors - {"E13"}:
         return file, target
-    late = "E13" in errors
-    if target is None and late:
+    if target is None and errors:
         target = _recognised(file, sample, cells)
-    if target is None or not (late or sample.continues is not None):
-        return file, target
-    known = [k for k in cells.of(*target) if k.counts]
-    number = _first_number(file, known, cells, stated=sample.continues is not None)
+    number = None if target is None else _first_number_in(target, file, sample, cells)
     return (file if number is None else numbered_from(file, number)), target
 
 
-def _continued(sample: SampleInfo, cells: Cells) -> tuple[str, str]:
+def _continued(sample: SampleInfo, cells: Cells) -> Place:
     """Owner and label of the cell that a file is said to continue.
 
     Raises:
@@ -395,13 +396,13 @@ def _continued(sample: SampleInfo, cells: Cells) -> tuple[str, str]:
     )
 
 
-def _recognised(file: CheckedFile, sample: SampleInfo, cells: Cells) -> tuple[str, str] | None:
+def _recognised(file: CheckedFile, sample: SampleInfo, cells: Cells) -> Place | None:
     """The cell of a file that begins late: by its label, else by discharges that are known already."""
     if sample.cell is not None:
         owners = [o for o in cells.owners_of(sample.cell) if sample.proposal in (None, o)]
         if len(owners) == 1:
             return owners[0], sample.cell
-    found: dict[tuple[str, str], int] = {}
+    found: dict[Place, int] = {}
     for discharge in file.discharges:
         if discharge.conditions is None or discharge.capacity_mah_g is None:
             continue
@@ -413,34 +414,68 @@ def _recognised(file: CheckedFile, sample: SampleInfo, cells: Cells) -> tuple[st
     return pairs[0] if len(pairs) == 1 else None
 
 
-def _first_number(file: CheckedFile, known: Sequence[Known], cells: Cells, *, stated: bool) -> int | None:
+def _first_number_in(target: Place, file: CheckedFile, sample: SampleInfo, cells: Cells) -> int | None:
     """Cycle number of the first discharge of a file that goes on with a known cell; None where nothing tells.
 
-    The instrument's own numbers tell, else discharges that are known already, else, where it was stated that the file
-    continues the cell, the last number that is known.
+    A withdrawn discharge may be one that the cell gave, or one that it never gave: both must tell the same.
+
+    Raises:
+        MeasurementError: nothing tells, and it is no cycler's file, which E13 refuses.
     """
-    first = file.discharges[0]
-    last = max((k.at.cycle for k in known), default=0)
-
-    def fits(number: int) -> bool:
-        """Whether nothing that is known under the numbers to come is another discharge."""
-        shift = number - first.cycle
-        at = {k.at.cycle: k for k in known}
-        return all(
-            cells.same(at[d.cycle + shift], _new("", d, ()))
-            for d in file.discharges
-            if d.cycle + shift in at and d.conditions is not None and d.capacity_mah_g is not None
+    if sample.first_cycle is not None:  # what cyclers measured is counted from there already
+        return file.discharges[0].cycle if _is_of_cycler(file) else sample.first_cycle
+    given = [k for k in cells.of(*target) if not k.corrected]
+    standing = [k for k in given if k.counts]
+    stated = sample.continues is not None
+    number = _first_number(file, given, cells, stated=stated)
+    if number is not None and number == _first_number(file, standing, cells, stated=stated):
+        return number
+    if not _is_of_cycler(file):
+        raise MeasurementError(
+            f"continues {sample.continues}, and nothing tells the number of its first discharge. State --first-cycle N."
         )
+    return None
 
-    if first.file_cycle is not None:
-        offsets = {k.at.cycle - k.file_cycle for k in known if k.file_cycle is not None}
-        number = first.file_cycle + (offsets.pop() if len(offsets) == 1 else 0)
-        if number > 1 or (number == 1 and fits(number) and not stated):
-            return number
-    overlapping = [n for n in range(1, last + 1) if fits(n)]
+
+def _is_of_cycler(file: CheckedFile) -> bool:
+    return file.discharges[0].provenance == "cycler"
+
+
+def _first_number(file: CheckedFile, known: Sequence[Known], cells: Cells, *, stated: bool) -> int | None:
+    """Cycle number of the first discharge of a file that goes on with certain others; None where nothing tells.
+
+    Tables and sheets name it, the instrument's own numbers tell, else discharges that are known already, else, where it
+    was stated that the file continues the cell, the last number that is known.
+    """
+    first = file.discharges[0].cycle
+    if first > 1 and not _is_of_cycler(file):
+        return first
+    if (own := _own_number(file, known)) > 1:
+        return own
+    last = max([0, *(k.at.cycle for k in known)])
+    overlapping = [n for n in range(1, last + 1) if _fits(n, file, known, cells)]
     if len(overlapping) == 1:
         return overlapping[0]
-    return last + first.cycle if stated and known else None
+    return last + first if stated and known else None
+
+
+def _own_number(file: CheckedFile, known: Sequence[Known]) -> int:
+    """The instrument's own number of the first discharge, as it counts in a cell; 0 where it has none."""
+    number = file.discharges[0].file_cycle
+    offsets = {k.at.cycle - k.file_cycle for k in known if k.file_cycle is not None}
+    return 0 if number is None else number + (offsets.pop() if len(offsets) == 1 else 0)
+
+
+def _fits(number: int, file: CheckedFile, known: Sequence[Known], cells: Cells) -> bool:
+    """Whether, counted from a number, discharges of a file are those that are known, and none is another one."""
+    shift = number - file.discharges[0].cycle
+    at = {k.at.cycle: k for k in known}
+    both = [
+        cells.same(at[d.cycle + shift], _new("", d, ()))
+        for d in file.discharges
+        if d.cycle + shift in at and d.conditions is not None and d.capacity_mah_g is not None
+    ]
+    return bool(both) and all(both)
 
 
 def _items(
@@ -448,7 +483,7 @@ def _items(
     sample: SampleInfo,
     state: Snapshot,
     cells: Cells,
-    target: tuple[str, str] | None,
+    target: Place | None,
     usual: Process,
 ) -> list[_Item]:
     """The discharges of a file with the proposal each was made for.
@@ -532,39 +567,56 @@ def _settled(
     With `part` they are all that a cycler's file without a label holds, which may be a part of a longer test.
     """
     owner = items[0].owner
-    same = [[k for k in cells.equals(i.new, owner) if _is_same_cell(k, i, label)] for i in items]
-    cell = _cell_of_known(items, owner, label, same, cells)
-    if cell is None:
-        _refuse_of_another(items, owner, cells)
-        if part:
-            _refuse_uncertain(items, owner, cells)
-        cell = label
-    if cell is None:
-        cell = _free_label(base, {*cells.labels(owner), *taken})
-    elif (conflict := _conflict(items, owner, cell, cells)) is not None:
+    same = [_equals(item, label, cells) for item in items]
+    found = _cell_of_known(items, owner, label, chain.from_iterable(same), cells)
+    cell = found or label or _free_label(base, {*cells.labels(owner), *taken})
+    settled = [_settled_one(item, cell, known) for item, known in zip(items, same, strict=True)]
+    _refuse_of_another([p.item for p in settled if p.known is None], owner, cells)
+    if part and found is None:
+        _refuse_uncertain(items, owner, cells)
+    if (conflict := _conflict(items, owner, cell, cells)) is not None:
         raise MeasurementError(conflict)
-    settled = [
-        _Placed(item, cell, next((k for k in known if k.cell == cell), None))
-        for item, known in zip(items, same, strict=True)
-    ]
     _refuse_repeats(settled)
+    _refuse_two_cells(settled, cell)
     _refuse_other_mass(settled)
     return settled
 
 
+def _equals(item: _Item, label: str | None, cells: Cells) -> list[Known]:
+    """Known discharges of its owner that are this one: capacities alone are another cell's where the labels differ."""
+    return [k for k in cells.equals(item.new, item.owner) if label in (None, k.cell) or _has_curves(k, item)]
+
+
+def _settled_one(item: _Item, cell: str, same: Sequence[Known]) -> _Placed:
+    """A discharge of a cell: known where an equal one is of that cell or, by its curve, of any other."""
+    equal = [k for k in same if k.cell == cell or _has_curves(k, item)]
+    if not equal:
+        return _Placed(item, cell)
+    known = min(equal, key=lambda k: (not k.counts, k.cell != cell))
+    return _Placed(item, known.cell, known)
+
+
 def _cell_of_known(
-    items: Sequence[_Item], owner: str, label: str | None, same: Sequence[Sequence[Known]], cells: Cells
+    items: Sequence[_Item], owner: str, label: str | None, same: Iterable[Known], cells: Cells
 ) -> str | None:
     """The cell of which some discharges are known, so that all may be of it; None where there is none.
+
+    Those that stand tell first, by their curves before their capacities. Those that were withdrawn tell where no label
+    does: what is withdrawn may be so because it was of another cell.
 
     Raises:
         MeasurementError: they are, by their curves or their label, of a cell that has others.
     """
-    for candidate in dict.fromkeys(k.cell for known in same for k in known):
+    telling = [k for k in same if k.counts or label in (None, k.cell)]
+    telling.sort(key=lambda k: (k.counts, k.profile() is not None), reverse=True)
+    best: dict[str, Known] = {}
+    for k in telling:
+        best.setdefault(k.cell, k)
+    for candidate, k in best.items():
         conflict = _conflict(items, owner, candidate, cells)
         if conflict is None:
             return candidate
-        if label == candidate or any(k.cell == candidate and k.profile() is not None for known in same for k in known):
+        if candidate == label or k.profile() is not None:
             raise MeasurementError(conflict)
     return None
 
@@ -577,9 +629,9 @@ def _free_label(base: str, taken: Collection[str]) -> str:
     return label
 
 
-def _is_same_cell(known: Known, item: _Item, label: str | None) -> bool:
-    """Whether equal discharges are one: capacities alone are another cell's where the labels differ."""
-    return label in (None, known.cell) or (known.profile() is not None and item.new.profile is not None)
+def _has_curves(known: Known, item: _Item) -> bool:
+    """Whether two discharges are compared by their curves, and not by a capacity alone."""
+    return known.profile() is not None and item.new.profile is not None
 
 
 def _conflict(items: Sequence[_Item], owner: str, cell: str, cells: Cells) -> str | None:
@@ -634,6 +686,24 @@ def _refuse_repeats(settled: Sequence[_Placed]) -> None:
             )
 
 
+def _refuse_two_cells(settled: Sequence[_Placed], cell: str) -> None:
+    """Refuse more cycles of a test that stands under two labels.
+
+    Raises:
+        MeasurementError: naming what to put together first.
+    """
+    apart = {k.by: k.cell for k in (p.known for p in settled) if k is not None and k.counts and k.cell != cell}
+    new = next((p.item for p in settled if p.known is None), None)
+    if apart and new is not None:
+        others = " and of cell ".join(dict.fromkeys(apart.values()))
+        raise MeasurementError(
+            f"{new.where}: is beside discharges of cell {cell} and of cell {others} of {new.owner}, so that nobody can "
+            f"say whose it is. Where they are one cell: drx-screen supersede {' '.join(apart)} --cell "
+            f"{shlex.quote(cell)} --reason TEXT; where they are two, hand in the new cycles of each apart, with "
+            "--continues CELL."
+        )
+
+
 def _refuse_other_mass(settled: Sequence[_Placed]) -> None:
     """Refuse more cycles of a cell by another mass than those it has."""
     differing = next((p for p in settled if p.known is not None and masses_differ(p.known, p.item.new)), None)
@@ -652,7 +722,7 @@ def _refuse_other_mass(settled: Sequence[_Placed]) -> None:
 
 
 def _refuse_of_another(items: Sequence[_Item], owner: str, cells: Cells) -> None:
-    """Refuse discharges that another proposal has: one discharge belongs to one."""
+    """Refuse discharges that stand for another proposal: one discharge belongs to one."""
     for item in items:
         for k in cells.equals(item.new):
             if k.owner != owner and k.counts and k.charge_mah is not None and item.new.charge_mah is not None:
@@ -668,7 +738,7 @@ def _proposal(
     sample: SampleInfo,
     state: Snapshot,
     cells: Cells,
-    target: tuple[str, str] | None,
+    target: Place | None,
     name: str,
 ) -> tuple[str | None, str]:
     """Proposal (None: nobody proposed it) and composition under which a discharge is recorded."""
@@ -697,9 +767,7 @@ def _proposal(
     return _matched(state, discharge.composition, sample.process or NOT_STATED, name)
 
 
-def _owner_by_cell(
-    discharge: CheckedDischarge, sample: SampleInfo, cells: Cells, target: tuple[str, str] | None
-) -> str | None:
+def _owner_by_cell(discharge: CheckedDischarge, sample: SampleInfo, cells: Cells, target: Place | None) -> str | None:
     """Owner of the cell that a discharge is known to belong to, where nobody says what was made."""
     if target is not None:
         return target[0]
@@ -796,7 +864,7 @@ def _outcome(
 
 def _extensions(placed: Sequence[_Placed], cells: Cells, would: str) -> list[str]:
     """One sentence for every cell that was known before."""
-    by_cell: dict[tuple[str, str], list[_Placed]] = {}
+    by_cell: dict[Place, list[_Placed]] = {}
     for p in placed:
         by_cell.setdefault((p.item.owner, p.cell), []).append(p)
     said: list[str] = []
@@ -819,7 +887,7 @@ def _of_known(where: str, known: Sequence[tuple[_Placed, Known]], more: str, wou
     else:
         ids = ", ".join(dict.fromkeys(k.by for _, k in known))
         yield f"known: {cycles} of {where} ({ids}); nothing {'would change' if would else 'changed'}"
-    yield from (f"{k.by} of it is {k.says}" for _, k in known if k.says.startswith("withdrawn"))
+    yield from (f"{k.by} of it is {k.says}" for _, k in known if k.says and not k.corrected)
     other = next((k for p, k in known if masses_differ(k, p.item.new)), None)
     if other is not None and other.mass_mg is not None:
         yield (

@@ -236,6 +236,123 @@ def test_growing_export_of_a_retracted_and_a_corrected_discharge(proposed: Campa
     assert [n for _, _, n, _ in held(proposed)] == [1, 3, 4]
 
 
+def test_cell_whose_only_discharge_is_retracted_stays_one_cell(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "export 1.csv", TEST, last=1), proposal="R01-01")
+    proposed.retract_measurement("M0001", "short circuit")
+    part = write_cycles(tmp_path / "export 2.csv", TEST, 2, 2)
+    assert hand_in(proposed, part, proposal="R01-01", first_cycle=2).status == "recorded"
+    whole = hand_in(proposed, write_cycles(tmp_path / "export 3.csv", TEST, last=2), proposal="R01-01")
+    assert (whole.status, whole.known) == ("known", 2), whole
+    assert "M0001 of it is withdrawn: short circuit" in whole.notes
+    grown = hand_in(proposed, write_cycles(tmp_path / "export 4.csv", TEST, last=3), proposal="R01-01")
+    assert (grown.status, grown.known, grown.discharges) == ("recorded", 2, 1), grown.rules
+    assert held(proposed) == [("R01-01", "export 2", 2, 237.0), ("R01-01", "export 2", 3, 235.0)]
+
+
+def test_discharge_counts_once_where_its_test_was_said_to_be_two_cells(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=2), proposal="R01-01")
+    part = write_cycles(tmp_path / "part.csv", TEST, 3, 3)
+    hand_in(proposed, part, proposal="R01-01", first_cycle=3, cell="B")
+    before = proposed.state()
+    whole = hand_in(proposed, write_cycles(tmp_path / "whole.csv", TEST, last=3), proposal="R01-01")
+    assert (whole.status, whole.known) == ("known", 3), whole
+    assert proposed.state() == before
+    grown = write_cycles(tmp_path / "grown.csv", TEST, last=4)
+    done = hand_in(proposed, grown, proposal="R01-01")
+    assert done.status == "refused"
+    assert "cycle 4: is beside discharges of cell a and of cell B of R01-01" in done.rules[-1].message
+    assert "drx-screen supersede M0003 --cell a --reason TEXT" in done.rules[-1].message
+    supersede(proposed, ["M0003"], "one cell", {"cell": "a"})
+    assert hand_in(proposed, grown, proposal="R01-01").status == "recorded"
+    assert [(c, n) for _, c, n, _ in held(proposed)] == [("a", n) for n in (1, 2, 3, 4)]
+
+
+def test_two_cells_in_a_table_that_names_none_are_known_when_they_come_back(proposed: Campaign, tmp_path: Path):
+    from campaigns.report.export import export_campaign
+
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=2), composition=FIRST)
+    longer = running_test([220.0, 219.0, 218.0, 217.0])
+    hand_in(proposed, write_cycles(tmp_path / "b.csv", longer), composition=FIRST)
+    before = proposed.state()
+    export_campaign(proposed, tmp_path / "all.drxtd.csv", form="drx-td")
+    (done,) = ingest(proposed, check_files(proposed, [tmp_path / "all.drxtd.csv"])).files
+    assert (done.status, done.known) == ("known", 6), done
+    assert proposed.state() == before
+
+
+def test_discharge_retracted_as_another_cells_does_not_draw_that_cell_in(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "wrong.csv", TEST, last=1), proposal="R01-01", cell="A")
+    proposed.retract_measurement("M0001", "it was cell B")
+    for last in (3, 4):
+        done = hand_in(proposed, write_cycles(tmp_path / f"b{last}.csv", TEST, last=last), proposal="R01-01", cell="B")
+        assert done.status == "recorded", done.rules
+    true_a = write_cycles(tmp_path / "a.csv", running_test([220.0]))
+    assert hand_in(proposed, true_a, proposal="R01-01", cell="A").status == "recorded"
+    unlabelled = hand_in(proposed, write_cycles(tmp_path / "b5.csv", TEST), proposal="R01-01")
+    assert unlabelled.status == "recorded", unlabelled.rules
+    assert sorted(held(proposed)) == [
+        ("R01-01", "A", 1, 220.0),
+        *(("R01-01", "B", n, q) for n, q in ((2, 237.0), (3, 235.0), (4, 232.0), (5, 230.0))),
+    ]
+
+
+def test_retracted_discharge_goes_with_its_cell_to_another_proposal(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=2), proposal="R01-01")
+    proposed.retract_measurement("M0001", "short circuit")
+    supersede(proposed, ["M0002"], "swapped", {"proposal_id": "R01-02"})
+    old = hand_in(proposed, write_cycles(tmp_path / "b.csv", TEST, last=2, crlf=True), proposal="R01-01")
+    assert old.status == "refused"
+    assert "drx-screen supersede M0003 --proposal R01-01" in old.rules[-1].message
+    new = hand_in(proposed, write_cycles(tmp_path / "c.csv", TEST, last=3), proposal="R01-02")
+    assert (new.status, new.known, new.discharges) == ("recorded", 2, 1), new.rules
+    assert "M0001 of it is withdrawn: short circuit" in new.notes
+    assert held(proposed) == [("R01-02", "a", 2, 237.0), ("R01-02", "a", 3, 235.0)]
+
+
+@pytest.mark.parametrize("retracted", [["M0002"], ["M0001", "M0002"]], ids=["last", "all"])
+def test_part_that_begins_again_after_a_retracted_discharge_is_asked_for_its_number(
+    proposed: Campaign, tmp_path: Path, retracted: list[str]
+):
+    hand_in(proposed, write_cycles(tmp_path / "one.csv", running_test([240.0, 238.0])), composition=FIRST)
+    for name in retracted:
+        proposed.retract_measurement(name, "short circuit")
+    before = held(proposed)
+    part = write_cycles(tmp_path / "two.csv", running_test([236.0, 234.0]))
+    done = hand_in(proposed, part, continues="one")
+    assert done.status == "refused"
+    assert "--first-cycle N" in done.rules[-1].message
+    assert hand_in(proposed, part, continues="one", first_cycle=3).status == "recorded"
+    assert held(proposed) == [*before, ("R01-01", "one", 3, 236.0), ("R01-01", "one", 4, 234.0)]
+
+
+def _table(path: Path, first: int) -> Path:
+    """A table of the third and fourth capacity of TEST, numbered from `first`."""
+    rows = [f"{FIRST},20,1.5,4.8,{first + n},{q}" for n, q in enumerate((235.0, 232.0))]
+    path.write_text("\n".join(["composition,current_ma_g,v_low,v_high,cycle,capacity_mah_g", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("first", "said"), [(1, {}), (3, {}), (1, {"first_cycle": 3})], ids=["1", "3", "stated"])
+def test_table_that_continues_a_cell_goes_on_after_it_or_keeps_its_numbers(
+    proposed: Campaign, tmp_path: Path, first: int, said: dict[str, int]
+):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=2), composition=FIRST)
+    done = hand_in(proposed, _table(tmp_path / "table.csv", first), continues="a", **said)
+    assert done.status == "recorded", done.rules
+    assert [(c, n) for _, c, n, _ in held(proposed)] == [("a", n) for n in (1, 2, 3, 4)]
+
+
+def test_table_that_continues_a_retracted_cell_is_asked_for_its_number(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=2), composition=FIRST)
+    proposed.retract_measurement("a.csv", "short circuit")
+    table = _table(tmp_path / "table.csv", 1)
+    done = hand_in(proposed, table, continues="a")
+    assert done.status == "refused"
+    assert "nothing tells the number of its first discharge. State --first-cycle N" in done.rules[-1].message
+    assert hand_in(proposed, table, continues="a", first_cycle=3).status == "recorded"
+    assert [(c, n) for _, c, n, _ in held(proposed)] == [("a", 3), ("a", 4)]
+
+
 def test_discharge_of_another_proposal_is_refused_with_the_way_to_move_it(proposed: Campaign, tmp_path: Path):
     hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=1), proposal="R01-01")
     done = hand_in(proposed, write_cycles(tmp_path / "b.csv", TEST, last=2), proposal="R01-02")

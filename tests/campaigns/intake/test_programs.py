@@ -173,6 +173,13 @@ class Laboratory(RuleBasedStateMachine):
                 assert len(standing) <= 1, standing
 
     @invariant()
+    def what_was_retracted_stays_out(self) -> None:
+        for coin in self.coins:
+            for cycle in range(1, coin.done + 1):
+                stands = {m.withdrawn_event is None for m in self._of(coin, cycle) if m.status != "superseded"}
+                assert len(stands) <= 1, (coin, cycle)
+
+    @invariant()
     def nothing_is_lost(self) -> None:
         for coin in self.coins:
             for cycle in coin.handed_in:
@@ -222,7 +229,7 @@ class Laboratory(RuleBasedStateMachine):
 
     def _is_called_another(self, coin: Coin, start: int) -> bool:
         """Whether a part comes under a label that its cell does not have yet, and nothing in it is known."""
-        mine = [m for n in range(1, coin.done + 1) for m in self._of(coin, n)]
+        mine = self._recorded(coin)
         if not mine or coin.label in {None, *(m.cell for m in mine)}:
             return False
         return not any(self._of(coin, n) for n in range(start, coin.done + 1))
