@@ -80,6 +80,10 @@ class ModelLevel:
     freedom: Mapping[Label, float]
     """How many further members the typical size weighs as much as."""
 
+    label_ends: tuple[float, float] = (0.3, 0.6)
+    """Largest learned distances from known compositions of what lies inside and at the edge (:mod:`screening.domain`);
+    they are set so that the model errs there as much as every other one with a level."""
+
     def typical(self, labels: Sequence[Label], current_ma_g: np.ndarray) -> np.ndarray:
         """Typical standard deviation of a member (mAh/g), n."""
         x, known = np.log(current_ma_g), np.log(self.currents_ma_g)
@@ -112,6 +116,7 @@ def fit_model_level(
     members: int,
     labels: Sequence[Label],
     currents_ma_g: Sequence[float],
+    label_ends: tuple[float, float],
     most_freedom: float = 30.0,
 ) -> ModelLevel:
     """Estimate the model's error from independent members about a prediction, by the moments of the logarithm.
@@ -121,6 +126,7 @@ def fit_model_level(
         members: how many free deviations each mean is of.
         labels: N.
         currents_ma_g: ascending.
+        label_ends: learned distances by which the labels were given.
         most_freedom: no more, however alike the deviations are.
     """
     from scipy.optimize import brentq
@@ -144,7 +150,7 @@ def fit_model_level(
         shift = digamma(half) - np.log(half) - digamma(part) + np.log(part)
         typical[label] = tuple(float(np.exp((mean - shift) / 2)) for mean in logs.mean(0))
         freedom[label] = 2 * part
-    return ModelLevel(tuple(currents_ma_g), typical, freedom)
+    return ModelLevel(tuple(currents_ma_g), typical, freedom, label_ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -377,6 +383,7 @@ def write_levels(found: Mapping[str, ErrorLevels], names: Mapping[str, str]) -> 
             sizes = zip(model.currents_ma_g, model.typical_mah_g[label], strict=True)
             rows += [("typical_mah_g", label, f"{current:g}", size) for current, size in sizes]
             rows.append(("freedom", label, "", model.freedom[label]))
+        rows += [("label_end", label, "", end) for label, end in zip(LABELS, model.label_ends, strict=False)]
         rows += [
             ("bias_lithium_rich_mah_g", "", "", lab.bias_mah_g[0]),
             ("bias_stoichiometric_mah_g", "", "", lab.bias_mah_g[1]),
@@ -413,6 +420,7 @@ def _read_levels(rows: Sequence[Mapping[str, str]]) -> tuple[str, ErrorLevels]:
         tuple(map(float, currents)),
         {label: tuple(value["typical_mah_g", label, current] for current in currents) for label in LABELS},
         {label: value["freedom", label, ""] for label in LABELS},
+        (value["label_end", "inside", ""], value["label_end", "edge", ""]),
     )
     laboratory = LaboratoryLevel(
         np.array([one["bias_lithium_rich_mah_g"], one["bias_stoichiometric_mah_g"]]),

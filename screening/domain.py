@@ -4,6 +4,9 @@ Two distances to the nearest known composition: between the members' learned com
 (the largest difference of any element per formula unit). The first one makes the label, because it is the one that
 tells how wrong the model is. Known are the reported rocksalts of ``data/known_drx.csv`` (DRX-TD itself lists the
 families it covers, not every composition) and whatever the campaign has measured.
+
+A label means the same error for every ensemble that has error levels
+(:attr:`drxnet.uncertainty.ModelLevel.label_ends`): the learned distances of two ensembles are no measure of each other.
 """
 
 from __future__ import annotations
@@ -18,16 +21,8 @@ from torch import Tensor
 
 from drxnet.composition import Composition
 from drxnet.ensemble import Amounts, Ensemble
-from drxnet.uncertainty import LABELS, Label
+from drxnet.uncertainty import LABELS, Label, levels_of
 from screening.species import shipped_rows
-
-INSIDE, EDGE = 0.3, 0.6
-"""Largest learned distances of the labels; 1 is the distance of a typical pair of known compositions.
-
-Calibrated on 20,000 uniform draws from the paper's high-entropy space: with each published member in turn as the truth
-and the mean of the other four as the prediction, the mean error of Q(20 mA/g) is 22 mAh/g inside, 41 at the edge and 57
-outside, that of the rate retention 0.11, 0.21 and 0.25 (`python -m benchmarks.choose.domain`).
-"""
 
 
 @cache
@@ -68,10 +63,13 @@ class Nearest:
     neighbours: tuple[Composition, ...]
     """The nearest known composition by learned features, ``n``."""
 
+    ends: tuple[float, float]
+    """Largest learned distances of the labels."""
+
     @property
     def labels(self) -> list[Label]:
         """Where each candidate lies."""
-        return [LABELS[i] for i in np.digitize(self.learned, [INSIDE, EDGE], right=True)]
+        return [LABELS[i] for i in np.digitize(self.learned, self.ends, right=True)]
 
 
 class Domain:
@@ -81,6 +79,7 @@ class Domain:
         self, ensemble: Ensemble, measured: Sequence[Composition] = (), scale: FeatureScale | None = None
     ) -> None:
         self.ensemble = ensemble
+        self.ends = levels_of(ensemble.model_id).model.label_ends
         self.scale = scale or FeatureScale(ensemble)
         self.known = tuple(dict.fromkeys((*known_compositions(), *measured)))
         amounts = Amounts.of(self.known)
@@ -102,7 +101,10 @@ class Domain:
         symbols = tuple(dict.fromkeys((*self._amounts.symbols, *amounts.symbols)))
         apart = torch.cdist(amounts.table(symbols), self._amounts.table(symbols), p=torch.inf)
         return Nearest(
-            learned.detach().numpy(), apart.amin(1).detach().numpy(), tuple(self.known[i] for i in which.tolist())
+            learned.detach().numpy(),
+            apart.amin(1).detach().numpy(),
+            tuple(self.known[i] for i in which.tolist()),
+            self.ends,
         )
 
     def locate(self, features: Tensor) -> list[Label]:
@@ -112,7 +114,7 @@ class Domain:
     def labels(self, features: Tensor) -> Tensor:
         """Label of each candidate as its index in :data:`LABELS`, ``n``."""
         nearest = self.distances(features).amin(1)
-        return torch.bucketize(nearest, torch.tensor([INSIDE, EDGE], dtype=torch.float64))
+        return torch.bucketize(nearest, torch.tensor(self.ends, dtype=torch.float64))
 
     def distances(self, features: Tensor) -> Tensor:
         """Learned distance of every candidate to every known composition, ``n x known``."""

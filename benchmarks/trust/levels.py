@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.isotonic import IsotonicRegression
 
 import drxnet.data
+from benchmarks.choose.pool import candidates_of
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts, Ensemble
@@ -24,6 +26,12 @@ from drxnet.uncertainty import LABELS, ErrorLevels, OfLevels, fit_model_level, w
 from screening.domain import Domain, known_compositions
 from screening.lattice import Lattice
 from screening.space import load_space
+
+REFERENCE, REFERENCE_ENDS = "drxnet-2024", (0.3, 0.6)
+"""Learned distances up to which the published ensemble is inside and at the edge; others are where they err as much."""
+
+SCREENED = ("he-rate", "he-wide", "lmof")
+"""Campaigns whose candidates, as they are filtered, set the labels."""
 
 CURRENTS_MA_G = (5.0, 20.0, 100.0, 400.0, 1000.0, 2000.0, 5000.0)
 SPACES = ("paper-he", "wide", "lmof")
@@ -57,21 +65,62 @@ def deviations(own_mah_g: np.ndarray, teacher_mah_g: np.ndarray | None) -> tuple
     return ((teacher_mah_g - others) ** 2).mean(0) / (1 + 1 / (members - 1)), members, error
 
 
+def screened(draws: int, seed: int = 0) -> list[Composition]:
+    """Candidates that the filters of the shipped campaigns leave, as many of each."""
+    found: list[Composition] = []
+    for name in SCREENED:
+        source = candidates_of(name)
+        units = source.unrank(source.sample_ranks(min(source.count, 40 * draws), seed))
+        found += source.compositions(units[source.keeps(units)][:draws])
+    return list(dict.fromkeys(found))
+
+
+def error_by_distance(ensemble: Ensemble, draws: int) -> IsotonicRegression:
+    """Mean absolute error of Q(20 mA/g) (mAh/g) over the learned distance, rising, a member being the truth."""
+    compositions = screened(draws)
+    encoded = ensemble.encode(Amounts.of(compositions))
+    condition = [CyclingConditions(20.0)]
+    own = ensemble.capacity(encoded, condition).double().numpy()
+    teacher = _teacher_of(ensemble)
+    _, _, error = deviations(own, None if teacher is None else teacher.capacity(compositions, condition).numpy())
+    distance = Domain(ensemble).nearest(Amounts.of(compositions)).learned
+    return IsotonicRegression(out_of_bounds="clip").fit(distance, error[:, 0])
+
+
+def label_ends(ensemble: Ensemble, draws: int) -> tuple[float, float]:
+    """Learned distances at which an ensemble errs as much as the published one does at the ends of its labels."""
+    if ensemble.card.name == REFERENCE:
+        return REFERENCE_ENDS
+    errors = error_by_distance(Ensemble.load(REFERENCE), draws).predict(REFERENCE_ENDS)
+    mine = error_by_distance(ensemble, draws)
+    at = np.linspace(0.0, 2.0, 2001)
+    inside, edge = (float(at[mine.predict(at) <= error][-1]) for error in errors)
+    print(f"{ensemble.card.name} errs by {errors.round(1)} mAh/g at learned distances of {inside:.2f} and {edge:.2f}")
+    return round(inside, 2), round(edge, 2)
+
+
+def _teacher_of(ensemble: Ensemble) -> Ensemble | None:
+    """The ensemble that one learned from."""
+    name = ensemble.card.provenance.get("simulated_from", {}).get("name")
+    return Ensemble.load(name) if name else None
+
+
 def levels_of(ensemble: Ensemble, draws: int) -> ErrorLevels:
     """Estimate and print all levels of one ensemble."""
     compositions = drawn(draws)
     domain = Domain(ensemble)
+    domain.ends = ends = label_ends(ensemble, draws)
     encoded = ensemble.encode(Amounts.of(compositions))
     labels = domain.locate(encoded.features)
     conditions = [CyclingConditions(i) for i in CURRENTS_MA_G]
     capacity = ensemble.capacity(encoded, conditions).double().numpy()
-    learned_from = ensemble.card.provenance.get("simulated_from", {}).get("name")
-    teacher = Ensemble.load(learned_from).capacity(compositions, conditions).double().numpy() if learned_from else None
+    learned_from = _teacher_of(ensemble)
+    teacher = learned_from.capacity(compositions, conditions).double().numpy() if learned_from else None
     squares, free, error = deviations(capacity, teacher)
-    model = fit_model_level(squares, free, labels, CURRENTS_MA_G)
+    model = fit_model_level(squares, free, labels, CURRENTS_MA_G, ends)
     print(
         f"\n{ensemble.card.name} ({ensemble.model_id}), {len(compositions)} compositions, mAh/g, "
-        f"members of {learned_from or ensemble.card.name} about its mean"
+        f"members of {(learned_from or ensemble).card.name} about its mean"
     )
     print("| | compositions | typical s.d. of a member at " + ", ".join(f"{i:g}" for i in CURRENTS_MA_G), end="")
     print(" mA/g | worth members | mean error, one member the truth |\n|---|---|---|---|---|")

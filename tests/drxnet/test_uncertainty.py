@@ -112,7 +112,7 @@ def test_the_size_of_the_models_error_is_found_again():
     members = np.stack(
         [np.concatenate([deviates(draw, label, i, 3000)[0] for label in LABELS], 1) for i in MODEL.currents_ma_g], -1
     )
-    found = fit_model_level(members.var(0, ddof=1), 4, labels, MODEL.currents_ma_g)
+    found = fit_model_level(members.var(0, ddof=1), 4, labels, MODEL.currents_ma_g, MODEL.label_ends)
     for label in LABELS:
         assert found.typical_mah_g[label] == pytest.approx(MODEL.typical_mah_g[label], rel=0.06)
         assert found.freedom[label] == pytest.approx(6, rel=0.25)

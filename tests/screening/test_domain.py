@@ -8,7 +8,8 @@ from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
 from drxnet.ensemble import Amounts, Ensemble
-from screening.domain import EDGE, INSIDE, LABELS, Domain, FeatureScale, known_compositions
+from drxnet.uncertainty import shipped_levels
+from screening.domain import LABELS, Domain, FeatureScale, known_compositions
 
 FAR = "Li1.2Zr0.4W0.2Al0.2O1.8F0.2"
 
@@ -54,7 +55,8 @@ def test_labels_follow_the_two_thresholds() -> None:
     nearest = domain.nearest(candidates)
     features = domain.scale(domain.ensemble, candidates)
     assert [LABELS[i] for i in domain.labels(features)] == nearest.labels
-    by_hand = ["inside" if d <= INSIDE else "edge" if d <= EDGE else "outside" for d in nearest.learned]
+    inside, edge = shipped_levels().model.label_ends
+    by_hand = ["inside" if d <= inside else "edge" if d <= edge else "outside" for d in nearest.learned]
     assert nearest.labels == by_hand
 
 
