@@ -44,6 +44,9 @@ class Pool:
     features: np.ndarray
     """``members x n x 32``."""
 
+    model_id: str
+    """Of the ensemble whose members they are."""
+
     @classmethod
     def of(cls, model: str, space: str, size: int, seed: int, cache: Path) -> Pool:
         """Draw a pool uniformly from what a campaign's filters leave, or read it back from the cache."""
@@ -51,14 +54,13 @@ class Pool:
         units = source.unrank(source.sample_ranks(min(source.count, _DRAWS * size), seed))
         candidates = tuple(source.compositions(units[source.keeps(units)][:size]))
         everything = (*candidates, *(c for c in known_compositions() if c not in set(candidates)))
-        file = cache / f"pool-{model}-{space}-{size}-{seed}.npz"
-        if file.is_file():
-            stored = np.load(file)
-            return cls(everything, len(candidates), stored["capacity"], stored["features"])
-        cache.mkdir(parents=True, exist_ok=True)
-        capacity, features = _predict(Ensemble.load(model), everything)
-        np.savez(file, capacity=capacity, features=features)
-        return cls(everything, len(candidates), capacity, features)
+        file, ensemble = cache / f"pool-{model}-{space}-{size}-{seed}.npz", Ensemble.load(model)
+        if not file.is_file():
+            cache.mkdir(parents=True, exist_ok=True)
+            capacity, features = _predict(ensemble, everything)
+            np.savez(file, capacity=capacity, features=features)
+        stored = np.load(file)
+        return cls(everything, len(candidates), stored["capacity"], stored["features"], ensemble.model_id)
 
     def truth(self, kind: str, source: str, space: str, seed: int, cache: Path) -> tuple[np.ndarray, np.ndarray]:
         """Capacities of the candidates in a laboratory, ``n x 2``, and how probably each synthesis fails, ``n``.
@@ -81,7 +83,7 @@ class Pool:
 
     def predicted_by(self, ensemble: Ensemble) -> Pool:
         """Build the same pool as another ensemble sees it."""
-        return Pool(self.compositions, self.candidates, *_predict(ensemble, self.compositions))
+        return Pool(self.compositions, self.candidates, *_predict(ensemble, self.compositions), ensemble.model_id)
 
     @cached_property
     def amounts(self) -> Amounts:
@@ -138,6 +140,7 @@ class PooledEnsemble:
         self.capacities = torch.from_numpy(pool.capacity[self._members])
         self.vectors = torch.from_numpy(pool.features[self._members])
         self.card = ModelCard(name="pooled", members=len(self._members))
+        self.model_id = pool.model_id
         self.device, self.path = "cpu", None
 
     @property
