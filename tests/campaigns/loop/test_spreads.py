@@ -34,7 +34,7 @@ def both(*off: float) -> list[Measured]:
 
 def test_a_laboratory_that_has_measured_nothing_is_a_new_one():
     left = offsets_left(outlook())
-    assert left[20, 20] == left[1000, 1000] == pytest.approx(LAB.laboratory_mah_g**2)
+    assert [left[20, 20], left[1000, 1000]] == pytest.approx([LAB.laboratory_mah_g**2] * 2)
     assert left[20, 1000] == pytest.approx(RATE_CORRELATION * LAB.laboratory_mah_g**2)
 
 
