@@ -41,7 +41,7 @@ LENGTH = 0.3
 REPORTED_WEIGHT = 0.3
 """Of a reported rocksalt beside a synthesis of the campaign: what fails is seldom reported."""
 
-CAUTION, MOST_CAUTION = 0.5, 4.0
+CAUTION, MOST_CAUTION = 2.0, 16.0
 """What each failed synthesis of the campaign adds to the power of the probability in a score, and where that ends."""
 
 LEAST_FAILED = 2

@@ -30,7 +30,7 @@ ROUNDS, TOP = 8, 0.01
 AFTER = (8, 16, 32, 64)
 """Cells after which is looked at."""
 
-CHOOSING, REPORTING = range(100, 130), range(25)
+CHOOSING, REPORTING = range(100, 130), range(200, 225)
 """Seeds that settings were chosen on, and seeds that are reported; no setting was chosen by looking at these."""
 
 KINDS = ("field", "penalty", "physics", "member", "demanding")
