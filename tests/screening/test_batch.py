@@ -432,7 +432,7 @@ def test_each_failure_makes_the_probability_of_the_phase_count_for_more() -> Non
         Outlook.of(ENSEMBLE, GOALS, tried=[*(Tried(c, 1.0) for c in good), *(Tried(c, 0.0) for c in bad[:failed])])
         for failed in range(4)
     ]
-    assert [outlook.caution for outlook in ways] == [1.0, 1.5, 2.0, 2.5]
+    assert [outlook.caution for outlook in ways] == [1.0, 3.0, 5.0, 7.0]
     assert Outlook.of(ENSEMBLE, GOALS).caution == 1.0
     assert Outlook.of(ENSEMBLE, GOALS, tried=[Tried(c, 0.0) for c in POOL[:20]]).caution == MOST_CAUTION
     batch = Batch([(c, NOT_STATED) for c in POOL[6:]], ways[3], (), Limits(domain_weight={}), seed=0)
