@@ -436,7 +436,7 @@ def test_each_failure_makes_the_probability_of_the_phase_count_for_more() -> Non
     assert Outlook.of(ENSEMBLE, GOALS).caution == 1.0
     assert Outlook.of(ENSEMBLE, GOALS, tried=[Tried(c, 0.0) for c in POOL[:20]]).caution == MOST_CAUTION
     batch = Batch([(c, NOT_STATED) for c in POOL[6:]], ways[3], (), Limits(domain_weight={}), seed=0)
-    torch.testing.assert_close(batch.log_weight, 2.5 * batch.log_phase)
+    torch.testing.assert_close(batch.log_weight, 7.0 * batch.log_phase)
     pick = choose_batch(POOL[6:], ways[3], n=1)[0]
     assert pick.phase_probability == pytest.approx(float(ways[3].log_phase(Amounts.of([pick.composition])).exp()))
 
