@@ -103,7 +103,10 @@ def regrets(lab: Laboratory, history: Sequence[Sequence[int]]) -> list[float]:
     return [round(float(worth.max() - best), 4) for best in found]
 
 
-FIELDS = ("kind", "strategy", "seed", "pool")
+ASKED = ("model", "source", "space", "pool")
+"""What two runs of a table must have in common beside their kind and seed to be held beside each other."""
+
+FIELDS = ("kind", "strategy", "seed", *ASKED)
 MERITS = (
     *(f"{merit}_{cells}" for cells in AFTER for merit in ("regret", "top")),
     "feasible_8",
@@ -123,7 +126,8 @@ def missing_runs(options: argparse.Namespace, runs: Sequence[Mapping[str, str]])
     known = {tuple(run[name] for name in FIELDS) for run in runs if rounds_of(run) >= options.rounds}
     for seed in options.seeds:
         todo = [(k, s) for k in options.kinds for s in options.strategies]
-        todo = [(k, s) for k, s in todo if (k, s, str(seed), str(options.pool)) not in known]
+        asked = {name: str(getattr(options, name)) for name in ASKED}
+        todo = [(k, s) for k, s in todo if (k, s, str(seed), *asked.values()) not in known]
         if not todo:
             continue
         pool = Pool.of(options.model, options.space, options.pool, seed, options.cache)
@@ -134,7 +138,7 @@ def missing_runs(options: argparse.Namespace, runs: Sequence[Mapping[str, str]])
             begun = time.process_time()
             chosen_by = recommender(name, pool, kind, seed)
             history = run(pool, lab, chosen_by, options.rounds)
-            row: dict[str, object] = {"kind": kind, "strategy": name, "seed": seed, "pool": options.pool}
+            row: dict[str, object] = {"kind": kind, "strategy": name, "seed": seed, **asked}
             found = merits(lab, history)
             row |= {name: round(found[name], 4) if name in found else "" for name in MERITS}
             row |= {"cpu_s": round(time.process_time() - begun, 1), "rows": json.dumps(history)}
@@ -279,7 +283,8 @@ def main() -> None:
                 writer.writerow(text)
             runs.append(text)
             print(*(text[name] for name in (*FIELDS, "regret_8", "regret_16", "top_16", "cpu_s")), flush=True)
-    wanted = [r for r in runs if int(r["seed"]) in options.seeds and r["pool"] == str(options.pool)]
+    alike = [r for r in runs if all(r[name] == str(getattr(options, name)) for name in ASKED)]
+    wanted = [r for r in alike if int(r["seed"]) in options.seeds]
     print_table(wanted, options.kinds, options.strategies, options.base)
     print_stopping(wanted, options.kinds, options.base)
 
