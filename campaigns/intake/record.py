@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -398,19 +399,19 @@ def _continued(sample: SampleInfo, cells: Cells) -> Place:
 
 def _recognised(file: CheckedFile, sample: SampleInfo, cells: Cells) -> Place | None:
     """The cell of a file that begins late: by its label, else by discharges that are known already."""
-    if sample.cell is not None:
-        owners = [o for o in cells.owners_of(sample.cell) if sample.proposal in (None, o)]
-        if len(owners) == 1:
-            return owners[0], sample.cell
-    found: dict[Place, int] = {}
-    for discharge in file.discharges:
-        if discharge.conditions is None or discharge.capacity_mah_g is None:
-            continue
-        new = _new("", discharge, ())
-        for pair in {(k.owner, k.cell) for k in cells.equals(new, any_cycle=True) if k.charge_mah is not None}:
-            found[pair] = found.get(pair, 0) + 1
-    best = max(found.values(), default=0)
-    pairs = [pair for pair, count in found.items() if count == best]
+    labelled = [o for o in cells.owners_of(sample.cell or "") if sample.proposal in (None, o)]
+    if sample.cell and len(labelled) == 1:
+        return labelled[0], sample.cell
+    return _most_known(file, sample.cell, cells)
+
+
+def _most_known(file: CheckedFile, label: str | None, cells: Cells) -> Place | None:
+    """The cell of which most discharges of a file are known; None where none is, or as many of another."""
+    found: Counter[Place] = Counter()
+    for _, new in _measured(file):
+        same = cells.equals(new, any_cycle=True)
+        found.update({(k.owner, k.cell) for k in same if k.charge_mah is not None and _tells(k, label)})
+    pairs = [pair for pair, count in found.items() if count == max(found.values())]
     return pairs[0] if len(pairs) == 1 else None
 
 
@@ -466,15 +467,18 @@ def _own_number(file: CheckedFile, known: Sequence[Known]) -> int:
     return 0 if number is None else number + (offsets.pop() if len(offsets) == 1 else 0)
 
 
+def _measured(file: CheckedFile) -> list[tuple[int, NewMeasurement]]:
+    """Discharges of a file that can be compared with others, with their numbers in it."""
+    return [
+        (d.cycle, _new("", d, ())) for d in file.discharges if d.conditions is not None and d.capacity_mah_g is not None
+    ]
+
+
 def _fits(number: int, file: CheckedFile, known: Sequence[Known], cells: Cells) -> bool:
     """Whether, counted from a number, discharges of a file are those that are known, and none is another one."""
     shift = number - file.discharges[0].cycle
     at = {k.at.cycle: k for k in known}
-    both = [
-        cells.same(at[d.cycle + shift], _new("", d, ()))
-        for d in file.discharges
-        if d.cycle + shift in at and d.conditions is not None and d.capacity_mah_g is not None
-    ]
+    both = [cells.same(at[n + shift], new) for n, new in _measured(file) if n + shift in at]
     return bool(both) and all(both)
 
 
@@ -577,7 +581,7 @@ def _settled(
     if (conflict := _conflict(items, owner, cell, cells)) is not None:
         raise MeasurementError(conflict)
     _refuse_repeats(settled)
-    _refuse_two_cells(settled, cell)
+    _refuse_two_cells(settled, cell, cells)
     _refuse_other_mass(settled)
     return settled
 
@@ -601,13 +605,12 @@ def _cell_of_known(
 ) -> str | None:
     """The cell of which some discharges are known, so that all may be of it; None where there is none.
 
-    Those that stand tell first, by their curves before their capacities. Those that were withdrawn tell where no label
-    does: what is withdrawn may be so because it was of another cell.
+    Those that stand tell first, by their curves before their capacities.
 
     Raises:
         MeasurementError: they are, by their curves or their label, of a cell that has others.
     """
-    telling = [k for k in same if k.counts or label in (None, k.cell)]
+    telling = [k for k in same if _tells(k, label)]
     telling.sort(key=lambda k: (k.counts, k.profile() is not None), reverse=True)
     best: dict[str, Known] = {}
     for k in telling:
@@ -619,6 +622,11 @@ def _cell_of_known(
         if candidate == label or k.profile() is not None:
             raise MeasurementError(conflict)
     return None
+
+
+def _tells(known: Known, label: str | None) -> bool:
+    """Whether a known discharge tells a cell beside a label: a withdrawn one may be so as it was of another cell."""
+    return known.counts or label in (None, known.cell)
 
 
 def _free_label(base: str, taken: Collection[str]) -> str:
@@ -686,15 +694,23 @@ def _refuse_repeats(settled: Sequence[_Placed]) -> None:
             )
 
 
-def _refuse_two_cells(settled: Sequence[_Placed], cell: str) -> None:
-    """Refuse more cycles of a test that stands under two labels.
+def _refuse_two_cells(settled: Sequence[_Placed], cell: str, cells: Cells) -> None:
+    """Refuse more cycles of a test that is recorded under two labels, or may be.
 
     Raises:
-        MeasurementError: naming what to put together first.
+        MeasurementError: naming what to say or to put together first.
     """
-    apart = {k.by: k.cell for k in (p.known for p in settled) if k is not None and k.counts and k.cell != cell}
+    elsewhere = [k for k in (p.known for p in settled) if k is not None and k.cell != cell]
     new = next((p.item for p in settled if p.known is None), None)
-    if apart and new is not None:
+    if elsewhere and new is not None:
+        _refuse_beside_standing(elsewhere, new, cell)
+        _refuse_beside_withdrawn(elsewhere, new, [p.item for p in settled], cell, cells)
+
+
+def _refuse_beside_standing(elsewhere: Sequence[Known], new: _Item, cell: str) -> None:
+    """Refuse a discharge beside some that stand in another cell."""
+    apart = {k.by: k.cell for k in elsewhere if k.counts}
+    if apart:
         others = " and of cell ".join(dict.fromkeys(apart.values()))
         raise MeasurementError(
             f"{new.where}: is beside discharges of cell {cell} and of cell {others} of {new.owner}, so that nobody can "
@@ -702,6 +718,20 @@ def _refuse_two_cells(settled: Sequence[_Placed], cell: str) -> None:
             f"{shlex.quote(cell)} --reason TEXT; where they are two, hand in the new cycles of each apart, with "
             "--continues CELL."
         )
+
+
+def _refuse_beside_withdrawn(
+    gone: Sequence[Known], new: _Item, items: Sequence[_Item], cell: str, cells: Cells
+) -> None:
+    """Refuse a discharge beside withdrawn ones of another cell that has others that stand, where it may be of that."""
+    for other, k in {k.cell: k for k in gone}.items():
+        stands = any(o.counts for o in cells.of(new.owner, other))
+        if stands and _conflict(items, new.owner, other, cells) is None:
+            raise MeasurementError(
+                f"{new.where}: is beside {k.by}, {k.says}, of cell {other} of {new.owner}, and may be of that cell as "
+                f"well. Where it is: --cell {shlex.quote(other)}. Where it is not: drx-screen supersede {k.by} --cell "
+                f"{shlex.quote(cell)} --reason TEXT, and retract that again if it should not count."
+            )
 
 
 def _refuse_other_mass(settled: Sequence[_Placed]) -> None:

@@ -296,6 +296,30 @@ def test_discharge_retracted_as_another_cells_does_not_draw_that_cell_in(propose
     ]
 
 
+@pytest.mark.parametrize("way", ["the old label", "a move", "late"])
+def test_label_beside_a_retracted_discharge_of_a_cell_that_stands_is_asked_about(
+    proposed: Campaign, tmp_path: Path, way: str
+):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=2), proposal="R01-01")
+    proposed.retract_measurement("M0002", "short circuit")
+    part, said = write_cycles(tmp_path / "part.csv", TEST, 2, 3), {"proposal": "R01-01", "first_cycle": 2}
+    if way == "late":
+        assert any("E13" in str(rule) for rule in hand_in(proposed, part, proposal="R01-01", cell="B").rules)
+    done = hand_in(proposed, part, cell="B", **said)
+    assert done.status == "refused"
+    assert "is beside M0002, withdrawn: short circuit, of cell a of R01-01" in done.rules[-1].message
+    if way == "a move":
+        assert "drx-screen supersede M0002 --cell B --reason TEXT" in done.rules[-1].message
+        supersede(proposed, ["M0002"], "another cell", {"cell": "B"})
+        proposed.retract_measurement("M0003", "short circuit")
+        assert hand_in(proposed, part, cell="B", **said).status == "recorded"
+        assert [(c, n) for _, c, n, _ in held(proposed)] == [("a", 1), ("B", 3)]
+    else:
+        assert "Where it is: --cell a." in done.rules[-1].message
+        assert hand_in(proposed, part, cell="a", **said).status == "recorded"
+        assert [(c, n) for _, c, n, _ in held(proposed)] == [("a", 1), ("a", 3)]
+
+
 def test_retracted_discharge_goes_with_its_cell_to_another_proposal(proposed: Campaign, tmp_path: Path):
     hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=2), proposal="R01-01")
     proposed.retract_measurement("M0001", "short circuit")
