@@ -71,6 +71,12 @@ GAP_FACTOR, GAP_LEAST_S = 10.0, 60.0
 MOST_LEADING_RECORDS, LATE_START_S = 20, 20 * 3600.0
 """A file whose records or elapsed time (s) begin beyond these does not begin at the start of its test."""
 
+MISREAD_FACTOR, MISREAD_SHARE = 10.0, 0.1
+"""A single row with so many times the current of those beside it and this share of all other charge is misread."""
+
+SPIKE_V = 0.5
+"""A single voltage that far (V) from both beside it tells nothing of a direction."""
+
 NEIGHBOURS, WENT_ON_SHARE = 10, 0.5
 """The current went on in a gap if the voltage moved by this share of what so many rows on either side suggest."""
 
@@ -318,7 +324,10 @@ def _may_repeat(recording: CyclerRows) -> bool:
         return bool((np.diff(recording.record) <= 0).any())
     if not recording.time_of_step:
         return bool((np.diff(recording.time_s) < 0).any())
-    return recording.cycle is not None and bool((np.diff(recording.cycle) < 0).any())
+    if recording.cycle is not None and (np.diff(recording.cycle) < 0).any():
+        return True
+    falls = np.flatnonzero(np.diff(recording.time_s) < 0)
+    return bool((recording.time_s[falls + 1] > _usual_gap(recording.time_s)).any())  # into the middle of a step
 
 
 def _check_one_test(recording: CyclerRows) -> None:
@@ -374,7 +383,7 @@ def _second_beginnings(voltage: np.ndarray, fell: Mapping[str, np.ndarray]) -> n
 def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
     """Which part of its test a file holds, and what says that it is not the beginning."""
     first, start = int(rows.source[0]), 0.0
-    if not recording.time_of_step:
+    if not recording.time_of_step and not _wraps_at_midnight(recording.time_s[np.isfinite(recording.time_s)]):
         start = float(recording.time_s[first])
         of_step = 0.0 if recording.step_time_s is None else float(recording.step_time_s[first])
         start -= of_step if 0 <= of_step <= start else 0.0
@@ -382,9 +391,16 @@ def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
     late = [
         f"cycle {cycle}" if (cycle or 0) > 1 else "",
         f"record {record}" if (record or 0) > MOST_LEADING_RECORDS else "",
-        f"{start / 3600:.4g} h" if start > LATE_START_S else "",
+        f"{start / 3600:.4g} h" if start > _latest_start(recording, rows) else "",
     ]
     return FileSpan(cycle, ", ".join(filter(None, late)) or None)
+
+
+def _latest_start(recording: CyclerRows, rows: OrderedRows) -> float:
+    """Elapsed time up to which a file begins with its test (s): a rest before may be left out, no charge may."""
+    moving = rows.direction[rows.direction != REST]
+    begins_with_discharge = len(moving) > 0 and moving[0] == DISCHARGE
+    return max(GAP_LEAST_S, _usual_gap(recording.time_s)) if begins_with_discharge else LATE_START_S
 
 
 def number_at(column: np.ndarray | None, row: int) -> int | None:
@@ -424,6 +440,7 @@ def ordered(recording: CyclerRows) -> OrderedRows:
     if current is not None:
         current = current[whole]
         _check_some_current(current, voltage)
+        _check_misread_current(current, interval, source)
     else:
         assert moved is not None
         current = _current_from_charge(moved[whole], interval)
@@ -508,6 +525,41 @@ def _order(recording: CyclerRows) -> tuple[np.ndarray, int]:
     return order, int((np.diff(order) < 0).sum())
 
 
+def _usual_gap(time: np.ndarray) -> float:
+    """Longest interval that is no gap yet (s)."""
+    interval = np.diff(time)
+    return GAP_FACTOR * float(np.median(interval[interval > 0])) if (interval > 0).any() else np.inf
+
+
+def with_times_of_steps(recording: CyclerRows) -> CyclerRows:
+    """The recording, its time taken for that of the steps where it begins anew with most of them, whatever its name.
+
+    It falls there, or stands one interval of the step after 0. A test that was started anew, or a time of each cycle,
+    does so at fewer.
+    """
+    time, current = recording.time_s, recording.current_ma
+    if recording.time_of_step or recording.step_time_s is not None or current is None or not np.isfinite(time).all():
+        return recording
+    turns = _turns(recording.state, recording.step, np.nan_to_num(current))
+    interval = np.diff(time, prepend=time[0])
+    anew = (interval < 0) | (np.abs(time - np.append(interval[1:], 0.0)) < 0.05 * time)
+    of_steps = _begins_again(time) and (anew & turns).sum() > 0.5 * turns.sum()
+    return replace(recording, time_of_step=True) if of_steps else recording
+
+
+def _turns(state: np.ndarray | None, step: np.ndarray | None, current: np.ndarray | None) -> np.ndarray:
+    """Rows at which the number of the step changes, else its state, else the sign of the current."""
+    if step is not None and not _counts_points(step):
+        told: np.ndarray = step
+    elif state is not None:
+        told = state
+    elif current is not None:
+        told = np.where(np.abs(current) > 1e-4 * np.abs(current).max(), np.sign(current), 0)
+    else:
+        return np.zeros(0, bool)
+    return np.diff(told, prepend=told[0]) != 0
+
+
 def _step_begins(
     time: np.ndarray, state: np.ndarray | None, step: np.ndarray | None, current: np.ndarray | None, whole: np.ndarray
 ) -> np.ndarray:
@@ -515,13 +567,8 @@ def _step_begins(
     begins = np.diff(time, prepend=time[0]) < 0
     if not begins.any():
         return begins  # a time that never falls is that of the test
-    if step is not None and not _counts_points(step):
-        begins |= np.diff(step, prepend=step[0]) != 0
-    elif state is not None:
-        begins |= np.diff(state, prepend=state[0]) != 0
-    elif current is not None:
-        sign = np.where(np.abs(current[whole]) > 1e-4 * np.abs(current[whole]).max(), np.sign(current[whole]), 0)
-        begins |= np.diff(sign, prepend=sign[0]) != 0
+    turns = _turns(state, step, None if current is None else current[whole])
+    begins |= turns if len(turns) else False
     begins[0] = True
     return begins
 
@@ -576,6 +623,26 @@ def _check_some_current(current: np.ndarray, voltage: np.ndarray) -> None:
             "E7",
             f"every current reads 0 while the voltage runs from {voltage.min():.3g} to {voltage.max():.3g} V: exported "
             "with too few digits. Export with more, or in mA.",
+        )
+
+
+def _check_misread_current(current: np.ndarray, interval: np.ndarray, source: np.ndarray) -> None:
+    """Refuse a single row whose current would move much of the charge and is far beyond those around it.
+
+    Raises:
+        RuleBroken: E8, naming the row.
+    """
+    size = np.abs(current)
+    beside = np.maximum(np.append(0.0, size[:-1]), np.append(size[1:], 0.0))
+    moved = size * interval
+    alone = np.flatnonzero((size > MISREAD_FACTOR * beside) & (beside > 0))
+    wild = [row for row in alone.tolist() if moved[row] > MISREAD_SHARE * (moved.sum() - moved[row])]
+    if wild:
+        row = wild[0]
+        raise RuleBroken(
+            "E8",
+            f"row {source[row] + 1}: the current reads {current[row]:.4g} mA beside rows of {beside[row]:.4g} mA, a "
+            "reading gone wrong. Remove the row or export again.",
         )
 
 
@@ -771,7 +838,7 @@ class _Signals:
         Within a run the voltage may turn; a turn is a reversal by a fifth of the whole range. A stretch that falls and
         stays in the upper half of the range is no discharge: on charge a smaller current lets the voltage fall, too.
         """
-        voltage, direction = self.voltage, np.zeros(len(self.current), int)
+        voltage, direction = _without_spikes(self.voltage), np.zeros(len(self.current), int)
         low, high = float(voltage[self.active].min()), float(voltage[self.active].max())
         threshold, middle = 0.2 * (high - low), 0.5 * (low + high)
         for start, stop in self._blocks:
@@ -796,8 +863,8 @@ def _column_increments(
 ) -> np.ndarray | None:
     """What the instrument's capacity grew by at each row (mAh), whenever it is reset.
 
-    A capacity without direction that runs back on discharge is a net one; it is taken so where that comes closer to
-    the charge ``moved`` at each row.
+    A capacity that runs back is a net one, whatever it is called; it is taken so where that comes closer to the charge
+    ``moved`` at each row.
     """
 
     def increments(values: np.ndarray | None) -> np.ndarray | None:
@@ -812,17 +879,24 @@ def _column_increments(
         return np.abs(np.diff(net, prepend=net[0]))
     falling, rising = increments(recording.discharge_mah), increments(recording.charge_mah)
     discharging = direction == DISCHARGE
-    if falling is not None:
-        if rising is not None and rising[discharging].sum() > 10 * falling[discharging].sum():
-            return rising  # the instrument's words are the other way round
-        return falling
-    grown = increments(recording.capacity_mah)
-    if grown is None or recording.capacity_mah is None or not discharging.any():
+    if falling is not None and rising is not None and rising[discharging].sum() > 10 * falling[discharging].sum():
+        return rising  # the instrument's words are the other way round
+    counter = recording.capacity_mah if falling is None else recording.discharge_mah
+    grown = increments(counter)
+    if grown is None or counter is None or not discharging.any():
         return grown
-    signed = _filled(recording.capacity_mah[order])
+    signed = _filled(counter[order])
     as_net = np.abs(np.diff(signed, prepend=signed[0]))
     total = float(moved[discharging].sum())
     return min((grown, as_net), key=lambda column: abs(float(column[discharging].sum()) - total))
+
+
+def _without_spikes(voltage: np.ndarray) -> np.ndarray:
+    """Voltages with that of the row before, or after, in the place of single ones far from both (V)."""
+    ahead, behind = np.append(voltage[1], voltage[:-1]), np.append(voltage[1:], voltage[-2])
+    up, down = voltage - ahead, voltage - behind
+    alone = (np.minimum(np.abs(up), np.abs(down)) > SPIKE_V) & (np.sign(up) == np.sign(down))
+    return np.where(alone, ahead, voltage)
 
 
 def _filled(column: np.ndarray) -> np.ndarray:

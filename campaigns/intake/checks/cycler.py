@@ -32,10 +32,13 @@ from campaigns.intake.rules import (
     UNIT_FACTORS,
     Hits,
 )
-from campaigns.intake.segmentation import Discharge, Segmentation, number_at, segment
+from campaigns.intake.segmentation import Discharge, Segmentation, number_at, segment, with_times_of_steps
 from campaigns.ledger.physics import MOST_CAPACITY_MAH_G, VOLTAGE_BOUNDS_V
 from drxnet.composition import Composition
 from drxnet.discharge import SAME_CURRENT
+
+ENOUGH_DIGITS = 3
+"""A current of so many digits is none that makes the charge wrong by percents."""
 
 GAP_OF_UNITS = 0.05
 """Current times time and the capacity column tell a wrong unit where their ratio comes this close to one."""
@@ -61,6 +64,7 @@ def check_rows(
     mass = checked_mass(file, recording, sample, hits)
     composition, theory = checked_composition(sample, hits)
     recording = _of_the_cell(recording, mass)
+    recording = with_times_of_steps(recording)
     goes_on = sample.continues is not None or (sample.first_cycle or 1) > 1
     found = segment(recording, goes_on=goes_on)
     notes = [*recording.notes, *found.notes]
@@ -98,7 +102,8 @@ def check_rows(
         _warn_of_open_sites(file, kept[0], hits)
         _check_rate(file, kept, sample, mass, theory, hits)
         check_capacity(file, checked, theory, sample, mass, hits)
-        _doubt_time(file, kept[0], checked[0], hits)
+        if _shortfall(kept[0], window, sample.window is not None) is None:
+            _doubt_time(file, kept[0], checked[0], hits)
     return tuple(checked), tuple(notes), found.span
 
 
@@ -361,7 +366,9 @@ def _comparable(
                 f"{float(discharge.voltage_v[-1]):.3g} V), dropped.",
             )
         elif before is None and not goes_on:
-            hits.error("E4", f"{here}: discharge {what} Capacity not comparable.", discharge.cycle)
+            whole = (d.cycle for d in discharges[1:] if _shortfall(d, window, window_is_stated) is None)
+            way = _formation_before(next(whole, None), "they run through the window")
+            hits.error("E4", f"{here}: discharge {what} Capacity not comparable.{way}", discharge.cycle)
             kept.append(discharge)
         else:
             hits.warning("E4", f"{here}: discharge {what} Capacity not comparable. Left out.", discharge.cycle)
@@ -473,14 +480,21 @@ def _check_integral(here: str, recording: CyclerRows, discharge: Discharge, hits
                 discharge.cycle,
             )
             return
-    message = (
-        f"{here}: integral {discharge.total_mah:.3g} mAh, file says {column:.3g}: current exported with "
-        f"{digits if digits else 'few'} digit{'' if digits == 1 else 's'}? Export with more digits."
-    )
+    message = f"{here}: integral {discharge.total_mah:.3g} mAh, file says {column:.3g}: {_why_unlike(digits)}"
     if abs(ratio - 1) > 0.10:
         hits.error("E7", message, discharge.cycle)
     else:
         hits.warning("E7", message, discharge.cycle)
+
+
+def _why_unlike(digits: int | None) -> str:
+    """Why integral and capacity column may differ, and the way out, by the digits of the current."""
+    if digits is not None and digits >= ENOUGH_DIGITS:
+        return (
+            "rows are missing, or the capacity column counts something else. Export every row, or without that column."
+        )
+    said = f"{digits} digit{'' if digits == 1 else 's'}" if digits else "few digits"
+    return f"current exported with {said}? Export with more digits."
 
 
 def _check_digits(here: str, recording: CyclerRows, discharge: Discharge, hits: Hits) -> None:
@@ -536,10 +550,15 @@ def _as_formation(discharges: Sequence[Discharge], sample: SampleInfo, mass: flo
     """The way out where cycles at other rates come before those at the stated one."""
     stated = sample.current_ma_g or 0.0
     first = next((d.cycle for d in discharges if abs(d.current_ma / mass * 1e3 / stated - 1) <= SAME_CURRENT), None)
-    if first is None or first <= discharges[0].cycle:
+    return "" if first == discharges[0].cycle else _formation_before(first, "it is")
+
+
+def _formation_before(first: int | None, what: str) -> str:
+    """The way out where the cycles before one are others than it."""
+    if first is None:
         return ""
     return (
-        f" From cycle {first} on it is: if the cycles before formed the cell, say --formation {first - 1} (or "
+        f" From cycle {first} on {what}: if the cycles before formed the cell, say --formation {first - 1} (or "
         "formation in the sample table)."
     )
 

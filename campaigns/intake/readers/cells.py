@@ -14,6 +14,9 @@ import pandas as pd
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import words
 
+SINCE_1970_S = (3e8, 5e9)
+"""Seconds between which a time is one since 1970: no test lasts as long, and no dates beyond are those of tests."""
+
 HUGE = 1e30
 """No column of any unit holds numbers beyond."""
 
@@ -34,7 +37,11 @@ _DURATION = re.compile(
     r"\s*([aApP][mM])?"
 )
 _TWO_PARTS = re.compile(r"\d+:\d{2}")
-_CLOCK_TEXT = re.compile(r"^\d{1,4}[-/.,]\d{1,2}[-/.,]\d{1,4}|^\d{4}年")
+_MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_CLOCK_TEXT = re.compile(
+    rf"\d{{1,4}}[-/.,]\d{{1,2}}[-/.,]\d{{1,4}}|\d{{4}}年|\d{{1,2}}[-/. ]{_MONTH}[-/., ]|{_MONTH} \d{{1,2}},? \d{{4}}",
+    re.IGNORECASE,
+)
 _DAY_OR_MONTH = re.compile(r"^(\d{1,2})([-/.,])(\d{1,2})\2(\d{2,4})")
 
 
@@ -154,7 +161,7 @@ def durations(series: pd.Series, hours_first: bool = False) -> np.ndarray:
         series: of text.
         hours_first: ``12:30`` are hours and minutes, not minutes and seconds.
     """
-    text = series.astype(str).to_numpy(dtype=np.str_)
+    text = np.array([str(word) for word in series.tolist()], np.str_)  # a missing cell would cut all to its own length
     seconds = np.full(len(text), np.nan)
     lengths = np.char.str_len(text)
     for length in np.unique(lengths):
@@ -239,9 +246,9 @@ def _dates(text: pd.Series) -> pd.Series:
 def _numeric_clock(stamps: np.ndarray) -> np.ndarray | None:
     """Seconds of dates that are numbers: days since 1900, seconds or milliseconds since 1970; None for others."""
     typical = float(np.median(stamps[np.isfinite(stamps)])) if np.isfinite(stamps).any() else 0.0
-    for low, high, seconds in ((2e4, 8e4, 86400.0), (3e8, 5e9, 1.0), (3e11, 5e12, 1e-3)):
+    for low, high, seconds in ((2e4, 8e4, 86400.0), (*SINCE_1970_S, 1.0), (3e11, 5e12, 1e-3)):
         if low < typical < high:
-            return stamps * seconds
+            return (stamps - stamps[np.isfinite(stamps)][0]) * seconds
     return None
 
 

@@ -37,7 +37,9 @@ MOSTLY_NUMBERS = 0.8
 MOST_DAYS = 1000.0
 """Times of a column of durations that are numbers with fractions below it are days, as a spreadsheet keeps them."""
 
+MOST_VOLTS = 6.0
 MOST_CHANNELS = 64
+MOST_FOOTER_ROWS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,7 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
     rows = rows[unit_rows:]
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header in line {header.line + 1}.")
+    _check_row_names(name, rows, header)
     decimal = _decimal_sign(name, rows, header, options)
     width = max(len(header.cells), *(len(row) for row in rows))
     below = head.lines[header.line + 1 : header.line + 1 + unit_rows]
@@ -80,6 +83,30 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
         cells.written_step(written, decimal) if written else None,
         (f"decimal comma, columns separated by {header.separator!r}",) if decimal == "," else (),
     )
+
+
+def _check_row_names(name: str, rows: Sequence[Sequence[str]], header: Header) -> None:
+    """Refuse rows that begin with a number of their own which the header does not name, as R writes them."""
+    ahead = rows[: len(rows) - 1] or rows  # the last may be cut
+    first = [cells.tidy(row[0]) for row in ahead]
+    counts = all(
+        text.isdigit() and int(text) == int(first[0]) + i for i, text in enumerate(first) if first[0].isdigit()
+    )
+    voltage = next(column.position for column in header.columns if column.quantity == "voltage")
+    longer = all(len(row) == len(header.cells) + 1 and row[-1].strip() for row in ahead)
+    if longer and counts and first[0].isdigit() and any(_is_beyond_volts(row[voltage]) for row in ahead):
+        raise RuleBroken(
+            "E9",
+            f"{name}: each row holds one cell more than the header in line {header.line + 1} names, and begins with a "
+            "number of its own. Give that column a name, too (in R: write.csv, or col.names = NA).",
+        )
+
+
+def _is_beyond_volts(cell: str) -> bool:
+    try:
+        return not 0 <= float(cells.tidy(cell)) <= MOST_VOLTS
+    except ValueError:
+        return True
 
 
 def _with_unit_rows(rows: Sequence[Sequence[str]], header: Header) -> tuple[tuple[NamedColumn, ...], int]:
@@ -169,6 +196,7 @@ def rows_from_columns(
     by_quantity = {column.quantity: column for column in table.named}
     values = _values(file_name, table, options, said)
     keep = _with_numbers(values, len(columns["voltage"]), said)
+    keep &= ~_is_footer(table, values, keep, said)
     if "channel" in columns:
         _check_one_channel(file_name, columns["channel"][keep], by_quantity["channel"].header)
     timing = _timing(table, values, keep, said)
@@ -231,6 +259,20 @@ def _with_numbers(values: Mapping[str, np.ndarray], rows: int, said: list[str]) 
     return keep
 
 
+def _is_footer(table: Table, values: Mapping[str, np.ndarray], keep: np.ndarray, said: list[str]) -> np.ndarray:
+    """Which of the last rows name a total, a mean or a maximum where the rows above count, ``rows``."""
+    named = np.zeros(len(keep), bool)
+    for quantity in {"record", "step", "cycle", "time", "step_time"} & values.keys():
+        text = table.columns[quantity].astype(str).str.strip()
+        is_word = np.isnan(values[quantity]) & text.str.contains(r"[^\W\d_]{2}").to_numpy(bool) & (text != "nan")
+        if is_word.sum() <= MOST_FOOTER_ROWS:
+            named |= is_word
+    below = np.flip(np.logical_and.accumulate(np.flip(named | ~keep)))
+    if (footer := below & keep).any():
+        said.append(f"{int(footer.sum())} lines at the end that name a sum left out")
+    return below
+
+
 @dataclass(frozen=True)
 class _Timing:
     """When the rows of a table were written."""
@@ -245,7 +287,7 @@ class _Timing:
 
 def _timing(table: Table, values: Mapping[str, np.ndarray], keep: np.ndarray, said: list[str]) -> _Timing | None:
     """Elapsed time, else time in the step, else dates; None where no column tells."""
-    time, of_step = values.get("time"), False
+    time, of_step = _since_beginning(values.get("time")), False
     if time is None and "step_time" in values:
         time, of_step = values["step_time"], True
     dates = table.columns.get("clock")
@@ -257,6 +299,13 @@ def _timing(table: Table, values: Mapping[str, np.ndarray], keep: np.ndarray, sa
         return None if found is None else _Timing(_spread(found, keep), False, None)
     ends = cells.clock(dates.iloc[[0, -1]])
     return _Timing(time, of_step, None if ends is None else float(ends[1] - ends[0]))
+
+
+def _since_beginning(time: np.ndarray | None) -> np.ndarray | None:
+    """Elapsed time (s), of a column that counts the seconds since 1970 as well."""
+    known = np.empty(0) if time is None else time[np.isfinite(time)]
+    since_1970 = len(known) and cells.SINCE_1970_S[0] < known.min() and known.max() < cells.SINCE_1970_S[1]
+    return time - known[0] if time is not None and since_1970 else time
 
 
 def _told_time_unit(
