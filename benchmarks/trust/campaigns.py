@@ -106,7 +106,8 @@ class Bench:
             np.stack([getattr(drawn[which], name)[:, row] for which, row in rows], 1)
             for name in ("capacity", "features")
         )
-        return cls(model, Pool((*compositions, *later), candidates, capacity, features), cache, offset)
+        pool = Pool((*compositions, *later), candidates, capacity, features, drawn[0].model_id)
+        return cls(model, pool, cache, offset)
 
     def truth(self, kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Capacities that cells give on average, ``n x 2``; chance of each to fail, ``n``; and the common factor."""
