@@ -752,15 +752,21 @@ def _refuse_other_mass(settled: Sequence[_Placed]) -> None:
 
 
 def _refuse_of_another(items: Sequence[_Item], owner: str, cells: Cells) -> None:
-    """Refuse discharges that stand for another proposal: one discharge belongs to one."""
-    for item in items:
-        for k in cells.equals(item.new):
-            if k.owner != owner and k.counts and k.charge_mah is not None and item.new.charge_mah is not None:
-                raise MeasurementError(
-                    f"{item.where}: is the discharge {k.by} of {k.owner} (cell {k.cell}), to rounding; one discharge "
-                    f"belongs to one proposal. If it is {owner} after all: drx-screen supersede {k.by} --proposal "
-                    f"{owner} --reason TEXT"
-                )
+    """Refuse discharges that another proposal has, withdrawn ones too: one discharge belongs to one."""
+    by_charge = [item for item in items if item.new.charge_mah is not None]
+    found = [(k, item) for item in by_charge for k in cells.equals(item.new) if _is_of_another(k, owner)]
+    if found:
+        k, item = max(found, key=lambda pair: pair[0].counts)
+        gone, again = ("", "") if k.counts else (f", {k.says},", ", and retract that again if it should not count")
+        raise MeasurementError(
+            f"{item.where}: is the discharge {k.by}{gone} of {k.owner} (cell {k.cell}), to rounding; one discharge "
+            f"belongs to one proposal. If it is {owner} after all: drx-screen supersede {k.by} --proposal {owner} "
+            f"--reason TEXT{again}"
+        )
+
+
+def _is_of_another(known: Known, owner: str) -> bool:
+    return known.owner != owner and not known.corrected and known.charge_mah is not None
 
 
 def _proposal(

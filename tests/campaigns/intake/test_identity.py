@@ -333,6 +333,20 @@ def test_retracted_discharge_goes_with_its_cell_to_another_proposal(proposed: Ca
     assert held(proposed) == [("R01-02", "a", 2, 237.0), ("R01-02", "a", 3, 235.0)]
 
 
+def test_discharge_retracted_for_one_proposal_does_not_count_for_another_unasked(proposed: Campaign, tmp_path: Path):
+    hand_in(proposed, write_cycles(tmp_path / "a.csv", TEST, last=1), proposal="R01-01")
+    proposed.retract_measurement("M0001", "short circuit")
+    whole = write_cycles(tmp_path / "b.csv", TEST, last=2)
+    done = hand_in(proposed, whole, proposal="R01-02")
+    assert done.status == "refused"
+    assert "is the discharge M0001, withdrawn: short circuit, of R01-01 (cell a)" in done.rules[-1].message
+    assert "drx-screen supersede M0001 --proposal R01-02 --reason TEXT, and retract" in done.rules[-1].message
+    supersede(proposed, ["M0001"], "it was R01-02", {"proposal_id": "R01-02"})
+    proposed.retract_measurement("M0002", "short circuit")
+    assert hand_in(proposed, whole, proposal="R01-02").status == "recorded"
+    assert held(proposed) == [("R01-02", "a", 2, 237.0)]
+
+
 @pytest.mark.parametrize("retracted", [["M0002"], ["M0001", "M0002"]], ids=["last", "all"])
 def test_part_that_begins_again_after_a_retracted_discharge_is_asked_for_its_number(
     proposed: Campaign, tmp_path: Path, retracted: list[str]
