@@ -74,7 +74,9 @@ class PromiseAndVariance(VarianceReduction):
     A batch that only learns leaves the best predictions for later, and one that only follows the predictions is lost
     where these are wrong: half of each is a hedge between the two before anything is measured. The most promising
     candidates of a large space are near copies of each other, so that the promise of each counts by how much of its
-    spread is left once the picks before it have come out as predicted.
+    spread is left once the picks before it have come out as predicted. Nothing is learned from a synthesis that fails,
+    and a first batch does not go where the model is lost: the probability of the phase and the weight of the domain
+    multiply both.
     """
 
     sharpness: ClassVar[float] = 16.0
@@ -86,7 +88,8 @@ class PromiseAndVariance(VarianceReduction):
     def next(self, batch: Batch) -> Tensor:
         """Variance removed from the promising ones, and in turn log utility of the mean and log of what is left."""
         if len(batch.picked) % 2 == 0:
-            return super().next(batch)
+            informing = super().next(batch)
+            return informing.where(informing <= 0, informing * batch.log_weight.exp())
         first = batch.outlook.goals.objective_columns[0]
         left = batch.remaining_std[:, first] / batch.std[:, first]
         return Greedy(self.seed).next(batch) + self.novelty * left.log()

@@ -400,10 +400,13 @@ def test_promise_and_variance_take_turns() -> None:
     outlook = Outlook.of(ENSEMBLE, goals)
     batch = Batch([(c, NOT_STATED) for c in POOL], outlook, (), Limits(), seed=0)
     how, informs, promises = (kind(0) for kind in (PromiseAndVariance, VarianceReduction, Greedy))
+    assert len(set(batch.log_weight.tolist())) > 1, "some lie outside"
     for turn in range(4):
         mine = how.next(batch)
         left = (batch.remaining_std[:, 0] / batch.std[:, 0]).log() * how.novelty
-        expected = promises.next(batch) + left if turn % 2 else informs.next(batch)
+        informed = informs.next(batch)
+        weighed = torch.where(informed > 0, informed * batch.log_weight.exp(), informed)
+        expected = promises.next(batch) + left if turn % 2 else weighed
         torch.testing.assert_close(mine, expected, rtol=0, atol=0)
         batch.add(int(batch.allowed(how).argmax()))
     picks = choose(POOL, ENSEMBLE, goals, n=4, strategy="promise-and-variance")
