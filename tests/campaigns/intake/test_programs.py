@@ -64,6 +64,7 @@ class Laboratory(RuleBasedStateMachine):
         record_round(self.campaign, *NAMES.values())
         self.coins: list[Coin] = []
         self.files = 0
+        self._read()
 
     def teardown(self) -> None:
         self.campaign.close()
@@ -96,7 +97,7 @@ class Laboratory(RuleBasedStateMachine):
         """The whole test so far, with or without the label."""
         coin = data.draw(st.sampled_from(self.coins))
         outcome = self._hand_in(coin, 1, crlf=crlf, cell=coin.label if named else None)
-        assert outcome.status in ("recorded", "doubtful", "known") or self._is_recorded_otherwise(coin), outcome.rules
+        assert outcome.status in ("recorded", "doubtful", "known") or self._is_known(coin), outcome.rules
 
     @rule(
         data=st.data(), start=st.integers(2, MOST_CYCLES), way=st.sampled_from(["nothing", "continues", "first_cycle"])
@@ -116,8 +117,9 @@ class Laboratory(RuleBasedStateMachine):
             said["continues"] = known[0].file
         if way == "first_cycle":
             said["first_cycle"] = start
+        nowhere = not self._is_known(coin)
         outcome = self._hand_in(coin, start, cell=coin.label, **said)
-        if way == "nothing" and not known:
+        if way == "nothing" and nowhere:
             assert outcome.status == "refused"
 
     @rule(data=st.data())
@@ -127,19 +129,21 @@ class Laboratory(RuleBasedStateMachine):
         if not self._recorded(coin) or coin.tenfold:
             return
         other = next(name for name in NAMES if name != coin.proposal)
-        before = self.campaign.state()
+        before = self.state
         outcome = self._hand_in(coin, 1, proposal=other, cell=None)
-        assert outcome.status == "refused" or (outcome.status, self.campaign.state()) == ("known", before)
+        assert outcome.status == "refused" or (outcome.status, self.state) == ("known", before)
 
     @rule(data=st.data())
     def retract_one(self, data: st.DataObject) -> None:
-        if standing := self.campaign.state().standing:
+        if standing := self.state.standing:
             retract(self.campaign, [data.draw(st.sampled_from(standing)).measurement_id], "short circuit")
+            self._read()
 
     @rule(data=st.data())
     def confirm_one(self, data: st.DataObject) -> None:
-        if doubtful := self.campaign.state().doubtful:
+        if doubtful := self.state.doubtful:
             confirm(self.campaign, [data.draw(st.sampled_from(doubtful)).measurement_id])
+            self._read()
 
     @rule(data=st.data())
     def correct_a_tenfold_mass(self, data: st.DataObject) -> None:
@@ -148,6 +152,7 @@ class Laboratory(RuleBasedStateMachine):
             coin = data.draw(st.sampled_from(coins))
             supersede(self.campaign, [m.measurement_id for m in self._recorded(coin)], "a slip", scale=10.0)
             coin.tenfold = False
+            self._read()
 
     @rule(data=st.data())
     def move_to_the_other_proposal(self, data: st.DataObject) -> None:
@@ -158,10 +163,11 @@ class Laboratory(RuleBasedStateMachine):
         coin = data.draw(st.sampled_from(coins))
         mine = self._recorded(coin)
         other = next(name for name in NAMES if name != coin.proposal)
-        taken = {(m.proposal_id, m.cell) for m in self.campaign.state().measurements}
+        taken = {(m.proposal_id, m.cell) for m in self.state.measurements}
         if not any((other, m.cell) in taken for m in mine):
             supersede(self.campaign, [m.measurement_id for m in mine], "swapped", {"proposal_id": other})
             coin.proposal = other
+            self._read()
 
     # -- what must hold --------------------------------------------------------------------------------------
 
@@ -185,7 +191,7 @@ class Laboratory(RuleBasedStateMachine):
             for cycle in coin.handed_in:
                 assert self._of(coin, cycle), (coin, cycle)
         total = sum(len(self._of(coin, n)) for coin in self.coins for n in range(1, coin.done + 1))
-        assert total == len(self.campaign.state().measurements)
+        assert total == len(self.state.measurements)
 
     @invariant()
     def cycles_are_what_they_are(self) -> None:
@@ -203,11 +209,15 @@ class Laboratory(RuleBasedStateMachine):
 
     @invariant()
     def what_is_doubted_is_not_learned_from(self) -> None:
-        state = self.campaign.state()
+        state = self.state
         assert not {m.measurement_id for m in state.unlearned} & {m.measurement_id for m in state.doubtful}
         assert {m.measurement_id for m in state.standing} == {m.measurement_id for m in (*state.valid, *state.doubtful)}
 
     # -- how -------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Look into the ledger once after everything that may have changed it."""
+        self.state = self.campaign.state()
 
     def _hand_in(self, coin: Coin, first: int, *, crlf: bool = False, **said: object) -> FileOutcome:
         self.files += 1
@@ -215,6 +225,7 @@ class Laboratory(RuleBasedStateMachine):
         path = write_cycles(self.folder / f"export {self.files}.csv", test, first, crlf=crlf)
         mass = {"active_mass_mg": 10 * MASS_MG, "current_ma_g": None} if coin.tenfold else {"current_ma_g": coin.rate}
         outcome = hand_in(self.campaign, path, **{"proposal": coin.proposal, **mass, **said})
+        self._read()
         if outcome.status != "refused":
             coin.handed_in |= set(range(first, coin.done + 1))
         return outcome
@@ -222,9 +233,7 @@ class Laboratory(RuleBasedStateMachine):
     def _of(self, coin: Coin, cycle: int) -> list[Measurement]:
         charge = coin.charge_mah(cycle)
         return [
-            m
-            for m in self.campaign.state().measurements
-            if m.charge_mah is not None and abs(m.charge_mah / charge - 1) < 4e-4
+            m for m in self.state.measurements if m.charge_mah is not None and abs(m.charge_mah / charge - 1) < 4e-4
         ]
 
     def _is_called_another(self, coin: Coin, start: int) -> bool:
@@ -237,8 +246,8 @@ class Laboratory(RuleBasedStateMachine):
     def _recorded(self, coin: Coin) -> list[Measurement]:
         return [m for n in range(1, coin.done + 1) for m in self._of(coin, n) if m.withdrawn_event is None]
 
-    def _is_recorded_otherwise(self, coin: Coin) -> bool:
-        """Whether something of a cell is recorded by another mass or label, so that more of it may be refused."""
+    def _is_known(self, coin: Coin) -> bool:
+        """Whether something of a cell is recorded, withdrawn too, by whatever mass or label."""
         return any(self._of(coin, n) for n in range(1, coin.done + 1))
 
 
