@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -258,7 +259,9 @@ def _amount(amount: float) -> str:
 
 @lru_cache(maxsize=65536)
 def _parse(formula: str, nonstoichiometric: bool) -> Composition:
-    compact = formula.replace(" ", "")
+    plain = formula if formula.isascii() else unicodedata.normalize("NFKC", formula)  # subscripts of a text
+    plain = re.sub(r"[$_{}]", "", plain)  # and of LaTeX
+    compact = plain.replace(" ", "")
     if _SIMPLE_FORMULA.fullmatch(compact):  # the common case, without the cost of pymatgen
         amounts: dict[str, float] = {}
         for symbol, amount in _TERM.findall(compact):
@@ -268,7 +271,7 @@ def _parse(formula: str, nonstoichiometric: bool) -> Composition:
     from pymatgen.core.composition import Composition as AnyComposition
 
     try:
-        parsed = AnyComposition(formula).get_el_amt_dict()
+        parsed = AnyComposition(plain).get_el_amt_dict()
     except Exception as error:  # noqa: BLE001 - pymatgen raises several kinds, all of which mean the same here
         raise CompositionError(f"{formula!r} is not a chemical formula ({error}).") from None
     if not parsed:

@@ -62,6 +62,9 @@ SMALL_CAPACITY_MAH_G = 20.0
 COARSE_SHARE = 0.1
 """Standard error of a charge, relative to it, whose current was written with one digit."""
 
+PARTIAL_SHARE = 0.8
+"""A last cycle that gives less than this share of the one before may still run."""
+
 BARE_C_RATE = 3.0
 """A rate without a unit below it is a C-rate (mA/g would take weeks for a discharge)."""
 

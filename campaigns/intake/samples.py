@@ -23,12 +23,13 @@ from pathlib import Path
 
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.readers import units
-from campaigns.intake.readers.cells import tidy
+from campaigns.intake.readers.cells import may_be_thousands, tidy
 from campaigns.intake.readers.headers import known_stem
 from campaigns.intake.readers.summary import explain_c_rate, parse_c_rate
 from campaigns.intake.readers.unpacking import Head
 from campaigns.intake.readers.words import maker
 from campaigns.intake.rules import BARE_C_RATE
+from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
 from drxnet.errors import ConfigurationError, ImpossibleValue, UsageError
 from drxnet.files import replace_file
 from drxnet.process import FIELDS, NOT_STATED, ConditionField, Process
@@ -56,6 +57,12 @@ KNOWN = ", ".join((*COLUMNS, *OTHER_COLUMNS))
 MAX_BYTES = 1 << 24
 MASS_UNITS: Mapping[str, float] = {"mg": 1.0, "g": 1e3, "ug": 1e-3, "µg": 1e-3, "kg": 1e6}
 """Milligrams of one unit."""
+
+LEAST_FRACTION = 0.3
+"""Electrodes hold more oxide than that: 7 stands for seven parts of ten, not for 7 %."""
+
+LEFT_OPEN = frozenset({"-", "–", "—", "n/a", "na", "nan", "none", "null"})
+"""What stands in a cell that says nothing, beside nothing."""
 
 SAME_MASS = 0.01
 """An active mass and an electrode mass times its fraction agree within this share."""
@@ -170,7 +177,8 @@ def read_samples(path: str | Path) -> SampleTable:
     by_proposal: dict[str, list[SampleInfo]] = {}
     filled = 0
     for number, cells in enumerate(lines[1:], start=2):
-        values = {m: c.strip() for m, c in zip(meanings, cells, strict=False) if m and c.strip()}
+        filled_cells = ((m, c.strip()) for m, c in zip(meanings, cells, strict=False) if m)
+        values = {m: text for m, text in filled_cells if text and text.lower() not in LEFT_OPEN}
         if not values:
             continue
         filled += 1
@@ -252,6 +260,8 @@ def parse_window(text: str) -> tuple[float, float]:
     low, high = (float(v.replace(",", ".")) for v in found.groups())
     if not 0 <= low < high:
         raise ImpossibleValue(f"The lower cut-off must lie below the upper one. Got {text!r}.")
+    if high > VOLTAGE_BOUNDS_V[1]:
+        raise ImpossibleValue(f"Cut-offs lie within 0-{VOLTAGE_BOUNDS_V[1]:g} V, as in 1.5-4.8. Got {text!r}.")
     return low, high
 
 
@@ -321,8 +331,11 @@ def _active_mass(where: str, values: Mapping[str, str], header_units: Mapping[st
             f"{where}: electrode_mass_mg alone says nothing about the oxide. Add active_fraction (such as 0.7), or "
             "give active_mass_mg."
         )
-    if not 0 < fraction <= 1:
-        raise ConfigurationError(f"{where}: active_fraction must lie between 0 and 1. Got {text}.")
+    if not LEAST_FRACTION <= fraction <= 1:
+        raise ConfigurationError(
+            f"{where}: active_fraction must lie between 0 and 1, or in %, and be {LEAST_FRACTION:g} or more. Got "
+            f"{text}. For 70:20:10 write 0.7; give active_mass_mg for an electrode with less oxide."
+        )
     if mass is not None and abs(electrode * fraction / mass - 1) > SAME_MASS:
         raise ConfigurationError(
             f"{where}: active_mass_mg {mass:g} is not electrode_mass_mg x active_fraction, {electrode * fraction:.4g}. "
@@ -349,6 +362,11 @@ def _current(where: str, values: Mapping[str, str], header_units: Mapping[str, s
     text = values.get("current")
     if text is None:
         return None
+    if may_be_thousands(text.strip().split(" ")[0]):
+        raise ConfigurationError(
+            f"{where}: the current {text!r} may be a thousand or a decimal. Write it without a separator, or without "
+            "zeros behind."
+        )
     c_rate, one_c = parse_c_rate(text)
     one_c = one_c or _number(where, "1C", values.get("one_c"))
     found = _QUANTITY.fullmatch(text)

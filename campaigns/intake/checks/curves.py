@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -77,7 +78,11 @@ def _cycles(file: str, recording: Curves, sample: SampleInfo, hits: Hits) -> lis
     known = [cycle for cycle in named if cycle is not None]
     if len(set(known)) == len(named):
         return known
-    if recording.digitised or known:
+    if (
+        recording.digitised
+        or known
+        or len({re.sub(r"\.\d+$|\(.*?\)", "", curve.name) for curve in recording.curves}) > 1
+    ):
         names = ", ".join(curve.name or "unnamed" for curve in recording.curves)
         hits.error(
             "E9",

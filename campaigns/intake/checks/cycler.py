@@ -24,6 +24,7 @@ from campaigns.intake.rules import (
     LEAST_CURRENT_MA_G,
     LEAST_ROWS,
     MOST_CURRENT_MA_G,
+    PARTIAL_SHARE,
     PROCESSED_TOLERANCE_V,
     RELATIVE_SIGMA,
     SMALL_CAPACITY_MAH_G,
@@ -381,7 +382,11 @@ def _is_complete(discharge: Discharge, v_low: float) -> bool:
 
 def _is_partial(discharge: Discharge, before: Discharge | None, v_low: float) -> bool:
     """Whether a discharge was stopped on its way, well short of the one before it."""
-    return before is not None and not _is_complete(discharge, v_low) and discharge.total_mah < 0.8 * before.total_mah
+    return (
+        before is not None
+        and not _is_complete(discharge, v_low)
+        and discharge.total_mah < PARTIAL_SHARE * before.total_mah
+    )
 
 
 def _charged_to(discharge: Discharge, v_high: float, window_is_stated: bool) -> float:

@@ -92,9 +92,12 @@ def _alkali_capacity(formula: str) -> float | None:
     """Capacity of all lithium, sodium and potassium of any formula (mAh/g), or None."""
     from drxnet.elements import ATOMIC_MASS
 
-    terms = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula.replace(" ", ""))
-    amounts = [(symbol, float(amount or 1)) for symbol, amount in terms if amount != "."]
-    if not amounts or not {symbol for symbol, _ in amounts} <= ATOMIC_MASS.keys():
+    plain = formula.replace(" ", "")
+    if not re.fullmatch(r"(?:[A-Z][a-z]?(?:\d+\.?\d*|\.\d+)?)+", plain):
+        return None
+    terms = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", plain)
+    amounts = [(symbol, float(amount or 1)) for symbol, amount in terms]
+    if not {symbol for symbol, _ in amounts} <= ATOMIC_MASS.keys():
         return None
     alkali = sum(amount for symbol, amount in amounts if symbol in ("Li", "Na", "K"))
     mass = sum(ATOMIC_MASS[symbol] * amount for symbol, amount in amounts)

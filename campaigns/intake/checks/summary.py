@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from campaigns.intake.checks.capacity import check_capacity, conditions_of, short
@@ -14,6 +15,7 @@ from campaigns.intake.rules import (
     DURATION_BOUNDS_S,
     LEAST_CURRENT_MA_G,
     MOST_CURRENT_MA_G,
+    PARTIAL_SHARE,
     RELATIVE_SIGMA,
     Hits,
 )
@@ -35,7 +37,23 @@ def check_summary(
         One discharge per row, and notes for a person.
     """
     checked = tuple(_checked_row(f"{file}, row {row.row}", row, sample, hits) for row in table.rows)
+    _warn_of_partial(file, checked, hits)
     return checked, table.notes
+
+
+def _warn_of_partial(file: str, checked: Sequence[CheckedDischarge], hits: Hits) -> None:
+    """Warn of a last cycle of one cell that gives far less than the one before, as one that still runs."""
+    before, last = checked[-2:] if len(checked) > 1 else (None, None)
+    if before is None or last is None or before.conditions is None or last.conditions is None:
+        return
+    is_next = replace(before.conditions, cycle=last.cycle) == last.conditions and last.cycle == before.cycle + 1
+    of_one = (before.composition, before.proposal, before.cell) == (last.composition, last.proposal, last.cell)
+    if is_next and of_one and (last.capacity_mah_g or 0.0) < PARTIAL_SHARE * (before.capacity_mah_g or 0.0):
+        hits.warning(
+            "W6",
+            f"{file}: cycle {last.cycle}, the last, gives {short(last.capacity_mah_g or 0.0)} mAh/g after "
+            f"{short(before.capacity_mah_g or 0.0)}: is it still running? Then leave its row out.",
+        )
 
 
 def _checked_row(here: str, row: SummaryRow, sample: SampleInfo, hits: Hits) -> CheckedDischarge:

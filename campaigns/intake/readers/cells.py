@@ -84,6 +84,11 @@ def decimal_sign(cells: Sequence[str]) -> str | None:
     return "."
 
 
+def may_be_thousands(text: str, sign: str = ",") -> bool:
+    """Whether a number such as ``1,000`` may be a thousand as well as a decimal."""
+    return sign in text and bool(_EITHER.fullmatch(text.translate(_MINUS).translate(_SPACES)))
+
+
 def _sign_of(text: str) -> str:
     """Decimal sign of one number; ``either ,`` where it may separate thousands as well, empty where there is none."""
     if "," in text and "." in text:

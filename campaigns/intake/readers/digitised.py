@@ -10,8 +10,9 @@ import re
 import numpy as np
 
 from campaigns.intake.measurement import RuleBroken
+from campaigns.intake.readers import units
 from campaigns.intake.readers.formats import any_table
-from campaigns.intake.readers.headers import name_columns
+from campaigns.intake.readers.headers import name_columns, split_header
 from campaigns.intake.readers.recording import Curve, Curves, Reader, ReadOptions
 from campaigns.intake.readers.unpacking import Head, whole_text
 from drxnet.progress import Progress
@@ -23,6 +24,9 @@ VOLTAGE_RANGE = (0.5, 5.5)
 
 _NUMBER = r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?"
 _PAIR = re.compile(rf"^\s*({_NUMBER})\s*(;\s*|\t|,\s+|,|\s+)({_NUMBER})\s*;?\s*$")
+
+
+_OF_ELECTRODE = re.compile(r"ele[ck]trod|coating|composite", re.IGNORECASE)
 
 
 def _is_pairs(line: str) -> bool:
@@ -63,10 +67,10 @@ def _is_single(lines: list[str]) -> bool:
 
 
 def _names_time_or_current(header: str) -> bool:
-    """Whether a header is that of a cycler, which lacks a column, rather than that of a curve."""
+    """Whether a header is that of a cycler, or of a table of cycles, which lacks a column, rather than of a curve."""
     cells = re.split(r"[,;\t]", header)
     known = name_columns(cells, any_table())
-    return any(column.quantity in ("time", "step_time", "clock", "current") for column in known)
+    return any(column.quantity in ("time", "step_time", "clock", "current", "cycle") for column in known)
 
 
 def _is_many(lines: list[str]) -> bool:
@@ -90,8 +94,27 @@ def _read(head: Head, options: ReadOptions, progress: Progress) -> Curves:
     return Curves(NAME, tuple(curves), tuple(dict.fromkeys(notes)))
 
 
+def _check_named(name: str, header: str) -> None:
+    """Refuse a curve whose header names another capacity than one per gram of the oxide.
+
+    Raises:
+        RuleBroken: E8, naming the column.
+    """
+    for cell in filter(None, map(str.strip, re.split(r"[,;\t]", header))):
+        unit = split_header(cell)[1]
+        is_known = not unit or any(units.factor(kind, unit) is not None for kind in ("specific", "voltage"))
+        if not is_known or (_OF_ELECTRODE.search(cell) and units.is_per_mass(unit)):
+            raise RuleBroken(
+                "E8",
+                f"{name}: a curve is a voltage (V) against a capacity per gram of the oxide (mAh/g). Got a column "
+                f"{cell!r:.40}; nothing guessed.",
+            )
+
+
 def _single(name: str, lines: list[str]) -> list[tuple[float, float]]:
     first = 0 if _is_pairs(lines[0]) else 1
+    if first:
+        _check_named(name, lines[0])
     points = []
     for i, line in enumerate(lines[first:], start=first + 1):
         pair = _pair(line)

@@ -28,10 +28,16 @@ DIMENSIONS: Mapping[str, str] = {
 USUAL_LINES, LEAST_KNOWN = 400, 3
 """Further down only lines in which so many words are known may be a header: protocols are long."""
 
+REPEATED_OF_TWO_CELLS = ("time", "step_time", "voltage", "current")
+"""What stands in a table twice where it holds two cells side by side."""
+
 MOST_DIGITS = 0.25
 """Share of digits above which a line is no header."""
 
 SEPARATORS = ("\t", ";", ",", "|", r"\s{2,}")
+_NUMBERED = re.compile(r"\.\d$")
+"""How pandas tells columns of one name apart."""
+
 _REFERENCE = re.compile(r"\s+(?:vs|gegen|contre|contra|相对)\b\.?\s*[^)\]]*", re.IGNORECASE)
 """What a potential is measured against, as in ``Ewe/V vs. Li/Li+``."""
 
@@ -109,6 +115,8 @@ def split_header(cell: str) -> tuple[str, str]:
     """
     text = cell.strip().strip("\ufeff\"'~").strip()
     text = _REFERENCE.sub("", text.replace("（", "(").replace("）", ")").replace("／", "/"))
+    if text[:1] in "ΔΔ∆δ" and text:
+        return f"difference of {text}", ""
     if text.startswith("|"):
         return f"magnitude of {text}", ""  # |I| and |Ewe| of impedance are not the current and the voltage
     for pattern in (
@@ -234,6 +242,18 @@ def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedCol
         if column.quantity not in found or rank < found[column.quantity][0]:
             found[column.quantity] = (rank, column)
     return tuple(column for _, column in sorted(found.values(), key=lambda item: item[1].position))
+
+
+def repeated(cells: Sequence[Any], columns: Iterable[NamedColumn]) -> list[tuple[NamedColumn, int]]:
+    """Columns of voltage, current and time, each with the place of another of the same header."""
+    plain = [_NUMBERED.sub("", str(cell).strip()) for cell in cells]
+    return [
+        (column, place)
+        for column in columns
+        if column.quantity in REPEATED_OF_TWO_CELLS
+        for place, cell in enumerate(plain)
+        if place != column.position and cell == plain[column.position]
+    ]
 
 
 def _named_column(position: int, cell: str, vocabulary: Vocabulary) -> tuple[str, bool, NamedColumn] | None:

@@ -18,9 +18,9 @@ from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import cells, sheets, summary
 from campaigns.intake.readers.formats import TextFormat, format_of
 from campaigns.intake.readers.grids import Grid
-from campaigns.intake.readers.headers import NamedColumn, assumed_units, with_units
+from campaigns.intake.readers.headers import DIMENSIONS, NamedColumn, assumed_units, with_units
 from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions, Recording, is_another_cell
-from campaigns.intake.readers.table import Table, rows_from_columns
+from campaigns.intake.readers.table import HEAD_ROWS, Table, check_one_of_each, rows_from_columns
 from campaigns.intake.readers.unpacking import Head, open_bytes, zip_members
 from drxnet.progress import Progress
 
@@ -88,10 +88,21 @@ def _joined(name: str, found: list[_Sheet], options: ReadOptions, mass: float | 
     table = pd.concat([s.rows for s in alike], ignore_index=True)
     if table.empty:
         raise RuleBroken("E9", f"{name}: no rows below the header of sheet {first.title}.")
-    columns = {column.quantity: table[column.quantity] for column in first.columns}
+    columns = _with_points({column.quantity: table[column.quantity] for column in first.columns}, options)
     kind = first.text_format
     format_name = OTHER if kind.assumes_units else f"{kind.name.removesuffix(' csv').removesuffix(' text')} xlsx"
     return rows_from_columns(format_name, name, Table(columns, first.columns), options, notes, header_mass_mg=mass)
+
+
+def _with_points(columns: Mapping[str, pd.Series], options: ReadOptions) -> dict[str, pd.Series]:
+    """Columns whose numbers are written with a decimal point, where a workbook keeps them as text with a comma."""
+    texts = [cell for name, column in columns.items() if name in DIMENSIONS for cell in column if isinstance(cell, str)]
+    if (options.decimal or cells.decimal_sign(texts)) != ",":
+        return dict(columns)
+    return {
+        name: column.map(lambda cell: cells.tidy(cell, ",") if isinstance(cell, str) else cell)
+        for name, column in columns.items()
+    }
 
 
 def _which_sheets(joined: Sequence[_Sheet], left_out: Sequence[_Sheet]) -> list[str]:
@@ -134,13 +145,18 @@ def _sheet(head: Head, sheet: Any, progress: Progress) -> _Sheet | None:
         texts = tuple(c if isinstance(c, str) else "" for c in row)
         match = format_of(head, number, texts) if sum(map(bool, texts)) > 1 else None
         if match is not None:
-            named, table = _below(rows, match[1].columns, progress, sheet.max_row or 0)
+            named, table = _below(head.path.name, rows, texts, match[1].columns, progress, sheet.max_row or 0)
             return _Sheet(sheet.title, match[0], named, table)
     return None
 
 
 def _below(
-    rows: Iterator[tuple[Any, ...]], named: tuple[NamedColumn, ...], progress: Progress, total: int
+    name: str,
+    rows: Iterator[tuple[Any, ...]],
+    header: Sequence[str],
+    named: tuple[NamedColumn, ...],
+    progress: Progress,
+    total: int,
 ) -> tuple[tuple[NamedColumn, ...], pd.DataFrame]:
     """Rows below a header, as blocks of numbers where a column holds nothing else."""
     blocks, done = [], 0
@@ -148,6 +164,7 @@ def _below(
     while block := list(islice(rows, BLOCK_ROWS)):
         if not done:
             named = with_units(named, block[0])
+            check_one_of_each(name, header, named, block[:HEAD_ROWS])
         records = [[_plain(row[c.position]) if c.position < len(row) else None for c in named] for row in block]
         blocks.append(pd.DataFrame(records, columns=names).infer_objects())
         done += len(block)

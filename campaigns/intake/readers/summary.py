@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
-from campaigns.intake.readers.cells import HUGE, tidy
+from campaigns.intake.readers.cells import HUGE, may_be_thousands, tidy
 from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginning, whole_grid
 from campaigns.intake.readers.headers import known_stem, name_columns
 from campaigns.intake.readers.recording import Reader, ReadOptions, SummaryRow, SummaryTable
@@ -120,18 +121,88 @@ def read_grid(name: str, grid: Grid) -> SummaryTable:
     stated = _ONE_C.search(" ".join(header))
     one_c = _value(stated[1]) if stated else None
     header_units = {meaning: unit for meaning, (_, unit) in layout.items()}
-    rows = []
+    _check_one_of_each(name, grid, top, layout)
+    _check_thousands(name, grid, top, layout)
+    rows: list[SummaryRow] = []
+    notes = list(_assumed(layout))
     for i in range(top + 1, len(grid.rows)):
         cells, line = grid.rows[i], grid.line(i)
         values = {meaning: cells[at].strip() for meaning, (at, _) in layout.items() if at < len(cells)}
         if _is_remark(cells, values):
+            continue
+        if rows and _is_running(values) and not any(any(map(str.strip, row)) for row in grid.rows[i + 1 :]):
+            notes.append(f"row {line} holds no discharge yet; left out")
             continue
         if any(map(str.strip, cells[len(header) :])):
             raise RuleBroken("E9", f"{name}, row {line}: more cells than the header names; a decimal comma?")
         rows.append(_row(f"{name}, row {line}", line, values, header_units, one_c))
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header.")
-    return SummaryTable(NAME, tuple(rows), _assumed(layout))
+    return SummaryTable(NAME, _without_repeats(name, rows), tuple(notes))
+
+
+def _check_one_of_each(name: str, grid: Grid, top: int, layout: Layout) -> None:
+    """Refuse two columns of one name whose cells differ: those of two cells.
+
+    Raises:
+        RuleBroken: E9.
+    """
+    header = grid.rows[top]
+    for meaning in {"capacity", "capacity_mah"} & layout.keys():
+        at = layout[meaning][0]
+        for other in (i for i, cell in enumerate(header) if i != at and cell.strip() == header[at].strip()):
+            if any(row[at] != row[other] for row in grid.rows[top + 1 :] if max(at, other) < len(row)):
+                raise RuleBroken(
+                    "E9",
+                    f"{name}: columns {at + 1} and {other + 1} are both named {header[at].strip()!r} and differ, as of "
+                    "two cells. Save one per file, or name the other column differently.",
+                )
+
+
+def _check_thousands(name: str, grid: Grid, top: int, layout: Layout) -> None:
+    """Refuse ``1,000``, or ``1.000`` beside decimal commas: nothing tells whether that is one or a thousand.
+
+    Raises:
+        RuleBroken: E9, naming the row.
+    """
+    places = [at for meaning, (at, _) in layout.items() if meaning in DIMENSIONS or meaning.endswith("_mah")]
+    written = [
+        (i, row[at].strip()) for i, row in enumerate(grid.rows[top + 1 :], top + 1) for at in places if at < len(row)
+    ]
+    has_decimal_comma = any("," in text and not may_be_thousands(text) and "." not in text for _, text in written)
+    doubtful = "." if has_decimal_comma else ","
+    unclear = next(((i, text) for i, text in written if may_be_thousands(text, doubtful)), None)
+    if unclear is not None:
+        raise RuleBroken(
+            "E9",
+            f"{name}, row {grid.line(unclear[0])}: {unclear[1]!r} may be a thousand or a decimal; nothing guessed. "
+            "Write it without a separator, or without zeros behind.",
+        )
+
+
+def _is_running(values: Mapping[str, str]) -> bool:
+    """Whether a row counts a cycle that has not been discharged yet."""
+    return bool(values.get("cycle")) and not values.get("capacity") and not values.get("capacity_mah")
+
+
+def _without_repeats(name: str, rows: Sequence[SummaryRow]) -> tuple[SummaryRow, ...]:
+    """Rows of the cycles of one cell, each cycle once.
+
+    Raises:
+        RuleBroken: E9 where a cycle has two capacities.
+    """
+    if any(row.composition or row.proposal or row.cell for row in rows):
+        return tuple(rows)  # of several cells
+    first: dict[tuple[object, ...], SummaryRow] = {}
+    for row in rows:
+        known = first.setdefault((row.cycle, row.current_ma_g, row.c_rate, row.v_low, row.v_high), row)
+        if replace(known, row=row.row) != row:
+            raise RuleBroken(
+                "E9",
+                f"{name}, rows {known.row} and {row.row}: two capacities of cycle {row.cycle}. Save one cell per file, "
+                "or add a column 'cell'.",
+            )
+    return tuple(first.values())
 
 
 def _assumed(layout: Layout) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import cells, units
-from campaigns.intake.readers.headers import DIMENSIONS, Header, NamedColumn, split_line, with_units
+from campaigns.intake.readers.headers import DIMENSIONS, Header, NamedColumn, repeated, split_line, with_units
 from campaigns.intake.readers.recording import CyclerRows, ReadOptions
 from campaigns.intake.readers.unpacking import Head, open_bytes, position, whole_text
 from drxnet.progress import Progress, silent
@@ -70,6 +70,7 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header in line {header.line + 1}.")
     _check_row_names(name, rows, header)
+    check_one_of_each(name, header.cells, named, rows)
     decimal = _decimal_sign(name, rows, header, options)
     width = max(len(header.cells), *(len(row) for row in rows))
     below = head.lines[header.line + 1 : header.line + 1 + unit_rows]
@@ -83,6 +84,24 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
         cells.written_step(written, decimal) if written else None,
         (f"decimal comma, columns separated by {header.separator!r}",) if decimal == "," else (),
     )
+
+
+def check_one_of_each(
+    name: str, header: Sequence[Any], named: Sequence[NamedColumn], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Refuse a table that holds a quantity twice under one header, as of two cells side by side.
+
+    Raises:
+        RuleBroken: E9, naming the columns; none where both hold the same.
+    """
+    for column, other in repeated(header, named):
+        pairs = [(row[column.position], row[other]) for row in rows if max(column.position, other) < len(row)]
+        if any(one != two for one, two in pairs):
+            raise RuleBroken(
+                "E9",
+                f"{name}: columns {column.position + 1} and {other + 1} are both named {column.header!r} and differ, "
+                "as of two cells side by side. Export one per file, or name the other column differently.",
+            )
 
 
 def _check_row_names(name: str, rows: Sequence[Sequence[str]], header: Header) -> None:

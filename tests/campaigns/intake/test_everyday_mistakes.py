@@ -16,7 +16,9 @@ import pytest
 
 from campaigns.intake.measurement import CheckedFile, SampleInfo
 from campaigns.intake.readers.recording import ReadOptions
+from campaigns.intake.samples import read_samples
 from campaigns.intake.validation import check_file
+from drxnet.errors import ConfigurationError
 
 CELL = SampleInfo(lab.MASS_MG, "Li1.2Mn0.4Ti0.4O2", 20.0, lab.WINDOW)
 TWO = lab.rows(220.0, 215.0, points=40)
@@ -176,3 +178,171 @@ def test_a_short_conditioning_before_the_first_cycle_has_a_way_in(tmp_path: Path
     assert "From cycle 2 on they run through the window" in said(refused, "E4")
     assert "say --formation 1" in said(refused, "E4")
     assert_good(check(tmp_path, content, replace(CELL, formation=1)))
+
+
+# Several cells in one table
+
+
+OTHER = lab.rows(180.0, 175.0, points=40)
+OTHER["voltage_v"] -= 0.003
+
+
+@pytest.mark.parametrize("suffix", ["", ".1"], ids=["same", "pandas"])
+@pytest.mark.parametrize("separator", [",", "\t"], ids=["comma", "tab"])
+@pytest.mark.parametrize("shared", [0, 1], ids=["own time", "one time"])
+def test_two_cells_side_by_side_are_refused(tmp_path: Path, suffix: str, separator: str, shared: int) -> None:
+    def of(t: pd.DataFrame, suffix: str = "") -> list:
+        names = ("Time (s)", "Voltage (V)", "Current (mA)")
+        return [(f"{name}{suffix}", v) for name, v in zip(names, (t.time_s, t.voltage_v, t.current_ma), strict=True)]
+
+    message = said(check(tmp_path, lab.text([*of(TWO), *of(OTHER, suffix)[shared:]], separator)), "E9")
+    assert "are both named" in message
+    assert_good(check(tmp_path, lab.text([*of(TWO), *of(TWO, suffix)[shared:]], separator)))
+    workbook = lab.book(tmp_path / "cells.xlsx", ("Sheet1", [*of(TWO), *of(OTHER, suffix)[shared:]]))
+    assert "are both named" in said(check_file(workbook, CELL), "E9")
+
+
+def test_a_difference_of_voltages_is_no_voltage(tmp_path: Path) -> None:
+    content = lab.text([("ΔV (V)", TWO.voltage_v - 3), ("V (V)", TWO.voltage_v), ("Δt (s)", TWO.step_s),
+                        ("t (s)", TWO.time_s), ("I (mA)", TWO.current_ma)])  # fmt: skip
+    assert_good(check(tmp_path, content))
+
+
+D = TWO[(TWO.state == "D") & (TWO.cycle == 1)]
+Q, V = D.moved_mah / 2e-3, D.voltage_v
+
+
+@pytest.mark.parametrize(("first", "second"), [("0.1C", "5C"), ("HE-1", "HE-2"), ("cell A", "cell B"), ("new", "aged")])
+def test_curves_under_titles_that_are_no_cycles_are_not_numbered_by_their_place(tmp_path, first, second) -> None:
+    pairs = lab.ragged([("Capacity (mAh/g)", Q), ("Voltage (V)", V), ("Capacity (mAh/g)", 0.6 * Q), ("Voltage (V)", V)])
+    message = said(check(tmp_path, f"{first},,{second},\n{pairs}"), "E9")
+    assert first in message
+    assert "nothing says which is which" in message
+    assert_good(check(tmp_path, f"cycle 1,,cycle 2,\n{pairs}"), 220.0, 132.0)
+    assert_good(check(tmp_path, pairs), 220.0, 132.0)
+
+
+@pytest.mark.parametrize(
+    "header", ["SOC (%)", "DoD (%)", "Electrode capacity (mAh/g)", "Charge passed (mAh)", "Areal capacity (mAh/cm2)"]
+)
+def test_a_curve_against_anything_but_a_capacity_of_the_oxide_is_refused(tmp_path: Path, header: str) -> None:
+    content = lab.text([(header, 0.7 * Q), ("Voltage (V)", V)])
+    assert repr(header)[1:-1] in said(check(tmp_path, content), "E8")
+    assert_good(check(tmp_path, lab.text([("Capacity (mAh/g)", Q), ("Voltage (V)", V)])), 220.0)
+
+
+# Tables of cycles
+
+
+TABLE = "Cycle,Charge Cap. (mAh/g),Discharge Cap. (mAh/g){more}\n1,260,220{one}\n2,224,215{two}\n"
+CYCLES = TABLE.format(more="", one="", two="")
+
+
+def test_a_table_of_cycles_is_read_whatever_stands_beside(tmp_path: Path) -> None:
+    assert_good(check(tmp_path, CYCLES))
+    assert_good(check(tmp_path, TABLE.format(more=",ΔV (V)", one=",0.5", two=",0.5")))
+
+
+def test_a_cycle_that_runs_still_is_left_out_and_one_that_may_is_told(tmp_path: Path) -> None:
+    running = check(tmp_path, CYCLES + "3,219,\n")
+    assert_good(running)
+    assert "row 4 holds no discharge yet; left out" in running.notes
+    assert "the capacity is missing" in said(check(tmp_path, CYCLES.replace(",220", ",")), "E9")
+    partial = check(tmp_path, CYCLES + "3,219,80\n")
+    assert [hit.id for hit in partial.rules] == ["W6"]
+    assert check(tmp_path, CYCLES + "3,219,211\n").rules == ()
+
+
+def test_a_cycle_has_one_capacity(tmp_path: Path) -> None:
+    assert_good(check(tmp_path, CYCLES + "2,224,215\n"))
+    assert "rows 3 and 4: two capacities of cycle 2" in said(check(tmp_path, CYCLES + "2,224,190\n"), "E9")
+    twice = TABLE.format(more=",Discharge Cap. (mAh/g)", one=",{}", two=",{}")
+    assert "are both named 'Discharge Cap. (mAh/g)'" in said(check(tmp_path, twice.format(100, 99)), "E9")
+    assert_good(check(tmp_path, twice.format(220, 215)))
+
+
+def test_a_thousand_may_not_be_taken_for_a_decimal(tmp_path: Path) -> None:
+    rows = "composition;current (mA/g);window;capacity (mAh/g)\nLi1.2Mn0.4Ti0.4O2;{};1.5-4.8;120{}\n"
+    message = said(check(tmp_path, rows.format("1,000", "")), "E9")
+    assert "'1,000' may be a thousand or a decimal" in message
+    assert "'1.000' may be" in said(check(tmp_path, rows.format("1.000", ",5")), "E9")
+    for written, capacity in (("1000", ""), ("1000", ",0"), ("1000.0", ".0")):
+        checked = check(tmp_path, rows.format(written, capacity))
+        assert_good(checked, 120.0)
+        assert checked.discharges[0].conditions.current_ma_g == 1000.0
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["Li₁.₂Mn₀.₄Ti₀.₄O₂", "Li$_{1.2}$Mn$_{0.4}$Ti$_{0.4}$O$_2$", "Li_1.2Mn_0.4Ti_0.4O_2", "Li1.2\u00a0Mn0.4 Ti0.4 O2"],
+)
+def test_a_formula_is_read_as_it_stands_in_a_text(tmp_path: Path, formula: str) -> None:
+    checked = check(tmp_path, lab.plain(TWO), replace(CELL, composition=formula))
+    assert_good(checked)
+    assert str(checked.discharges[0].composition) == "Li1.2Ti0.4Mn0.4O2"
+
+
+@pytest.mark.parametrize("formula", ["1.2Li 0.4Mn 0.4Ti 2O", "Li1,2Mn0,4Ti0,4O2", "Li1.2Mn3+0.4Ti4+0.4O2"])
+def test_a_text_that_is_no_formula_says_nothing_of_the_lithium(tmp_path: Path, formula: str) -> None:
+    checked = check(tmp_path, lab.plain(TWO), replace(CELL, composition=formula))
+    assert {hit.id for hit in checked.rules if hit.severity == "error"} == {"E10"}
+
+
+# Words and workbooks
+
+
+@pytest.mark.parametrize(
+    ("time", "voltage", "current"),
+    [
+        ("Tijd", "Spanning", "Stroom"), ("Tid", "Spänning", "Ström"), ("Czas", "Napięcie", "Prąd"),
+        ("Čas", "Napětí", "Proud"), ("Zaman", "Gerilim", "Akım"), ("Time", "Voltage_measured", "Current_measured"),
+    ],
+)  # fmt: skip
+def test_more_languages_are_read(tmp_path: Path, time: str, voltage: str, current: str) -> None:
+    values = (TWO.time_s, TWO.voltage_v, TWO.current_ma)
+    headers = (f"{time} (s)", f"{voltage} (V)", f"{current} (mA)")
+    assert_good(check(tmp_path, lab.text(list(zip(headers, values, strict=True)), ";", ",")))
+
+
+def test_a_workbook_that_keeps_numbers_as_text_with_a_comma_is_read(tmp_path: Path) -> None:
+    def comma(values: pd.Series) -> list[str]:
+        return [f"{value:.4f}".replace(".", ",") for value in values]
+
+    mixed = [("Time (s)", TWO.time_s), ("Voltage (V)", comma(TWO.voltage_v)), ("Current (mA)", comma(TWO.current_ma))]
+    assert_good(check_file(lab.book(tmp_path / "cell.xlsx", ("Sheet1", mixed)), CELL))
+
+
+# Sample tables
+
+
+def samples(tmp_path: Path, header: str, cells: str) -> SampleInfo:
+    path = tmp_path / "samples.csv"
+    path.write_text(f"file,composition,{header}\ncell.csv,Li1.2Mn0.4Ti0.4O2,{cells}\n")
+    return next(iter(read_samples(path).values()))
+
+
+@pytest.mark.parametrize("fraction", ["7", "0.007", "20", "0"])
+def test_a_share_of_oxide_that_no_electrode_has_is_refused(tmp_path: Path, fraction: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"Got .*For 70:20:10 write 0.7"):
+        samples(tmp_path, "electrode_mass_mg,active_fraction", f"2.6,{fraction}")
+    for written in ("0.7", "70", "70 %"):
+        assert samples(tmp_path, "electrode_mass_mg,active_fraction", f"2.6,{written}").active_mass_mg == 2.6 * 0.7
+
+
+@pytest.mark.parametrize("written", ["-", "–", "n/a", "NaN", "none"])
+def test_a_dash_in_a_sample_table_says_nothing(tmp_path: Path, written: str) -> None:
+    sample = samples(tmp_path, "active_mass_mg,current_ma_g,window,cell", f"2.0,{written},{written},{written}")
+    assert sample == SampleInfo(2.0, "Li1.2Mn0.4Ti0.4O2")
+
+
+@pytest.mark.parametrize(
+    ("header", "written", "words"),
+    [
+        ("window", "1500-4800", "Cut-offs lie within 0-6 V"),
+        ("window", "15-48", "Cut-offs lie within 0-6 V"),
+        ("current_ma_g", '"1,000"', "may be a thousand or a decimal"),
+    ],
+)
+def test_a_condition_in_another_unit_is_refused(tmp_path: Path, header: str, written: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        samples(tmp_path, f"active_mass_mg,{header}", f"2.0,{written}")
