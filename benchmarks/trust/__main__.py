@@ -48,6 +48,11 @@ MERITS = ("covered", "z2", "error2", "spread2")
 POINTS_KEPT = 8
 """Compositions of each campaign and number of rounds whose error and spread are kept, to rank them."""
 
+ASKED: Mapping[str, tuple[float, float]] = MappingProxyType({"covered": (0.75, 0.85), "z2": (0.85**2, 1.2**2)})
+"""Where the merits of a right spread lie."""
+
+RESAMPLES = 4000
+
 RUN = ("model", "offset", "kind", "seed")
 
 WAYS: Mapping[str, Callable[[Outlook, np.ndarray, np.ndarray], np.ndarray]] = MappingProxyType(
@@ -187,6 +192,30 @@ def print_tables(rows: Sequence[Mapping[str, str]], points: Sequence[Mapping[str
         )
 
 
+def print_outside(rows: Sequence[Mapping[str, str]], way: str = "now") -> None:
+    """Print which means by label lie outside of what was asked, and those between which laboratories let them lie.
+
+    Args:
+        rows: of all runs.
+        way: how the spread is formed.
+    """
+    rng, told, looked_at = np.random.default_rng(0), [], 0
+    for rounds, label, quantity in product(map(str, ROUNDS), LABELS, QUANTITIES):
+        mine = [r for r in rows if (r["way"], r["rounds"], r["label"]) == (way, rounds, label)]
+        for merit, (least, most) in ASKED.items():
+            values = np.array([float(r[f"{quantity}_{merit}"]) for r in mine])
+            drawn = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(1)
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            looked_at += 1
+            if not least <= values.mean() <= most:
+                found = (values.mean(), low, high)
+                numbers = [f"{x:.1%}" if merit == "covered" else f"{np.sqrt(x):.2f}" for x in found]
+                chance = "" if low > most or high < least else ", which may be chance"
+                told.append(f"after round {rounds}, {label}, {WORDS[quantity]}: {{}} ({{}}-{{}}){chance}".format(*numbers))
+    print(f"\nOutside of what was asked lie {len(told)} of {looked_at} (95 % intervals, laboratories drawn anew):")
+    print(*(f"* {one}" for one in told), sep="\n")
+
+
 def _print_table(rows: Sequence[Mapping[str, str]], title: str, groups: Sequence[str], quantity: str) -> None:
     heads = [f"{way}: {what}" for way in WAYS for what in ("covered", "error / spread", "spread")]
     print(f"\n{WORDS[quantity]}:\n\n| rounds | {title} | laboratories | error | {' | '.join(heads)} |")
@@ -228,6 +257,7 @@ def main() -> None:
     rows, points = ([r for r in kept(path) if (r["model"], r["offset"]) == asked] for path in (RUNS, POINTS))
     if rows:
         print_tables(rows, points)
+        print_outside(rows)
 
 
 def run_missing(bench: Bench, seeds: Sequence[int], kinds: Sequence[str]) -> None:
