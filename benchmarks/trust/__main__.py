@@ -209,9 +209,10 @@ def print_outside(rows: Sequence[Mapping[str, str]], way: str = "now") -> None:
             looked_at += 1
             if not least <= values.mean() <= most:
                 found = (values.mean(), low, high)
-                numbers = [f"{x:.1%}" if merit == "covered" else f"{np.sqrt(x):.2f}" for x in found]
+                mean, *between = (f"{x:.1%}" if merit == "covered" else f"{np.sqrt(x):.2f}" for x in found)
                 chance = "" if low > most or high < least else ", which may be chance"
-                told.append(f"after round {rounds}, {label}, {WORDS[quantity]}: {{}} ({{}}-{{}}){chance}".format(*numbers))
+                what = f"after round {rounds}, {label}, {WORDS[quantity]}"
+                told.append(f"{what}: {mean} ({'-'.join(between)}){chance}")
     print(f"\nOutside of what was asked lie {len(told)} of {looked_at} (95 % intervals, laboratories drawn anew):")
     print(*(f"* {one}" for one in told), sep="\n")
 
