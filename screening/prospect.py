@@ -21,7 +21,7 @@ from screening.measured import Made
 if TYPE_CHECKING:
     from screening.outlook import Outlook
 
-WORTHWHILE = 0.04
+WORTHWHILE = 0.03
 """A round is worth its cells where the probability that it gains more than two cells differ by is at least this.
 
 Chosen on laboratories that no published number comes from (`benchmarks/README.md`)."""
