@@ -56,6 +56,9 @@ published smoothing drops three rows, of discharges that may have fewer than twe
 CHARGE_TOP_TOLERANCE_V, CHARGE_TOP_WARNING_V = 0.1, 0.03
 """A charge ends this close to the upper cut-off (V); closer than the second nothing is said."""
 
+HIGHEST_CUT_OFF_V = 2.55
+"""Lower cut-offs lie below it, on a tenth of a volt (the published profiles: 1.0, 1.5, 1.7, 2.0, 2.3 and 2.5 V)."""
+
 SMALL_CAPACITY_MAH_G = 20.0
 """A first discharge below it is doubted where a wrong unit of time explains it (mAh/g)."""
 

@@ -248,7 +248,7 @@ def segment(recording: CyclerRows, goes_on: bool = False) -> Segmentation:
     pulses = _pulses(rows, halves)
     discharges: list[Discharge] = []
     early: list[Discharge] = []
-    charged, charge_top = 0.0, None
+    charged, charge_top, left_out = 0.0, None, 0
     for half in halves:
         if half.direction == CHARGE:
             charged += half.charge_mah
@@ -266,17 +266,20 @@ def segment(recording: CyclerRows, goes_on: bool = False) -> Segmentation:
             charged, charge_top = 0.0, None
         elif not discharges:
             early.append(found)
+        else:
+            left_out += 1
     charging = rows.direction == CHARGE
     top = float(rows.voltage_v[charging].max()) if charging.any() else None
-    notes = _notes(repeated, rows.out_of_order, len(pulses))
+    notes = _notes(repeated, rows.out_of_order, len(pulses), left_out)
     return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows), notes)
 
 
-def _notes(repeated: int, out_of_order: int, pulses: int) -> tuple[str, ...]:
+def _notes(repeated: int, out_of_order: int, pulses: int, left_out: int) -> tuple[str, ...]:
     said = {
         f"{repeated} rows stand in the file twice; counted once": repeated,
         f"{out_of_order} rows stood out of order; sorted": out_of_order,
         f"{pulses} pulse{'s' if pulses > 1 else ''} of the current left out": pulses,
+        f"{left_out} discharge{'s' if left_out > 1 else ''} without a real charge before left out": left_out,
     }
     return tuple(text for text, number in said.items() if number)
 

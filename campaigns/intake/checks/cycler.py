@@ -20,6 +20,7 @@ from campaigns.intake.rules import (
     COARSE_SHARE,
     DURATION_BOUNDS_S,
     EARLY_SHARE,
+    HIGHEST_CUT_OFF_V,
     LEAST_CAPACITY_MAH_G,
     LEAST_CURRENT_MA_G,
     LEAST_ROWS,
@@ -90,6 +91,8 @@ def check_rows(
     if not anode:
         _check_window(file, seen, window, hits)
         _warn_of_early(file, found, candidates[0], hits)
+        if sample.window is None and len(candidates) == 1:
+            _doubt_end(file, found, candidates[0], hits)
         kept = _comparable(file, candidates, window, hits, sample.window is not None, goes_on)
     checked = []
     for discharge in kept:
@@ -304,6 +307,20 @@ def _doubt_time(file: str, discharge: Discharge, checked: CheckedDischarge, hits
         )
 
 
+def _doubt_end(file: str, found: Segmentation, discharge: Discharge, hits: Hits) -> None:
+    """Doubt a first discharge with which the file ends where no cut-off usually lies, and none is stated."""
+    end = float(discharge.voltage_v[-1])
+    is_usual = end <= HIGHEST_CUT_OFF_V and abs(end - round(end, 1)) <= TABLE_TOLERANCE_V
+    if discharge.stop == len(found.rows.time_s) and not is_usual:
+        hits.doubt(
+            "D2",
+            f"{file} cycle {discharge.cycle}: the file ends within its first discharge, at {short(end)} V, and no "
+            "window is stated: the cell may run still. State --window, or hand the file in again when it is done; if "
+            "that is the cut-off, confirm it.",
+            discharge.cycle,
+        )
+
+
 def _check_clock(file: str, recording: CyclerRows, found: Segmentation, hits: Hits) -> None:
     """Compare elapsed time with the wall clock of the file, where it has one."""
     elapsed = float(found.rows.time_s[-1])
@@ -405,6 +422,8 @@ def _shortfall(discharge: Discharge, window: tuple[float, float], window_is_stat
         return f"starts at {start:.3g} V, more than {START_TOLERANCE_V:g} V below {v_high:g} V: not fully charged."
     if charged_to < v_high - CHARGE_TOP_TOLERANCE_V:
         return f"follows a charge to {charged_to:.4g} V, not {v_high:g} V: stopped by its time or its capacity."
+    if charged_to > v_high + CHARGE_TOP_TOLERANCE_V:
+        return f"follows a charge to {charged_to:.4g} V, beyond {v_high:g} V: the window may be stated wrong."
     return None
 
 

@@ -180,6 +180,36 @@ def test_a_short_conditioning_before_the_first_cycle_has_a_way_in(tmp_path: Path
     assert_good(check(tmp_path, content, replace(CELL, formation=1)))
 
 
+def test_a_cell_that_runs_still_is_doubted_where_no_window_is_stated(tmp_path: Path) -> None:
+    bare = replace(CELL, window=None, current_ma_g=None)
+    for rows, doubts in ((25, ["D2"]), (43, [])):  # at 2.8 V, and at its end
+        checked = check(tmp_path, lab.plain(TWO.iloc[: FIRST_DISCHARGE + rows]), bare)
+        assert [hit.id for hit in checked.rules if hit.severity == "doubt"] == doubts
+        assert checked.status == ("doubtful" if doubts else "warned")
+    assert check(tmp_path, lab.plain(TWO), bare).status == "warned"
+    assert "ends at" in said(check(tmp_path, lab.plain(TWO.iloc[: FIRST_DISCHARGE + 25])), "E4")
+
+
+@pytest.mark.parametrize(("top", "refused"), [(4.6, True), (4.72, False)])
+def test_a_charge_beyond_the_stated_window_is_another_window(tmp_path: Path, top: float, refused: bool) -> None:
+    checked = check(tmp_path, lab.plain(TWO), replace(CELL, window=(1.5, top)))
+    assert (checked.status == "refused") is refused
+    if refused:
+        assert f"follows a charge to 4.8 V, beyond {top:g} V" in said(checked, "E4")
+    assert_good(check(tmp_path, lab.plain(TWO)))
+
+
+def test_a_discharge_that_goes_on_after_a_short_charge_is_left_out_with_a_word(tmp_path: Path) -> None:
+    first, charge, rest, *_ = lab.steps(220.0)
+    parts = [
+        lab.half("D", 5.5, -0.04, lambda x: lab.discharge_v(x / 2), 20),
+        lab.half("C", 0.5, 0.04, lambda x: 3.2 + 0.2 * x, 4),
+        lab.half("D", 6.0, -0.04, lambda x: lab.discharge_v(0.45 + 0.55 * x), 20),
+    ]
+    checked = check(tmp_path, lab.plain(lab.joined(first, charge, rest, *parts)), replace(CELL, window=None))
+    assert "1 discharge without a real charge before left out" in checked.notes
+
+
 # Several cells in one table
 
 
