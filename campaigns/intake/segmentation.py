@@ -551,10 +551,13 @@ def with_times_of_steps(recording: CyclerRows) -> CyclerRows:
 
 
 def _turns(state: np.ndarray | None, step: np.ndarray | None, current: np.ndarray | None) -> np.ndarray:
-    """Rows at which the number of the step changes, else its state, else the sign of the current."""
-    if step is not None and not _counts_points(step):
+    """Rows at which the number of the step changes, else its state, else the sign of the current.
+
+    A number or a state that never changes tells nothing.
+    """
+    if step is not None and not _counts_points(step) and np.ptp(step) > 0:
         told: np.ndarray = step
-    elif state is not None:
+    elif state is not None and np.ptp(state) > 0:
         told = state
     elif current is not None:
         told = np.where(np.abs(current) > 1e-4 * np.abs(current).max(), np.sign(current), 0)

@@ -61,6 +61,13 @@ def test_a_time_that_begins_with_each_step_loses_no_interval_whatever_it_is_call
     assert_good(check(tmp_path, columns(t, *beside, (header, times))))
 
 
+@pytest.mark.parametrize("beside", [("Step", 1), ("Loop", 1), ("State", "OK"), ("Mode", "Running")])
+@pytest.mark.parametrize("header", ["Step Time (s)", "Time (s)"])
+def test_a_step_or_a_state_that_never_changes_tells_nothing(tmp_path: Path, header: str, beside: tuple) -> None:
+    t = lab.rows(220.0, 215.0)
+    assert_good(check(tmp_path, columns(t, (beside[0], [beside[1]] * len(t)), (header, t.step_s))))
+
+
 def test_a_time_of_each_cycle_is_none_of_each_step(tmp_path: Path) -> None:
     of_cycle = TWO.time_s - TWO.groupby("cycle").time_s.transform("first")
     assert_good(check(tmp_path, columns(TWO, ("Time (s)", of_cycle))))
