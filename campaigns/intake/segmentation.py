@@ -8,7 +8,7 @@ holds the current that it logs; the instrument's own capacity is only compared w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
@@ -271,7 +271,7 @@ def segment(recording: CyclerRows, goes_on: bool = False) -> Segmentation:
     charging = rows.direction == CHARGE
     top = float(rows.voltage_v[charging].max()) if charging.any() else None
     notes = _notes(repeated, rows.out_of_order, len(pulses), left_out)
-    return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows), notes)
+    return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows, halves), notes)
 
 
 def _notes(repeated: int, out_of_order: int, pulses: int, left_out: int) -> tuple[str, ...]:
@@ -383,7 +383,7 @@ def _second_beginnings(voltage: np.ndarray, fell: Mapping[str, np.ndarray]) -> n
     return np.array([row for row in rows if is_another_cell(voltage[0], voltage[row - 1], voltage[row])], int)
 
 
-def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
+def span_of(recording: CyclerRows, rows: OrderedRows, halves: Sequence[HalfCycle]) -> FileSpan:
     """Which part of its test a file holds, and what says that it is not the beginning."""
     first, start = int(rows.source[0]), 0.0
     if not recording.time_of_step and not _wraps_at_midnight(recording.time_s[np.isfinite(recording.time_s)]):
@@ -394,16 +394,15 @@ def span_of(recording: CyclerRows, rows: OrderedRows) -> FileSpan:
     late = [
         f"cycle {cycle}" if (cycle or 0) > 1 else "",
         f"record {record}" if (record or 0) > MOST_LEADING_RECORDS else "",
-        f"{start / 3600:.4g} h" if start > _latest_start(recording, rows) else "",
+        f"{start / 3600:.4g} h" if start > _latest_start(recording, halves) else "",
     ]
     return FileSpan(cycle, ", ".join(filter(None, late)) or None)
 
 
-def _latest_start(recording: CyclerRows, rows: OrderedRows) -> float:
+def _latest_start(recording: CyclerRows, halves: Sequence[HalfCycle]) -> float:
     """Elapsed time up to which a file begins with its test (s): a rest before may be left out, no charge may."""
-    moving = rows.direction[rows.direction != REST]
-    begins_with_discharge = len(moving) > 0 and moving[0] == DISCHARGE
-    return max(GAP_LEAST_S, _usual_gap(recording.time_s)) if begins_with_discharge else LATE_START_S
+    begins_within_discharge = bool(halves) and halves[0].direction == DISCHARGE and halves[0].start == 0
+    return max(GAP_LEAST_S, _usual_gap(recording.time_s)) if begins_within_discharge else LATE_START_S
 
 
 def number_at(column: np.ndarray | None, row: int) -> int | None:

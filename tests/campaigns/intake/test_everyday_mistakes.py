@@ -110,6 +110,13 @@ def test_a_file_that_begins_within_a_discharge_is_no_beginning(tmp_path: Path) -
     assert [(d.cycle, round(d.capacity_mah_g)) for d in stated.discharges] == [(5, 215)]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_current_that_trembles_in_a_rest_is_no_discharge(tmp_path: Path, sign: int) -> None:
+    t = lab.rows(220.0, 215.0, points=40, current_ma_g=1000.0)  # of which the first rest is longer than ten intervals
+    t["current_ma"] = np.where(t.state == "R", sign * 1e-3 * (-1) ** t.record, t.current_ma)
+    assert_good(check(tmp_path, lab.plain(t), replace(CELL, current_ma_g=1000.0)))
+
+
 # Charges and currents
 
 
