@@ -277,3 +277,12 @@ def _parse(formula: str, nonstoichiometric: bool) -> Composition:
     if not parsed:
         raise CompositionError("An empty text is not a chemical formula.")
     return Composition.from_amounts(parsed, nonstoichiometric=nonstoichiometric)
+
+
+def parse_anew(formula: str | Composition) -> Composition:
+    """As :meth:`Composition.parse`, with its warnings each time and not the first time alone.
+
+    Raises:
+        CompositionError: as there.
+    """
+    return formula if isinstance(formula, Composition) else _parse.__wrapped__(formula, False)

@@ -12,7 +12,7 @@ import numpy as np
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.readers.recording import CyclerRows
 from campaigns.intake.rules import DEFAULT_MASSES_MG, MASS_RANGE_MG, Hits
-from drxnet.composition import FARADAY_MAH_MOL, Composition
+from drxnet.composition import FARADAY_MAH_MOL, Composition, parse_anew
 from drxnet.errors import CompositionError, DRXWarning
 
 _ELEMENTS_BY_NICKNAME: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -79,7 +79,7 @@ def checked_composition(sample: SampleInfo, hits: Hits) -> tuple[Composition | N
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DRXWarning)
         try:
-            composition = Composition.parse(sample.composition)
+            composition = parse_anew(sample.composition)
         except CompositionError as error:
             hits.error("E10", str(error))
             return None, _alkali_capacity(str(sample.composition))

@@ -326,6 +326,12 @@ def test_a_formula_is_read_as_it_stands_in_a_text(tmp_path: Path, formula: str) 
     assert str(checked.discharges[0].composition) == "Li1.2Ti0.4Mn0.4O2"
 
 
+def test_a_formula_off_balance_is_warned_of_in_every_file(tmp_path: Path) -> None:
+    for _ in range(2):
+        checked = check(tmp_path, lab.plain(TWO), replace(CELL, composition="Li1.13Mn0.4Ti0.4O2"))
+        assert "E10" in {hit.id for hit in checked.rules}
+
+
 @pytest.mark.parametrize("formula", ["1.2Li 0.4Mn 0.4Ti 2O", "Li1,2Mn0,4Ti0,4O2", "Li1.2Mn3+0.4Ti4+0.4O2"])
 def test_a_text_that_is_no_formula_says_nothing_of_the_lithium(tmp_path: Path, formula: str) -> None:
     checked = check(tmp_path, lab.plain(TWO), replace(CELL, composition=formula))
