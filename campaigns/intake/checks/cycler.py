@@ -65,8 +65,7 @@ def check_rows(
     """
     mass = checked_mass(file, recording, sample, hits)
     composition, theory = checked_composition(sample, hits)
-    recording = _of_the_cell(recording, mass)
-    recording = with_times_of_steps(recording)
+    recording = with_times_of_steps(_of_the_cell(recording, mass))
     goes_on = sample.continues is not None or (sample.first_cycle or 1) > 1
     found = segment(recording, goes_on=goes_on)
     notes = [*recording.notes, *found.notes]
@@ -91,17 +90,16 @@ def check_rows(
     if not anode:
         _check_window(file, seen, window, hits)
         _warn_of_early(file, found, candidates[0], hits)
-        if sample.window is None and len(candidates) == 1:
-            _doubt_end(file, found, candidates[0], hits)
+        if sample.window is None:
+            _doubt_end(file, found, candidates, hits)
         kept = _comparable(file, candidates, window, hits, sample.window is not None, goes_on)
     checked = []
     for discharge in kept:
         _check_duration(file, discharge, hits)
         _check_current(file, discharge, mass, hits)
         _check_discharge(file, recording, found, discharge, hits)
-        checked.append(
-            _located(_checked(discharge, sample, mass, composition, window, hits, file), recording, found, discharge)
-        )
+        its = _checked(discharge, sample, mass, composition, window, hits, file)
+        checked.append(_located(its, recording, found, discharge))
     if checked and not anode:
         _warn_of_open_sites(file, kept[0], hits)
         _check_rate(file, kept, sample, mass, theory, hits)
@@ -307,8 +305,11 @@ def _doubt_time(file: str, discharge: Discharge, checked: CheckedDischarge, hits
         )
 
 
-def _doubt_end(file: str, found: Segmentation, discharge: Discharge, hits: Hits) -> None:
-    """Doubt a first discharge with which the file ends where no cut-off usually lies, and none is stated."""
+def _doubt_end(file: str, found: Segmentation, discharges: Sequence[Discharge], hits: Hits) -> None:
+    """Doubt an only discharge with which the file ends where no cut-off usually lies, and none is stated."""
+    discharge = discharges[0]
+    if len(discharges) > 1:
+        return
     end = float(discharge.voltage_v[-1])
     is_usual = end <= HIGHEST_CUT_OFF_V and abs(end - round(end, 1)) <= TABLE_TOLERANCE_V
     if discharge.stop == len(found.rows.time_s) and not is_usual:
