@@ -236,7 +236,8 @@ def baybe_default(plate: Plate, seed: int) -> Recommend:
     frame = pd.DataFrame(plate.shares.numpy().round(4), columns=list("abcdef"))
     parameters = [NumericalDiscreteParameter(c, sorted(frame[c].unique()), tolerance=0) for c in frame]
     space = SearchSpace.from_dataframe(frame, parameters)
-    campaign = Campaign(space, SingleTargetObjective(NumericalTarget("v", minimize=True)))
+    objective = SingleTargetObjective(NumericalTarget("v", minimize=True))
+    campaign = Campaign(space, objective, allow_recommending_already_measured=False)
     row = {tuple(values): i for i, values in enumerate(frame.to_numpy().tolist())}
     told: list[int] = []
     Settings(random_seed=seed).activate()
