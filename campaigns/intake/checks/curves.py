@@ -78,11 +78,8 @@ def _cycles(file: str, recording: Curves, sample: SampleInfo, hits: Hits) -> lis
     known = [cycle for cycle in named if cycle is not None]
     if len(set(known)) == len(named):
         return known
-    if (
-        recording.digitised
-        or known
-        or len({re.sub(r"\.\d+$|\(.*?\)", "", curve.name) for curve in recording.curves}) > 1
-    ):
+    titles = {re.sub(r"\.\d+$|\(.*?\)", "", curve.name) for curve in recording.curves}
+    if recording.digitised or known or len(titles) > 1:
         names = ", ".join(curve.name or "unnamed" for curve in recording.curves)
         hits.error(
             "E9",
