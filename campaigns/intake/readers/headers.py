@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
 from campaigns.intake.readers.words import IGNORED, Vocabulary, every_maker, in_english, stem
 
@@ -244,16 +245,27 @@ def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedCol
     return tuple(column for _, column in sorted(found.values(), key=lambda item: item[1].position))
 
 
-def repeated(cells: Sequence[Any], columns: Iterable[NamedColumn]) -> list[tuple[NamedColumn, int]]:
-    """Columns of voltage, current and time, each with the place of another of the same header."""
-    plain = [_NUMBERED.sub("", str(cell).strip()) for cell in cells]
-    return [
-        (column, place)
-        for column in columns
-        if column.quantity in REPEATED_OF_TWO_CELLS
-        for place, cell in enumerate(plain)
-        if place != column.position and cell == plain[column.position]
-    ]
+def places_of_one_cell(columns: Iterable[NamedColumn]) -> list[int]:
+    """Where voltage, current and time stand, of which one cell has one each."""
+    return [column.position for column in columns if column.quantity in REPEATED_OF_TWO_CELLS]
+
+
+def check_one_of_each(name: str, header: Sequence[Any], places: Iterable[int], rows: Sequence[Sequence[Any]]) -> None:
+    """Refuse a table that holds what stands at some places twice under one header, as of two cells side by side.
+
+    Raises:
+        RuleBroken: E9, naming the columns; none where both hold the same.
+    """
+    plain = [_NUMBERED.sub("", str(cell).strip()) for cell in header]
+    twice = ((place, other) for place in places for other in range(len(plain)) if other != place)
+    for place, other in twice:
+        differ = (row[place] != row[other] for row in rows if max(place, other) < len(row))
+        if plain[place] == plain[other] and any(differ):
+            raise RuleBroken(
+                "E9",
+                f"{name}: columns {place + 1} and {other + 1} are both named {plain[place]!r} and differ, as of two "
+                "cells side by side. Export one per file, or name the other column differently.",
+            )
 
 
 def _named_column(position: int, cell: str, vocabulary: Vocabulary) -> tuple[str, bool, NamedColumn] | None:

@@ -18,9 +18,16 @@ from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import cells, sheets, summary
 from campaigns.intake.readers.formats import TextFormat, format_of
 from campaigns.intake.readers.grids import Grid
-from campaigns.intake.readers.headers import DIMENSIONS, NamedColumn, assumed_units, with_units
+from campaigns.intake.readers.headers import (
+    DIMENSIONS,
+    NamedColumn,
+    assumed_units,
+    check_one_of_each,
+    places_of_one_cell,
+    with_units,
+)
 from campaigns.intake.readers.recording import CyclerRows, Reader, ReadOptions, Recording, is_another_cell
-from campaigns.intake.readers.table import HEAD_ROWS, Table, check_one_of_each, rows_from_columns
+from campaigns.intake.readers.table import HEAD_ROWS, Table, rows_from_columns
 from campaigns.intake.readers.unpacking import Head, open_bytes, zip_members
 from drxnet.progress import Progress
 
@@ -164,7 +171,7 @@ def _below(
     while block := list(islice(rows, BLOCK_ROWS)):
         if not done:
             named = with_units(named, block[0])
-            check_one_of_each(name, header, named, block[:HEAD_ROWS])
+            check_one_of_each(name, header, places_of_one_cell(named), block[:HEAD_ROWS])
         records = [[_plain(row[c.position]) if c.position < len(row) else None for c in named] for row in block]
         blocks.append(pd.DataFrame(records, columns=names).infer_objects())
         done += len(block)

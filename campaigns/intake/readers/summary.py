@@ -11,7 +11,7 @@ from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
 from campaigns.intake.readers.cells import HUGE, may_be_thousands, tidy
 from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginning, whole_grid
-from campaigns.intake.readers.headers import known_stem, name_columns
+from campaigns.intake.readers.headers import check_one_of_each, known_stem, name_columns
 from campaigns.intake.readers.recording import Reader, ReadOptions, SummaryRow, SummaryTable
 from campaigns.intake.readers.unpacking import Head
 from campaigns.intake.readers.words import Vocabulary, maker
@@ -121,7 +121,8 @@ def read_grid(name: str, grid: Grid) -> SummaryTable:
     stated = _ONE_C.search(" ".join(header))
     one_c = _value(stated[1]) if stated else None
     header_units = {meaning: unit for meaning, (_, unit) in layout.items()}
-    _check_one_of_each(name, grid, top, layout)
+    capacities = [layout[meaning][0] for meaning in ("capacity", "capacity_mah") if meaning in layout]
+    check_one_of_each(name, header, capacities, grid.rows[top + 1 :])
     _check_thousands(name, grid, top, layout)
     rows: list[SummaryRow] = []
     notes = list(_assumed(layout))
@@ -139,24 +140,6 @@ def read_grid(name: str, grid: Grid) -> SummaryTable:
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header.")
     return SummaryTable(NAME, _without_repeats(name, rows), tuple(notes))
-
-
-def _check_one_of_each(name: str, grid: Grid, top: int, layout: Layout) -> None:
-    """Refuse two columns of one name whose cells differ: those of two cells.
-
-    Raises:
-        RuleBroken: E9.
-    """
-    header = grid.rows[top]
-    for meaning in {"capacity", "capacity_mah"} & layout.keys():
-        at = layout[meaning][0]
-        for other in (i for i, cell in enumerate(header) if i != at and cell.strip() == header[at].strip()):
-            if any(row[at] != row[other] for row in grid.rows[top + 1 :] if max(at, other) < len(row)):
-                raise RuleBroken(
-                    "E9",
-                    f"{name}: columns {at + 1} and {other + 1} are both named {header[at].strip()!r} and differ, as of "
-                    "two cells. Save one per file, or name the other column differently.",
-                )
 
 
 def _check_thousands(name: str, grid: Grid, top: int, layout: Layout) -> None:

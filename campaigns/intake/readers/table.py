@@ -21,7 +21,15 @@ import pandas as pd
 
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import cells, units
-from campaigns.intake.readers.headers import DIMENSIONS, Header, NamedColumn, repeated, split_line, with_units
+from campaigns.intake.readers.headers import (
+    DIMENSIONS,
+    Header,
+    NamedColumn,
+    check_one_of_each,
+    places_of_one_cell,
+    split_line,
+    with_units,
+)
 from campaigns.intake.readers.recording import CyclerRows, ReadOptions
 from campaigns.intake.readers.unpacking import Head, open_bytes, position, whole_text
 from drxnet.progress import Progress, silent
@@ -70,7 +78,7 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
     if not rows:
         raise RuleBroken("E9", f"{name}: no rows below the header in line {header.line + 1}.")
     _check_row_names(name, rows, header)
-    check_one_of_each(name, header.cells, named, rows)
+    check_one_of_each(name, header.cells, places_of_one_cell(named), rows)
     decimal = _decimal_sign(name, rows, header, options)
     width = max(len(header.cells), *(len(row) for row in rows))
     below = head.lines[header.line + 1 : header.line + 1 + unit_rows]
@@ -86,34 +94,16 @@ def read_text_columns(head: Head, header: Header, options: ReadOptions, progress
     )
 
 
-def check_one_of_each(
-    name: str, header: Sequence[Any], named: Sequence[NamedColumn], rows: Sequence[Sequence[Any]]
-) -> None:
-    """Refuse a table that holds a quantity twice under one header, as of two cells side by side.
-
-    Raises:
-        RuleBroken: E9, naming the columns; none where both hold the same.
-    """
-    for column, other in repeated(header, named):
-        pairs = [(row[column.position], row[other]) for row in rows if max(column.position, other) < len(row)]
-        if any(one != two for one, two in pairs):
-            raise RuleBroken(
-                "E9",
-                f"{name}: columns {column.position + 1} and {other + 1} are both named {column.header!r} and differ, "
-                "as of two cells side by side. Export one per file, or name the other column differently.",
-            )
-
-
 def _check_row_names(name: str, rows: Sequence[Sequence[str]], header: Header) -> None:
     """Refuse rows that begin with a number of their own which the header does not name, as R writes them."""
     ahead = rows[: len(rows) - 1] or rows  # the last may be cut
     first = [cells.tidy(row[0]) for row in ahead]
-    counts = all(
-        text.isdigit() and int(text) == int(first[0]) + i for i, text in enumerate(first) if first[0].isdigit()
-    )
-    voltage = next(column.position for column in header.columns if column.quantity == "voltage")
     longer = all(len(row) == len(header.cells) + 1 and row[-1].strip() for row in ahead)
-    if longer and counts and first[0].isdigit() and any(_is_beyond_volts(row[voltage]) for row in ahead):
+    if not longer or not all(map(str.isdigit, first)):
+        return
+    counts = all(int(text) == int(first[0]) + i for i, text in enumerate(first))
+    voltage = next(column.position for column in header.columns if column.quantity == "voltage")
+    if counts and any(_is_beyond_volts(row[voltage]) for row in ahead):
         raise RuleBroken(
             "E9",
             f"{name}: each row holds one cell more than the header in line {header.line + 1} names, and begins with a "
@@ -215,7 +205,7 @@ def rows_from_columns(
     by_quantity = {column.quantity: column for column in table.named}
     values = _values(file_name, table, options, said)
     keep = _with_numbers(values, len(columns["voltage"]), said)
-    keep &= ~_is_footer(table, values, keep, said)
+    keep[_footer(table, values, keep, said)] = False
     if "channel" in columns:
         _check_one_channel(file_name, columns["channel"][keep], by_quantity["channel"].header)
     timing = _timing(table, values, keep, said)
@@ -278,18 +268,20 @@ def _with_numbers(values: Mapping[str, np.ndarray], rows: int, said: list[str]) 
     return keep
 
 
-def _is_footer(table: Table, values: Mapping[str, np.ndarray], keep: np.ndarray, said: list[str]) -> np.ndarray:
-    """Which of the last rows name a total, a mean or a maximum where the rows above count, ``rows``."""
+def _footer(table: Table, values: Mapping[str, np.ndarray], keep: np.ndarray, said: list[str]) -> np.ndarray:
+    """Which of the last rows name a total, a mean or a maximum where the rows above count, ``k``."""
     named = np.zeros(len(keep), bool)
     for quantity in {"record", "step", "cycle", "time", "step_time"} & values.keys():
-        text = table.columns[quantity].astype(str).str.strip()
-        is_word = np.isnan(values[quantity]) & text.str.contains(r"[^\W\d_]{2}").to_numpy(bool) & (text != "nan")
-        if is_word.sum() <= MOST_FOOTER_ROWS:
-            named |= is_word
-    below = np.flip(np.logical_and.accumulate(np.flip(named | ~keep)))
-    if (footer := below & keep).any():
-        said.append(f"{int(footer.sum())} lines at the end that name a sum left out")
-    return below
+        no_number = np.flatnonzero(np.isnan(values[quantity]) & keep)[-10 * MOST_FOOTER_ROWS :]
+        text = table.columns[quantity].iloc[no_number].astype(str).str.strip()
+        words = no_number[text.str.contains(r"[^\W\d_]{2}").to_numpy(bool) & (text != "nan").to_numpy()]
+        if len(words) <= MOST_FOOTER_ROWS:
+            named[words] = True
+    kept = np.flatnonzero(keep)
+    footer = kept[np.flip(np.logical_and.accumulate(np.flip(named[kept])))]
+    if len(footer):
+        said.append(f"{len(footer)} lines at the end that name a sum left out")
+    return footer
 
 
 @dataclass(frozen=True)
