@@ -17,8 +17,8 @@ from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
     from campaigns.intake.measurement import SampleInfo
+    from campaigns.intake.outcome import Ingested
     from campaigns.intake.readers.recording import ReadOptions
-    from campaigns.intake.record import Ingested
     from campaigns.loop.finetune import Learned
     from campaigns.loop.places import Order, Within
     from campaigns.report.export import Form
@@ -167,7 +167,8 @@ class Campaign(Workspace):
         Raises:
             UsageError: no such file, or a sample names a proposal that does not exist.
         """
-        from campaigns.intake.record import check_files, ingest
+        from campaigns.intake.files import check_files
+        from campaigns.intake.record import ingest
 
         listed = [files] if isinstance(files, str | Path) else files
         paths = [Path(file) for file in listed]
@@ -203,7 +204,8 @@ class Campaign(Workspace):
         Raises:
             DataRefused: a row or a file cannot be trusted; nothing was recorded.
         """
-        from campaigns.intake.record import all_recorded, record_rows, rows_or_files
+        from campaigns.intake.outcome import all_recorded
+        from campaigns.intake.rows import record_rows, rows_or_files
 
         listed, are_files = rows_or_files(measurements)
         if are_files:
@@ -229,7 +231,7 @@ class Campaign(Workspace):
             UsageError: unknown or superseded already.
             DataRefused: the new values cannot be trusted.
         """
-        from campaigns.intake.record import supersede
+        from campaigns.intake.correction import supersede
 
         (successor,) = supersede(self, [measurement_id], reason, changes)
         return successor

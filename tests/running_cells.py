@@ -9,8 +9,10 @@ import pandas as pd
 from synthetic_cycler import WINDOW, arbin_csv, assemble, charge_step, discharge_step, rest_step
 
 from campaigns.campaign import Campaign
+from campaigns.intake.files import check_files
 from campaigns.intake.measurement import SampleInfo
-from campaigns.intake.record import FileOutcome, check_files, ingest
+from campaigns.intake.outcome import FileOutcome
+from campaigns.intake.record import ingest
 
 MASS_MG = 1.8
 

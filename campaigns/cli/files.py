@@ -139,7 +139,7 @@ def validate(
     if plot is not None:
         check_figure_path(plot)
     stated.check_conditions()
-    from campaigns.intake.record import check_files
+    from campaigns.intake.files import check_files
     from campaigns.intake.samples import read_samples
 
     named = files or tuple(read_samples(samples) if samples else ())

@@ -33,8 +33,8 @@ from screening.strategies import STRATEGIES, today
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
     from campaigns.intake.measurement import SampleInfo
+    from campaigns.intake.outcome import Ingested
     from campaigns.intake.readers.recording import ReadOptions
-    from campaigns.intake.record import Ingested
     from campaigns.ledger.records import Snapshot
     from campaigns.loop.rank import Ranking
     from drxnet.process import Process
@@ -355,7 +355,7 @@ def ingest(
       drx-screen ingest --campaign he-rate R01-03_cellA.csv --proposal R01-03 --active-mass-mg 1.82
       drx-screen ingest --campaign he-rate exports/ --samples samples.csv
     """
-    from campaigns.intake.record import check_files
+    from campaigns.intake.files import check_files
     from campaigns.intake.record import ingest as record
     from campaigns.loop.finetune import waiting_to_be_learned
     from campaigns.report import views
@@ -826,7 +826,7 @@ def supersede(
       drx-screen supersede --campaign he-rate R01-03_cellA.csv --active-mass 5.20 4.81 --reason "re-weighed"
       drx-screen supersede --campaign he-rate M0007 M0008 --proposal R01-04 --reason "labels were swapped"
     """
-    from campaigns.intake.record import supersede as correct
+    from campaigns.intake.correction import supersede as correct
 
     changes = {key: value for key, value in given.items() if value is not None} | process.row()
     if "capacity_mah_g" in changes and active_mass:

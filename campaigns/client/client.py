@@ -21,8 +21,8 @@ from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
     from campaigns.intake.measurement import SampleInfo
+    from campaigns.intake.outcome import Ingested
     from campaigns.intake.readers.recording import ReadOptions
-    from campaigns.intake.record import Ingested
     from campaigns.loop.finetune import Learned
     from campaigns.loop.places import Order, Within
     from campaigns.report.export import Form
@@ -152,7 +152,7 @@ class Client:
         progress: Progress = silent,
     ) -> Ingested:
         """Check returned files and record the good ones; see :meth:`campaigns.campaign.Campaign.ingest`."""
-        from campaigns.intake.record import listed_files
+        from campaigns.intake.files import listed_files
 
         given = [files] if isinstance(files, str | Path) else files
         paths = listed_files([Path(file) for file in given], samples)
@@ -181,7 +181,8 @@ class Client:
         progress: Progress = silent,
     ) -> tuple[str, ...]:
         """Record measured discharges; see :meth:`campaigns.campaign.Campaign.add_measurements`."""
-        from campaigns.intake.record import all_recorded, rows_or_files
+        from campaigns.intake.outcome import all_recorded
+        from campaigns.intake.rows import rows_or_files
 
         listed, are_files = rows_or_files(measurements)
         ids: tuple[str, ...]
@@ -472,7 +473,7 @@ def _proposal(row: Mapping[str, Any]) -> Proposal:
 def _ingested(record: Mapping[str, Any], paths: Sequence[Path]) -> Ingested:
     """What became of files, under the names that they have here."""
     from campaigns.intake.measurement import RuleHit
-    from campaigns.intake.record import FileOutcome, Ingested, Returned
+    from campaigns.intake.outcome import FileOutcome, Ingested, Returned
 
     outcomes = []
     for path, file in zip(paths, record["files"], strict=True):

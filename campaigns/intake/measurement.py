@@ -7,14 +7,15 @@ it may be recorded); the rules that decide are in :mod:`campaigns.intake.validat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from campaigns.ledger.records import NewMeasurement
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import MeasurementError, UsageError
-from drxnet.process import Process
+from drxnet.process import NOT_STATED, Process
 
 Provenance = Literal["cycler", "drx-td", "digitised", "summary", "sheet"]
 Severity = Literal["error", "doubt", "warning"]
@@ -167,6 +168,37 @@ class CheckedDischarge:
 
     cell: str | None = None
     """Label of the cell that the source names for this discharge."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether current and capacity per gram are known, so that it can be recorded."""
+        return self.conditions is not None and self.capacity_mah_g is not None
+
+    def as_measurement(
+        self, composition: str = "", flags: tuple[str, ...] = (), process: Process = NOT_STATED
+    ) -> NewMeasurement:
+        """The discharge as the ledger takes it, where :attr:`is_measured`.
+
+        Args:
+            composition: canonical formula.
+            flags: rules that are stored beside it.
+            process: how the cell was made and tested.
+        """
+        assert self.conditions is not None
+        assert self.capacity_mah_g is not None
+        return NewMeasurement(
+            composition=composition,
+            conditions=replace(self.conditions, process=process),
+            capacity_mah_g=float(self.capacity_mah_g),
+            profile=self.profile,
+            sigma_mah_g=self.sigma_mah_g,
+            provenance=self.provenance,
+            flags=flags,
+            charge_mah=self.capacity_mah,
+            file_cycle=self.file_cycle,
+            elapsed_s=self.elapsed_s,
+            charge_top_v=self.charge_top_v,
+        )
 
     def as_row(self) -> dict[str, Any]:
         """Return the keys that ``drx-screen validate --format json`` promises."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from campaigns.intake.record import record_rows
+from campaigns.intake.rows import record_rows
 from campaigns.ledger.records import Proposal, State
 from campaigns.loop.finetune import fine_tune_campaign
 from campaigns.loop.laboratories import KINDS, Laboratory, LaboratoryOptions, MadeBy, MemberTruth, Truth

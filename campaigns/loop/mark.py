@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from campaigns.intake.record import judge_again
+from campaigns.intake.addition import judge_again
 from campaigns.ledger.records import CONFIRMED, State
 from campaigns.loop.phases import Found, parse_icp, said
 from campaigns.workspace import Workspace

@@ -25,8 +25,8 @@ from mcp.types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from campaigns.campaign import Campaign
+from campaigns.intake.correction import supersede as superseded
 from campaigns.intake.measurement import SampleInfo
-from campaigns.intake.record import supersede as superseded
 from campaigns.ledger.ledger import user_and_host
 from campaigns.loop.places import Order, Within
 from campaigns.report import views

@@ -53,8 +53,8 @@ from screening.errors import NothingToPropose
 
 if TYPE_CHECKING:
     from campaigns.intake.measurement import SampleInfo
+    from campaigns.intake.outcome import Ingested
     from campaigns.intake.readers.recording import ReadOptions
-    from campaigns.intake.record import Ingested
     from campaigns.workspace import Workspace
 
 T = TypeVar("T")
@@ -439,7 +439,7 @@ def supersede(
     desk: AtDesk, name: Name, measurement_id: Name, body: Correction, who: Who, key: Key = None
 ) -> dict[str, Any]:
     """Correct a measurement; the wrong one stays in the ledger."""
-    from campaigns.intake.record import supersede as superseded
+    from campaigns.intake.correction import supersede as superseded
 
     how = Write("supersede", who, key, body.seen)
     with desk.writing(name, how) as campaign:
@@ -492,7 +492,8 @@ def handed_in(
     reading: ReadOptions | None = None,
 ) -> Ingested:
     """Check files that were sent, under their bare names, and record the good ones."""
-    from campaigns.intake.record import check_files, ingest
+    from campaigns.intake.files import check_files
+    from campaigns.intake.record import ingest
 
     checked = check_files(campaign, paths, table=table, otherwise=sample, options=reading)
     named = [(replace(file, path=Path(file.path.name)), said) for file, said in checked]

@@ -10,9 +10,11 @@ from running_cells import MASS_MG, hand_in, held, running_test, write_cycles
 from synthetic_cycler import WINDOW
 
 from campaigns.campaign import Campaign
+from campaigns.intake.correction import supersede
+from campaigns.intake.files import check_files
 from campaigns.intake.identity import Lane, lane_of
 from campaigns.intake.measurement import SampleInfo
-from campaigns.intake.record import check_files, ingest, supersede
+from campaigns.intake.record import ingest
 from drxnet.discharge import CyclingConditions
 
 TEST = running_test([240.0, 237.0, 235.0, 232.0, 230.0])

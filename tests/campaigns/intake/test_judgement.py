@@ -10,9 +10,11 @@ from running_cells import MASS_MG, hand_in, running_test, write_cycles
 from synthetic_cycler import WINDOW
 
 from campaigns.campaign import Campaign
+from campaigns.intake.correction import supersede
+from campaigns.intake.files import check_files
 from campaigns.intake.judgement import JUDGEMENTS, Expected, Weighed, judge
 from campaigns.intake.measurement import SampleInfo
-from campaigns.intake.record import check_files, ingest, supersede
+from campaigns.intake.record import ingest
 from campaigns.ledger.records import State
 from campaigns.loop.rank import rank
 from campaigns.report import views

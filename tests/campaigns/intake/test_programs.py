@@ -16,7 +16,8 @@ from ledgers import FIRST, SECOND, record_round, write_campaign, write_stub_mode
 from running_cells import MASS_MG, hand_in, running_test, write_cycles
 
 from campaigns.campaign import Campaign
-from campaigns.intake.record import FileOutcome, supersede
+from campaigns.intake.correction import supersede
+from campaigns.intake.outcome import FileOutcome
 from campaigns.ledger.records import Measurement
 from campaigns.loop.mark import confirm, retract
 

@@ -12,8 +12,11 @@ import synthetic_cycler as cycler
 from ledgers import FIRST, HIGH, LOW, SECOND, THIRD, record_round, straight_profile, write_discharge
 
 from campaigns.campaign import Campaign
+from campaigns.intake.correction import supersede
+from campaigns.intake.files import check_files
+from campaigns.intake.matching import match_composition
 from campaigns.intake.measurement import SampleInfo
-from campaigns.intake.record import check_files, ingest, match_composition, supersede
+from campaigns.intake.record import ingest
 from campaigns.ledger.records import State
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions

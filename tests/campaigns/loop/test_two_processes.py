@@ -16,7 +16,8 @@ from ledgers import HIGH, LOW, write_campaign, write_discharge
 from small_model import FINE_TUNING, write_small_model
 
 from campaigns.campaign import Campaign
-from campaigns.intake.record import check_files, ingest
+from campaigns.intake.files import check_files
+from campaigns.intake.record import ingest
 from campaigns.ledger.records import Snapshot
 from campaigns.loop.propose import propose
 from campaigns.report.round import incomplete_rounds, write_round_files
