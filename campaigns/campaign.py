@@ -204,12 +204,11 @@ class Campaign(Workspace):
         Raises:
             DataRefused: a row or a file cannot be trusted; nothing was recorded.
         """
-        from campaigns.intake.outcome import all_recorded
         from campaigns.intake.rows import record_rows, rows_or_files
 
         listed, are_files = rows_or_files(measurements)
         if are_files:
-            ids = all_recorded(self.ingest(listed, all_or_nothing=True, fine_tune=False))
+            ids = self.ingest(listed, all_or_nothing=True, fine_tune=False).all_recorded()
         else:
             ids = record_rows(self, listed, confirmed=confirmed)
         if fine_tune:

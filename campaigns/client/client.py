@@ -181,13 +181,12 @@ class Client:
         progress: Progress = silent,
     ) -> tuple[str, ...]:
         """Record measured discharges; see :meth:`campaigns.campaign.Campaign.add_measurements`."""
-        from campaigns.intake.outcome import all_recorded
         from campaigns.intake.rows import rows_or_files
 
         listed, are_files = rows_or_files(measurements)
         ids: tuple[str, ...]
         if are_files:
-            ids = all_recorded(self.ingest(listed, all_or_nothing=True, fine_tune=False))
+            ids = self.ingest(listed, all_or_nothing=True, fine_tune=False).all_recorded()
         else:
             rows = [{k: v for k, raw in row.items() if (v := _plain(raw)) is not None} for row in listed]
             ids = tuple(self._write("/measurements", {"measurements": rows, "confirmed": confirmed})["measurements"])

@@ -2,92 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from campaigns.intake.judgement import Verdicts, Weighed, expectations, judge, weighed
+from campaigns.intake.settlement import Item, Placed
 from campaigns.ledger.ledger import Entry
 from campaigns.ledger.physics import faults_of_numbers
-from campaigns.ledger.records import (
-    CLEARED,
-    DOUBTFUL,
-    Snapshot,
-)
+from campaigns.ledger.records import CLEARED, DOUBTFUL, Snapshot
 from campaigns.workspace import Workspace
 
-if TYPE_CHECKING:
-    pass
 
-from campaigns.intake.settlement import Placed
+class Addition:
+    """Discharges that are added to a ledger together."""
 
+    def __init__(
+        self, campaign: Workspace, state: Snapshot, placed: Sequence[Placed] = (), gone: Collection[str] = ()
+    ) -> None:
+        """Judge them beside what stands.
 
-def judged_beside(campaign: Workspace, state: Snapshot, fresh: Sequence[Placed], gone: Iterable[str] = ()) -> Verdicts:
-    """Judge what is about to be recorded beside what stands; keys of the new ones are the ids of these objects."""
-    left_out = set(gone)
-    standing = [
-        weighed(state, m) for m in state.standing if m.measurement_id not in left_out and not faults_of_numbers(m)
-    ]
-    new = [
-        Weighed(
-            id(p),
-            p.item.owner,
-            p.cell,
-            p.item.new.composition,
-            p.item.new.conditions,
-            p.item.new.capacity_mah_g,
-            p.item.new.provenance == "cycler",
-            p.item.current_stated,
-            p.item.new.charge_top_v,
-            state.by_id[p.item.owner].round if p.item.owner in state.by_id else None,
-            fresh=True,
+        Args:
+            campaign: whose rates count.
+            state: of its ledger before.
+            placed: what is added; nothing where measurements only go.
+            gone: ids of measurements that stand no longer.
+        """
+        left_out, rates = set(gone), campaign.spec.conditions
+        standing = [
+            weighed(state, m) for m in state.standing if m.measurement_id not in left_out and not faults_of_numbers(m)
+        ]
+        new = [
+            Weighed(
+                id(p),
+                p.item.owner,
+                p.cell,
+                p.item.new.composition,
+                p.item.new.conditions,
+                p.item.new.capacity_mah_g,
+                p.item.new.provenance == "cycler",
+                p.item.current_stated,
+                p.item.new.charge_top_v,
+                state.by_id[p.item.owner].round if p.item.owner in state.by_id else None,
+                fresh=True,
+            )
+            for p in placed
+        ]
+        self.verdicts: Verdicts = judge([*standing, *new], rates, expectations(state, rates))
+        """What is thought of them, by the ids of these objects, and of what was recorded before, by its name."""
+
+        self._lab: dict[str, str] = {}
+
+    def add(self, entry: Entry, placed: Placed, sha256: str | None = None, doubt: tuple[str, str] | None = None) -> str:
+        """Record a discharge with what is thought of it, and give back its id.
+
+        Args:
+            entry: to record it in.
+            placed: the discharge.
+            sha256: of the file that it comes from.
+            doubt: rule and reason that go before what is thought of it.
+        """
+        item, new = placed.item, placed.item.new
+        if item.proposal_id is None and item.owner not in self._lab:
+            self._lab[item.owner] = entry.add_lab_composition(new.composition)
+        if id(placed) in self.verdicts.surprises:
+            new = replace(new, flags=(*new.flags, "W8"))
+        doubt = doubt or self.verdicts.doubts.get(id(placed))
+        return entry.add_measurement(self.proposal_of(item), placed.cell, new, sha256, doubt=doubt)
+
+    def proposal_of(self, item: Item) -> str:
+        """Proposal that a discharge was recorded for, one that the lab made unasked too."""
+        return self._lab.get(item.owner, item.owner)
+
+    def judge_again(self, entry: Entry) -> None:
+        """Record what is thought now of measurements that were there before."""
+        for name, verdict, rule, reason in self._of_others():
+            entry.judge(name, verdict, rule, reason)
+
+    @property
+    def judged_again(self) -> tuple[str, ...]:
+        """One sentence for every measurement, recorded before, that is doubtful now or no longer."""
+        return tuple(
+            f"{name}, recorded before, is {f'doubtful now ({rule})' if rule else 'no longer doubtful'}: {reason}"
+            for name, _, rule, reason in self._of_others()
         )
-        for p in fresh
-    ]
-    return judge([*standing, *new], campaign.spec.conditions, expectations(state, campaign.spec.conditions))
 
-
-def add(
-    entry: Entry,
-    placed: Placed,
-    sha256: str | None,
-    verdicts: Verdicts,
-    lab: dict[str, str],
-    doubt: tuple[str, str] | None = None,
-) -> str:
-    """Record a discharge with what is thought of it."""
-    item, new = placed.item, placed.item.new
-    proposal_id = item.proposal_id
-    if proposal_id is None:
-        if item.owner not in lab:
-            lab[item.owner] = entry.add_lab_composition(new.composition)
-        proposal_id = lab[item.owner]
-    if id(placed) in verdicts.surprises:
-        new = replace(new, flags=(*new.flags, "W8"))
-    return entry.add_measurement(proposal_id, placed.cell, new, sha256, doubt=doubt or verdicts.doubts.get(id(placed)))
-
-
-def rejudge(entry: Entry, verdicts: Verdicts) -> None:
-    """Record what is thought now of measurements that were there before."""
-    for key, (rule, reason) in verdicts.doubts.items():
-        if isinstance(key, str):
-            entry.judge(key, DOUBTFUL, rule, reason)
-    for key, reason in verdicts.cleared.items():
-        if isinstance(key, str):
-            entry.judge(key, CLEARED, "", reason)
-
-
-def judged_again(verdicts: Verdicts) -> tuple[str, ...]:
-    """One sentence for every measurement, recorded before, that is doubtful now or no longer."""
-    doubted = (
-        f"{k}, recorded before, is doubtful now ({r}): {why}"
-        for k, (r, why) in verdicts.doubts.items()
-        if isinstance(k, str)
-    )
-    cleared = (f"{k}, recorded before, is no longer doubtful: {why}" for k, why in verdicts.cleared.items())
-    return (*doubted, *cleared)
-
-
-def judge_again(campaign: Workspace, entry: Entry, gone: Sequence[str] = ()) -> None:
-    """Record what is thought of the measurements that are left once some are gone."""
-    rejudge(entry, judged_beside(campaign, entry.before, [], gone=gone))
+    def _of_others(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield name, verdict, rule and reason of what was recorded before and is thought of in another way now."""
+        for key, (rule, reason) in self.verdicts.doubts.items():
+            if isinstance(key, str):
+                yield key, DOUBTFUL, rule, reason
+        for key, reason in self.verdicts.cleared.items():
+            if isinstance(key, str):
+                yield key, CLEARED, "", reason

@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campaigns.intake.measurement import CheckedFile, RuleHit, SampleInfo
-from campaigns.ledger.records import (
-    Snapshot,
-)
+from campaigns.ledger.records import Snapshot
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
     from campaigns.intake.readers.recording import ReadOptions
-
-from campaigns.intake.matching import sample_for
 
 
 def check_files(
@@ -55,7 +51,7 @@ def check_files(
         sample, hit = stated if said is None else said.for_file(path, stated), None
         if state is not None:
             sample, hit = _named(path, sample, state)
-            sample = sample_for(state, sample)
+            sample = _with_composition(state, sample)
         file = check_file(path, sample, options, progress if len(listed) == 1 else silent)
         checked.append((_with_hit(file, hit), sample))
         progress(done, len(listed))
@@ -75,6 +71,15 @@ def _named(path: Path, sample: SampleInfo, state: Snapshot) -> tuple[SampleInfo,
         message = f"{path.name}: the name of the file says {name}; table says {sample.proposal}. The table is used."
         return sample, RuleHit("W7", message, "warning")
     return sample, None
+
+
+def _with_composition(state: Snapshot, sample: SampleInfo) -> SampleInfo:
+    """Fill in the composition of the proposal that a sample was made for."""
+    if sample.proposal is None:
+        return sample
+    proposal = state.proposal(sample.proposal)
+    known = sample.composition if sample.composition is not None else proposal.composition
+    return replace(sample, proposal=proposal.proposal_id, composition=known)
 
 
 def _with_hit(file: CheckedFile, hit: RuleHit | str | None) -> CheckedFile:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from campaigns.ledger.records import Measurement, NewMeasurement, Snapshot
+from campaigns.ledger.records import MeasuredProfile, Measurement, NewMeasurement, Snapshot
 from drxnet.discharge import CyclingConditions, DischargeProfile
 
 SAME_CHARGE = 5e-4
@@ -71,11 +71,10 @@ class Known:
     """Active mass that it is counted by now; None where it is not counted."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Lane:
     """A cell that is being put together from the discharges of one hand-in."""
 
-    label: str
     current_ma_g: float
     cycles: set[int] = field(default_factory=set)
 
@@ -83,14 +82,12 @@ class Lane:
 class Cells:
     """Every cell and discharge that is spoken for."""
 
-    def __init__(
-        self, state: Snapshot, fetch: Callable[[Sequence[Measurement]], Sequence[DischargeProfile | None]]
-    ) -> None:
+    def __init__(self, state: Snapshot, fetch: Callable[[Sequence[Measurement]], Sequence[MeasuredProfile]]) -> None:
         """Take what a ledger holds.
 
         Args:
             state: of the ledger.
-            fetch: profiles of some of its measurements.
+            fetch: some of its measurements with their profiles.
         """
         self._state, self._fetch = state, fetch
         self._curves: dict[str, DischargeProfile | None] = {}
@@ -127,16 +124,12 @@ class Cells:
             Known(
                 owner,
                 cell,
-                new.conditions,
-                new.capacity_mah_g,
-                new.charge_mah,
-                new.file_cycle,
-                new.provenance,
+                *_numbers(new),
                 counts=True,
                 by=name,
                 profile=lambda: profile,
                 file=name,
-                mass_mg=_mass(new),
+                mass_mg=mass_mg(new),
             )
         )
 
@@ -151,7 +144,7 @@ class Cells:
         among: Iterable[Known] = self._by_owner.get(owner, ()) if owner is not None else self._all()
         found = [k for k in among if (any_cycle or k.at.cycle == new.conditions.cycle) and self.same(k, new)]
         if owner is None:
-            found = [k for k in found if k.profile() is not None and new.profile is not None]
+            found = [k for k in found if by_curves(k, new)]
         return sorted(found, key=lambda k: not k.counts)
 
     def same(self, known: Known, new: NewMeasurement) -> bool:
@@ -189,11 +182,7 @@ class Cells:
             says = f"withdrawn: {m.withdrawn_reason}"
         return Known(
             *home,
-            m.conditions,
-            m.capacity_mah_g,
-            m.charge_mah,
-            m.file_cycle,
-            m.provenance,
+            *_numbers(m),
             counts=m.withdrawn_event is None,
             by=m.measurement_id,
             says=says,
@@ -213,8 +202,12 @@ class Cells:
                 for o in self._state.measurements
                 if o.proposal_id == m.proposal_id and o.average_voltage_v is not None
             ]
-            self._curves |= {o.measurement_id: p for o, p in zip(together, self._fetch(together), strict=True)}
+            self._curves |= {f.measurement.measurement_id: f.profile for f in self._fetch(together)}
         return self._curves[m.measurement_id]
+
+
+def _numbers(m: Measurement | NewMeasurement) -> tuple[CyclingConditions, float, float | None, int | None, str]:
+    return m.conditions, m.capacity_mah_g, m.charge_mah, m.file_cycle, m.provenance
 
 
 def _now(m: Measurement, by_id: dict[str, Measurement]) -> Measurement:
@@ -237,14 +230,20 @@ def _homes(now: Iterable[tuple[Measurement, Measurement]]) -> dict[Place, set[Pl
     return homes
 
 
-def _mass(new: NewMeasurement) -> float | None:
+def mass_mg(new: NewMeasurement) -> float | None:
+    """Active mass that a capacity was divided by (mg); None where the charge is not known."""
     return None if new.charge_mah is None else new.charge_mah / new.capacity_mah_g * 1e3
 
 
 def masses_differ(known: Known, new: NewMeasurement) -> bool:
     """Whether a discharge is counted by another active mass now than it is known by."""
-    mine = _mass(new)
+    mine = mass_mg(new)
     return known.mass_mg is not None and mine is not None and abs(mine / known.mass_mg - 1) > SAME_MASS
+
+
+def by_curves(known: Known, new: NewMeasurement) -> bool:
+    """Whether two discharges are compared by their curves, and not by a capacity alone."""
+    return known.profile() is not None and new.profile is not None
 
 
 def _alike(one: CyclingConditions, other: CyclingConditions) -> bool:
@@ -278,7 +277,7 @@ def _half_a_unit(value: float, *, whole: bool) -> float:
     return 0.5000001 * 10.0**-decimals
 
 
-def lane_of(lanes: list[Lane], conditions: CyclingConditions, new_label: Callable[[], str]) -> Lane:
+def lane_of(lanes: list[Lane], conditions: CyclingConditions) -> Lane:
     """Cell that a discharge belongs to: one cell runs one rate from its first cycle, or a staircase with rising cycles.
 
     Tables and DRX-TD hold several cells and do not name them, so a cycle that is there already starts another.
@@ -288,7 +287,7 @@ def lane_of(lanes: list[Lane], conditions: CyclingConditions, new_label: Callabl
     if lane is None:
         lane = next((n for n in lanes if cycle > max(n.cycles)), None)
     if lane is None:
-        lane = Lane(new_label(), current)
+        lane = Lane(current)
         lanes.append(lane)
     lane.cycles.add(cycle)
     return lane

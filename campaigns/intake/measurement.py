@@ -99,6 +99,10 @@ class RuleHit:
 
     severity: Severity
 
+    def as_row(self) -> dict[str, str]:
+        """Return what is kept and shown of it: ``id`` and ``message``."""
+        return {"id": self.id, "message": self.message}
+
     def __str__(self) -> str:
         """Return the line that a person reads."""
         return f"{self.id}: {self.message}"
@@ -243,6 +247,6 @@ class CheckedFile:
             "file": str(self.path),
             "format": self.format,
             "status": self.status,
-            "rules": [{"id": hit.id, "message": hit.message} for hit in self.rules],
+            "rules": [hit.as_row() for hit in self.rules],
             "discharges": [discharge.as_row() for discharge in self.discharges],
         }

@@ -5,22 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from campaigns.intake.identity import Cells, Known, Place, masses_differ
 from campaigns.intake.measurement import CheckedFile, RuleHit, SampleInfo
-from campaigns.ledger.records import (
-    Snapshot,
-)
+from campaigns.intake.settlement import Placed
+from campaigns.ledger.records import Snapshot
 from campaigns.workspace import Workspace
 from drxnet.errors import MeasurementError
 from screening.estimates import same_conditions
 from screening.quantities import Capacity
-
-if TYPE_CHECKING:
-    pass
-
-from campaigns.intake.settlement import Placed
 
 FileStatus = Literal["recorded", "doubtful", "known", "refused", "left out"]
 
@@ -91,6 +85,17 @@ class Ingested:
         """Ids of what was recorded."""
         return tuple(m for f in self.files for m in f.measurements)
 
+    def all_recorded(self) -> tuple[str, ...]:
+        """Ids of what was recorded, where nothing was refused.
+
+        Raises:
+            MeasurementError: a file was refused; the message holds the rules it breaks.
+        """
+        if self.refused:
+            reasons = [str(rule) for file in self.refused for rule in file.rules]
+            raise MeasurementError(f"{len(self.refused)} of {len(self.files)} files are refused. {' '.join(reasons)}")
+        return self.measurements
+
 
 def compare_with_proposed(campaign: Workspace, measurement_ids: Iterable[str]) -> tuple[Returned, ...]:
     """Set first cycles at the campaign's two rates beside what was predicted when they were proposed."""
@@ -100,11 +105,11 @@ def compare_with_proposed(campaign: Workspace, measurement_ids: Iterable[str]) -
     state, conditions = campaign.state(), campaign.spec.conditions
     rows = []
     for m in state.standing:
-        rate = next((r for r in ("low", "high") if same_conditions(m.conditions, getattr(conditions, r))), None)
+        rate = next((r for r in (conditions.low, conditions.high) if same_conditions(m.conditions, r)), None)
         if m.measurement_id not in wanted or rate is None:
             continue
         prediction = state.by_id[m.proposal_id].prediction
-        said = prediction.value(Capacity(getattr(conditions, rate)).identity) if prediction is not None else None
+        said = prediction.value(Capacity(rate).identity) if prediction is not None else None
         mean, std = (said.mean, said.std) if said is not None else (None, None)
         current = m.conditions.current_ma_g
         row = (m.measurement_id, m.proposal_id, m.composition, current, m.capacity_mah_g, mean, std, bool(m.doubt))
@@ -133,13 +138,16 @@ def known_before(file: CheckedFile, name: str, state: Snapshot, sample: SampleIn
     return FileOutcome(str(file.path), file.sha256, file.format, "known", notes=(note,), proposals=proposals)
 
 
-def outcome_of(
-    file: CheckedFile, placed: Sequence[Placed], rules: tuple[RuleHit, ...], cells: Cells, dry_run: bool
-) -> FileOutcome:
-    """Outcome of a file by where its discharges were placed; refused where they were not."""
+def outcome_of(file: CheckedFile, placed: Sequence[Placed], cells: Cells, would: str) -> FileOutcome:
+    """Outcome of a file by where its discharges were placed.
+
+    Args:
+        file: as it was checked.
+        placed: its discharges; none where it is refused.
+        cells: that were spoken for before.
+        would: ``would be`` and a space in a dry run, else empty.
+    """
     new = [p for p in placed if p.known is None]
-    status: FileStatus = "refused" if not placed else "recorded" if new else "known"
-    would = "would be " if dry_run else ""
     unasked = dict.fromkeys(p.item.new.composition for p in new if p.item.proposal_id is None)
     notes = [
         *file.notes,
@@ -150,8 +158,8 @@ def outcome_of(
         name=str(file.path),
         sha256=file.sha256,
         format=file.format,
-        status=status,
-        rules=rules,
+        status="refused" if not placed else "recorded" if new else "known",
+        rules=file.rules,
         notes=tuple(notes),
         proposals=tuple(
             dict.fromkeys(p.item.proposal_id or ("new" if p.known is None else p.item.owner) for p in placed)
@@ -161,21 +169,19 @@ def outcome_of(
     )
 
 
-def _extensions(placed: Sequence[Placed], cells: Cells, would: str) -> list[str]:
-    """One sentence for every cell that was known before."""
+def _extensions(placed: Sequence[Placed], cells: Cells, would: str) -> Iterator[str]:
+    """Yield what there is to say of every cell that was known before."""
     by_cell: dict[Place, list[Placed]] = {}
     for p in placed:
         by_cell.setdefault((p.item.owner, p.cell), []).append(p)
-    said: list[str] = []
     for (owner, cell), mine in by_cell.items():
         where, new = f"cell {cell} of {owner}", [p for p in mine if p.known is None]
         known = [(p, p.known) for p in mine if p.known is not None]
         more = f"{_cycles_of(new)} {would}added" if new else ""
         if known:
-            said += _of_known(where, known, more, would)
-        elif new and cell in cells.labels(owner) and (before := cells.of(owner, cell)):
-            said.append(f"goes on with {where} (known: {_ranges(k.at.cycle for k in before)}): {more}")
-    return said
+            yield from _of_known(where, known, more, would)
+        elif before := cells.of(owner, cell):
+            yield f"goes on with {where} (known: {_ranges(k.at.cycle for k in before)}): {more}"
 
 
 def _of_known(where: str, known: Sequence[tuple[Placed, Known]], more: str, would: str) -> Iterator[str]:
@@ -222,15 +228,3 @@ def summary_of(outcomes: Sequence[FileOutcome]) -> str:
         if number := sum(o.status == status for o in outcomes):
             counts.append(f"{number} {status}")
     return ", ".join(counts)
-
-
-def all_recorded(done: Ingested) -> tuple[str, ...]:
-    """Ids of what was recorded, where nothing was refused.
-
-    Raises:
-        MeasurementError: a file was refused; the message holds the rules it breaks.
-    """
-    if done.refused:
-        reasons = [str(rule) for file in done.refused for rule in file.rules]
-        raise MeasurementError(f"{len(done.refused)} of {len(done.files)} files are refused. {' '.join(reasons)}")
-    return done.measurements

@@ -9,28 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+from campaigns.intake.addition import Addition
+from campaigns.intake.continuation import Continuation, order_of
 from campaigns.intake.identity import Cells, Place
-from campaigns.intake.judgement import Verdicts
-from campaigns.intake.measurement import CheckedFile, RuleHit, SampleInfo
-from campaigns.ledger.ledger import Entry
-from campaigns.ledger.physics import check_physics
-from campaigns.ledger.records import (
-    Snapshot,
-)
-from campaigns.workspace import Workspace
-from drxnet.errors import MeasurementError
-from drxnet.process import NOT_STATED, Process
-
-if TYPE_CHECKING:
-    pass
-
-from campaigns.intake.addition import add, judged_again, judged_beside, rejudge
-from campaigns.intake.continuation import comes_after, may_continue, numbered
-from campaigns.intake.matching import parsed, planned_process, proposal_of
+from campaigns.intake.matching import Matching, parsed, planned_process
+from campaigns.intake.measurement import CheckedFile, RuleBroken, RuleHit, SampleInfo
 from campaigns.intake.outcome import (
-    RECORDED,
     FileOutcome,
     Ingested,
     compare_with_proposed,
@@ -38,7 +23,13 @@ from campaigns.intake.outcome import (
     outcome_of,
     summary_of,
 )
-from campaigns.intake.settlement import Item, Placed, placed_in_cells
+from campaigns.intake.settlement import Item, Placed, settle
+from campaigns.ledger.ledger import Entry
+from campaigns.ledger.physics import check_physics
+from campaigns.ledger.records import Snapshot
+from campaigns.workspace import Workspace
+from drxnet.errors import MeasurementError
+from drxnet.process import NOT_STATED
 
 
 @dataclass
@@ -74,27 +65,23 @@ def ingest(
         UsageError: a sample names a proposal that does not exist.
     """
     if dry_run:
-        plans, verdicts = _plans(campaign, files, campaign.state(), all_or_nothing, dry_run=True)
-        return Ingested(tuple(_judged(plan, verdicts).outcome for plan in plans))
+        plans, _ = _plans(campaign, files, campaign.state(), all_or_nothing, would="would be ")
+        return Ingested(tuple(plan.outcome for plan in plans))
     with campaign.ledger.write("ingest") as entry:
-        plans, verdicts = _plans(campaign, files, entry.before, all_or_nothing)
-        lab: dict[str, str] = {}
-        outcomes = [
-            _record(entry, _judged(plan, verdicts), verdicts, lab) if plan.outcome.status in RECORDED else plan.outcome
-            for plan in plans
-        ]
-        if any(o.status in RECORDED for o in outcomes):
-            rejudge(entry, verdicts)
+        plans, addition = _plans(campaign, files, entry.before, all_or_nothing)
+        outcomes = [_record(entry, plan, addition) if plan.new else plan.outcome for plan in plans]
+        if any(plan.new for plan in plans):
+            addition.judge_again(entry)
         entry.note_refused(
             [
-                {"name": o.name, "sha256": o.sha256, "rules": [{"id": r.id, "message": r.message} for r in o.rules]}
+                {"name": o.name, "sha256": o.sha256, "rules": [hit.as_row() for hit in o.rules]}
                 for o in outcomes
                 if o.status == "refused"
             ]
         )
         entry.summary = summary_of(outcomes)
     recorded = [m for o in outcomes for m in o.measurements]
-    again = judged_again(verdicts) if recorded else ()
+    again = addition.judged_again if recorded else ()
     return Ingested(tuple(outcomes), compare_with_proposed(campaign, recorded), again)
 
 
@@ -103,60 +90,100 @@ def _plans(
     files: Sequence[tuple[CheckedFile, SampleInfo]],
     state: Snapshot,
     all_or_nothing: bool,
-    *,
-    dry_run: bool = False,
-) -> tuple[list[_Plan], Verdicts]:
-    """Say of every file what becomes of it, under what its discharges are recorded, and what is thought of them.
+    would: str = "",
+) -> tuple[list[_Plan], Addition]:
+    """Say of every file what becomes of it, and what is added with all of them.
 
     Files that continue another one are taken after those that do not, whatever the order they are handed in.
     """
-    recorded = {f.sha256: f.name for f in state.files}
-    cells = Cells(state, lambda listed: [m.profile for m in campaign.ledger.profiles(listed)])
-    found: dict[int, _Plan] = {}
-    order = sorted(range(len(files)), key=lambda i: comes_after(files[i]))
-    for i in order:
-        file, sample = files[i]
-        if file.sha256 in recorded:
-            found[i] = _Plan(file, known_before(file, recorded[file.sha256], state, sample))
-            continue
-        found[i] = plan = _planned(file, sample, state, cells, campaign.spec.conditions.process, dry_run)
-        if plan.new:
-            recorded[file.sha256] = file.path.name
+    together = _HandIn(campaign, state, would)
+    found = {i: together.plan(*files[i]) for i in sorted(range(len(files)), key=lambda i: order_of(*files[i]))}
     plans = [found[i] for i in range(len(files))]
     if all_or_nothing and any(plan.outcome.status == "refused" for plan in plans):
         for plan in plans:
-            if plan.outcome.status == "recorded":
+            if plan.new:
                 plan.outcome = replace(plan.outcome, status="left out")
                 plan.new.clear()
-    fresh = [placed for plan in plans for placed in plan.new]
-    return plans, judged_beside(campaign, state, fresh)
+    addition = Addition(campaign, state, [placed for plan in plans for placed in plan.new])
+    for plan in plans:
+        if plan.new:
+            plan.outcome = _judged(plan, addition)
+    return plans, addition
 
 
-def _planned(
-    file: CheckedFile, sample: SampleInfo, state: Snapshot, cells: Cells, usual: Process, dry_run: bool
-) -> _Plan:
-    """Match the discharges of a file, or say why it cannot be recorded."""
-    try:
-        icp = None if sample.icp is None else parsed(sample.icp, "The composition as measured").formula
-        file, target = numbered(file, sample, cells)
-        if file.status == "refused":
-            file = replace(file, notes=(*file.notes, *may_continue(file, sample, state, cells)))
-            return _Plan(file, outcome_of(file, [], file.rules, cells, dry_run))
-        items = _items(file, sample, state, cells, target, usual)
+class _HandIn:
+    """Files that are handed in together, each matched beside those before it."""
+
+    def __init__(self, campaign: Workspace, state: Snapshot, would: str) -> None:
+        self.state, self.would, self.usual = state, would, campaign.spec.conditions.process
+        self.cells = Cells(state, campaign.ledger.profiles)
+        self.recorded = {f.sha256: f.name for f in state.files}
+
+    def plan(self, file: CheckedFile, sample: SampleInfo) -> _Plan:
+        """Match the discharges of a file, or say why it cannot be recorded."""
+        if file.sha256 in self.recorded:
+            return _Plan(file, known_before(file, self.recorded[file.sha256], self.state, sample))
+        icp, placed = None, list[Placed]()
+        try:
+            icp = None if sample.icp is None else parsed(sample.icp, "The composition as measured").formula
+            test = Continuation(file, sample, self.cells)
+            file, target = test.numbered()
+            matching = Matching(self.state, self.cells, file.path.name, sample, target)
+            if file.status == "refused":
+                file = replace(file, notes=(*file.notes, *test.fitting(replace(matching, target=None))))
+            else:
+                base, one_cell = sample.cell or file.path.stem, _is_one_cell(file)
+                placed = settle(self._items(file, matching), self.cells, base, one_cell=one_cell)
+        except MeasurementError as error:
+            message = str(error) if file.path.name in str(error) else f"{file.path.name}: {error}"
+            hit = RuleHit(error.rule if isinstance(error, RuleBroken) else "P1", message, "error")
+            file = replace(file, rules=(*file.rules, hit))
+        outcome = outcome_of(file, placed, self.cells, self.would)
+        new = [p for p in placed if p.known is None]
+        for p in new:
+            self.cells.claim(p.item.owner, p.cell, p.item.new, file.path.name)
+            self.recorded[file.sha256] = file.path.name
+        return _Plan(file, outcome, new, icp)
+
+    def _items(self, file: CheckedFile, matching: Matching) -> list[Item]:
+        """The discharges of a file with the proposal each was made for.
+
+        What is stated of a cell goes before what its proposal says of the process, and that before what is usual.
+
+        Raises:
+            MeasurementError: one lacks its conditions, its composition, or is no discharge that a cell can give; or
+                there is none.
+        """
+        items, flags = [], tuple(hit.id for hit in file.rules)
+        sample, target = matching.sample, matching.target
+        for discharge in file.discharges:
+            where = f"{file.path.name} cycle {discharge.cycle}"
+            if not discharge.is_measured:
+                raise MeasurementError(f"{where}: no capacity per gram. Give the active mass and the current.")
+            proposal_id, composition = matching.of(discharge)
+            if target is not None:
+                _refuse_another(proposal_id or composition, target)
+            made = (sample.process or NOT_STATED).over(planned_process(self.state, proposal_id)).over(self.usual)
+            new = discharge.as_measurement(composition, flags, made)
+            try:
+                check_physics(new)
+            except MeasurementError as error:
+                raise MeasurementError(f"{where}: {error}") from None
+            label = target[1] if target is not None else discharge.cell or sample.cell
+            stated = sample.current_ma_g is not None or discharge.provenance != "cycler"
+            items.append(Item(proposal_id, label, new, where, stated))
         if not items:
-            raise MeasurementError("holds no discharge to record.")
-        base = sample.cell or file.path.stem
-        placed = placed_in_cells(items, cells, base, one_cell=_is_one_cell(file))
-    except MeasurementError as error:
-        message = str(error) if file.path.name in str(error) else f"{file.path.name}: {error}"
-        rule = "P2" if "no discharge to record" in message else "P1"
-        rules = (*file.rules, RuleHit(rule, message, "error"))
-        return _Plan(file, outcome_of(file, [], rules, cells, dry_run))
-    outcome = outcome_of(file, placed, file.rules, cells, dry_run)
-    new = [p for p in placed if p.known is None]
-    for p in new:
-        cells.claim(p.item.owner, p.cell, p.item.new, file.path.name)
-    return _Plan(file, outcome, new, icp)
+            raise RuleBroken("P2", "holds no discharge to record.")
+        return items
+
+
+def _refuse_another(owner: str, target: Place) -> None:
+    """Refuse a discharge that is handed in for another owner than that of the cell whose test it is of."""
+    if owner != target[0]:
+        raise MeasurementError(
+            f"is handed in for {owner}, but cell {target[1]}, whose test it holds, belongs to {target[0]}. Correct one "
+            "of them."
+        )
 
 
 def _is_one_cell(file: CheckedFile) -> bool:
@@ -164,78 +191,29 @@ def _is_one_cell(file: CheckedFile) -> bool:
     return all(d.provenance in ("cycler", "sheet") for d in file.discharges)
 
 
-def _items(
-    file: CheckedFile,
-    sample: SampleInfo,
-    state: Snapshot,
-    cells: Cells,
-    target: Place | None,
-    usual: Process,
-) -> list[Item]:
-    """The discharges of a file with the proposal each was made for.
-
-    What is stated of a cell goes before what its proposal says of the process, and that before what is usual.
-
-    Raises:
-        MeasurementError: one lacks its conditions, its composition, or is no discharge that a cell can give.
-    """
-    items, flags = [], tuple(hit.id for hit in file.rules)
-    for discharge in file.discharges:
-        where = f"{file.path.name} cycle {discharge.cycle}"
-        if not discharge.is_measured:
-            raise MeasurementError(f"{where}: no capacity per gram. Give the active mass and the current.")
-        proposal_id, composition = proposal_of(discharge, sample, state, cells, target, file.path.name)
-        owner = proposal_id or composition
-        label = discharge.cell or sample.cell
-        if target is not None:
-            if owner != target[0]:
-                raise MeasurementError(
-                    f"is handed in for {owner}, but cell {target[1]}, whose test it holds, belongs to {target[0]}. "
-                    "Correct one of them."
-                )
-            label = target[1]
-        made = (sample.process or NOT_STATED).over(planned_process(state, proposal_id)).over(usual)
-        new = discharge.as_measurement(composition, flags, made)
-        try:
-            check_physics(new)
-        except MeasurementError as error:
-            raise MeasurementError(f"{where}: {error}") from None
-        stated = sample.current_ma_g is not None or discharge.provenance != "cycler"
-        items.append(Item(proposal_id, owner, label, new, where, stated))
-    return items
-
-
-def _judged(plan: _Plan, verdicts: Verdicts) -> _Plan:
-    """A plan with what is thought of its discharges among its rules."""
-    if not plan.new:
-        return plan
-    told = {(hit.id, hit.message) for hit in plan.outcome.rules}
-    hits = []
+def _judged(plan: _Plan, addition: Addition) -> FileOutcome:
+    """Outcome of a plan with what is thought of its discharges among its rules."""
+    rules, verdicts = list(plan.outcome.rules), addition.verdicts
+    told = {("W8", "")}
     for p in plan.new:
-        rule, message = verdicts.doubts.get(id(p), ("", ""))
-        if not rule and (word := verdicts.surprises.get(id(p))):
-            rule, message = "W8", word
-        hit = RuleHit(rule, f"{p.item.where}: {message}", "warning" if rule == "W8" else "doubt")
-        if rule and (rule, message) not in told:
+        rule, message = verdicts.doubts.get(id(p), ("W8", verdicts.surprises.get(id(p), "")))
+        if (rule, message) not in told:
             told.add((rule, message))
-            hits.append(hit)
-    outcome = replace(plan.outcome, rules=(*plan.outcome.rules, *hits))
-    if outcome.status == "recorded" and any(hit.severity == "doubt" for hit in outcome.rules):
-        outcome = replace(outcome, status="doubtful")
-    return replace(plan, outcome=outcome)
+            rules.append(RuleHit(rule, f"{p.item.where}: {message}", "warning" if rule == "W8" else "doubt"))
+    doubted = any(hit.severity == "doubt" for hit in rules)
+    return replace(plan.outcome, rules=tuple(rules), status="doubtful" if doubted else "recorded")
 
 
-def _record(entry: Entry, plan: _Plan, verdicts: Verdicts, lab: dict[str, str]) -> FileOutcome:
+def _record(entry: Entry, plan: _Plan, addition: Addition) -> FileOutcome:
+    """Record a file with what is new of it."""
     file, outcome = plan.file, plan.outcome
-    rules = [{"id": hit.id, "message": hit.message} for hit in outcome.rules]
-    entry.add_file(
-        file.sha256, file.path.name, file.format, "doubtful" if outcome.status == "doubtful" else file.status, rules
-    )
+    status = "doubtful" if outcome.status == "doubtful" else file.status
+    entry.add_file(file.sha256, file.path.name, file.format, status, [hit.as_row() for hit in outcome.rules])
     of_the_file = next(((hit.id, hit.message) for hit in file.rules if hit.severity == "doubt"), None)
-    ids = [add(entry, p, file.sha256, verdicts, lab, of_the_file) for p in plan.new]
-    proposals = [lab.get(p.item.owner, p.item.owner) for p in plan.new]
-    doubtful = tuple(i for i, p in zip(ids, plan.new, strict=True) if of_the_file or id(p) in verdicts.doubts)
+    ids = {addition.add(entry, p, file.sha256, of_the_file): p for p in plan.new}
+    proposals = tuple(dict.fromkeys(addition.proposal_of(p.item) for p in plan.new))
     if plan.icp is not None:
-        for name in dict.fromkeys(proposals):
+        for name in proposals:
             entry.add_analysis(name, plan.icp)
-    return replace(outcome, measurements=tuple(ids), proposals=tuple(dict.fromkeys(proposals)), doubtful=doubtful)
+    doubtful = tuple(name for name, p in ids.items() if of_the_file or id(p) in addition.verdicts.doubts)
+    return replace(outcome, measurements=tuple(ids), proposals=proposals, doubtful=doubtful)

@@ -6,30 +6,19 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from campaigns.intake.addition import Addition
 from campaigns.intake.identity import Cells
 from campaigns.intake.judgement import Verdicts
-from campaigns.ledger.ledger import Entry
+from campaigns.intake.matching import match_composition, parsed, planned_process
+from campaigns.intake.settlement import Item, Placed, settle
 from campaigns.ledger.physics import check_physics
-from campaigns.ledger.records import (
-    CONFIRMED,
-    NewMeasurement,
-    Snapshot,
-)
+from campaigns.ledger.records import CONFIRMED, NewMeasurement, Snapshot
 from campaigns.workspace import Workspace
 from drxnet.discharge import CyclingConditions, DischargeProfile
 from drxnet.errors import MeasurementError, UsageError
 from drxnet.process import FIELDS, Process
-
-if TYPE_CHECKING:
-    pass
-
-from campaigns.intake.addition import add, judged_beside, rejudge
-from campaigns.intake.matching import matched, parsed, planned_process
-from campaigns.intake.settlement import Item, Placed, placed_in_cells
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +34,7 @@ _KEYS = {
     "sigma_mah_g",
     "voltage_v",
     "profile_mah_g",
+    *FIELDS,
 }
 
 
@@ -75,131 +65,112 @@ def record_rows(campaign: Workspace, rows: Sequence[Mapping[str, Any]], *, confi
         raise UsageError("No measurement to add.")
     with campaign.ledger.write("ingest") as entry:
         state = entry.before
-        items = [_item(campaign, state, row, f"Measurement {number}") for number, row in enumerate(rows, start=1)]
-        cells = Cells(state, lambda listed: [m.profile for m in campaign.ledger.profiles(listed)])
-        new_ones = [p for p in _placed_one_by_one(items, cells) if p.known is None]
-        verdicts = judged_beside(campaign, state, new_ones)
-        ids = (_add_confirmed if confirmed else _add_judged)(entry, new_ones, verdicts)
+        items = [item_of(campaign, state, row, f"Measurement {number}") for number, row in enumerate(rows, start=1)]
+        new = _new_ones(items, Cells(state, campaign.ledger.profiles))
+        addition = Addition(campaign, state, new)
+        doubts = addition.verdicts.doubts
+        if confirmed:
+            addition.verdicts = Verdicts()
+        ids = [addition.add(entry, p) for p in new]
+        if ids:
+            addition.judge_again(entry)
+        for name, p in zip(ids, new, strict=True):
+            if confirmed and id(p) in doubts:
+                entry.judge(name, CONFIRMED, "", "vouched for by whoever sent it")
         entry.summary = f"{len(ids)} discharges from Python"
     if len(ids) < len(items):
         _log.warning("%d of %d rows are known already; they add nothing.", len(items) - len(ids), len(items))
     return tuple(ids)
 
 
-def _item(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: str) -> Item:
-    proposal_id, new = row_of(campaign, state, row, where)
-    label = str(row["cell"]) if _given(row, "cell") else None
-    return Item(proposal_id, proposal_id or new.composition, label, new, where)
-
-
-def _add_judged(entry: Entry, placed: Sequence[Placed], verdicts: Verdicts) -> list[str]:
-    """Record discharges with what is thought of them, and of others beside them."""
-    lab: dict[str, str] = {}
-    ids = [add(entry, p, None, verdicts, lab) for p in placed]
-    if ids:
-        rejudge(entry, verdicts)
-    return ids
-
-
-def _add_confirmed(entry: Entry, placed: Sequence[Placed], verdicts: Verdicts) -> list[str]:
-    """Record discharges that somebody vouches for, whatever is thought of them."""
-    lab: dict[str, str] = {}
-    ids = [add(entry, p, None, Verdicts(), lab) for p in placed]
-    for name, p in zip(ids, placed, strict=True):
-        if id(p) in verdicts.doubts:
-            entry.judge(name, CONFIRMED, "", "vouched for by whoever sent it")
-    return ids
-
-
-def _placed_one_by_one(items: Sequence[Item], cells: Cells) -> list[Placed]:
-    """Place rows; a row that says the same as one before it, or as the ledger does, is known."""
-    first: dict[int, int] = {}
-    """Row -> the first one that says the same."""
-    for i, item in enumerate(items):
-        first[i] = next((j for j in range(i) if first[j] == j and _says_the_same(items[j], item)), i)
-    placed: dict[int, Placed] = {}
+def _new_ones(items: Sequence[Item], cells: Cells) -> list[Placed]:
+    """Place what neither the ledger nor a row before says already; rows with a label go before those without."""
+    first: dict[object, Item] = {}
+    for item in items:
+        first.setdefault(_said(item), item)
+    new: list[Placed] = []
     for with_label in (True, False):
-        group = [i for i, item in enumerate(items) if first[i] == i and (item.label is not None) is with_label]
-        found = placed_in_cells([items[i] for i in group], cells, "cell")
-        for p in found:
-            if p.known is None:
-                cells.claim(p.item.owner, p.cell, p.item.new, p.item.where)
-        placed |= dict(zip(group, found, strict=True))
-    for i, j in first.items():
-        if i != j:
-            known = placed[j].known or next(k for k in cells.equals(items[i].new, items[i].owner))
-            placed[i] = Placed(items[i], placed[j].cell, known)
-    return [placed[i] for i in range(len(items))]
+        group = [item for item in first.values() if (item.label is not None) is with_label]
+        added = [p for p in settle(group, cells, "cell") if p.known is None]
+        for p in added:
+            cells.claim(p.item.owner, p.cell, p.item.new, p.item.where)
+        new += added
+    place = {id(item): number for number, item in enumerate(items)}
+    return sorted(new, key=lambda p: place[id(p.item)])
 
 
-def _says_the_same(one: Item, other: Item) -> bool:
-    """Whether two rows are one, sent twice."""
-    a, b = one.new, other.new
-    if (one.owner, one.label) != (other.owner, other.label):
-        return False
-    if (a.conditions.bare, a.capacity_mah_g) != (b.conditions.bare, b.capacity_mah_g):
-        return False
-    if a.profile is None or b.profile is None:
-        return a.profile is b.profile
-    return np.array_equal(a.profile.capacity_mah_g, b.profile.capacity_mah_g)
+def _said(item: Item) -> object:
+    """What two rows must have in common to be one, sent twice."""
+    profile, new = item.new.profile, item.new
+    curve = None if profile is None else tuple(profile.capacity_mah_g)
+    return item.owner, item.label, new.conditions.bare, new.capacity_mah_g, curve
 
 
-def row_of(
-    campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: str
-) -> tuple[str | None, NewMeasurement]:
-    """Proposal (None: nobody proposed it) and discharge of a row.
+def item_of(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where: str) -> Item:
+    """The discharge that a row says, with the proposal it was made for.
+
+    Args:
+        campaign: whose window and process count where the row says none.
+        state: of its ledger.
+        row: as :meth:`campaigns.Campaign.add_measurements` takes it.
+        where: it stands, for errors.
 
     Raises:
-        UsageError: an unknown or missing key, or no such proposal.
+        UsageError: an unknown or a missing key, or no such proposal.
         MeasurementError: it cannot be trusted.
     """
-    known = {*_KEYS, *FIELDS}
-    unknown = sorted(set(row) - known)
+    unknown = sorted(set(row) - _KEYS)
     if unknown:
-        raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+        raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(_KEYS))}.")
+    needed = ("current_ma_g", "capacity_mah_g", "profile_mah_g")
+    given = {key: value for key, value in row.items() if key in needed or _is_given(value)}
     try:
-        said = Process.of({name: row[name] for name in FIELDS if _given(row, name)})
+        said = Process.of({name: given[name] for name in FIELDS if name in given})
     except ValueError as error:
         raise MeasurementError(f"{where}: {error}") from None
-    proposal_id, formula = _made(state, row, said, where)
+    proposal_id, formula = _made(state, given, said, where)
     window = campaign.spec.conditions
     try:
         conditions = CyclingConditions(
-            float(row["current_ma_g"]),
-            float(row["v_low"]) if _given(row, "v_low") else window.v_low,
-            float(row["v_high"]) if _given(row, "v_high") else window.v_high,
-            _whole(row["cycle"]) if _given(row, "cycle") else 1,
+            float(given["current_ma_g"]),
+            float(given.get("v_low", window.v_low)),
+            float(given.get("v_high", window.v_high)),
+            _whole(given.get("cycle", 1)),
             said.over(planned_process(state, proposal_id)).over(window.process),
         )
-        capacity = float(row["capacity_mah_g"])
-        profile = None
-        if _given(row, "voltage_v"):
-            profile = DischargeProfile(row["voltage_v"], row["profile_mah_g"])
+        capacity = float(given["capacity_mah_g"])
+        profile = DischargeProfile(given["voltage_v"], given["profile_mah_g"]) if "voltage_v" in given else None
+        sigma = float(given["sigma_mah_g"]) if "sigma_mah_g" in given else None
     except KeyError as error:
         raise UsageError(f"{where}: {error} is missing.") from None
     except (TypeError, ValueError) as error:
         raise MeasurementError(f"{where} ({formula}): {error}") from None
+    new = NewMeasurement(formula, conditions, capacity, profile, sigma, "python")
+    _check(new, f"{where} ({formula})")
+    return Item(proposal_id, str(given["cell"]) if "cell" in given else None, new, where)
+
+
+def _check(new: NewMeasurement, where: str) -> None:
+    """Refuse what no cell can give, and a profile that is of another capacity."""
+    profile, capacity = new.profile, new.capacity_mah_g
     if profile is not None and abs(profile.total_capacity_mah_g - capacity) > max(5.0, 0.05 * capacity):
         raise MeasurementError(
-            f"{where} ({formula}): the profile ends at {profile.total_capacity_mah_g:.1f} mAh/g and the capacity is "
+            f"{where}: the profile ends at {profile.total_capacity_mah_g:.1f} mAh/g and the capacity is "
             f"{capacity:.1f}. They must agree."
         )
-    sigma = float(row["sigma_mah_g"]) if _given(row, "sigma_mah_g") else None
-    new = NewMeasurement(formula, conditions, capacity, profile, sigma, "python")
     try:
         check_physics(new)
     except MeasurementError as error:
-        raise MeasurementError(f"{where} ({formula}): {str(error).removeprefix(f'{formula}: ')}") from None
-    return proposal_id, new
+        raise MeasurementError(f"{where}: {str(error).removeprefix(f'{new.composition}: ')}") from None
 
 
-def _made(state: Snapshot, row: Mapping[str, Any], said: Process, where: str) -> tuple[str | None, str]:
+def _made(state: Snapshot, given: Mapping[str, Any], said: Process, where: str) -> tuple[str | None, str]:
     """Proposal (None: nobody proposed it) and composition of a row."""
-    if _given(row, "proposal_id"):
-        proposal = state.proposal(str(row["proposal_id"]))
+    if "proposal_id" in given:
+        proposal = state.proposal(str(given["proposal_id"]))
         return proposal.proposal_id, proposal.composition
-    if _given(row, "composition"):
-        return matched(state, parsed(row["composition"], where), said, where)
+    if "composition" in given:
+        return match_composition(state, parsed(given["composition"], where), said, where)
     raise UsageError(f"{where}: give proposal_id or composition.")
 
 
@@ -215,8 +186,7 @@ def _whole(value: Any) -> int:
     return int(number)
 
 
-def _given(row: Mapping[str, Any], key: str) -> bool:
-    value = row.get(key)
+def _is_given(value: Any) -> bool:
     if isinstance(value, float):
         return not math.isnan(value)
     return value is not None and not (isinstance(value, str) and not value.strip())

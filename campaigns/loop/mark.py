@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from campaigns.intake.addition import judge_again
+from campaigns.intake.addition import Addition
 from campaigns.ledger.records import CONFIRMED, State
 from campaigns.loop.phases import Found, parse_icp, said
 from campaigns.workspace import Workspace
@@ -113,7 +113,7 @@ def retract(campaign: Workspace, names: Sequence[str], reason: str) -> tuple[str
         ids = entry.before.measurements_named(names)
         for measurement_id in ids:
             entry.withdraw(measurement_id, reason)
-        judge_again(campaign, entry, gone=ids)
+        Addition(campaign, entry.before, gone=ids).judge_again(entry)
         entry.summary = f"{', '.join(ids)}: {reason}"
     return ids
 

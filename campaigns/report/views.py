@@ -281,7 +281,7 @@ def file_row(outcome: FileOutcome) -> Row:
         "proposals": list(outcome.proposals),
         "measurements": list(outcome.measurements),
         "doubtful": list(outcome.doubtful),
-        "rules": [{"id": r.id, "message": r.message} for r in outcome.rules],
+        "rules": [hit.as_row() for hit in outcome.rules],
         "notes": list(outcome.notes),
     }
 

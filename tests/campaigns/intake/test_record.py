@@ -21,6 +21,7 @@ from campaigns.ledger.records import State
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import ConfigurationError, MeasurementError, UsageError
+from drxnet.process import NOT_STATED
 
 CELL_TABLE = "composition,current_ma_g,v_low,v_high,cycle,capacity_mah_g\n"
 
@@ -52,8 +53,8 @@ def test_composition_that_differs_by_rounding_is_the_same(campaign: Campaign):
     record_round(campaign, "Li1.175Mn0.425Ti0.4O2")
     same = Composition.parse("Li1.17Mn0.43Ti0.40O2")
     other = Composition.parse("Li1.15Mn0.45Ti0.4O2")
-    assert match_composition(campaign.state(), same)[0] == "R01-01"
-    assert match_composition(campaign.state(), other) == (None, other.formula)
+    assert match_composition(campaign.state(), same, NOT_STATED, "a.csv")[0] == "R01-01"
+    assert match_composition(campaign.state(), other, NOT_STATED, "a.csv") == (None, other.formula)
 
 
 def test_composition_nobody_proposed_is_attached_and_said_so(campaign: Campaign, tmp_path: Path):
