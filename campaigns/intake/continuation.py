@@ -86,15 +86,17 @@ class Continuation:
         )
 
     def _recognised(self) -> Place | None:
-        """The cell of a file that begins late: by its label, else the one of which most of its discharges are known."""
+        """The cell of a file that begins late: by its label, else by discharges that are known already."""
         label, proposal = self.sample.cell, self.sample.proposal
         labelled = [o for o in self.cells.owners_of(label or "") if proposal in (None, o)]
-        if label and len(labelled) == 1:
-            return labelled[0], label
+        return (labelled[0], label) if label and len(labelled) == 1 else self._most_known()
+
+    def _most_known(self) -> Place | None:
+        """The cell of which most discharges are known; None where none is, or as many of another."""
         found: Counter[Place] = Counter()
         for _, new in self.measured:
-            same = self.cells.equals(new, any_cycle=True)
-            found.update({(k.owner, k.cell) for k in same if k.charge_mah is not None and tells(k, label)})
+            same = [k for k in self.cells.equals(new, any_cycle=True) if k.measured.charge_mah is not None]
+            found.update({(k.owner, k.cell) for k in same if tells(k, self.sample.cell)})
         most = [place for place, number in found.items() if number == max(found.values())]
         return most[0] if len(most) == 1 else None
 
@@ -129,19 +131,22 @@ class Continuation:
         Tables and sheets name it, the instrument's own numbers tell, else discharges that are known already, else,
         where it was stated that the file continues the cell, the last number that is known.
         """
-        first = self.file.discharges[0]
-        if first.cycle > 1 and not self._is_of_cycler:
-            return first.cycle
-        if first.file_cycle is not None:
-            offsets = {k.at.cycle - k.file_cycle for k in known if k.file_cycle is not None}
-            own = first.file_cycle + (offsets.pop() if len(offsets) == 1 else 0)
-            if own > 1:
-                return own
+        first = self.file.discharges[0].cycle
+        if first > 1 and not self._is_of_cycler:
+            return first
+        if (own := self._own_number(known)) > 1:
+            return own
         last = max([0, *(k.at.cycle for k in known)])
         overlapping = [n for n in range(1, last + 1) if self._fits(n, known)]
         if len(overlapping) == 1:
             return overlapping[0]
-        return last + first.cycle if self.sample.continues is not None and known else None
+        return last + first if self.sample.continues is not None and known else None
+
+    def _own_number(self, known: Sequence[Known]) -> int:
+        """The instrument's own number of the first discharge, as it counts in a cell; 0 where it has none."""
+        number = self.file.discharges[0].file_cycle
+        offsets = {k.at.cycle - n for k in known if (n := k.measured.file_cycle) is not None}
+        return 0 if number is None else number + (offsets.pop() if len(offsets) == 1 else 0)
 
     def _fits(self, number: int, known: Sequence[Known]) -> bool:
         """Whether, counted from a number, discharges of the file are those that are known, and none is another one."""

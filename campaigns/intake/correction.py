@@ -16,6 +16,9 @@ from campaigns.workspace import Workspace
 from drxnet.discharge import SAME_CURRENT
 from drxnet.errors import MeasurementError, UsageError
 
+_OF_THE_FILE = ("provenance", "charge_mah", "file_cycle", "elapsed_s", "charge_top_v")
+"""What no correction changes."""
+
 
 def supersede(
     campaign: Workspace,
@@ -104,12 +107,8 @@ class _Correction:
         item = item_of(self.campaign, self.state, self._row(stored), old.measurement_id)
         new = replace(
             item.new,
-            provenance=old.provenance,
             flags=tuple(flag for flag in old.flags if flag != "W8"),
-            charge_mah=old.charge_mah,
-            file_cycle=old.file_cycle,
-            elapsed_s=old.elapsed_s,
-            charge_top_v=old.charge_top_v,
+            **{name: getattr(old, name) for name in _OF_THE_FILE},
         )
         return replace(item, new=new)
 

@@ -46,11 +46,7 @@ class Known:
     cell: str
     """Label of the cell that it belongs to now."""
 
-    at: CyclingConditions
-    capacity_mah_g: float
-    charge_mah: float | None
-    file_cycle: int | None
-    provenance: str
+    measured: Measurement | NewMeasurement
     counts: bool
     """Whether it stands; a withdrawn one is known, and in nobody's way."""
 
@@ -69,6 +65,11 @@ class Known:
     file: str | None = None
     mass_mg: float | None = None
     """Active mass that it is counted by now; None where it is not counted."""
+
+    @property
+    def at(self) -> CyclingConditions:
+        """How it was discharged."""
+        return self.measured.conditions
 
 
 @dataclass(eq=False)
@@ -124,7 +125,7 @@ class Cells:
             Known(
                 owner,
                 cell,
-                *_numbers(new),
+                new,
                 counts=True,
                 by=name,
                 profile=lambda: profile,
@@ -149,18 +150,19 @@ class Cells:
 
     def same(self, known: Known, new: NewMeasurement) -> bool:
         """Whether two discharges are one, to rounding; their cycle numbers are not looked at."""
-        if known.charge_mah is not None and new.charge_mah is not None:
-            if not math.isclose(known.charge_mah, new.charge_mah, rel_tol=SAME_CHARGE):
+        old = known.measured
+        if old.charge_mah is not None and new.charge_mah is not None:
+            if not math.isclose(old.charge_mah, new.charge_mah, rel_tol=SAME_CHARGE):
                 return False
-            factor = (new.charge_mah / new.capacity_mah_g) / (known.charge_mah / known.capacity_mah_g)
+            factor = (new.charge_mah / new.capacity_mah_g) / (old.charge_mah / old.capacity_mah_g)
             return _same_curve(known.profile(), new.profile, factor, SAME_CURVE)
         if not _alike(known.at, new.conditions):
             return False
-        a, b = known.capacity_mah_g, new.capacity_mah_g
+        a, b = old.capacity_mah_g, new.capacity_mah_g
         curve = known.profile()
         if (curve is None) == (new.profile is None):
             return math.isclose(a, b, rel_tol=SAME_BY_GRAM) and _same_curve(curve, new.profile, 1.0, SAME_BY_GRAM)
-        typed, source = (b, new.provenance) if new.profile is None else (a, known.provenance)
+        typed, source = (b, new.provenance) if new.profile is None else (a, old.provenance)
         return abs(a - b) <= max(_half_a_unit(typed, whole=source == "summary"), SAME_BY_GRAM * b)
 
     def _all(self) -> Iterable[Known]:
@@ -182,7 +184,7 @@ class Cells:
             says = f"withdrawn: {m.withdrawn_reason}"
         return Known(
             *home,
-            *_numbers(m),
+            m,
             counts=m.withdrawn_event is None,
             by=m.measurement_id,
             says=says,
@@ -204,10 +206,6 @@ class Cells:
             ]
             self._curves |= {f.measurement.measurement_id: f.profile for f in self._fetch(together)}
         return self._curves[m.measurement_id]
-
-
-def _numbers(m: Measurement | NewMeasurement) -> tuple[CyclingConditions, float, float | None, int | None, str]:
-    return m.conditions, m.capacity_mah_g, m.charge_mah, m.file_cycle, m.provenance
 
 
 def _now(m: Measurement, by_id: dict[str, Measurement]) -> Measurement:

@@ -18,8 +18,6 @@ from screening.quantities import Capacity
 
 FileStatus = Literal["recorded", "doubtful", "known", "refused", "left out"]
 
-RECORDED: tuple[FileStatus, ...] = ("recorded", "doubtful")
-
 
 @dataclass(frozen=True)
 class FileOutcome:
@@ -84,6 +82,18 @@ class Ingested:
     def measurements(self) -> tuple[str, ...]:
         """Ids of what was recorded."""
         return tuple(m for f in self.files for m in f.measurements)
+
+    @property
+    def summary(self) -> str:
+        """One sentence for the event log."""
+        recorded = [f for f in self.files if f.status in ("recorded", "doubtful")]
+        counts = [f"{len(self.measurements)} discharges of {len(recorded)} files"]
+        if doubtful := sum(len(f.doubtful) for f in recorded):
+            counts.append(f"{doubtful} doubtful")
+        for status in ("known", "refused", "left out"):
+            if number := sum(f.status == status for f in self.files):
+                counts.append(f"{number} {status}")
+        return ", ".join(counts)
 
     def all_recorded(self) -> tuple[str, ...]:
         """Ids of what was recorded, where nothing was refused.
@@ -216,15 +226,3 @@ def _ranges(cycles: Iterable[int]) -> str:
             runs.append([number])
     said = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
     return f"cycle{'s' if len(numbers) > 1 else ''} {said}"
-
-
-def summary_of(outcomes: Sequence[FileOutcome]) -> str:
-    """One sentence for the event log."""
-    recorded = [o for o in outcomes if o.status in RECORDED]
-    counts = [f"{sum(len(o.measurements) for o in recorded)} discharges of {len(recorded)} files"]
-    if doubtful := sum(len(o.doubtful) for o in recorded):
-        counts.append(f"{doubtful} doubtful")
-    for status in ("known", "refused", "left out"):
-        if number := sum(o.status == status for o in outcomes):
-            counts.append(f"{number} {status}")
-    return ", ".join(counts)

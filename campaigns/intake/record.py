@@ -15,14 +15,7 @@ from campaigns.intake.continuation import Continuation, order_of
 from campaigns.intake.identity import Cells, Place
 from campaigns.intake.matching import Matching, parsed, planned_process
 from campaigns.intake.measurement import CheckedFile, RuleBroken, RuleHit, SampleInfo
-from campaigns.intake.outcome import (
-    FileOutcome,
-    Ingested,
-    compare_with_proposed,
-    known_before,
-    outcome_of,
-    summary_of,
-)
+from campaigns.intake.outcome import FileOutcome, Ingested, compare_with_proposed, known_before, outcome_of
 from campaigns.intake.settlement import Item, Placed, settle
 from campaigns.ledger.ledger import Entry
 from campaigns.ledger.physics import check_physics
@@ -69,20 +62,15 @@ def ingest(
         return Ingested(tuple(plan.outcome for plan in plans))
     with campaign.ledger.write("ingest") as entry:
         plans, addition = _plans(campaign, files, entry.before, all_or_nothing)
-        outcomes = [_record(entry, plan, addition) if plan.new else plan.outcome for plan in plans]
+        done = Ingested(tuple(_record(entry, plan, addition) if plan.new else plan.outcome for plan in plans))
         if any(plan.new for plan in plans):
             addition.judge_again(entry)
         entry.note_refused(
-            [
-                {"name": o.name, "sha256": o.sha256, "rules": [hit.as_row() for hit in o.rules]}
-                for o in outcomes
-                if o.status == "refused"
-            ]
+            [{"name": o.name, "sha256": o.sha256, "rules": [hit.as_row() for hit in o.rules]} for o in done.refused]
         )
-        entry.summary = summary_of(outcomes)
-    recorded = [m for o in outcomes for m in o.measurements]
-    again = addition.judged_again if recorded else ()
-    return Ingested(tuple(outcomes), compare_with_proposed(campaign, recorded), again)
+        entry.summary = done.summary
+    again = addition.judged_again if done.measurements else ()
+    return replace(done, comparisons=compare_with_proposed(campaign, done.measurements), judged_again=again)
 
 
 def _plans(

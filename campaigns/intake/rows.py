@@ -22,20 +22,9 @@ from drxnet.process import FIELDS, Process
 
 _log = logging.getLogger(__name__)
 
-_KEYS = {
-    "proposal_id",
-    "composition",
-    "current_ma_g",
-    "capacity_mah_g",
-    "v_low",
-    "v_high",
-    "cycle",
-    "cell",
-    "sigma_mah_g",
-    "voltage_v",
-    "profile_mah_g",
-    *FIELDS,
-}
+_NEEDED = ("current_ma_g", "capacity_mah_g", "profile_mah_g")
+_OTHERS = ("proposal_id", "composition", "v_low", "v_high", "cycle", "cell", "sigma_mah_g", "voltage_v")
+_KEYS = {*_NEEDED, *_OTHERS, *FIELDS}
 
 
 def rows_or_files(measurements: Any) -> tuple[list[Any], bool]:
@@ -122,8 +111,7 @@ def item_of(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where:
     unknown = sorted(set(row) - _KEYS)
     if unknown:
         raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(_KEYS))}.")
-    needed = ("current_ma_g", "capacity_mah_g", "profile_mah_g")
-    given = {key: value for key, value in row.items() if key in needed or _is_given(value)}
+    given = {key: value for key, value in row.items() if key in _NEEDED or _is_given(value)}
     try:
         said = Process.of({name: given[name] for name in FIELDS if name in given})
     except ValueError as error:

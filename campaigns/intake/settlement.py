@@ -153,7 +153,7 @@ class _OneCell:
             (k, item)
             for item in by_charge
             for k in self.cells.equals(item.new)
-            if k.owner != self.owner and not k.corrected and k.charge_mah is not None
+            if k.owner != self.owner and not k.corrected and k.measured.charge_mah is not None
         ]
         if found:
             k, item = max(found, key=lambda pair: pair[0].counts)
@@ -193,9 +193,9 @@ class _OneCell:
                 if k.at.cycle == at.cycle and same_conditions(k.at, at) and not self.cells.same(k, item.new):
                     yield (
                         f"{item.where}: cell {cell} of {self.owner} has this discharge already ({k.at}): {k.by} gives "
-                        f"{k.capacity_mah_g:.4g} mAh/g, this one {item.new.capacity_mah_g:.4g}. Give another cell "
-                        "another label; correct a wrong mass or current with drx-screen supersede; retract what should "
-                        "not count."
+                        f"{k.measured.capacity_mah_g:.4g} mAh/g, this one {item.new.capacity_mah_g:.4g}. Give another "
+                        "cell another label; correct a wrong mass or current with drx-screen supersede; retract what "
+                        "should not count."
                     )
 
     def _beside_standing(self, elsewhere: Sequence[Known], new: Item, cell: str) -> Iterator[str]:
