@@ -26,7 +26,7 @@ from pydantic import (
 from drxnet.discharge import DEFAULT_WINDOW, CyclingConditions
 from drxnet.errors import ConfigurationError, ImpossibleValue
 from drxnet.process import FIELDS, NOT_STATED, Process
-from screening.estimates import pessimistic
+from screening.estimates import CURRENT_TOLERANCE, pessimistic
 from screening.quantities import CAPACITY_FLOOR_MAH_G, QUANTITIES, Capacity, MemberProfiles, Quantity, RateRetention
 
 if TYPE_CHECKING:
@@ -88,10 +88,13 @@ class Rates(_Frozen):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        got = f"Got {self.low_current_ma_g:g} and {self.high_current_ma_g:g} mA/g."
         if self.low_current_ma_g >= self.high_current_ma_g:
+            raise ValueError(f"The low rate must be below the high one. {got}")
+        if self.high_current_ma_g * (1 - CURRENT_TOLERANCE) <= self.low_current_ma_g * (1 + CURRENT_TOLERANCE):
             raise ValueError(
-                "The low rate must be below the high one. "
-                f"Got {self.low_current_ma_g:g} and {self.high_current_ma_g:g} mA/g."
+                f"The two rates must differ by more than a cell's own may from them ({CURRENT_TOLERANCE:.0%} each), "
+                f"or one cell would count at both. {got}"
             )
         if self.v_low >= self.v_high:
             raise ValueError(
@@ -250,9 +253,13 @@ class Goals:
 
     @cached_property
     def quantities(self) -> tuple[Quantity, ...]:
-        """The m distinct quantities that are evaluated: what is wanted, then what every table of a campaign shows."""
+        """The m distinct quantities that are evaluated: what is wanted, then what every table of a campaign shows.
+
+        With every rate retention come the capacities that it is made of.
+        """
         shown = (RateRetention.of(self.rates), Capacity(self.rates.low), Capacity(self.rates.high))
-        return tuple(dict.fromkeys((*self.wanted, *shown, *self.also)))
+        asked = (*self.wanted, *shown, *self.also)
+        return tuple(dict.fromkeys((*asked, *_behind(asked))))
 
     @cached_property
     def first(self) -> Quantity:
@@ -267,8 +274,7 @@ class Goals:
     @cached_property
     def shown(self) -> tuple[Quantity, ...]:
         """What tables for people show: what is wanted, and both capacities behind a rate retention."""
-        behind = [Capacity(c) for q in self.wanted if isinstance(q, RateRetention) for c in q.conditions]
-        return tuple(dict.fromkeys((*self.wanted, *behind)))
+        return tuple(dict.fromkeys((*self.wanted, *_behind(self.wanted))))
 
     @cached_property
     def names(self) -> tuple[tuple[str, str], ...]:
@@ -416,6 +422,11 @@ class Goals:
     def sides(self) -> tuple[Literal["lower", "upper"], ...]:
         """Which bound of each quantity is the pessimistic one."""
         return tuple("lower" if sign > 0 else "upper" for sign in self.signs)
+
+
+def _behind(quantities: Sequence[Quantity]) -> list[Quantity]:
+    """The capacities that rate retentions are made of."""
+    return [Capacity(c) for q in quantities if isinstance(q, RateRetention) for c in q.conditions]
 
 
 def fronts(values: np.ndarray, at_most: int | None = None) -> np.ndarray:

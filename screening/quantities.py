@@ -260,8 +260,8 @@ class Quantity(ABC):
 
     @property
     def heading(self) -> str:
-        """For the head of a table: short, with the unit."""
-        return f"{self.name.replace('-', ' ')}{f' ({self.unit})' if self.unit else ''}"
+        """For the head of a table: as short as it can be and still differ between conditions."""
+        return self.label
 
     def shown(self, value: float) -> str:
         """A value with the decimals that are worth showing."""
@@ -451,7 +451,7 @@ class CapacityRetention(Quantity):
     @property
     def heading(self) -> str:
         """For the head of a table."""
-        return f"Q(cycle {self.later.cycle}) / Q(1)"
+        return f"Q(cycle {self.later.cycle}) / Q(1) at {self.later.current_ma_g:g} mA/g"
 
 
 @dataclass(frozen=True)

@@ -307,8 +307,8 @@ def _show_proposals(rows: Sequence[Mapping[str, Any]], goals: Goals) -> None:
             for row, way in zip(rows, ways_of(rows), strict=True)
         ]
     )
-    named = "; ".join(dict.fromkeys(f"{q.heading}: {q.label}" for q in goals.shown))
-    tell(f"\n{named}.\nIn brackets: {INTERVAL_WORDS}.\n\nWhy")
+    named = "; ".join(f"{q.heading}: {q.label}" for q in goals.shown if q.heading != q.label)
+    tell("\n" + (f"{named}.\n" if named else "") + f"In brackets: {INTERVAL_WORDS}.\n\nWhy")
     for row in rows:
         tell(f"  {row['proposal_id']}  {row['why']}")
 
@@ -601,9 +601,7 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
         f"{found['profiles']} with profiles" + (f"; {found['doubtful']} doubtful" if found["doubtful"] else ""),
         "withdrawn": f"{found['withdrawn']} discharges; {found['refused_files']} files refused",
         "model": f"{model['name']} ({model['model_id']}), learned from {model['learned_from']} discharges",
-        "best": "nothing that it is judged by is measured yet"
-        if best is None
-        else f"{best['composition']} ({best['proposal_id']}): {best['quantity']} {best['value']:.3g} {best['unit']}",
+        "best": "nothing that it is judged by is measured yet" if best is None else _best(best),
     }
     if found["prospect"]:
         lines[f"before {found['prospect']['round']}"] = found["prospect"]["sentence"]
@@ -625,6 +623,13 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
         )
     if found["not_learned_from"]:
         say(f"{found['not_learned_from']} discharges are not learned from: drx-screen finetune --campaign {source}")
+
+
+def _best(best: Mapping[str, Any]) -> str:
+    """What is measured best, with the constraints that it misses."""
+    value = f"{best['quantity']} {best['shown']} {best['unit']}".rstrip()
+    misses = f"; misses {', '.join(best['misses'])}" if best["misses"] else ""
+    return f"{best['composition']} ({best['proposal_id']}): {value}{misses}"
 
 
 def _staircase(stairs: Mapping[str, Any]) -> str:

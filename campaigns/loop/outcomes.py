@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 
@@ -18,7 +18,7 @@ from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.process import alike
 from screening.estimates import Estimate, pessimistic
-from screening.goals import Goals, fronts
+from screening.goals import ConstraintSpec, Goals, fronts
 from screening.measured import Made
 from screening.quantities import Capacity, MeasuredCells, Quantity
 
@@ -118,6 +118,12 @@ class Outcome:
         ]
         return (*map(in_words, lacking), *without)
 
+    @cached_property
+    def missed(self) -> tuple[str, ...]:
+        """Constraints that the measured means miss, in words."""
+        limits = [(c, found) for c in self.goals.constraints if (found := self.measured(c.resolved(self.goals.rates)))]
+        return tuple(limit_in_words(c, self.goals) for c, e in limits if c.sign * (e.mean - c.threshold) < 0)
+
     @property
     def half_measured(self) -> bool:
         """Whether a part of what the campaign wants is in and another is not."""
@@ -138,6 +144,13 @@ def pending_of(state: Snapshot, goals: Goals) -> list[Made]:
     made = [(p.composition, p.process) for p in state.proposals]
     waiting = [m for m, p in zip(made, state.proposals, strict=True) if p.state in PENDING or m in half]
     return [(Composition.parse(c), process) for c, process in dict.fromkeys(waiting)]
+
+
+def limit_in_words(limit: ConstraintSpec, goals: Goals) -> str:
+    """``capacity at 20 mA/g at least 220 mAh/g``."""
+    quantity = limit.resolved(goals.rates)
+    side = "at least" if limit.sign > 0 else "at most"
+    return f"{quantity} {side} {limit.threshold:g} {quantity.unit}".rstrip()
 
 
 def in_words(conditions: CyclingConditions) -> str:
@@ -171,6 +184,14 @@ def stated(goals: Goals, columns: Mapping[str, float]) -> tuple[QuantityValue, .
         members = columns.get(f"{key}_{MEMBERS}")
         found.append(QuantityValue(identity, key, mean, std, bound, side, other, members))
     return tuple(found)
+
+
+def as_named_by(goals: Goals, values: Sequence[QuantityValue]) -> tuple[QuantityValue, ...]:
+    """What was said under the goals of its time, by the names of these: none says a number for other conditions."""
+    names = dict(goals.names)
+    taken = set(names.values())
+    mine = (v for v in values if v.quantity in names or v.key not in taken)
+    return tuple(replace(v, key=names.get(v.quantity, v.key)) for v in mine)
 
 
 @dataclass(frozen=True)
@@ -233,21 +254,23 @@ def coverage(comparisons: Sequence[Comparison], levels: np.ndarray) -> np.ndarra
     return (np.concatenate(deviations)[None, :] <= half_widths[:, None]).mean(1)
 
 
+def best_of(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """What is measured best by the first objective, and misses no constraint where there is such a one."""
+    return max((o for o in outcomes if o.leading), key=lambda o: (not o.missed, o.merit), default=None)
+
+
 def best_so_far(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> list[Outcome | None]:
-    """Composition measured up to each round whose first objective has the best bound; the lab's own from the start."""
-    best: Outcome | None = None
+    """Best that misses no constraint of the rounds up to each; what the lab brought is there from the start."""
     by_round: dict[int, list[Outcome]] = {}
     for outcome in outcomes:
-        by_round.setdefault(outcome.proposal.round or 0, []).append(outcome)
+        if not outcome.missed:
+            by_round.setdefault(outcome.proposal.round or 0, []).append(outcome)
     trail: list[Outcome | None] = []
     last = -1
     for number in rounds:
-        for earlier in range(last + 1, number + 1):
-            for outcome in by_round.get(earlier, []):
-                if outcome.leading and (best is None or outcome.merit > best.merit):
-                    best = outcome
+        new = [o for earlier in range(last + 1, number + 1) for o in by_round.get(earlier, ())]
+        trail.append(best_of([*(o for o in trail[-1:] if o), *new]))
         last = number
-        trail.append(best)
     return trail
 
 
@@ -419,14 +442,17 @@ def _nothing_yet(snapshot: Snapshot, outcomes: Sequence[Outcome], goals: Goals) 
 
 
 def _best_in_words(snapshot: Snapshot, outcomes: Sequence[Outcome], measured: Sequence[Outcome], goals: Goals) -> str:
-    best = max(measured, key=lambda o: o.merit)
+    best = best_of(measured)
+    assert best is not None
     found = [_value(q, e) for q in goals.wanted if (e := best.measured(q))]
+    among = "the best is" if not best.missed else "none of which meets every constraint, the best is"
+    compositions = len({o.proposal.composition for o in measured})
     text = (
-        f"After {_counted(snapshot.round, 'round')} and {_counted(len(measured), 'measured composition')}, the best is "
+        f"After {_counted(snapshot.round, 'round')} and {_counted(compositions, 'measured composition')}, {among} "
         f"{best.proposal.composition} ({best.proposal.proposal_id}), with {' and '.join(found)}"
     )
     (start,) = best_so_far(outcomes, [1])
-    if start is not None and start.leading and best.leading and snapshot.round > 1:
+    if start is not None and not best.missed and start.leading and best.leading and snapshot.round > 1:
         gain = best.sign(goals.first) * (best.leading.mean - start.leading.mean)
         unit = f" {goals.first.unit}" if goals.first.unit else ""
         if float(goals.first.shown(gain)) > 0:

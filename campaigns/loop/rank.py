@@ -15,7 +15,7 @@ import numpy as np
 
 from campaigns.ledger.records import Snapshot
 from campaigns.loop.offset import offsets_of
-from campaigns.loop.outcomes import Outcome, axes_of, in_words, outcomes_of, stated
+from campaigns.loop.outcomes import Outcome, as_named_by, axes_of, in_words, outcomes_of, stated
 from campaigns.loop.places import Means, Order, Place, Question, Sought, Within, labels_of, with_state
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
@@ -157,6 +157,8 @@ def _asked(
     if by is None and current_ma_g is None and cycle is None:
         return (goals.first,), goals
     by = by or goals.first.name
+    if by == PARETO and (current_ma_g, cycle) != (None, None):
+        raise UsageError("A Pareto front is of the campaign's objectives; --current and --cycle do not apply to it.")
     if by == PARETO:
         objectives = goals.objectives
         if len(objectives) == 1:
@@ -238,29 +240,30 @@ class _Known:
     asked: tuple[Quantity, ...]
 
     def measured(self) -> tuple[list[Place], tuple[str, ...]]:
-        """Places of what is measured; a note on what is half-measured."""
+        """Places of what is measured; notes on what is so in part, or otherwise."""
         labels = labels_of(self.state)
-        came, half = [], []
+        needed = dict.fromkeys(c for q in self.asked for c in q.conditions)
+        came, half, otherwise = [], [], []
         for outcome in self.outcomes:
             if not outcome.measurements:
                 continue
+            lacking = [in_words(c) for c in needed if not outcome.cells.under(c)]
             if all(outcome.measured(q) for q in self.asked):
                 came.append(outcome)
-            elif lacking := self._lacking(outcome):
-                half.append(f"{outcome.proposal.proposal_id} (no cell at {', '.join(lacking)})")
+            elif len(lacking) == len(needed):
+                otherwise.append(outcome.proposal.proposal_id)
+            else:
+                why = f"no cell at {', '.join(lacking)}" if lacking else "its cells give none, as without a profile"
+                half.append(f"{outcome.proposal.proposal_id} ({why})")
         doubted = [m.measurement_id for m in self.state.doubtful]
         notes = [f"Half-measured, not counted as measured: {_some(half)}."] if half else []
+        if otherwise:
+            notes.append(f"Measured under other conditions alone, not counted as measured: {_some(otherwise)}.")
         if doubted:
             notes.insert(0, f"Doubtful, not counted as measured: {_some(doubted)}; `drx-screen status` says why.")
         rows = self._rows(came)
         places = [self._place(o, row, labels.get(o.proposal.composition)) for o, row in zip(came, rows, strict=True)]
         return places, tuple(notes)
-
-    def _lacking(self, outcome: Outcome) -> list[str]:
-        """Conditions that a quantity ranked by still needs, where some of them are in."""
-        needed = list(dict.fromkeys(c for q in self.asked for c in q.conditions))
-        lacking = [c for c in needed if not outcome.cells.under(c)]
-        return list(map(in_words, lacking)) if len(lacking) < len(needed) else []
 
     def _rows(self, outcomes: Sequence[Outcome]) -> list[dict[str, float]]:
         """What is measured of every quantity, under the public names; NaN where a condition is missing."""
@@ -286,7 +289,7 @@ class _Known:
             feasibility if math.isfinite(feasibility) else None,
             label,
             with_state(proposal, _cells(outcome)),
-            proposal.prediction.values if proposal.prediction else (),
+            as_named_by(self.goals, proposal.prediction.values) if proposal.prediction else (),
             process=joined([d.conditions.process for d in outcome.cells.discharges]),
         )
 

@@ -97,12 +97,18 @@ def places_in_rounds(outcomes: Sequence[Outcome]) -> list[float]:
 
 
 def best_line(outcomes: Sequence[Outcome], rounds: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Corners of the line of the best measured so far: rounds, and the bound of its first objective."""
+    """Corners of the line of the best so far that misses no constraint: rounds, and its first objective's bound."""
     trail = zip(rounds, best_so_far(outcomes, rounds), strict=True)
     best = [(r, b) for r, o in trail if o and (b := o.bound(o.goals.first)) is not None]
     if not best:
         return [], []
     return [*(float(r) for r, _ in best), best[-1][0] + 0.45], [*(b for _, b in best), best[-1][1]]
+
+
+def best_named(goals: Goals) -> str:
+    """What a legend calls that line."""
+    meets = " that meets the constraints" if goals.constraints else ""
+    return f"best measured so far{meets}, {goals.sides[0]} bound (90 %)"
 
 
 def held_out_errors(model: ModelRecord) -> tuple[float, float] | None:

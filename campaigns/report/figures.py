@@ -30,6 +30,7 @@ from campaigns.report.drawing import (
     arrows,
     bars,
     best_line,
+    best_named,
     held_out_errors,
     marker_size,
     parity_ends,
@@ -95,7 +96,7 @@ def _draw_first(axes: Axes, found: Sequence[tuple[float, Outcome, Estimate]], qu
 def _draw_best(axes: Axes, outcomes: Sequence[Outcome], goals: Goals, rounds: Sequence[int]) -> None:
     x, y = best_line(outcomes, rounds)
     if x:
-        label = f"best measured so far, {goals.sides[0]} bound (90 %)"
+        label = best_named(goals)
         axes.step(x, y, where="post", color=FRONT_COLOUR, lw=1.8, label=label)
 
 

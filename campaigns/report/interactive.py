@@ -30,6 +30,7 @@ from campaigns.report.drawing import (
     arrows,
     bars,
     best_line,
+    best_named,
     fades,
     held_out_errors,
     marker_size,
@@ -96,7 +97,7 @@ def _best_line(outcomes: Sequence[Outcome], goals: Goals, rounds: Sequence[int])
     x, y = best_line(outcomes, rounds)
     if not x:
         return []
-    name = f"best measured so far, {goals.sides[0]} bound (90 %)"
+    name = best_named(goals)
     style = {"color": FRONT_COLOUR, "width": 2.5, "shape": "hv"}
     return [_line(x, y, FRONT_COLOUR) | {"name": name, "showlegend": True, "line": style}]
 
@@ -434,7 +435,8 @@ def viewer(
                 ],
             }
         )
-    best = max(range(len(outcomes)), key=lambda i: (bool(outcomes[i].leading), outcomes[i].merit), default=0)
+    order = [(bool(o.leading), not o.missed, o.merit) for o in outcomes]
+    best = max(range(len(order)), key=order.__getitem__, default=0)
     layout = _layout("capacity (mAh/g)", "voltage (V)", 520, xaxis={"rangemode": "tozero"})
     return {"entries": entries, "first": best, "layout": layout}
 
@@ -456,7 +458,8 @@ def status_of(outcome: Outcome) -> str:
     """Where a proposal stands, as HTML."""
     if outcome.leading and not outcome.missing:
         count = outcome.leading.count
-        return "measured" if count == 1 else f"measured, {count} cells"
+        told = "measured" if count == 1 else f"measured, {count} cells"
+        return f"{told}, misses a constraint" if outcome.missed else told
     if outcome.half_measured:
         return f"{html.escape(', '.join(outcome.missing))} missing"
     return STATE_WORDS[outcome.proposal.state]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from campaigns.ledger.records import Event, Prediction, Proposal, QuantityValue, Snapshot, State
 from campaigns.loop.finetune import waiting_to_be_learned
 from campaigns.loop.offset import offsets_of
-from campaigns.loop.outcomes import MEMBERS, Outcome, outcomes_of
+from campaigns.loop.outcomes import MEMBERS, Outcome, as_named_by, best_of, outcomes_of
 from campaigns.workspace import Workspace
 from drxnet.process import FIELDS
 from screening.estimates import same_conditions
@@ -41,12 +41,20 @@ INTERVAL_WORDS = "80 % interval of what cells of this laboratory give on average
 """What tables call the numbers in brackets."""
 
 
-def proposal_row(proposal: Proposal, *, members: bool = False) -> Row:
-    """What was said of a proposal when it was made, with the members' own spread where asked for."""
+def proposal_row(proposal: Proposal, *, goals: Goals | None = None, members: bool = False) -> Row:
+    """What was said of a proposal when it was made, with the members' own spread where asked for.
+
+    Args:
+        proposal: of any round.
+        goals: by whose names; those of its round when not given.
+        members: with their spread.
+    """
     row: Row = {"proposal_id": proposal.proposal_id, "composition": proposal.composition, **proposal.process.row()}
-    if proposal.prediction is None:
+    said = proposal.prediction
+    if said is None:
         return row
-    return row | _prediction(proposal.prediction) | (_members(proposal.prediction.values) if members else {})
+    said = said if goals is None else replace(said, values=as_named_by(goals, said.values))
+    return row | _prediction(said) | (_members(said.values) if members else {})
 
 
 def _members(values: Sequence[QuantityValue]) -> Row:
@@ -107,10 +115,11 @@ def proposal_states(state: Snapshot) -> list[Row]:
 
 def ranking(found: Ranking, *, members: bool = False) -> Row:
     """A ranking, with the keys of ``drx-screen rank --format json``, and the members' own spread where asked for."""
+    asked = [{"key": q.key(found.goals.rates), "label": q.label} for q in found.asked]
     rows = [_place(found, number, p) for number, p in enumerate(found.places, start=1)]
     if members:
         rows = [row | _members(p.values) for row, p in zip(rows, found.places, strict=True)]
-    return {"by": found.by, "rows": rows}
+    return {"by": found.by, "asked": asked, "rows": rows}
 
 
 def _place(found: Ranking, number: int, place: Place) -> Row:
@@ -139,9 +148,13 @@ def _place(found: Ranking, number: int, place: Place) -> Row:
 
 
 def _names_of_first_version(place: Place, quantity: Quantity, goals: Goals) -> Row:
-    """The quantity ranked by, as the first version named it: without its conditions, and every bound ``_lower``."""
-    key = quantity.key(goals.rates)
-    name = key if key in LEADING else quantity.column
+    """The quantity ranked by, as the first version named it: without its conditions, and every bound ``_lower``.
+
+    Nothing where the row has a quantity of that name: its numbers are that one's, and ``_lower`` the lower end.
+    """
+    name = quantity.column
+    if quantity.key(goals.rates) in LEADING or name in {q.key(goals.rates) for q in goals.quantities}:
+        return {}
     value = place.value(quantity)
     numbers = (value.mean, value.std, value.bound) if value else (None, None, None)
     return dict(zip((f"{name}_mean", f"{name}_std", f"{name}_lower"), numbers, strict=True))
@@ -247,8 +260,11 @@ def _staircases(goals: Goals, state: Snapshot) -> list[Row]:
 
 
 def _best(outcomes: Sequence[Outcome], goals: Goals) -> Row | None:
-    """What is measured best by the first objective, and by how much: its bound decides, its mean is shown."""
-    best = max((o for o in outcomes if o.leading), key=lambda o: o.merit, default=None)
+    """What is measured best by the first objective, and by how much: its bound decides, its mean is shown.
+
+    What misses a constraint stands behind all that misses none.
+    """
+    best = best_of(outcomes)
     if best is None or best.leading is None:
         return None
     proposal, value = best.proposal, best.leading.mean
@@ -258,7 +274,9 @@ def _best(outcomes: Sequence[Outcome], goals: Goals) -> Row | None:
         goals.first.key(goals.rates): value,
         "quantity": str(goals.first),
         "value": value,
+        "shown": goals.first.shown(value),
         "unit": goals.first.unit,
+        "misses": list(best.missed),
     }
 
 

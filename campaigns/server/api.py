@@ -203,7 +203,7 @@ def page(found: Sequence[T], offset: int, limit: int, row: Callable[[T], dict[st
 def _proposal(seen: Seen, proposal_id: str) -> dict[str, Any]:
     state, proposal = seen.state, seen.state.proposal(proposal_id)
     return {
-        **views.proposal_row(proposal),
+        **views.proposal_row(proposal, goals=seen.goals),
         "state": str(proposal.state),
         "reason": proposal.reason,
         "round": proposal.round,

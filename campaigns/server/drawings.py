@@ -158,7 +158,7 @@ def neighbours(
                 "source": None if known is None else "measured" if outcome.measured(first) else "predicted",
                 "quantity": first.heading,
                 "mean": None if known is None else known.mean,
-                "std": None if known is None else known.spread,
+                "std": None if known is None else known.error,
             }
         )
     return rows

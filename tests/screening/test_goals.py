@@ -245,11 +245,12 @@ def test_at_most_is_met_below_the_threshold() -> None:
         (lambda: ConstraintSpec(quantity="capacity"), "exactly one of at_least and at_most"),
         (lambda: ConstraintSpec(quantity="capacity", at_least=1, at_most=2), "exactly one of at_least and at_most"),
         (lambda: Rates(low_current_ma_g=1000, high_current_ma_g=20), "low rate must be below"),
+        (lambda: Rates(low_current_ma_g=20, high_current_ma_g=24), "one cell would count at both"),
         (lambda: Rates(v_low=4.8, v_high=1.5), "lower cut-off"),
         (lambda: Goals(objectives=()), "at least one objective"),
         (lambda: Goals(objectives=(ObjectiveSpec(quantity="capacity"),) * 2), "stand once"),
     ],
-    ids=["rate", "cycle", "name", "no-limit", "two-limits", "rates", "window", "none", "twice"],
+    ids=["rate", "cycle", "name", "no-limit", "two-limits", "rates", "near-rates", "window", "none", "twice"],
 )
 def test_what_makes_no_sense_is_refused(build, message: str) -> None:
     with pytest.raises((ValidationError, ValueError), match=message):

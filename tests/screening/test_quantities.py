@@ -187,9 +187,15 @@ def test_words_for_tables_and_axes():
     assert str(Capacity.of(RATES, cycle=5)) == "capacity at 20 mA/g, cycle 5"
     assert Capacity(RATES.low).label == "capacity at 20 mA/g (mAh/g)"
     assert RateRetention.of(RATES).label == "rate retention, Q(1000 mA/g) / Q(20 mA/g)"
-    assert SpecificEnergy(RATES.low).heading == "specific energy (Wh/kg)"
+    assert SpecificEnergy(RATES.low).heading == "specific energy at 20 mA/g (Wh/kg)"
     assert SpecificEnergy(RATES.low).shown(441.2) == "441"
     assert replace(RateRetention.of(RATES)).shown(0.613) == "0.61"
+
+
+@pytest.mark.parametrize("kind", [k for k in QUANTITIES.values() if k is not RateRetention])
+def test_the_same_at_other_conditions_has_another_heading(kind: type):
+    asked = [(20.0, 2), (1000.0, 2), (20.0, 30), (1000.0, 30)]
+    assert len({kind.of(RATES, current, cycle).heading for current, cycle in asked}) == len(asked)
 
 
 def test_the_cost_of_cells_is_the_price_over_their_energy_with_a_floor_below_it():

@@ -60,7 +60,7 @@ export async function ranking(name, by = "") {
   const least = h("input", { type: "number", step: "any", id: "least" });
   const lists = [["Measured", found], last && [`With predictions, by ${last.result.by}`, last.result]].filter(Boolean);
   const draw = () => results.replaceChildren(...lists.flatMap(([title, list]) => {
-    const [columns, key] = columnsOf(name, status, list, about.quantities);
+    const [columns, key] = columnsOf(name, status, list);
     const rows = list.rows.filter((r) => fits(r, text.value, state.value, least.value === "" ? null : Number(least.value), key));
     const hidden = list.rows.length - rows.length;
     return [h("h2", {}, title), table(title, columns, rows, hidden ? "None fits the filter." : "Nothing is measured yet."), hidden ? h("p", { class: "soft" }, `${hidden} are hidden by the filter.`) : null].filter(Boolean);
@@ -74,13 +74,9 @@ export async function ranking(name, by = "") {
 }
 
 /** Columns of a ranking: what it goes by first, then the objectives. */
-function columnsOf(name, status, list, quantities) {
-  const keys = Object.keys(list.rows[0] ?? {}).filter((k) => k.endsWith("_mean") && !k.startsWith("predicted_")).map((k) => k.slice(0, -5));
-  const goes = quantities.find((q) => q.name === list.by || q.short === list.by);
-  const starts = (column) => keys.find((k) => column && k.startsWith(column));
-  const asked = starts(goes?.column) ?? starts(goes?.name.replaceAll("-", "_"));
-  const objectives = status.objectives.filter((o) => o.key !== asked);
-  const shown = [...(asked ? [{ key: asked, label: status.objectives.find((o) => o.key === asked)?.label ?? goes.heading }] : []), ...objectives];
+function columnsOf(name, status, list) {
+  const asked = list.asked.length === 1 ? list.asked : [];
+  const shown = [...asked, ...status.objectives.filter((o) => o.key !== asked[0]?.key)];
   return [[["rank", (r) => r.rank, "number"], ["id", (r) => linkTo(name, r.proposal_id)], ["composition", (r) => formula(r.composition)], ["source", (r) => r.source],
     ...shown.map((o) => [o.label.replace(/, Q.*/, ""), (r) => spread(r[`${o.key}_mean`], r[`${o.key}_std`]), "number"]),
     ...(list.rows[0]?.front == null ? [] : [["front", (r) => r.front, "number"]])], shown[0]?.key];

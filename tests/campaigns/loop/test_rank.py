@@ -11,7 +11,7 @@ from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, prediction, record
 
 from campaigns.campaign import Campaign
 from campaigns.ledger.records import NewMeasurement, Proposal, QuantityValue, State
-from campaigns.loop.outcomes import compare, outcomes_of
+from campaigns.loop.outcomes import best_so_far, compare, headline, outcomes_of
 from campaigns.loop.rank import rank
 from campaigns.report import views
 from campaigns.spec import FILE_NAME
@@ -156,10 +156,12 @@ def test_ranking_of_a_past_round(measured: Campaign):
     [
         ({"by": "beauty"}, "Rank by one of"),
         ({"by": "rate-retention", "current_ma_g": 100.0}, "--current does not apply"),
+        ({"by": "pareto", "current_ma_g": 100.0}, "--current and --cycle do not apply"),
+        ({"by": "pareto", "cycle": 2}, "--current and --cycle do not apply"),
         ({"by": "capacity-retention", "cycle": 1}, "later cycle"),
         ({"by": "capacity", "as_of": 7}, "no round R07"),
     ],
-    ids=["quantity", "current", "cycle", "round"],
+    ids=["quantity", "current", "pareto-current", "pareto-cycle", "cycle", "round"],
 )
 def test_ranking_that_makes_no_sense_is_refused(campaign: Campaign, options, message: str):
     with pytest.raises(UsageError, match=message):
@@ -205,6 +207,62 @@ def test_staircase_counts_flagged_where_the_campaign_says_so(campaign: Campaign)
         assert (counted["M0016"].conditions.cycle, counted["M0016"].flags) == (1, ("staircase",))
         assert again.state().valid[15].conditions.cycle == 16
         assert again.summarize()["staircases"][0]["counts"] is True
+
+
+def test_what_is_measured_under_other_conditions_or_without_a_profile_is_said(measured: Campaign):
+    with with_goals(measured, conditions={"v_high": 4.5}) as edited:
+        found = rank(edited, within="measured")
+        assert found.places == ()
+        assert "Measured under other conditions alone, not counted as measured: R01-01, R01-02, R01-03." in found.notes
+    row = {"proposal_id": "R01-02", "cell": "C", "current_ma_g": 100.0, "capacity_mah_g": 180.0}
+    measured.add_measurements(row, fine_tune=False)
+    notes = rank(measured, "energy", current_ma_g=100.0, within="measured").notes
+    assert "Half-measured, not counted as measured: R01-02 (its cells give none, as without a profile)." in notes
+
+
+def test_a_prediction_for_other_rates_is_not_shown_beside_a_measurement(campaign: Campaign):
+    record_round(campaign, FIRST)
+    slower = {"low_current_ma_g": 10.0, "high_current_ma_g": 1000.0}
+    with with_goals(campaign, conditions=slower) as edited:
+        measure(edited, "R01-01", ("A", CyclingConditions(10.0), 280.0), ("B", HIGH, 150.0))
+        (row,) = edited.rank(within="measured")
+        goals, proposal = edited.spec.goals, edited.state().proposal("R01-01")
+    assert row["capacity_low_mah_g_mean"] == pytest.approx(280.0)
+    assert not {"predicted_capacity_low_mah_g_mean", "predicted_rate_retention_mean"} & set(row)
+    assert row["predicted_capacity_high_mah_g_mean"] == pytest.approx(192.5)
+    said = views.proposal_row(proposal, goals=goals)
+    assert {k for k in said if k.endswith("_mean")} == {"capacity_high_mah_g_mean"}
+    assert views.proposal_row(proposal)["capacity_low_mah_g_mean"] == pytest.approx(275.0)
+
+
+def test_the_best_misses_no_constraint_where_there_is_such_a_one(campaign: Campaign):
+    with with_goals(campaign, constraints=[{"quantity": "capacity", "at_least": 220}]) as opened:
+        record_round(opened, FIRST, SECOND)
+        measure(opened, "R01-01", ("A", LOW, 100.0), ("B", HIGH, 90.0))
+        best = opened.summarize()["best"]
+        assert (best["proposal_id"], best["misses"]) == ("R01-01", ["capacity at 20 mA/g at least 220 mAh/g"])
+        outcomes = outcomes_of(opened.state(), opened.spec.goals)
+        assert "none of which meets every constraint, the best is" in headline(
+            opened.state(), outcomes, opened.spec.goals
+        )
+        assert best_so_far(outcomes, [1]) == [None]
+        measure(opened, "R01-02", ("A", LOW, 250.0), ("B", HIGH, 150.0))
+        best = opened.summarize()["best"]
+        assert (best["proposal_id"], best["shown"], best["misses"]) == ("R01-02", "0.60", [])
+        outcomes = outcomes_of(opened.state(), opened.spec.goals)
+        assert [o.proposal.proposal_id for o in best_so_far(outcomes, [1]) if o] == ["R01-02"]
+        assert f"the best is {SECOND} (R01-02)" in headline(opened.state(), outcomes, opened.spec.goals)
+
+
+def test_a_retention_of_a_later_cycle_has_the_capacities_that_it_is_made_of(campaign: Campaign):
+    later = [CyclingConditions(current, cycle=20) for current in (20.0, 1000.0)]
+    with with_goals(campaign, objectives=[{"quantity": "rate-retention", "cycle": 20}], constraints=[]) as opened:
+        record_round(opened, FIRST)
+        measure(opened, "R01-01", ("A", later[0], 200.0), ("B", later[1], 120.0))
+        found = rank(opened, within="measured")
+    (row,) = views.ranking(found)["rows"]
+    shown = views.cells_of(row, found.goals.shown, found.goals)
+    assert [text.split(" ")[0] for text in shown.values()] == ["0.60", "200", "120"]
 
 
 # -- whatever a campaign wants ---------------------------------------------------------------------------
@@ -289,7 +347,28 @@ def test_a_cost_is_ranked_by_its_upper_bound(measured: Campaign):
     bounds = [r["cost_usd_kwh_upper"] for r in rows]
     assert bounds == sorted(bounds)
     assert all(r["cost_usd_kwh_upper"] > r["cost_usd_kwh_mean"] for r in rows)
-    assert all(r["cost_usd_kwh_lower"] == r["cost_usd_kwh_upper"] for r in rows), "the name of the first version"
+    assert all(r["cost_usd_kwh_lower"] < r["cost_usd_kwh_mean"] for r in rows)
+
+
+def test_an_interval_holds_its_mean_whichever_side_is_wanted(campaign: Campaign):
+    with with_goals(campaign, constraints=[{"quantity": "capacity", "at_most": 260}]) as opened:
+        record_round(opened, FIRST)
+        measure(opened, "R01-01", ("A", LOW, 250.0), ("B", HIGH, 150.0))
+        (row,) = opened.rank("capacity", within="measured")
+    assert row["capacity_low_mah_g_lower"] < 250.0 < row["capacity_low_mah_g_upper"]
+
+
+def test_a_ranking_at_another_current_leaves_what_the_campaign_wants_as_it_is(for_energy: Campaign):
+    energies = {r["proposal_id"]: r["specific_energy_wh_kg_mean"] for r in for_energy.rank(within="measured")}
+    found = rank(for_energy, "energy", current_ma_g=1000.0, within="measured")
+    rows = views.ranking(found)
+    assert [each["key"] for each in rows["asked"]] == ["specific_energy_wh_kg_at_1000_ma_g"]
+    assert {r["proposal_id"]: r["specific_energy_wh_kg_mean"] for r in rows["rows"]} == energies
+    first = rows["rows"][0]
+    assert first["specific_energy_wh_kg_at_1000_ma_g_mean"] == pytest.approx(3.15 * 240.0)
+    shown = views.cells_of(first, (*found.asked, *found.goals.shown), found.goals)
+    assert shown["specific energy at 1000 mA/g (Wh/kg)"].startswith("756 (")
+    assert shown["specific energy at 20 mA/g (Wh/kg)"].startswith("788 (")
 
 
 def test_an_upper_limit_counts_as_one(campaign: Campaign):

@@ -80,6 +80,10 @@ def test_neighbours_are_those_with_the_least_to_exchange(filled: TestClient, cam
     apart = sum(abs(mine.get(s, 0) - nearest.get(s, 0)) for s in {*mine, *nearest}) / 2
     assert rows[0]["exchanged"] == pytest.approx(apart, abs=1e-4)
     assert {r["source"] for r in rows} <= {"measured", "predicted", None}
+    ranked = {r["proposal_id"]: r["rate_retention_std"] for r in campaign.rank(within="measured")}
+    assert {r["proposal_id"]: r["std"] for r in rows if r["source"] == "measured"} == pytest.approx(
+        {name: std for name, std in ranked.items() if name != "R02-01"}
+    )
 
 
 def test_what_two_neighbours_exchange_is_known_by_hand(serve: Callable[..., TestClient], campaign: Campaign):

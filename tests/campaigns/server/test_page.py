@@ -131,8 +131,8 @@ VIEWS = {
 
 
 RANKINGS = {
-    "cost-per-kwh": "cost per kwh (USD/kWh)",
-    "specific-energy": "specific energy (Wh/kg)",
+    "cost-per-kwh": "cost per kwh at 20 mA/g (USD/kWh)",
+    "specific-energy": "specific energy at 20 mA/g (Wh/kg)",
     "": "rate retention",
 }
 
