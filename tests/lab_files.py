@@ -1,6 +1,6 @@
 """Files as laboratories write them, of one cell: 2 mg, charged to 4.8 V and discharged to 1.5 V, few rows.
 
-``rows`` is the test; ``text`` writes columns of it as a text file, ``book`` as a workbook.
+``rows`` is the test; ``text`` writes columns of it as a text file, ``book`` as a workbook, ``check`` reads them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+
+from campaigns.intake.measurement import CheckedFile, SampleInfo
+from campaigns.intake.readers.recording import ReadOptions
+from campaigns.intake.validation import check_file
 
 MASS_MG, WINDOW = 2.0, (1.5, 4.8)
+CELL = SampleInfo(MASS_MG, "Li1.2Mn0.4Ti0.4O2", 20.0, WINDOW)
 START = datetime.datetime(2026, 5, 5, 9)
 Columns = Sequence[tuple[str, Iterable[Any]]]
 
@@ -211,3 +217,20 @@ def with_pauses(*pauses: tuple[float, float]) -> pd.DataFrame:
             found.append(half("R", hours, 0.0, lambda x, volts=volts: volts, 3))
         begin = end
     return joined(*found, last)
+
+
+def check(tmp_path: Path, content: str | bytes, sample: SampleInfo = CELL, **options: float) -> CheckedFile:
+    path = tmp_path / "cell.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return check_file(path, sample, ReadOptions(**options))
+
+
+def assert_good(checked: CheckedFile, *expected: float) -> None:
+    assert [str(hit) for hit in checked.rules if hit.severity != "warning"] == []
+    found = [d.capacity_mah_g for d in checked.discharges]
+    assert found == pytest.approx(list(expected or (220.0, 215.0)), rel=2e-3)
+
+
+def said(checked: CheckedFile, rule: str) -> str:
+    """The message of a rule that refuses."""
+    return next(hit.message for hit in checked.rules if hit.id == rule and hit.severity == "error")

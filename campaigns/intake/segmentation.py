@@ -19,6 +19,7 @@ from campaigns.intake.measurement import FileSpan, RuleBroken
 from campaigns.intake.readers.recording import CyclerRows, is_another_cell
 from campaigns.intake.readers.sheets import monotone_parts
 from campaigns.intake.readers.words import CHARGE, DISCHARGE, REST, UNKNOWN
+from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
 
 REAL_CHARGE_SHARE = 0.3
 """A discharge counts once the charge before it moved this share of its charge."""
@@ -52,7 +53,7 @@ PULSE_SHARE, PULSE_CHARGE, PULSE_S, PULSE_V = 0.1, 0.02, 600.0, 0.2
 """A discharge is a pulse when it gives less than this share of the largest one and ends this far (V) above where those
 end, and is as short as this (s) or gives less than the smaller share."""
 
-DAY_S = 86400.0
+DAY_S, HOUR_S = 86400.0, 3600.0
 RISE_V, FALL_V = 0.3, 1.0
 """Where two counts begin again together and the voltage jumps up or down by these (V), another test begins."""
 
@@ -75,7 +76,16 @@ MISREAD_FACTOR, MISREAD_SHARE = 10.0, 0.1
 """A single row with so many times the current of those beside it and this share of all other charge is misread."""
 
 SPIKE_V = 0.5
-"""A single voltage that far (V) from both beside it tells nothing of a direction."""
+"""A single voltage that far (V) from both beside it is misread, and tells nothing of a direction."""
+
+RISING_ROWS, RISING_V = 3, 0.05
+"""So many rises in a row that together come to more than this (V) are none of noise."""
+
+LAST_SHARE = 2e-3
+"""What falls within this last share of a charge falls at once."""
+
+SHARED_TIMES = 0.1
+"""Where more of the rows of a discharge have the time of the row before, its clock is coarser than its rows."""
 
 NEIGHBOURS, WENT_ON_SHARE = 10, 0.5
 """The current went on in a gap if the voltage moved by this share of what so many rows on either side suggest."""
@@ -118,6 +128,12 @@ class OrderedRows:
 
     contradiction: bool = False
     """Whether the instrument calls discharge what raises the voltage."""
+
+    by_turns: bool = False
+    """Whether nothing but the turns of the voltage tells charge from discharge."""
+
+    misread: int = 0
+    """Single voltages far from both beside them, for which that of the row before stands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +195,9 @@ class Discharge:
     """Median currents of what follows the constant-current part (mA)."""
 
     duration_s: float
+    clock_s: float
+    """Step of a clock that gives several rows one time (s); 0 where it gives each its own."""
+
     gap_s: float
     """Longest gap between its rows (s); 0 where there is none."""
 
@@ -195,6 +214,15 @@ class Discharge:
 
     upward_share: float
     """Share of its rows at which the voltage rises."""
+
+    rising_share: float
+    """Share of its charge that was moved while the voltage rose row after row."""
+
+    zigzag_mv: float
+    """Usual distance of a voltage from the middle of those beside it (mV)."""
+
+    fall_v: float
+    """Fall of the voltage within the last 0.2 % of its charge (V)."""
 
     charged_before_mah: float
     """Charge moved into the cell since the discharge before (mAh)."""
@@ -270,16 +298,17 @@ def segment(recording: CyclerRows, goes_on: bool = False) -> Segmentation:
             left_out += 1
     charging = rows.direction == CHARGE
     top = float(rows.voltage_v[charging].max()) if charging.any() else None
-    notes = _notes(repeated, rows.out_of_order, len(pulses), left_out)
+    notes = _notes(repeated, rows.out_of_order, len(pulses), left_out, rows.misread)
     return Segmentation(rows, tuple(discharges), tuple(early), top, span_of(recording, rows, halves), notes)
 
 
-def _notes(repeated: int, out_of_order: int, pulses: int, left_out: int) -> tuple[str, ...]:
+def _notes(repeated: int, out_of_order: int, pulses: int, left_out: int, misread: int) -> tuple[str, ...]:
     said = {
         f"{repeated} rows stand in the file twice; counted once": repeated,
         f"{out_of_order} rows stood out of order; sorted": out_of_order,
         f"{pulses} pulse{'s' if pulses > 1 else ''} of the current left out": pulses,
         f"{left_out} discharge{'s' if left_out > 1 else ''} without a real charge before left out": left_out,
+        f"{misread} single voltage{'s' if misread > 1 else ''} far from both beside left out": misread,
     }
     return tuple(text for text, number in said.items() if number)
 
@@ -386,7 +415,7 @@ def _second_beginnings(voltage: np.ndarray, fell: Mapping[str, np.ndarray]) -> n
 def span_of(recording: CyclerRows, rows: OrderedRows, halves: Sequence[HalfCycle]) -> FileSpan:
     """Which part of its test a file holds, and what says that it is not the beginning."""
     first, start = int(rows.source[0]), 0.0
-    if not recording.time_of_step and not _wraps_at_midnight(recording.time_s[np.isfinite(recording.time_s)]):
+    if not recording.time_of_step and not _wraps_after(recording.time_s[np.isfinite(recording.time_s)]):
         start = float(recording.time_s[first])
         of_step = 0.0 if recording.step_time_s is None else float(recording.step_time_s[first])
         start -= of_step if 0 <= of_step <= start else 0.0
@@ -447,7 +476,7 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         assert moved is not None
         current = _current_from_charge(moved[whole], interval)
     signals = _Signals(current, voltage, interval, state, step)
-    sign, direction, contradiction = signals.directions(lambda: _growth(recording, order, whole))
+    sign, direction, contradiction, by_turns = signals.directions(lambda: _growth(recording, order, whole))
     signed = current * sign if sign.ndim == 0 or len(sign) == len(current) else current
     column = _column_increments(recording, order[whole], direction, np.abs(current) * interval / 3600.0)
     if moved is not None and recording.current_ma is None:
@@ -458,9 +487,10 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         interval = _with_first_interval(interval, in_step)
         counted = _counted(_since_step(interval, in_step), voltage, signed, direction, column)
         paused, added = counted < interval, signed * counted / 3600.0
+    plain = _without_spikes(voltage, direction)
     return OrderedRows(
         np.cumsum(interval),
-        voltage,
+        plain,
         signed,
         added,
         paused,
@@ -471,6 +501,8 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         backwards,
         missing,
         contradiction,
+        by_turns,
+        int((plain != voltage).sum()),
     )
 
 
@@ -519,7 +551,7 @@ def _order(recording: CyclerRows) -> tuple[np.ndarray, int]:
     elif not recording.time_of_step and np.isfinite(recording.time_s).any():
         time = recording.time_s
         known = time[np.isfinite(time)]
-        if (np.diff(known) < 0).sum() <= max(3, 0.001 * n) or _begins_again(known) or _wraps_at_midnight(known):
+        if (np.diff(known) < 0).sum() <= max(3, 0.001 * n) or _begins_again(known) or _wraps_after(known):
             return np.arange(n), 0  # a clock that was set back, not rows that were shuffled
         order = np.argsort(time, kind="stable")
     else:
@@ -529,8 +561,13 @@ def _order(recording: CyclerRows) -> tuple[np.ndarray, int]:
 
 def _usual_gap(time: np.ndarray) -> float:
     """Longest interval that is no gap yet (s)."""
-    interval = np.diff(time)
-    return GAP_FACTOR * float(np.median(interval[interval > 0])) if (interval > 0).any() else np.inf
+    return GAP_FACTOR * _typical(np.diff(time)) or np.inf
+
+
+def _typical(intervals: np.ndarray) -> float:
+    """Usual time between two rows whose times differ (s); 0 where none do."""
+    positive = intervals[intervals > 0]
+    return float(np.median(positive)) if len(positive) else 0.0
 
 
 def with_times_of_steps(recording: CyclerRows) -> CyclerRows:
@@ -595,26 +632,27 @@ def _intervals(time: np.ndarray, step_begins: np.ndarray | None) -> tuple[np.nda
         since = np.where(step_begins, np.maximum(time, 0.0), interval)
         since[0] = max(float(time[0]), 0.0)
         return since, np.array([], int)
-    if _wraps_at_midnight(time):
-        return np.where(interval < 0, interval + DAY_S, interval), np.array([], int)
+    if (whole := _wraps_after(time)) > 0:
+        return np.where(interval < 0, interval + whole, interval), np.array([], int)
     backwards = np.flatnonzero(interval < 0)
     if _begins_again(time):
         interval[0] = 0.0
         return np.where(interval < 0, np.maximum(time, 0.0), interval), backwards
-    positive = interval[interval > 0]
-    interval[backwards] = float(np.median(positive)) if len(positive) else 0.0
+    interval[backwards] = _typical(interval)
     return interval, backwards
 
 
-def _wraps_at_midnight(time: np.ndarray) -> bool:
-    """Whether a time of day begins again each day: it falls from the end of a day to the beginning of the next."""
+def _wraps_after(time: np.ndarray) -> float:
+    """Seconds after which a time of day begins again, a clock of twelve hours from 12:59 to 1:00; 0 where none does."""
     interval = np.diff(time)
     falls = np.flatnonzero(interval < 0)
-    if not len(falls) or time.min() < 0 or time.max() >= DAY_S or not (interval > 0).any():
-        return False
-    usual = GAP_FACTOR * float(np.median(interval[interval > 0]))
-    across = interval[falls] + DAY_S
-    return bool(((across <= usual) & (time[falls] > DAY_S / 2)).all())
+    if not len(falls) or time.min() < 0:
+        return 0.0
+    for whole, end in ((DAY_S, DAY_S), (DAY_S / 2, DAY_S / 2 + HOUR_S)):
+        across = interval[falls] + whole
+        if time.max() < end and ((across <= _usual_gap(time)) & (time[falls] > end / 2)).all():
+            return whole
+    return 0.0
 
 
 def _check_some_current(current: np.ndarray, voltage: np.ndarray) -> None:
@@ -653,10 +691,7 @@ def _check_misread_current(current: np.ndarray, interval: np.ndarray, source: np
 
 def _with_first_interval(interval: np.ndarray, step_time: np.ndarray | None) -> np.ndarray:
     """Intervals with the one before the first row of the file, where its step has just begun."""
-    positive = interval[interval > 0]
-    if step_time is None or interval[0] > 0 or not len(positive):
-        return interval
-    if not 0 < step_time[0] <= GAP_FACTOR * float(np.median(positive)):
+    if step_time is None or interval[0] > 0 or not 0 < step_time[0] <= GAP_FACTOR * _typical(interval):
         return interval
     return np.append(step_time[0], interval[1:])
 
@@ -682,18 +717,20 @@ def _counted(
     """Seconds that the current of each row is held for: all since the row before, but for rests that left no row.
 
     Before the first row of a run, a gap is a rest. Within a run the instrument's capacity tells whether the current
-    went on in a gap, or else the voltage. Where rows are logged by voltage, long intervals stand beside long ones.
+    went on in a gap, or else the voltage. Where rows are logged by voltage, long intervals stand beside long ones. An
+    hour more than beside it may be that of a clock set to summer time.
     """
     counted = interval.copy()
     for _, start, stop in _runs(direction):
         if stop - start < 3:
             continue
         inside = interval[start + 1 : stop]
-        typical = float(np.median(inside))
+        typical = _typical(inside)
         if typical > 0 and interval[start] > GAP_FACTOR * typical:
             counted[start] = typical
         beside = np.maximum(np.append(0.0, inside[:-1]), np.append(inside[1:], 0.0))
         gaps = inside > np.maximum(GAP_FACTOR * np.maximum(typical, beside), GAP_LEAST_S)
+        gaps |= np.abs(inside - HOUR_S - beside) < 0.1 * beside
         for row in (start + 1 + np.flatnonzero(gaps)).tolist():
             if column is not None and column[start:stop].sum() > 0:
                 went_on = column[row] > WENT_ON_SHARE * abs(current[row]) * interval[row] / 3600.0
@@ -714,7 +751,7 @@ def _begins_again(time: np.ndarray) -> bool:
     falls = np.flatnonzero(interval < 0)
     if not len(falls) or len(falls) > MOST_RESTARTS * len(interval) or not (interval > 0).any():
         return False
-    beginning = min(time.min(), 0.0) + GAP_FACTOR * float(np.median(interval[interval > 0]))
+    beginning = min(time.min(), 0.0) + _usual_gap(time)
     return bool((time[falls + 1] <= beginning).all())
 
 
@@ -764,21 +801,26 @@ class _Signals:
 
     def directions(
         self, growth_of_columns: Callable[[], tuple[np.ndarray, np.ndarray] | None]
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Sign that makes the current positive on charge, direction of each row, and whether the voltage denies it."""
+    ) -> tuple[np.ndarray, np.ndarray, bool, bool]:
+        """Sign that makes the current positive on charge, and direction of each row.
+
+        And whether the voltage denies it, and whether nothing but the voltage tells it.
+        """
         flowing = self.current[self.active]
         if not len(flowing):
-            return np.array(1.0), np.zeros(len(self.current), int), False
+            return np.array(1.0), np.zeros(len(self.current), int), False, False
         signed = bool((flowing > 0).any() and (flowing < 0).any())
         if self.state is not None and np.isin(self.state, (CHARGE, DISCHARGE)).any():
             sign, direction = self._by_state(self.state, signed)
-            return sign, direction, self._rises(direction)
+            return sign, direction, self._rises(direction), False
         if signed:
             sign = self._sign_by_voltage()
-            return sign, np.where(self.active, np.where(self.current * sign > 0, CHARGE, DISCHARGE), REST), False
+            direction = np.where(self.active, np.where(self.current * sign > 0, CHARGE, DISCHARGE), REST)
+            return sign, direction, False, False
         growth = growth_of_columns()
         direction = self._by_turns() if growth is None else self._by_columns(*growth)
-        return self._sign_by_direction(direction), direction, growth is not None and self._rises(direction)
+        by_turns = growth is None
+        return self._sign_by_direction(direction), direction, not by_turns and self._rises(direction), by_turns
 
     def _by_state(self, state: np.ndarray, signed: bool) -> tuple[np.ndarray, np.ndarray]:
         """Sign and directions where the instrument tells what it does, at some rows at least."""
@@ -896,11 +938,18 @@ def _column_increments(
     return min((grown, as_net), key=lambda column: abs(float(column[discharging].sum()) - total))
 
 
-def _without_spikes(voltage: np.ndarray) -> np.ndarray:
-    """Voltages with that of the row before, or after, in the place of single ones far from both (V)."""
+def _without_spikes(voltage: np.ndarray, direction: np.ndarray | None = None) -> np.ndarray:
+    """Voltages with that of the row before, or after, in the place of single ones far from both (V).
+
+    Where the direction of each row is known, only of possible ones with rows of one direction on both sides.
+    """
     ahead, behind = np.append(voltage[1], voltage[:-1]), np.append(voltage[1:], voltage[-2])
     up, down = voltage - ahead, voltage - behind
     alone = (np.minimum(np.abs(up), np.abs(down)) > SPIKE_V) & (np.sign(up) == np.sign(down))
+    if direction is not None:
+        low, high = VOLTAGE_BOUNDS_V
+        among = (direction[1:-1] != REST) & (direction[:-2] == direction[1:-1]) & (direction[2:] == direction[1:-1])
+        alone &= np.pad(among, 1) & (voltage >= low) & (voltage <= high)
     return np.where(alone, ahead, voltage)
 
 
@@ -917,12 +966,10 @@ def _relaxes(voltage: np.ndarray, rows: int) -> bool:
     return bool(rows <= RELAXATION_ROWS and voltage[lowest:].max(initial=0.0) > voltage[lowest] + RELAXATION_V)
 
 
-def _gap(intervals: np.ndarray) -> float:
-    """The longest interval between rows (s), where it stands out; else 0."""
-    if not len(intervals):
-        return 0.0
-    longest = float(intervals.max())
-    return longest if longest > max(GAP_FACTOR * float(np.median(intervals)), GAP_LEAST_S) else 0.0
+def _gap(intervals: np.ndarray, paused: np.ndarray) -> float:
+    """The longest interval between rows (s) that stands out, or in which the current stood still; 0 without one."""
+    stands_out = intervals > max(GAP_FACTOR * _typical(intervals), GAP_LEAST_S)
+    return float(intervals[stands_out | paused].max(initial=0.0))
 
 
 def _discharge(rows: OrderedRows, half: HalfCycle, cycle: int, charged: float) -> Discharge | None:
@@ -950,8 +997,8 @@ def _discharge(rows: OrderedRows, half: HalfCycle, cycle: int, charged: float) -
     elif later_currents:
         cut.append("further steps of " + ", ".join(f"{i:.3g}" for i in later_currents) + " mA")
     rested = np.flatnonzero(np.diff(part) > 1)
-    steps = np.diff(rows.voltage_v[part])
     first, last = int(part[0]), int(part[-1])
+    intervals = np.diff(rows.time_s[part])
     spread = np.abs(rows.current_ma[part])
     return Discharge(
         cycle=cycle,
@@ -967,15 +1014,30 @@ def _discharge(rows: OrderedRows, half: HalfCycle, cycle: int, charged: float) -
         cut=tuple(cut),
         later_currents_ma=later_currents,
         duration_s=float(rows.time_s[last] - rows.time_s[first]),
-        gap_s=_gap(np.diff(rows.time_s[part])),
+        clock_s=_typical(intervals) if (intervals == 0).mean() > SHARED_TIMES else 0.0,
+        gap_s=_gap(intervals, rows.paused[part[1:]]),
         pause_s=float(sum(_rest_between(rows, int(part[i]), int(part[i + 1])) for i in rested)),
         paused=bool(rows.paused[part[1:]].any() or len(rested)),
         clock_backwards=bool(((rows.clock_backwards > first) & (rows.clock_backwards <= last)).any()),
         missing_rows=int(((rows.missing > first) & (rows.missing <= last)).sum()),
-        upward_mv=float(max(steps.max(initial=0.0), 0.0) * 1e3),
-        upward_share=float((steps > 0).mean()) if len(steps) else 0.0,
         charged_before_mah=charged,
+        **_course(rows.voltage_v[part], delivered),
     )
+
+
+def _course(voltage: np.ndarray, delivered: np.ndarray) -> dict[str, float]:
+    """How far a voltage falls throughout, as a :class:`Discharge` holds it."""
+    steps = np.diff(voltage)
+    rises = [(a, b) for _, a, b in _runs((steps > 0).astype(int)) if b - a >= RISING_ROWS]
+    while_rising = sum(delivered[b] - delivered[a] for a, b in rises if voltage[b] - voltage[a] > RISING_V)
+    near_end = min(int(np.searchsorted(delivered, (1 - LAST_SHARE) * delivered[-1])), len(voltage) - 1)
+    return {
+        "upward_mv": float(max(steps.max(initial=0.0), 0.0) * 1e3),
+        "upward_share": float((steps > 0).mean()),
+        "rising_share": float(while_rising / delivered[-1]) if delivered[-1] > 0 else 0.0,
+        "zigzag_mv": float(np.median(np.abs(np.diff(steps))) / 2 * 1e3) if len(steps) > 1 else 0.0,
+        "fall_v": float(voltage[near_end] - voltage[-1]),
+    }
 
 
 def _rest_between(rows: OrderedRows, before: int, after: int) -> float:

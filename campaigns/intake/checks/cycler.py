@@ -34,10 +34,23 @@ from campaigns.intake.rules import (
     UNIT_FACTORS,
     Hits,
 )
-from campaigns.intake.segmentation import Discharge, Segmentation, number_at, segment, with_times_of_steps
+from campaigns.intake.segmentation import (
+    SPIKE_V,
+    Discharge,
+    Segmentation,
+    number_at,
+    segment,
+    with_times_of_steps,
+)
 from campaigns.ledger.physics import MOST_CAPACITY_MAH_G, VOLTAGE_BOUNDS_V
 from drxnet.composition import Composition
 from drxnet.discharge import SAME_CURRENT
+
+RISING_SHARE = 5e-3
+"""Share of a charge during which the voltage may rise without being that of another step."""
+
+ZIGZAG_MV, ZIGZAG_SHARE = 20.0, 0.3
+"""A voltage that is usually so far from the middle of those beside it (mV), and rises at this share of its rows."""
 
 ENOUGH_DIGITS = 3
 """A current of so many digits is none that makes the charge wrong by percents."""
@@ -442,6 +455,7 @@ def _check_discharge(file: str, recording: CyclerRows, found: Segmentation, disc
     cycle, here = discharge.cycle, f"{file} cycle {discharge.cycle}"
     _check_constant(here, found, discharge, hits)
     _check_integral(here, recording, discharge, hits)
+    _check_course(here, discharge, found.rows.by_turns, hits)
     if discharge.upward_mv > 5 or discharge.upward_share > 0.05:
         hits.warning(
             "W2",
@@ -454,6 +468,32 @@ def _check_discharge(file: str, recording: CyclerRows, found: Segmentation, disc
         steps_mv = np.abs(np.diff(np.unique(discharge.voltage_v)))
         resolution = float(steps_mv.min()) * 1e3 if len(steps_mv) else 0.0
         hits.warning("W4", f"{here}: sparse: {len(discharge.rows)} rows, V resolution {resolution:.2g} mV.", cycle)
+
+
+def _check_course(here: str, discharge: Discharge, by_turns: bool, hits: Hits) -> None:
+    """Refuse a voltage that rises or jumps as that of no discharge does; doubt one that falls to its end at once."""
+    if by_turns and discharge.rising_share > RISING_SHARE:
+        hits.error(
+            "E9",
+            f"{here}: the voltage rises row after row for {100 * discharge.rising_share:.2g} % of the charge, and the "
+            "current has no sign: a charge within the discharge? Export the current with its sign, or the state.",
+            discharge.cycle,
+        )
+    if discharge.zigzag_mv > ZIGZAG_MV and discharge.upward_share > ZIGZAG_SHARE:
+        hits.error(
+            "E9",
+            f"{here}: the voltage jumps up and down from row to row by {discharge.zigzag_mv:.3g} mV, as where rows of "
+            "two cells take turns. Export one cell per file; if it is one, its contact is loose.",
+            discharge.cycle,
+        )
+    if discharge.fall_v > SPIKE_V:
+        end = float(discharge.voltage_v[-1])
+        hits.doubt(
+            "D3",
+            f"{here}: the voltage falls from {short(end + discharge.fall_v)} to {short(end)} V at once, as where a "
+            "contact was lost: there was more to come. If the cell does so, confirm it.",
+            discharge.cycle,
+        )
 
 
 def _check_constant(here: str, found: Segmentation, discharge: Discharge, hits: Hits) -> None:
@@ -523,7 +563,17 @@ def _why_unlike(digits: int | None) -> str:
 
 
 def _check_digits(here: str, recording: CyclerRows, discharge: Discharge, hits: Hits) -> None:
-    """Warn of a current that is written with too few digits, where no capacity column confirms the charge."""
+    """Tell of currents and times with too few digits, where no capacity column confirms the charge."""
+    known_to = discharge.clock_s / max(discharge.duration_s, discharge.clock_s, 1.0)
+    if known_to > 0.02:
+        tell = hits.error if known_to > COARSE_SHARE else hits.warning
+        tell(
+            "E7",
+            f"{here}: the time goes in steps of {short(discharge.clock_s)} s, each for several rows: the charge of a "
+            f"discharge of {short(discharge.duration_s)} s is known to {100 * known_to:.0f} % at best. Export the time "
+            "with its seconds, which spreadsheets leave out of dates, or the capacity.",
+            discharge.cycle,
+        )
     digits = recording.current_digits
     if digits is not None and digits <= 1:
         hits.warning(

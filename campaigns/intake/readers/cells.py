@@ -39,7 +39,9 @@ _DURATION = re.compile(
 _TWO_PARTS = re.compile(r"\d+:\d{2}")
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _CLOCK_TEXT = re.compile(
-    rf"\d{{1,4}}[-/.,]\d{{1,2}}[-/.,]\d{{1,4}}|\d{{4}}年|\d{{1,2}}[-/. ]{_MONTH}[-/., ]|{_MONTH} \d{{1,2}},? \d{{4}}",
+    r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
+    r"(?:\d{1,4}[-/.,]\d{1,2}[-/.,]\d{1,4}|\d{4}年|\d{8}T\d{6}"
+    rf"|\d{{1,2}}[-/. ]{_MONTH}[-/., ]|{_MONTH} +\d{{1,2}},? \d)",
     re.IGNORECASE,
 )
 _DAY_OR_MONTH = re.compile(r"^(\d{1,2})([-/.,])(\d{1,2})\2(\d{2,4})")
@@ -233,12 +235,16 @@ def _dates(text: pd.Series) -> pd.Series:
     """Dates of a column; day and month in the order in which they make the shorter test that runs forward."""
     plain = text.str.replace(r"^(\d{4})年(\d{1,2})月(\d{1,2})日", r"\1-\2-\3", regex=True)
     plain = plain.str.replace(r"^(\d{1,2}),(\d{1,2}),(\d{2,4})", r"\1.\2.\3", regex=True)
+    plain = plain.str.replace(r"\s[A-Z]{3,5}$", "", regex=True)  # CET
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if not plain.head(1).str.match(_DAY_OR_MONTH).any():
-            return pd.to_datetime(plain, errors="coerce", format="mixed")
+            return pd.to_datetime(plain, errors="coerce", format="mixed", utc=True)
         first_day = plain.iloc[0][2] in ".," or plain.iloc[0][1] in ".,"
-        read = [pd.to_datetime(plain, errors="coerce", format="mixed", dayfirst=d) for d in (first_day, not first_day)]
+        read = [
+            pd.to_datetime(plain, errors="coerce", format="mixed", dayfirst=d, utc=True)
+            for d in (first_day, not first_day)
+        ]
 
     def oddity(stamps: pd.Series) -> tuple[int, float]:
         steps = stamps.dropna().diff().dt.total_seconds()

@@ -13,36 +13,18 @@ import lab_files as lab
 import numpy as np
 import pandas as pd
 import pytest
+from lab_files import CELL, assert_good, check, said
 
-from campaigns.intake.measurement import CheckedFile, SampleInfo
-from campaigns.intake.readers.recording import ReadOptions
+from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.samples import read_samples
 from campaigns.intake.validation import check_file
 from drxnet.errors import ConfigurationError
 
-CELL = SampleInfo(lab.MASS_MG, "Li1.2Mn0.4Ti0.4O2", 20.0, lab.WINDOW)
 TWO = lab.rows(220.0, 215.0, points=40)
 MOVED = np.cumsum(TWO.current_ma * np.diff(TWO.time_s, prepend=0.0) / 3600)
 """Net charge since the start (mAh)."""
 
 FIRST_DISCHARGE = int(np.flatnonzero(TWO.state == "D")[0])
-
-
-def check(tmp_path: Path, content: str | bytes, sample: SampleInfo = CELL, **options: float) -> CheckedFile:
-    path = tmp_path / "cell.csv"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return check_file(path, sample, ReadOptions(**options))
-
-
-def assert_good(checked: CheckedFile, *expected: float) -> None:
-    assert [str(hit) for hit in checked.rules if hit.severity != "warning"] == []
-    found = [d.capacity_mah_g for d in checked.discharges]
-    assert found == pytest.approx(list(expected or (220.0, 215.0)), rel=2e-3)
-
-
-def said(checked: CheckedFile, rule: str) -> str:
-    """The message of a rule that refuses."""
-    return next(hit.message for hit in checked.rules if hit.id == rule and hit.severity == "error")
 
 
 def columns(t: pd.DataFrame, *more: tuple) -> str:
