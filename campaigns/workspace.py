@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +20,7 @@ from drxnet.checkpoint import ModelCard, check_model, find_model, read_card, rea
 from drxnet.errors import ConfigurationError, ModelNotFound
 from drxnet.files import replace_file, sweep
 from drxnet.names import check_name
+from drxnet.text import typed
 
 if TYPE_CHECKING:
     from drxnet.ensemble import Ensemble
@@ -152,7 +154,7 @@ class Workspace:
             raise ConfigurationError(
                 f"{self.folder / FILE_NAME}: asks for model {self.spec.model!r}, but campaign {self.name} started "
                 f"with {asked!r} ({start.model_id}), and its rounds and measurements rest on that one. Write "
-                f"`model: {asked}` again, or start another campaign: drx-screen init NAME --from {self.folder.name}/"
+                f"`model: {asked}` again, or start another campaign: drx-screen init NAME --from {typed(self.folder)}"
             )
         if not self.read_only:
             self._begin_with(source, card, instead_of=start)
@@ -196,9 +198,10 @@ def _is_begun(state: Snapshot) -> bool:
 
 
 def _not_begun(name: str, source: str | Path) -> str:
+    word = shlex.quote(str(source))
     return (
-        f"Campaign {name} has not begun here: there is nothing yet. `drx-screen propose --campaign {source}` begins it "
-        f"in {name}/, `drx-screen init NAME --from {source}` in a folder of another name."
+        f"Campaign {name} has not begun here: there is nothing yet. `drx-screen propose --campaign {word}` begins it "
+        f"in {name}/, `drx-screen init NAME --from {word}` in a folder of another name."
     )
 
 
@@ -269,7 +272,7 @@ def _refuse_if_changed(path: Path, folder: Path) -> None:
     if changed:
         raise ConfigurationError(
             f"{folder / FILE_NAME} is the YAML of this campaign, and {path} differs from it in {', '.join(changed)}. "
-            f"Edit the former and use --campaign {folder.name}/, or start another campaign with `drx-screen init`."
+            f"Edit the former and use --campaign {typed(folder)}, or start another campaign with `drx-screen init`."
         )
 
 

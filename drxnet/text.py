@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 _UNSEEN = re.compile(r"[^\x20-\x7e\xa1-\xac\xae-\u024f]")
@@ -29,6 +31,13 @@ def _seen(character: str, lines: bool) -> str:
     if character.isprintable() or (lines and character in "\n\t"):
         return character
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def typed(path: str | Path) -> str:
+    """A path as one types it in a shell here: from the working directory where it lies in it, and as one word."""
+    whole = Path(path).resolve()
+    here = Path.cwd()
+    return shlex.quote(str(whole.relative_to(here) if whole.is_relative_to(here) else whole))
 
 
 def storable(text: str) -> str:

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -152,6 +153,11 @@ def numbers(context: click.Context, option: click.Parameter, pairs: tuple[str, .
         raise UsageError(
             f"{option.opts[0]} is written NAME=NUMBER, such as {option.metavar}. Got {' '.join(pairs)}."
         ) from None
+
+
+def naming(source: str) -> str:
+    """``--campaign SOURCE`` as one types it, whatever its folder is called."""
+    return f"--campaign {shlex.quote(source)}"
 
 
 def say(message: str) -> None:

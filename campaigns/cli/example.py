@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from campaigns.cli.console import say, tell
+from drxnet.text import typed
 
 
 @click.command()
@@ -25,7 +26,8 @@ def example(folder: Path) -> None:
 
     for path in write_example(folder):
         tell(str(path))
-    say(f"Next: drx-screen ingest --campaign {folder} {folder}/week1 --samples {folder}/week1/samples.csv")
+    week = folder / "week1"
+    say(f"Next: drx-screen ingest --campaign {typed(folder)} {typed(week)} --samples {typed(week / 'samples.csv')}")
 
 
 COMMANDS = (example,)

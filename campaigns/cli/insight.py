@@ -13,7 +13,6 @@ from campaigns.cli.loop import round_named
 
 if TYPE_CHECKING:
     from campaigns.recipe import Recipe
-    from campaigns.spec import Synthesis
 
 
 @click.command()
@@ -90,41 +89,45 @@ def recipe(
     from drxnet.composition import Composition
 
     usual, proposed = _of_campaign(campaign, proposals)
-    if not formulas + proposed:
+    if not formulas and not proposed:
         raise click.UsageError("Give a formula, or --campaign with --proposal.")
-    settings = usual.model_dump() | {key: value for key, value in asked.items() if value not in (None, ())}
+    given = {key: value for key, value in asked.items() if value not in (None, ())}
     stock = merged(read_precursors(precursors)) if precursors else shipped_precursors()
     assays = {p.formula: p.assay for p in stock} if typical_purity else {}
     recipes = [
         make_recipe(
             Composition.parse(formula, nonstoichiometric=nonstoichiometric),
-            **settings,
+            **settings | given,
             oxidation_states=states or None,
             precursors=stock,
             assays=assays | purity,
         )
-        for formula in formulas + proposed
+        for formula, settings in [*((f, usual) for f in formulas), *proposed]
     ]
     rows = [{"composition": r.composition.formula, **w.row()} for r in recipes for w in r.weighings]
     emit(output, [r.as_dict() for r in recipes] if output == "json" else rows, lambda: _show_recipes(recipes))
 
 
-def _of_campaign(campaign: str | None, proposals: tuple[str, ...]) -> tuple[Synthesis, tuple[str, ...]]:
-    """How a campaign makes its powders, and what the proposals named are; without one, what is usual."""
+def _of_campaign(
+    campaign: str | None, proposals: tuple[str, ...]
+) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+    """How a campaign makes its powders, and the compositions of proposals, each with how it is to be made."""
     from campaigns.spec import Synthesis, read_spec
 
     if campaign is None:
         if proposals:
             raise click.UsageError("--proposal needs --campaign.")
-        return Synthesis(), ()
-    usual = read_spec(campaign).synthesis
+        return Synthesis().model_dump(), []
+    usual = read_spec(campaign).synthesis.model_dump()
     if not proposals:
-        return usual, ()
+        return usual, []
     from campaigns.campaign import Campaign
+    from campaigns.report.bench import settings_of
 
     with Campaign.open(campaign, command="recipe", read_only=True) as opened:
         state = opened.state()
-    return usual, tuple(state.proposal(name).composition for name in proposals)
+        named = [state.proposal(name) for name in proposals]
+        return usual, [(p.composition, settings_of(opened, p)) for p in named]
 
 
 def _show_recipes(recipes: Sequence[Recipe]) -> None:

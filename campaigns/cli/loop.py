@@ -18,6 +18,7 @@ from campaigns.cli.console import (
     format_option,
     gathered,
     local_time,
+    naming,
     print_table,
     progress,
     say,
@@ -164,7 +165,7 @@ def init(name: str, template: str, learn_from: tuple[str, ...]) -> None:
         return
     campaign = Campaign.start(name, template, learn_from=learn_from, command=command_line())
     say(f"Started campaign {campaign.name} in {shown(campaign.folder)}/.")
-    say(f"Edit {shown(campaign.folder / FILE_NAME)}, then: drx-screen check --campaign {name}")
+    say(f"Edit {shown(campaign.folder / FILE_NAME)}, then: drx-screen check {naming(name)}")
 
 
 @click.command()
@@ -370,7 +371,7 @@ def ingest(
         if done.measurements and not no_finetune:
             content["fine_tuning"] = _fine_tune(campaign, source)
         elif not dry_run and (waiting := len(waiting_to_be_learned(campaign, campaign.state()))):
-            say(f"{waiting} discharges are not learned from yet: drx-screen finetune --campaign {source}")
+            say(f"{waiting} discharges are not learned from yet: drx-screen finetune {naming(source)}")
         emit(output, content if output == "json" else content["files"], lambda: _show_ingested(content))
     if done.refused:
         raise click.exceptions.Exit(DataRefused.exit_code)
@@ -430,7 +431,7 @@ def _fine_tune(campaign: Campaign, source: str) -> dict[str, Any] | None:
             learned = fine_tune_campaign(campaign, progress=bar)
     except Exception as error:  # noqa: BLE001 - whatever it is, what is recorded is recorded
         _log.debug("fine-tuning failed", exc_info=True)
-        say(f"Recorded, but not learned from: {error} Later: drx-screen finetune --campaign {source}")
+        say(f"Recorded, but not learned from: {error} Later: drx-screen finetune {naming(source)}")
         return None
     say(learned.sentence)
     return learned.as_dict()
@@ -619,10 +620,10 @@ def _show_status(found: Mapping[str, Any], source: str) -> None:
         first = found["doubts"][0]["measurement_id"]
         say(
             f"Doubtful discharges are neither learned from nor ranked. If they are right: drx-screen confirm "
-            f"--campaign {source} {first}; if not: drx-screen supersede or retract."
+            f"{naming(source)} {first}; if not: drx-screen supersede or retract."
         )
     if found["not_learned_from"]:
-        say(f"{found['not_learned_from']} discharges are not learned from: drx-screen finetune --campaign {source}")
+        say(f"{found['not_learned_from']} discharges are not learned from: drx-screen finetune {naming(source)}")
 
 
 def _best(best: Mapping[str, Any]) -> str:
@@ -762,7 +763,7 @@ def _say_what_was_learned(state: Snapshot, withdrawn: Sequence[str], source: str
     """Say when the current model has learned from what does not count any more."""
     learned = set(state.current_model.measurement_ids) & set(withdrawn)
     if learned:
-        say(f"The current model learned from {len(learned)} of them: drx-screen finetune --campaign {source}")
+        say(f"The current model learned from {len(learned)} of them: drx-screen finetune {naming(source)}")
 
 
 @click.command()
@@ -780,15 +781,13 @@ def confirm(source: str, measurements: tuple[str, ...], reason: str) -> None:
       drx-screen confirm --campaign he-rate M0007
       drx-screen confirm --campaign he-rate R01-03 --reason "weighed again: 5.02 mg"
     """
+    from campaigns.loop.finetune import waiting_to_be_learned
     from campaigns.loop.mark import confirm as vouch
 
     with open_campaign(source) as campaign:
         ids = vouch(campaign, measurements, reason)
-        waiting = len(campaign.state().unlearned)
-    say(
-        f"Confirmed {', '.join(ids)}."
-        + (f" Learn from them: drx-screen finetune --campaign {source}" if waiting else "")
-    )
+        waiting = waiting_to_be_learned(campaign, campaign.state())
+    say(f"Confirmed {', '.join(ids)}." + (f" Learn from them: drx-screen finetune {naming(source)}" if waiting else ""))
 
 
 @click.command()

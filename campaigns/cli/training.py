@@ -11,6 +11,7 @@ import click
 from campaigns.cli.console import emit, format_option, print_table, progress, say
 from drxnet.errors import CompositionError, DataRefused, UsageError
 from drxnet.files import check_figure_path
+from drxnet.text import typed
 
 if TYPE_CHECKING:
     from drxnet.composition import Composition
@@ -427,7 +428,7 @@ def fetch(name: str, out: Path, api: str | None) -> None:
 
     with progress(name) as report:
         files = fetch_article(out, api=api or FIGSHARE, progress=report)
-    say(f"{len(files)} files of doi:{DRXTD_DOI} lie in {out}; see `drx-screen data summary {out}`.")
+    say(f"{len(files)} files of doi:{DRXTD_DOI} lie in {out}; see `drx-screen data summary {typed(out)}`.")
 
 
 COMMANDS: list[click.Command] = [train, evaluate, simulate, data]

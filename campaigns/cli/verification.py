@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from campaigns.cli.console import EXISTING_FILE, emit, format_option, print_table, progress, say
+from campaigns.cli.console import EXISTING_FILE, emit, format_option, naming, print_table, progress, say
 from campaigns.cli.loop import campaign_option, command_line, open_campaign, round_named
 from campaigns.errors import LedgerError
 from drxnet.errors import DataRefused, UsageError
@@ -120,7 +120,7 @@ def _verify_ledger(source: str, accept: str | None, output: str) -> None:
             "Damaged"
             + (f" since event {since}" if since is not None else "")
             + ". `drx-screen restore BACKUP.zip` brings a backup back. If somebody changed rows on purpose, "
-            f'`drx-screen verify --campaign {source} --accept "why"` takes them as they are.'
+            f'`drx-screen verify {naming(source)} --accept "why"` takes them as they are.'
         )
         raise click.exceptions.Exit(LedgerError.exit_code)
 

@@ -16,6 +16,7 @@ from campaigns.ledger.records import ModelRecord
 from drxnet.checkpoint import ModelFiles, check_model, find_model, read_files, write_files
 from drxnet.errors import CheckpointError, ModelNotFound, UsageError
 from drxnet.names import check_name
+from drxnet.text import typed
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class ModelStore:
             )
         if self.ledger.read().current_model.model_id != model.model_id:
             return f"{what} Another model is in use now, and only a copy of that folder brings this one back."
-        return f"{what} `drx-screen finetune --campaign {self.folder.name}/` learns it again; or copy the folder back."
+        return f"{what} `drx-screen finetune --campaign {typed(self.folder)}` learns it again; or copy the folder back."
 
 
 def _installed(model: ModelRecord) -> ModelFiles | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from campaigns.errors import RecipeError
 from campaigns.firing import Route
@@ -56,12 +57,16 @@ def made_by(campaign: Workspace, proposal: Proposal) -> Process:
 
 def recipe_of(campaign: Workspace, proposal: Proposal) -> Recipe | str:
     """What to weigh for a proposal, by the route that it was proposed for, or why there is no recipe."""
-    asked = campaign.spec.synthesis.model_dump()
-    route = ROUTES.get(str(made_by(campaign, proposal).get("route")))
     try:
-        return make_recipe(proposal.composition, **{**asked, **({"route": route} if route else {})})
+        return make_recipe(proposal.composition, **settings_of(campaign, proposal))
     except RecipeError as error:
         return str(error)
+
+
+def settings_of(campaign: Workspace, proposal: Proposal) -> dict[str, Any]:
+    """How a proposal is to be made: as the campaign says, by the route that it was proposed for."""
+    route = ROUTES.get(str(made_by(campaign, proposal).get("route")))
+    return campaign.spec.synthesis.model_dump() | ({"route": route} if route else {})
 
 
 def _block(campaign: Workspace, proposal: Proposal) -> str:

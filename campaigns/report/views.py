@@ -148,15 +148,15 @@ def _place(found: Ranking, number: int, place: Place) -> Row:
 
 
 def _names_of_first_version(place: Place, quantity: Quantity, goals: Goals) -> Row:
-    """The quantity ranked by, as the first version named it: without its conditions, and every bound ``_lower``.
+    """The quantity ranked by, as the first version named it: without its conditions.
 
-    Nothing where the row has a quantity of that name: its numbers are that one's, and ``_lower`` the lower end.
+    Nothing where the row has a quantity of that name: its numbers are that one's.
     """
     name = quantity.column
     if quantity.key(goals.rates) in LEADING or name in {q.key(goals.rates) for q in goals.quantities}:
         return {}
     value = place.value(quantity)
-    numbers = (value.mean, value.std, value.bound) if value else (None, None, None)
+    numbers = (value.mean, value.std, value.interval[0]) if value else (None, None, None)
     return dict(zip((f"{name}_mean", f"{name}_std", f"{name}_lower"), numbers, strict=True))
 
 

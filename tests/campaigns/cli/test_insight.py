@@ -13,6 +13,8 @@ from filled_ledgers import fill
 
 from campaigns.campaign import Campaign
 from campaigns.cli import main
+from campaigns.recipe import Recipe
+from campaigns.report.bench import recipe_of
 from drxnet.checkpoint import ModelCard, save
 
 HE1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
@@ -115,6 +117,17 @@ def test_recipe_of_a_proposal_takes_the_campaigns_synthesis(campaign: Path):
         run("recipe", "-C", str(campaign), "--proposal", "R01-02", "--mass-g", "7", "--format", "json").stdout
     )
     assert other[0]["batch_mass_g"] == 7
+
+
+def test_recipe_of_a_proposal_is_that_of_its_bench_sheet(campaign: Path):
+    yaml = campaign / "campaign.yaml"
+    yaml.write_text(yaml.read_text() + "conditions:\n  process: {route: mechanochemical}\n")
+    (made,) = json.loads(run("recipe", "-C", str(campaign), "--proposal", "R01-02", "--format", "json").stdout)
+    with Campaign.open(campaign) as opened:
+        sheet = recipe_of(opened, opened.state().proposal("R01-02"))
+    assert isinstance(sheet, Recipe)
+    assert sheet.firing.temperature_c is None
+    assert made == json.loads(json.dumps(sheet.as_dict()))
 
 
 @pytest.mark.parametrize(

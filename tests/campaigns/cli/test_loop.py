@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -69,6 +70,27 @@ def run_json(*arguments: str | Path, code: int = 0):
 def propose_by_hand(*compositions: str) -> None:
     with Campaign.open("demo") as campaign:
         record_round(campaign, *compositions)
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["here", "elsewhere"])
+def test_a_command_that_a_message_names_can_be_typed_as_it_stands(
+    home: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+):
+    folder = home / "Kathoden für Jo's Mühle" / "rate"
+    with Campaign.start(folder, home / "template.yaml") as campaign:
+        record_round(campaign, FIRST)
+    write_discharge(home / "one.json", FIRST, 240.0)
+    if not beside:
+        (home / "away").mkdir()
+        monkeypatch.chdir(home / "away")
+    source = str(folder.relative_to(home) if beside else folder)
+    said = run("ingest", "--campaign", source, home / "one.json", "--no-finetune").stderr
+    yaml = folder / "campaign.yaml"
+    yaml.write_text(yaml.read_text().replace(str(home / "stub"), str(write_stub_model(home / "other"))))
+    said += run("status", "--campaign", source, code=2).stderr
+    commands = [shlex.split(line.split("drx-screen ")[1]) for line in said.splitlines() if "drx-screen " in line]
+    assert [command[:-1] for command in commands] == [["finetune", "--campaign"], ["init", "NAME", "--from"]]
+    assert all((Path(command[-1]) / "campaign.yaml").is_file() for command in commands)
 
 
 # -- starting --------------------------------------------------------------------------------------------

@@ -249,7 +249,7 @@ def test_lost_weights_are_learned_again_by_the_command_that_the_message_names(me
     learned = fine_tune_campaign(measured)
     before = measured.state()
     lose(measured, learned.model.model_id)
-    with pytest.raises(CheckpointError, match=r"weights of model N02 .* `drx-screen finetune --campaign demo/`"):
+    with pytest.raises(CheckpointError, match=r"weights of model N02 .* `drx-screen finetune --campaign \S*demo`"):
         measured.ensemble()
     again = fine_tune_campaign(measured)
     assert "weights of N02 were gone and are learned again: the same" in again.sentence

@@ -347,6 +347,7 @@ def test_a_cost_is_ranked_by_its_upper_bound(measured: Campaign):
     bounds = [r["cost_usd_kwh_upper"] for r in rows]
     assert bounds == sorted(bounds)
     assert all(r["cost_usd_kwh_upper"] > r["cost_usd_kwh_mean"] for r in rows)
+    rows += measured.rank("cost", within="measured", current_ma_g=1000.0)
     assert all(r["cost_usd_kwh_lower"] < r["cost_usd_kwh_mean"] for r in rows)
 
 
