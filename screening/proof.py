@@ -118,7 +118,7 @@ class WalkProof:
     def last(self) -> float:
         """Score of rank K, which nothing outside may beat; -inf where everything is in the list."""
         best = self.best
-        return best[-1][1] if len(best) >= int(self.job["keep"]) else -np.inf
+        return best[-1][1] if best and len(best) >= int(self.job["keep"]) else -np.inf
 
     @property
     def scored(self) -> int:

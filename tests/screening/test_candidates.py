@@ -173,3 +173,23 @@ def test_charge_that_no_state_takes_is_left_over_with_its_sign(formula: str, sur
 def test_a_sample_holds_each_candidate_once_unless_told_otherwise(candidates: Candidates) -> None:
     whole = candidates.sample(candidates.count, seed=1)
     assert len(np.unique(whole, axis=0)) == candidates.count
+
+
+@pytest.mark.parametrize("threshold", [1.2, 1.3, 9.0])
+def test_the_error_of_an_accepted_share_is_that_of_a_draw(threshold: float) -> None:
+    filters = {**Filters.none().model_dump(), "lithium_percolation": threshold}
+    lattice = Lattice(parse_space({**load_space("tiny").model_dump(), "filters": filters}))
+    every, few, more = (lattice.accepted(draws, seed=2) for draws in (lattice.count, 400, 1600))
+    assert every.error == 0.0
+    for found, draws in ((few, 400), (more, 1600)):
+        variance = max(found.fraction * (1 - found.fraction), 1 / draws)  # of none among n the error is one in n
+        assert found.error == pytest.approx((variance / draws) ** 0.5)
+        assert abs(found.fraction - every.fraction) <= 4 * found.error
+        assert 0.0 < found.error < 0.03
+        assert sum(found.refused.values()) == pytest.approx(1 - found.fraction)
+
+
+def test_an_explanation_gives_average_states_of_thirds_to_the_sixth_decimal() -> None:
+    found = explain(CandidateList([OWN[0]]), "Li1.2Mn0.6Ti0.1Nb0.1O2")
+    assert found.oxidation_states["Mn"] == round((2.8 - 0.9) / 0.6, 6)
+    assert sum(found.species.values()) == pytest.approx(2)

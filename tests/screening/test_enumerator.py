@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 from drxnet.errors import ConfigurationError, UsageError
 from screening import enumerator
 from screening.candidates import CandidateList
-from screening.enumerator import Shortlist, speed, stream
+from screening.enumerator import Job, Shortlist, speed, stream
 from screening.filters import Filters
 from screening.lattice import Lattice
 from screening.space import load_space, parse_space
@@ -185,6 +186,174 @@ def test_a_damaged_shard_is_run_again(tiny: Lattice, tmp_path: Path) -> None:
 
 def test_speed_is_measured_in_candidates_per_second(tiny: Lattice) -> None:
     assert 0 < speed(tiny, waves(pause_s=0.05), batch=500, seconds=0.1) < 500 / 0.05
+
+
+class Clock:
+    """Time that passes only while a scorer of its own scores, so much for each call (s)."""
+
+    fingerprint = "clock"
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, each_s: float) -> None:
+        self.now, self.each_s, self.scored = 100.0, each_s, 0
+        read = SimpleNamespace(perf_counter=lambda: self.now, monotonic=lambda: self.now)
+        monkeypatch.setattr(enumerator, "time", read)
+
+    def prepare(self) -> None: ...
+
+    def score(self, units: np.ndarray) -> np.ndarray:
+        self.now += self.each_s
+        self.scored += len(units)
+        return units.sum(1).astype(float)
+
+
+@pytest.mark.parametrize(("seconds", "batches"), [(0.05, 1), (0.35, 4), (0.95, 10)])
+def test_a_speed_is_that_of_whole_batches_until_the_time_is_over(
+    tiny: Lattice, monkeypatch: pytest.MonkeyPatch, seconds: float, batches: int
+) -> None:
+    free = Lattice(parse_space({**tiny.space.model_dump(), "filters": Filters.none().model_dump()}))
+    clock = Clock(monkeypatch, 0.1)
+    assert speed(free, clock, batch=500, seconds=seconds) == pytest.approx(5000)
+    assert clock.scored == enumerator.WARM_UP + 500 * batches
+
+
+@pytest.mark.parametrize(("limit_s", "done"), [(0.5, 1), (1.5, 2), (2.5, 3), (None, 19)])
+def test_shards_are_begun_until_the_limit_of_time(
+    tiny: Lattice, monkeypatch: pytest.MonkeyPatch, limit_s: float | None, done: int
+) -> None:
+    found = stream(tiny, Clock(monkeypatch, 1.0), keep=9, batch=700, shard=700, time_limit_s=limit_s)
+    assert (found.statistics.shards_done, found.statistics.shards) == (done, 19)
+    assert found.statistics.walked == min(700 * done, tiny.count)
+    assert found.statistics.seconds == found.statistics.worker_seconds == done
+    assert found.statistics.complete == (found.proof is not None) == (limit_s is None)
+
+
+def job_of(count: int, batch: int = 100) -> Job:
+    return Job(SimpleNamespace(count=count), waves(), 10, batch)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("count", "pool", "limit_s", "rates", "length"),
+    [
+        (100_000_000, 2, None, (1000.0,), 10_000),  # ten seconds
+        (100_000_000, 2, 50.0, (1000.0,), 5_000),  # a tenth of the time that there is
+        (100_000_000, 2, 500.0, (1000.0,), 10_000),
+        (100_000_000, 2, 1.0, (1000.0,), 200),
+        (100_000_000, 2, None, (0.01,), 1),
+        (100_000_000, 2, None, (1000.0, 1200.0), 11_000),  # the median of two nodes
+        (100_000_000, 2, None, (1000.0, 4000.0), 25_000),
+        (100_000_000, 3, None, (100.0, 4000.0, 4000.0), 3_000),  # half a minute on the slowest goes first
+        (100_000_000, 3, None, (1000.0, 1000.0, 4000.0), 20_000),  # five seconds on the fastest
+        (40_000, 2, None, (1000.0,), 5_000),  # four for each of two
+        (40_001, 2, None, (1000.0,), 5_001),
+        (200, 2, None, (1000.0,), 100),  # one batch for each
+        (201, 2, None, (1000.0,), 26),
+    ],
+)
+def test_a_shard_takes_seconds_and_leaves_each_its_share(
+    count: int, pool: int, limit_s: float | None, rates: tuple[float, ...], length: int
+) -> None:
+    nodes = {f"node {i}": {"cpus": 1.0, "candidates_per_s": rate} for i, rate in enumerate(rates)}
+    assert enumerator._fitting_shard(job_of(count), pool, limit_s, 0.0, nodes) == length
+
+
+def test_without_a_number_each_core_of_the_nodes_counts() -> None:
+    nodes = {f"node {i}": {"cpus": 4.0, "candidates_per_s": 1e9} for i in range(2)}
+    assert enumerator._fitting_shard(job_of(32_000), None, None, 0.0, nodes) == 1_000
+    assert enumerator._fitting_shard(job_of(800), None, None, 0.0, nodes) == 100
+
+
+def test_a_gpu_is_not_measured_by_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enumerator, "_measured", lambda job: pytest.fail("measured"))
+    assert enumerator._fitting_shard(job_of(10**9), 2, None, 0.5, {}) == 64 * 100
+    assert enumerator._fitting_shard(job_of(4_000), 2, None, 0.5, {}) == 500
+
+
+@pytest.mark.parametrize(
+    ("number", "asked", "gpus", "measured"),
+    [(None, None, 0.0, True), (2, None, 0.0, True), (0, None, 0.0, False), (2, 250, 0.0, False), (2, None, 0.5, False)],
+)
+def test_nodes_are_measured_where_a_shard_is_to_fit_them(
+    monkeypatch: pytest.MonkeyPatch, number: int | None, asked: int | None, gpus: float, measured: bool
+) -> None:
+    nodes = {"node": {"cpus": 1.0, "candidates_per_s": 77.0}}
+    monkeypatch.setattr(enumerator, "_nodes", lambda job, address: nodes)
+    monkeypatch.setattr(enumerator, "_measured", lambda job: 99.0)
+    length, told = enumerator._shard_length(job_of(10**9), asked, number, None, gpus, None)
+    assert told == (nodes if measured else {})
+    wanted = 770 if measured else asked or (64 * 100 if gpus else 990)
+    assert length == -(-wanted // 100) * 100, "whole batches"
+
+
+class OwnCluster:
+    """Stands in for the module that is joined: two nodes alive, one gone, one without a core."""
+
+    util = scheduling_strategies = None
+
+    def __init__(self, *, joined: bool) -> None:
+        self.joined, self.asked = joined, list[str]()
+
+    def is_initialized(self) -> bool:
+        return self.joined
+
+    def nodes(self) -> list[dict[str, Any]]:
+        cores = {"a": (True, {"CPU": 4.0}), "b": (False, {"CPU": 8.0}), "c": (True, {}), "d": (True, {"CPU": 1.0})}
+        return [
+            {"NodeID": name * 20, "NodeManagerHostname": f"host-{name}", "Alive": alive, "Resources": resources}
+            for name, (alive, resources) in cores.items()
+        ]
+
+    def remote(self, **_: Any) -> Any:
+        def decorate(run: Any) -> Any:
+            def options(scheduling_strategy: str) -> Any:
+                self.asked.append(scheduling_strategy)
+                return SimpleNamespace(remote=run)
+
+            return SimpleNamespace(options=options)
+
+        return decorate
+
+    def put(self, job: Job) -> Job:
+        return job
+
+    def get(self, rates: list[float]) -> list[float]:
+        return rates
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_only_living_nodes_of_a_joined_cluster_are_measured(monkeypatch: pytest.MonkeyPatch, joined: bool) -> None:
+    cluster = OwnCluster(joined=joined)
+    strategies = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: node)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    monkeypatch.setitem(sys.modules, "ray.util", SimpleNamespace(scheduling_strategies=strategies))
+    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
+    monkeypatch.setattr(enumerator, "_measured", lambda job: 50.0)
+    found = enumerator._nodes(job_of(1000), None)
+    if not joined:
+        assert (found, cluster.asked) == ({}, [])
+        return
+    assert cluster.asked == ["a" * 20, "d" * 20]
+    assert found == {
+        "host-a/aaaaaaaa": {"cpus": 4.0, "candidates_per_s": 50.0},
+        "host-d/dddddddd": {"cpus": 1.0, "candidates_per_s": 50.0},
+    }
+    assert enumerator._cpus(found) == 5
+
+
+def test_nothing_is_joined_where_nobody_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    assert enumerator._nodes(job_of(1000), None) == {}
+    assert "ray" not in sys.modules
+
+
+def test_a_folder_is_made_with_those_above_it(tiny: Lattice, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "of" / "today"
+    found = stream(tiny, waves(), keep=9, folder=folder, batch=4000, shard=4000)
+    assert len(list(folder.glob("shard-*.json"))) == found.statistics.shards == 4
+    again = stream(tiny, waves(), keep=9, folder=folder, batch=4000)
+    assert again.statistics.shards_resumed == 4
+    assert same(found, again)
 
 
 # -- real processes --------------------------------------------------------------------------------------

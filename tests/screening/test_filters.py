@@ -192,3 +192,110 @@ def test_a_threshold_is_on_the_side_that_its_description_says(name: str) -> None
 def test_a_metal_that_only_others_hold_takes_no_precursor() -> None:
     together = Mixtures.of({"Mn": (3,), "Ti": (4,)}, np.array([[1.2, 0.8, 0.0], [1.2, 0.4, 0.4]]), np.zeros(2), CHARGES)
     assert filters.precursors(together).tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("lithium", "accessible"),
+    [
+        *((1.0, 0.0), (1.06, 0.0), (1.10, 0.37), (1.15, 0.69), (1.20, 0.85), (1.25, 0.98), (1.30, 1.09), (1.35, 1.19)),
+        *((1.08, 0.185), (1.125, 0.53), (1.175, 0.77), (1.225, 0.915), (1.275, 1.035), (1.325, 1.14), (1.5, 1.19)),
+    ],
+)
+def test_accessible_lithium_goes_straight_from_one_counted_content_to_the_next(
+    lithium: float, accessible: float
+) -> None:
+    mixture = Mixtures((Species("Li", 1),), np.array([[lithium]]), np.zeros(1))
+    assert filters.accessible_lithium(mixture)[0] == pytest.approx(accessible)
+
+
+SIDES = {
+    "at least": "lithium_percolation accessible_lithium metal_entropy cation_entropy lithium_capacity redox_electrons "
+    "redox_electrons_with_oxygen redox_capacity",
+    "at most": "size_mismatch metal_size_mismatch radius_range oxygen_electrons precursors precursor_cost supply_risk "
+    "hazards",
+}
+
+
+@pytest.mark.parametrize(("name", "side"), [(name, side) for side, names in SIDES.items() for name in names.split()])
+def test_a_threshold_beyond_the_value_refuses_on_one_side_alone(name: str, side: str) -> None:
+    """HE-1 has each value; a whole step above it and below it, where only whole numbers are allowed."""
+    found, at = mixtures(HE1), value(name, HE1)
+    of_species = ALL_FILTERS[name].of_species
+    step = 1.0 if name in ("precursors", "hazards") else 0.01 * at
+    for threshold in (at - step, at, at + step):
+        filters_ = Filters.none().model_copy(update={name: threshold})
+        refused = bool(filters_.refused(found, of_species=of_species)[name][0])
+        assert refused == (threshold > at if side == "at least" else threshold < at)
+        (verdict,) = (v for v in filters_.verdicts(found) if v.name == name)
+        assert (verdict.passed, verdict.side) == (not refused, side)
+        assert verdict.excess == pytest.approx(step if refused else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "formula", "refused"),
+    [
+        ("fluorine_by_route", "solid-state", "Li1.2Mn0.5Ti0.3O1.7F0.3", False),
+        ("fluorine_by_route", "solid-state", "Li1.2Mn0.5Ti0.3O1.65F0.35", True),
+        ("fluorine_by_route", "mechanochemical", "Li1.2Mn0.8O1.3F0.7", False),
+        ("fluorine_by_route", "mechanochemical", "Li1.2Mn0.8O1.25F0.75", True),
+    ],
+)
+def test_a_route_lets_as_much_fluorine_pass_as_it_is_known_to_keep(
+    name: str, setting: str, formula: str, refused: bool
+) -> None:
+    asked = Filters.none().model_copy(update={name: setting})
+    assert asked.refused(mixtures(formula), of_species=False)[name].tolist() == [refused]
+
+
+@pytest.mark.parametrize(("allowed", "worst"), [("compatible", 0), ("uncertain", 1), ("unlikely", 2), (None, 3)])
+def test_pairs_that_surely_react_are_refused_where_those_that_may_are_let_through(
+    allowed: str | None, worst: int
+) -> None:
+    species = tuple(map(Species.parse, ["Mn3+", "Fe2+", "V3+", "Ti4+"]))
+    sets = Mixtures.standing([species[3:], (species[0], species[2]), species[:2]])
+    asked = Filters.none().model_copy(update={"redox_compatibility": allowed})
+    masks = asked.refused(sets, of_species=True)
+    assert [not bool(m) for m in masks.get("redox_compatibility", np.zeros(3, bool))] == [
+        level <= worst for level in (0, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("charge", "expected"), [(0.8, (0.4, 0, 0)), (1.0, (0.2, 0.2, 0)), (1.3, (0, 0.3, 0.1)), (1.6, (0, 0, 0.4))]
+)
+def test_a_metal_mixes_the_two_states_around_its_average_charge(charge: float, expected: tuple[float, ...]) -> None:
+    found = Mixtures.of({"Mn": (2, 3, 4)}, np.array([[1.2, 0.4]]), np.zeros(1), np.array([[charge]]))
+    assert found.species == (Species("Li", 1), Species("Mn", 2), Species("Mn", 3), Species("Mn", 4))
+    assert found.metals[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_numbers_of_one_composition_are_those_of_its_formula_by_hand() -> None:
+    """Li1.2Mn0.4Ti0.4O2 is Mn3+ and Ti4+: radii 0.76, 0.645 and 0.605, masses and electrons by hand."""
+    shares, radii = np.array([0.6, 0.2, 0.2]), np.array([0.76, 0.645, 0.605])
+    mass = 1.2 * 6.94 + 0.4 * 54.938 + 0.4 * 47.867 + 2 * 15.999
+    spread = [100 * math.sqrt(s @ (r / (s @ r) - 1) ** 2) for s, r in ((shares, radii), (np.full(2, 0.5), radii[1:]))]
+    expected = {
+        "size_mismatch": spread[0],
+        "metal_size_mismatch": spread[1],
+        "radius_range": 0.155,
+        "metal_entropy": math.log(2),
+        "cation_entropy": -(0.6 * math.log(0.6) + 0.4 * math.log(0.2)),
+        "lithium_capacity": 26801.48 * 1.2 / mass,
+        "redox_electrons": 0.4,
+        "oxygen_electrons": 0.4,
+        "redox_electrons_with_oxygen": 0.8,
+        "redox_capacity": 26801.48 * 0.4 / mass,
+        "precursors": 3,
+        "hazards": 0,
+    }
+    assert {name: value(name, LMTO) for name in expected} == pytest.approx(expected, rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("lithium", "fluorine", "electrons"), [(0.9, 0.0, 0.0), (1.25, 0.0, 0.5), (1.25, 0.7, 0.5), (1.9, 0.7, 1.3)]
+)
+def test_oxygen_gives_two_electrons_for_each_excess_lithium_and_one_for_each_oxygen(
+    lithium: float, fluorine: float, electrons: float
+) -> None:
+    mixture = Mixtures((Species("Li", 1),), np.array([[lithium]]), np.array([fluorine]))
+    assert filters.oxygen_electrons(mixture)[0] == pytest.approx(electrons)

@@ -288,3 +288,19 @@ def test_an_objective_is_called_by_what_is_unusual_about_it() -> None:
         str(ObjectiveSpec(quantity="capacity", current_ma_g=i, cycle=n)) for i, n in ((None, None), (20, 1), (20, 9))
     ]
     assert names == ["capacity", "capacity at 20 mA/g", "capacity at 20 mA/g, cycle 9"]
+
+
+def test_constraints_say_their_side_and_threshold() -> None:
+    said = [
+        str(ConstraintSpec(**values))
+        for values in (
+            {"quantity": "capacity", "at_least": 220},
+            {"quantity": "average-voltage", "at_most": 3.4},
+            {"quantity": "capacity", "current_ma_g": 500, "cycle": 9, "at_most": 150.5},
+        )
+    ]
+    assert said == [
+        "capacity at least 220",
+        "average voltage at most 3.4",
+        "capacity at 500 mA/g, cycle 9 at most 150.5",
+    ]

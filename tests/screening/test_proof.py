@@ -13,7 +13,16 @@ import pytest
 from drxnet.errors import DataRefused, UsageError
 from screening.enumerator import Job, stream
 from screening.lattice import Lattice
-from screening.proof import ShardRecord, Verification, WalkProof, choose_shards, merkle_root, verify
+from screening.proof import (
+    ShardRecord,
+    Verification,
+    WalkProof,
+    choose_shards,
+    compare,
+    consistent,
+    merkle_root,
+    verify,
+)
 from screening.space import load_space
 
 KEEP, BATCH = 40, 500
@@ -208,3 +217,90 @@ def test_the_root_tells_leaves_their_order_and_their_number_apart() -> None:
     a, b, c = ("a" * 64, "b" * 64, "c" * 64)
     roots = {merkle_root(leaves) for leaves in ([a], [a, b], [b, a], [a, b, c], [a, b, c, c], [a, a], [])}
     assert len(roots) == 7
+
+
+TOLD = ShardRecord(0, 10, 9, 1, {"hazards": 1}, ((3, 200.0), (7, 0.01)), 0.005, "d" * 64, "here")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"best": ((3, 200.19), (7, 0.01))}, []),  # a thousandth of the score
+        ({"best": ((3, 200.21), (7, 0.01))}, ["rank 3 scores 200 in the proof, 200.21 now"]),
+        ({"best": ((3, 199.79), (7, 0.01))}, ["rank 3 scores 200 in the proof, 199.79 now"]),
+        ({"best": ((3, 200.0), (7, 0.0109))}, []),  # or a thousandth of one
+        ({"best": ((3, 200.0), (7, 0.0111))}, ["rank 7 scores 0.01 in the proof, 0.0111 now"]),
+        ({"best": ((3, 200.0),)}, ["rank 7 scores 0.01 in the proof, -inf now"]),
+        ({"best": ((3, 200.0), (7, float("nan")))}, ["rank 7 scores 0.01 in the proof, nan now"]),
+        ({"scored": 8}, ["scored 9 in the proof, 8 now"]),
+        ({"refused": {"hazards": 2}}, ["refused {'hazards': 1} in the proof, {'hazards': 2} now"]),
+        ({"digest": "e" * 64, "rejected": 0}, []),  # last digits differ
+    ],
+)
+def test_elsewhere_scores_may_differ_by_a_thousandth_of_the_larger_of_one_and_their_size(change, said) -> None:
+    found = replace(TOLD, engine="elsewhere", **change)
+    assert compare(TOLD, found, last=0.01) == [f"the shard of ranks 0 to 9: {text}" for text in said]
+
+
+@pytest.mark.parametrize(
+    ("last", "outside", "good"),
+    [
+        *((100.0, 100.09, True), (100.0, 100.11, False), (-100.0, -99.91, True), (-100.0, -99.89, False)),
+        *((0.01, 0.0109, True), (0.01, 0.0111, False), (0.01, -np.inf, True), (-np.inf, -np.inf, True)),
+    ],
+)
+def test_elsewhere_nothing_outside_may_beat_the_last_by_more_than_that(last: float, outside: float, good: bool) -> None:
+    said = compare(TOLD, replace(TOLD, engine="elsewhere", outside=outside), last)
+    assert (
+        [text.split(": ")[1].split(" scores ")[0] for text in said] == [] if good else ["a candidate outside the list"]
+    )
+
+
+def test_on_the_same_engine_the_record_is_the_same_to_the_last_bit() -> None:
+    told = {
+        "digest": {"digest": "e" * 64},
+        "best scores": {"best": TOLD.best[:1]},
+        "record": {"outside": 0.005 + 1e-15},
+    }
+    for what, change in told.items():
+        (said,) = compare(TOLD, replace(TOLD, **change), 0.01)
+        assert said.endswith(f"another {what} than in the proof, on the same engine and platform")
+
+
+@pytest.mark.parametrize(
+    ("ranges", "said"),
+    [
+        (((0, 10), (10, 20)), []),
+        (((2, 10), (10, 20)), ["ranks 0 to 1 are missing"]),
+        (((0, 10), (12, 20)), ["ranks 10 to 11 are missing"]),
+        (((0, 10), (7, 20)), ["ranks 7 to 9 are there twice"]),
+        (((0, 10), (10, 17)), ["ranks 17 to 19 are missing"]),
+    ],
+)
+def test_ranks_that_no_shard_holds_or_two_are_named(ranges: tuple[tuple[int, int], ...], said: list[str]) -> None:
+    shards = tuple(replace(TOLD, start=a, stop=b, best=()) for a, b in ranges)
+    wrong = consistent(WalkProof({"keep": 9, "count": 20}, shards))
+    assert [text for text in wrong if text.startswith("ranks")] == said
+
+
+@pytest.mark.parametrize(("sample", "shards"), [(0.01, 1), (0.1, 1), (0.11, 2), (0.5, 5), (0.51, 6), (1.0, 10)])
+def test_a_share_of_the_shards_is_rounded_up(sample: float, shards: int) -> None:
+    of_ten = WalkProof({"keep": 9, "count": 10}, tuple(replace(TOLD, start=i, stop=i + 1) for i in range(10)))
+    chosen = choose_shards(of_ten, sample, seed=4)
+    assert len({shard.start for shard in chosen}) == len(chosen) == shards
+    assert chosen == sorted(chosen, key=lambda shard: shard.start)
+
+
+@pytest.mark.parametrize("sample", [-0.1, 1.01])
+def test_no_share_of_the_shards_is_refused(proof: WalkProof, sample: float) -> None:
+    with pytest.raises(UsageError, match="more than 0 % and at most 100 %"):
+        choose_shards(proof, sample)
+
+
+@pytest.mark.parametrize("keep", [0, KEEP - 1, KEEP + 1])
+def test_another_length_of_the_list_is_found_without_scoring(proof: WalkProof, keep: int) -> None:
+    wrong = consistent(replace(proof, job={**proof.job, "keep": keep}))
+    assert wrong[0] == f"the list holds {KEEP} candidates, not the best {keep}"
+    nothing = WalkProof({"keep": keep, "count": 0}, ())
+    assert nothing.last == -np.inf

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from configs import shipped
 from drxnet.composition import Composition
@@ -215,3 +216,10 @@ def test_a_campaign_in_the_place_of_a_space_names_its_space(tmp_path: Path, name
     with pytest.raises(ConfigurationError, match=says) as told:
         load_space(tmp_path / "campaign.yaml")
     assert len(str(told.value)) < 200 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["step", "lithium", "filters", "name"])
+def test_a_space_cannot_be_changed_under_whoever_holds_it(key: str) -> None:
+    space = load_space("tiny")
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(space, key, getattr(space, key))

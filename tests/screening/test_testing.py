@@ -6,10 +6,10 @@ import pytest
 from fakes import FakeEnsemble
 
 from screening.estimates import Estimate
-from screening.filters import Filter, Mixtures
+from screening.filters import FILTERS, Filter, Mixtures
 from screening.lattice import Lattice
 from screening.outlook import Outlook
-from screening.quantities import Capacity
+from screening.quantities import Capacity, CapacityRetention
 from screening.space import load_space
 from screening.strategies import Strategy
 from screening.strategies.improving import LogEI
@@ -94,3 +94,22 @@ def test_a_filter_that_looks_at_its_neighbours_is_told():
     mixtures = lattice.mixtures(lattice.unrank(lattice.sample_ranks(9, 0)))
     with pytest.raises(AssertionError, match="a batch is its single compositions"):
         check_filter(Filter(ignores_most, at_least=True), mixtures)
+
+
+class AnyWillDo(CapacityRetention):
+    """Has a value from the first cycle alone."""
+
+    def of_cells(self, cells):
+        return super().of_cells(cells) or Estimate.over([d.capacity_mah_g / 300 for d in cells.discharges])
+
+
+def test_a_quantity_of_several_conditions_needs_cells_under_each():
+    check_quantity(CapacityRetention, FakeEnsemble(3), CANDIDATES[:4])
+    with pytest.raises(AssertionError, match="without cells at .* there is no value"):
+        check_quantity(AnyWillDo, FakeEnsemble(3), CANDIDATES[:4])
+
+
+@pytest.mark.parametrize("filter_", FILTERS, ids=lambda f: f.name)
+def test_every_shipped_filter_conforms(filter_: Filter):
+    lattice = Lattice(load_space("tiny"))
+    check_filter(filter_, lattice.mixtures(lattice.unrank(lattice.sample_ranks(9, 0))))

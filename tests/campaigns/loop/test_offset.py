@@ -65,3 +65,27 @@ def test_an_interval_that_holds_none_says_both_sides():
     assert "(80%: from 3 less to 23 more; 1 composition)" in str(Offset(20.0, 10.0, 10.0, 1))
     assert "finds 30 mAh/g more at 20 mA/g" in (said := str(Offset(20.0, 30.0, 10.0, 2)))
     assert "(80%: 17 to 43 more; 2 compositions)" in said
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "between"),
+    [
+        (0.2, 0.3, "from 0 less to 1 more"),  # a product of the ends near 0 is no sign
+        (0.9, 1.0, "from 0 less to 2 more"),
+        (-0.9, 1.0, "from 2 less to 0 more"),
+        (-10.0, 10.0, "from 23 less to 3 more"),
+        (0.0, 10.0, "from 13 less to 13 more"),
+        (2.0, 1.0, "1 to 3 more"),
+        (-2.0, 1.0, "1 to 3 less"),
+        (-30.0, 10.0, "17 to 43 less"),
+    ],
+)
+def test_the_ends_of_an_interval_say_their_sides(mean: float, std: float, between: str):
+    assert f"(80%: {between}; 1 composition)" in str(Offset(20.0, mean, std, 1))
+
+
+@pytest.mark.parametrize(("mean", "more"), [(0.0, "0 mAh/g more"), (-0.6, "1 mAh/g less"), (41.5, "42 mAh/g more")])
+def test_an_offset_says_its_side(mean: float, more: str):
+    assert str(Offset(20.0, mean, 1.0, 1)).startswith(
+        f"This laboratory finds {more} at 20 mA/g than the model expected"
+    )

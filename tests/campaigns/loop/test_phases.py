@@ -11,7 +11,7 @@ from campaigns.campaign import Campaign
 from campaigns.ledger.records import State
 from campaigns.loop.finetune import profile_set
 from campaigns.loop.mark import mark_all
-from campaigns.loop.phases import parse_icp, parse_phases, parse_yes_no, read_findings
+from campaigns.loop.phases import Found, parse_icp, parse_phases, parse_yes_no, read_findings, said
 from drxnet.errors import ConfigurationError, UsageError
 
 ICP = "Li1.15Mn0.42Ti0.43O2"
@@ -119,3 +119,37 @@ def test_models_are_told_the_measured_composition_only_where_the_campaign_says_s
         (composition,) = profile_set(campaign.ledger.profiles(state.valid), state).unique[0]
         assert composition.formula == wanted
         assert state.valid[0].composition == FIRST
+
+
+@pytest.mark.parametrize(
+    ("words", "means"), [(("yes", "y", "true", "1", " YES "), True), (("no", "n", "false", "0", "False"), False)]
+)
+def test_every_word_for_yes_and_no_is_read(words: tuple[str, ...], means: bool):
+    assert [parse_yes_no(word) for word in words] == [means] * len(words)
+
+
+@pytest.mark.parametrize(("text", "fits"), [("a 50.3, b 50.2", True), ("a 50.3, b 50.3", False), ("a 100.5", True)])
+def test_shares_may_add_up_to_what_rounding_makes_of_a_hundred(text: str, fits: bool):
+    if fits:
+        assert sum(share or 0 for share in parse_phases(text).values()) == pytest.approx(100.5)
+    else:
+        with pytest.raises(UsageError, match="add up to at most 100 %. Got 100.6"):
+            parse_phases(text)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([Found("r01-01", "failed", "melted")], "R01-01: failed, melted"),
+        ([Found("R01-01", phases={"rocksalt": 80.0, "spinel": None})], "R01-01: rocksalt 80, spinel"),
+        ([Found("R01-01", single_phase=False)], "R01-01: not single-phase"),
+        ([Found("R01-01", single_phase=True, phases={"rocksalt": 99.5})], "R01-01: single-phase (rocksalt 99.5)"),
+        ([Found("R01-01", "accepted", icp=ICP)], f"R01-01: accepted, measured {ICP}"),
+        (
+            [Found("R01-01", "failed"), Found("R01-02", single_phase=True), Found("R01-03", "failed")],
+            "R01-01, R01-03: failed; R01-02: single-phase",
+        ),
+    ],
+)
+def test_what_was_found_is_one_sentence_for_the_log(found: list[Found], words: str):
+    assert said(found) == words

@@ -445,3 +445,17 @@ def test_the_members_own_spread_is_shown_on_request():
     assert views.cells_of(row, [goals.first], goals) == {
         "retention": "0.70 (0.64-0.76)", "± members retention": "0.02",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "ending"), [(5, "5"), (6, "6"), (7, "6 and 1 more"), (20, "6 and 14 more")])
+def test_a_note_names_six_and_counts_the_others(campaign: Campaign, count: int, ending: str):
+    made = [f"Li1.2Mn{0.2 + i / 40:g}Ti{0.6 - i / 40:g}O2" for i in range(count)]
+    record_round(campaign, *made)
+    campaign.add_measurements(
+        [{"composition": c, "current_ma_g": 20, "capacity_mah_g": 200.0 + i} for i, c in enumerate(made)],
+        fine_tune=False,
+    )
+    (note,) = (n for n in rank(campaign, "rate-retention", within="measured").notes if n.startswith("Half-measured"))
+    last, _, more = ending.partition(" ")
+    assert note.count("(no cell at 1000 mA/g)") == min(count, 6)
+    assert note.endswith(f"R01-0{last} (no cell at 1000 mA/g){' ' + more if more else ''}.")
