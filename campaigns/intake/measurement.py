@@ -173,6 +173,9 @@ class CheckedDischarge:
     cell: str | None = None
     """Label of the cell that the source names for this discharge."""
 
+    process: Process = NOT_STATED
+    """How the cell was made and tested, as far as the source says so of this discharge."""
+
     @property
     def is_measured(self) -> bool:
         """Whether current and capacity per gram are known, so that it can be recorded."""
@@ -192,7 +195,7 @@ class CheckedDischarge:
         assert self.capacity_mah_g is not None
         return NewMeasurement(
             composition=composition,
-            conditions=replace(self.conditions, process=process),
+            conditions=replace(self.conditions, process=self.process.over(process)),
             capacity_mah_g=float(self.capacity_mah_g),
             profile=self.profile,
             sigma_mah_g=self.sigma_mah_g,

@@ -23,16 +23,17 @@ from pathlib import Path
 
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.readers import units
-from campaigns.intake.readers.cells import may_be_thousands, tidy
-from campaigns.intake.readers.headers import known_stem
-from campaigns.intake.readers.summary import explain_c_rate, parse_c_rate
+from campaigns.intake.readers.cells import may_be_thousands, same, tidy
+from campaigns.intake.readers.headers import conditions_by_spelling, known_stem, spelled
+from campaigns.intake.readers.summary import SPREAD, WINDOW, explain_c_rate, parse_c_rate
 from campaigns.intake.readers.unpacking import Head
 from campaigns.intake.readers.words import maker
 from campaigns.intake.rules import BARE_C_RATE
 from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
+from drxnet.discharge import SAME_CURRENT
 from drxnet.errors import ConfigurationError, ImpossibleValue, UsageError
 from drxnet.files import replace_file
-from drxnet.process import FIELDS, NOT_STATED, ConditionField, Process
+from drxnet.process import FIELDS, NOT_STATED, Process
 from drxnet.text import csv_table
 
 COLUMNS = (
@@ -55,21 +56,25 @@ OTHER_COLUMNS = ("electrode_mass_mg", "active_fraction", "v_low", "v_high", "1C 
 
 KNOWN = ", ".join((*COLUMNS, *OTHER_COLUMNS))
 MAX_BYTES = 1 << 24
-MASS_UNITS: Mapping[str, float] = {"mg": 1.0, "g": 1e3, "ug": 1e-3, "µg": 1e-3, "kg": 1e6}
+MASS_UNITS: Mapping[str, float] = {"mg": 1.0, "g": 1e3, "ug": 1e-3, "kg": 1e6}
 """Milligrams of one unit."""
 
 LEAST_FRACTION = 0.3
 """Electrodes hold more oxide than that: 7 stands for seven parts of ten, not for 7 %."""
 
-LEFT_OPEN = frozenset({"-", "–", "—", "n/a", "na", "nan", "none", "null"})
+LEFT_OPEN = frozenset({"", "-", "–", "—", "n/a", "na", "nan", "none", "null"})
 """What stands in a cell that says nothing, beside nothing."""
+
+MOST_LINES_ABOVE = 10
+"""A header stands below fewer lines than that."""
 
 SAME_MASS = 0.01
 """An active mass and an electrode mass times its fraction agree within this share."""
 
-_WINDOW = re.compile(r"^\s*(\d[\d.,]*)\s*V?\s*(?:-|–|−|to|bis|à|\.\.|…|~|/|\s)\s*(\d[\d.,]*)\s*V?\s*$", re.IGNORECASE)
 _PROPOSAL = re.compile(r"(?<![A-Za-z0-9])R(\d{2,})[-_ ]?(\d{2,})(?!\d)", re.IGNORECASE)
-_QUANTITY = re.compile(r"([+-]?[\d.,\s]+(?:[eE][+-]?\d+)?)\s*([^\d\s].*)?")
+_QUANTITY = re.compile(
+    rf"([+-]?[\d.,\s]+(?:[eE][+-]?\d+)?){SPREAD}\s*([^\d\s(±].*?)?(?:\s*\(\s*(?:C/\d+|[\d.]+ ?C)\s*\))?"
+)
 
 
 @dataclass(frozen=True)
@@ -169,45 +174,87 @@ def read_samples(path: str | Path) -> SampleTable:
     """
     path = Path(path)
     lines = _lines(path)
-    _check_header(path.name, lines[0] if lines else [])
-    columns = [_column(path.name, cell) for cell in lines[0]]
-    meanings = [column[0] if column else None for column in columns]
-    header_units = {column[0]: column[1] for column in columns if column}
+    top = _header_at(path.name, lines)
+    columns = [_column(path.name, cell) for cell in lines[top]]
     samples: dict[Path, SampleInfo] = {}
     by_proposal: dict[str, list[SampleInfo]] = {}
     filled = 0
-    for number, cells in enumerate(lines[1:], start=2):
-        filled_cells = ((m, c.strip()) for m, c in zip(meanings, cells, strict=False) if m)
-        values = {m: text for m, text in filled_cells if text and text.lower() not in LEFT_OPEN}
+    for number, cells in enumerate(lines[top + 1 :], start=top + 2):
+        if not filled and _are_units(columns, cells):
+            columns = [c and (c[0], unit.strip() or c[1]) for c, unit in zip(columns, cells, strict=False)]
+            continue
+        where = f"{path.name}, row {number}"
+        values, units_of = _said(where, lines[top], columns, cells)
         if not values:
             continue
         filled += 1
-        where = f"{path.name}, row {number}"
-        sample = _sample(where, values, header_units)
+        sample = _sample(where, values, units_of)
         if "file" in values:
             _add_of_file(where, samples, path.parent, values["file"], sample)
         elif sample.proposal is None:
             raise ConfigurationError(f"{where}: names no file.")
-        elif sample.active_mass_mg is not None or sample.cell is not None or "file" not in meanings:
+        elif sample.active_mass_mg is not None or sample.cell is not None or ("file", "") not in columns:
             by_proposal.setdefault(proposal_in_name(sample.proposal) or sample.proposal, []).append(sample)
     if not filled:
         raise ConfigurationError(f"{path.name}: no rows below the header.")
     return SampleTable(samples, by_proposal)
 
 
-def _check_header(name: str, header: Sequence[str]) -> None:
-    if not any(cell.strip() for cell in header):
-        raise ConfigurationError(f"{name}: the sample table is empty.")
-    if not any(_meaning(cell) in ("file", "proposal") for cell in header):
+def _is_header(cells: Sequence[str]) -> bool:
+    return any(_meaning(cell) in ("file", "proposal") for cell in cells)
+
+
+def _are_units(columns: Sequence[tuple[str, str] | None], cells: Sequence[str]) -> bool:
+    """Whether a row below the header holds the units of its columns and nothing else."""
+    filled = [cell.strip() for column, cell in zip(columns, cells, strict=False) if column and cell.strip()]
+    return bool(filled) and all(units.is_unit(text) or units.normalised(text) in MASS_UNITS for text in filled)
+
+
+def _said(
+    where: str, header: Sequence[str], columns: Sequence[tuple[str, str] | None], cells: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What the cells of a row say, by its meaning, and the units of their columns.
+
+    Raises:
+        ConfigurationError: two columns of one meaning say different things, or there are more cells than columns.
+    """
+    if any(cell.strip() for cell in cells[len(columns) :]):
         raise ConfigurationError(
-            f"{name}: a sample table needs a column 'file'. Got {', '.join(header)}. Known: {KNOWN}."
+            f"{where}: more cells than the header names; a decimal comma? Write decimal points, or separate the "
+            "columns by semicolons."
         )
+    said: dict[str, tuple[str, str, str]] = {}
+    filled = [
+        (title, *column, cell.strip()) for title, column, cell in zip(header, columns, cells, strict=False) if column
+    ]
+    for title, meaning, unit, text in filled:
+        if text.lower() in LEFT_OPEN:
+            continue
+        known, its_unit, first = said.setdefault(meaning, (text, unit, title))
+        if unit != its_unit or not same(known, text):
+            raise ConfigurationError(
+                f"{where}: columns {first.strip()!r} and {title.strip()!r} mean the same and differ "
+                f"({known!r}, {text!r}). Leave one of them empty."
+            )
+    return {m: text for m, (text, _, _) in said.items()}, {m: unit for m, (_, unit, _) in said.items()}
+
+
+def _header_at(name: str, lines: Sequence[Sequence[str]]) -> int:
+    """Row of the header, below a title."""
+    if not any(map(str.strip, lines[0] if lines else [])):
+        raise ConfigurationError(f"{name}: the sample table is empty.")
+    top = next((i for i, cells in enumerate(lines[:MOST_LINES_ABOVE]) if _is_header(cells)), None)
+    if top is None:
+        raise ConfigurationError(
+            f"{name}: a sample table needs a column 'file'. Got {', '.join(lines[0])}. Known: {KNOWN}."
+        )
+    return top
 
 
 def _add_of_file(where: str, samples: dict[Path, SampleInfo], folder: Path, name: str, sample: SampleInfo) -> None:
     file = (folder / name).resolve()
-    if file in samples:
-        raise ConfigurationError(f"{where}: {name} stands in the table twice.")
+    if samples.get(file, sample) != sample:
+        raise ConfigurationError(f"{where}: {name} stands in the table twice, and the rows differ.")
     samples[file] = sample
 
 
@@ -254,10 +301,14 @@ def parse_window(text: str) -> tuple[float, float]:
     Raises:
         ImpossibleValue: not two voltages, the lower one first.
     """
-    found = _WINDOW.match(text)
+    found = WINDOW.match(text)
     if found is None:
         raise ImpossibleValue(f"A window must read like 1.5-4.8. Got {text!r}.")
     low, high = (float(v.replace(",", ".")) for v in found.groups())
+    return _possible_window(low, high, text)
+
+
+def _possible_window(low: float, high: float, text: str) -> tuple[float, float]:
     if not 0 <= low < high:
         raise ImpossibleValue(f"The lower cut-off must lie below the upper one. Got {text!r}.")
     if high > VOLTAGE_BOUNDS_V[1]:
@@ -271,7 +322,7 @@ def _sample(where: str, values: Mapping[str, str], header_units: Mapping[str, st
         active_mass_mg=_active_mass(where, values, header_units),
         composition=values.get("composition"),
         current_ma_g=_current(where, values, header_units),
-        window=_window(where, values),
+        window=_window(where, values, header_units),
         cell=values.get("cell"),
         proposal=values.get("proposal"),
         first_cycle=_count(where, "first_cycle", values.get("first_cycle")),
@@ -300,18 +351,26 @@ def _process(where: str, values: Mapping[str, str]) -> Process | None:
         raise ConfigurationError(f"{where}: {error}") from None
 
 
-def _window(where: str, values: Mapping[str, str]) -> tuple[float, float] | None:
-    if "window" in values:
-        try:
-            return parse_window(values["window"])
-        except ValueError as error:
-            raise ConfigurationError(f"{where}: {error}") from None
-    if "v_low" not in values and "v_high" not in values:
-        return None
+def _window(where: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> tuple[float, float] | None:
+    """Cut-offs (V), of one column or of two, which are not others where both are filled."""
+    try:
+        stated = parse_window(values["window"]) if "window" in values else None
+        found = _cut_offs(where, values, header_units) if {"v_low", "v_high"} & values.keys() else stated
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    if stated is not None and found != stated:
+        raise ConfigurationError(
+            f"{where}: the window {values['window']} is not v_low and v_high beside it. Leave one of them empty."
+        )
+    return found
+
+
+def _cut_offs(where: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> tuple[float, float]:
     low, high = (_number(where, key, values.get(key)) for key in ("v_low", "v_high"))
     if low is None or high is None or low >= high:
         raise ConfigurationError(f"{where}: v_low and v_high must both be given, the lower first.")
-    return low, high
+    scales = [units.factor("voltage", header_units.get(key) or "V") or 1.0 for key in ("v_low", "v_high")]
+    return _possible_window(low * scales[0], high * scales[1], f"{low:g}-{high:g}")
 
 
 def _active_mass(where: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> float | None:
@@ -321,9 +380,7 @@ def _active_mass(where: str, values: Mapping[str, str], header_units: Mapping[st
     if electrode is None:
         return mass
     text = values.get("active_fraction", "")
-    fraction = _number(where, "active_fraction", text.rstrip(" %") or None)
-    if fraction is not None and (fraction > 1 or "%" in text or "%" in header_units.get("active_fraction", "")):
-        fraction /= 100
+    fraction = _fraction(where, text, header_units.get("active_fraction", ""))
     if fraction is None:
         if mass is not None:
             return mass
@@ -344,6 +401,16 @@ def _active_mass(where: str, values: Mapping[str, str], header_units: Mapping[st
     return mass if mass is not None else electrode * fraction
 
 
+def _fraction(where: str, text: str, header_unit: str) -> float | None:
+    """Share of the oxide in the electrode, of ``0.7``, ``70 %`` or ``70:20:10``."""
+    written = re.sub(r"\s*(?:wt\.?)?\s*%", "", text)
+    parts = [_number(where, "active_fraction", part) or 0.0 for part in re.split("[:/]", written) if part]
+    if len(parts) > 1:
+        return parts[0] / (sum(parts) or 1.0)
+    in_percent = bool(parts) and (parts[0] > 1 or "%" in text + header_unit)
+    return parts[0] / (100 if in_percent else 1) if parts else None
+
+
 def _mass(where: str, column: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> float | None:
     text = values.get(column)
     if text is None:
@@ -351,39 +418,52 @@ def _mass(where: str, column: str, values: Mapping[str, str], header_units: Mapp
     found = _QUANTITY.fullmatch(text)
     unit = (found[2] if found and found[2] else header_units.get(column)) or "mg"
     value = _number(where, f"{column}_{unit}", found[1] if found else text)
-    scale = MASS_UNITS.get(unit.strip().lower())
+    scale = MASS_UNITS.get(units.normalised(unit))
     if scale is None:
         raise ConfigurationError(f"{where}: the unit {unit!r} of {column} is not known; give mg or g.")
     return None if value is None else value * scale
 
 
 def _current(where: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> float | None:
-    """Current that was set (mA/g); a C-rate only where 1C is stated."""
-    text = values.get("current")
-    if text is None:
-        return None
+    """Current that was set (mA/g); a C-rate only where 1C is stated, and no other than the current beside it."""
+    one_c = _number(where, "1C", values.get("one_c"))
+    told = [
+        _current_of(where, values[column], header_units.get(column, ""), one_c, values)
+        for column in ("current", "c_rate")
+        if column in values and (column == "current" or one_c or "current" not in values)
+    ]
+    if len(told) > 1 and abs(told[1] / told[0] - 1) > SAME_CURRENT:
+        raise ConfigurationError(
+            f"{where}: the current {told[0]:g} mA/g is not the C-rate beside it, {told[1]:g} mA/g by its 1C. Correct "
+            "one of them."
+        )
+    return told[0] if told else None
+
+
+def _current_of(where: str, text: str, header_unit: str, one_c: float | None, values: Mapping[str, str]) -> float:
+    c_rate, its_one_c = parse_c_rate(text)
+    one_c = its_one_c or one_c
+    value, unit = (c_rate, "C") if c_rate is not None else _value_and_unit(where, text, header_unit)
+    is_c_rate = units.normalised(unit) == "c" or (not unit and 0 < value < BARE_C_RATE)
+    if is_c_rate and not one_c:
+        raise ConfigurationError(
+            f"{where}: the rate {text!r} reads as a C-rate, not as mA/g. {explain_c_rate(value, _theory(values))}"
+        )
+    factor = one_c if is_c_rate else units.factor("specific current", unit or "mA/g")
+    if factor is None:
+        raise ConfigurationError(f"{where}: the unit {unit!r} of the current is not known; give mA/g.")
+    return value * factor
+
+
+def _value_and_unit(where: str, text: str, header_unit: str) -> tuple[float, str]:
     if may_be_thousands(text.strip().split(" ")[0]):
         raise ConfigurationError(
             f"{where}: the current {text!r} may be a thousand or a decimal. Write it without a separator, or without "
             "zeros behind."
         )
-    c_rate, one_c = parse_c_rate(text)
-    one_c = one_c or _number(where, "1C", values.get("one_c"))
     found = _QUANTITY.fullmatch(text)
-    unit = (found[2] if found and found[2] else "") or header_units.get("current", "")
-    if c_rate is None:
-        value = _number(where, "current", found[1] if found else text)
-        if value is None or not (0 < value < BARE_C_RATE and (not unit or units.normalised(unit) == "c")):
-            factor = units.factor("specific current", unit) if unit else 1.0
-            if factor is None:
-                raise ConfigurationError(f"{where}: the unit {unit!r} of the current is not known; give mA/g.")
-            return None if value is None else value * factor
-        c_rate = value
-    if one_c:
-        return c_rate * one_c
-    raise ConfigurationError(
-        f"{where}: the rate {text!r} reads as a C-rate, not as mA/g. {explain_c_rate(c_rate, _theory(values))}"
-    )
+    value = _number(where, "current", found[1] if found else text)
+    return value or 0.0, (found[2] if found and found[2] else "") or header_unit
 
 
 def _theory(values: Mapping[str, str]) -> float | None:
@@ -442,12 +522,12 @@ def _column(name: str, cell: str) -> tuple[str, str] | None:
     """What a column holds, and its unit; None for a column without a header."""
     if not cell.strip():
         return None
-    vocabulary, conditions = maker("samples"), {spelling: f for f in FIELDS.values() for spelling in _spellings(f)}
-    if (condition := conditions.get(_plain(cell))) is not None:
+    vocabulary, conditions = maker("samples"), conditions_by_spelling()
+    if (condition := conditions.get(spelled(cell))) is not None:
         return condition.name, condition.unit
     known = known_stem(cell, vocabulary)
     if known is None:
-        close = difflib.get_close_matches(_plain(cell), [*vocabulary, *conditions], n=1, cutoff=0.85)
+        close = difflib.get_close_matches(spelled(cell), [*vocabulary, *conditions], n=1, cutoff=0.85)
         meant = (
             f"; did you mean {conditions[close[0]].name if close[0] in conditions else close[0]!r}?" if close else "."
         )
@@ -463,15 +543,6 @@ def _column(name: str, cell: str) -> tuple[str, str] | None:
             "active_mass_mg, or electrode_mass_mg and add active_fraction."
         )
     return None if meaning == "remark" else (meaning, unit or default)
-
-
-def _plain(cell: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", cell.lower())
-
-
-def _spellings(condition: ConditionField) -> set[str]:
-    """How a column of a condition may be headed: by its name, or in words with the unit or without."""
-    return {_plain(text) for text in (condition.name, condition.label, f"{condition.label} {condition.unit}")}
 
 
 def _lines(path: Path) -> list[list[str]]:

@@ -82,6 +82,7 @@ def _checked_row(here: str, row: SummaryRow, sample: SampleInfo, hits: Hits) -> 
         v_end=row.v_low if row.v_low is not None or sample.window is None else sample.window[0],
         proposal=row.proposal,
         cell=row.cell,
+        process=row.process,
     )
     check_capacity(here, [discharge], theory, sample, None, hits)
     return discharge

@@ -57,6 +57,14 @@ def tidy(text: str, decimal: str = ".") -> str:
     return plain.replace(",", "") if _BY_COMMA.fullmatch(plain) else plain
 
 
+def same(one: str, other: str) -> bool:
+    """Whether two cells say the same, as numbers or else but for their spaces."""
+    try:
+        return float(tidy(one)) == float(tidy(other))
+    except ValueError:
+        return one.translate(_SPACES) == other.translate(_SPACES)
+
+
 def numbers(series: pd.Series, decimal: str = ".") -> np.ndarray:
     """Numbers of a column; NaN for what is none, infinite beyond :data:`HUGE`."""
     if pd.api.types.is_bool_dtype(series):

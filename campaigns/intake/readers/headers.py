@@ -12,6 +12,7 @@ from typing import Any
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
 from campaigns.intake.readers.words import IGNORED, Vocabulary, every_maker, in_english, stem
+from drxnet.process import FIELDS, ConditionField
 
 DIMENSIONS: Mapping[str, str] = {
     "time": "time",
@@ -224,6 +225,20 @@ def _in_one_script(text: str, unit: str, vocabulary: Mapping[str, Any]) -> tuple
         if part and part != text and in_english(part) in vocabulary:
             return in_english(part), unit
     return None
+
+
+def spelled(cell: str) -> str:
+    """Latin letters and digits of a header, with those of its unit."""
+    return re.sub(r"[^a-z0-9]", "", cell.lower())
+
+
+def conditions_by_spelling() -> dict[str, ConditionField]:
+    """Conditions of the process by how a column may be headed: by name, or in words with the unit or without."""
+    return {
+        spelled(text): field
+        for field in FIELDS.values()
+        for text in (field.name, field.label, f"{field.label} {field.unit}")
+    }
 
 
 def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedColumn, ...]:

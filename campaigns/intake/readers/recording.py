@@ -10,6 +10,7 @@ import numpy as np
 
 from campaigns.intake.readers.unpacking import Head
 from drxnet.errors import ImpossibleValue
+from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress
 
 if TYPE_CHECKING:
@@ -159,6 +160,9 @@ class SummaryRow:
 
     is_bare_rate: bool = False
     """Whether the current stands under a header that may mean a C-rate."""
+
+    process: Process = NOT_STATED
+    """How the cell was made and tested, as far as the row says so."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,22 @@ from types import MappingProxyType
 
 from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
-from campaigns.intake.readers.cells import HUGE, may_be_thousands, tidy
+from campaigns.intake.readers.cells import HUGE, may_be_thousands, same, tidy
 from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginning, whole_grid
-from campaigns.intake.readers.headers import check_one_of_each, known_stem, name_columns
+from campaigns.intake.readers.headers import (
+    check_one_of_each,
+    conditions_by_spelling,
+    known_stem,
+    name_columns,
+    spelled,
+    split_header,
+)
 from campaigns.intake.readers.recording import Reader, ReadOptions, SummaryRow, SummaryTable
 from campaigns.intake.readers.unpacking import Head
-from campaigns.intake.readers.words import Vocabulary, maker
-from drxnet.discharge import MOST_CYCLES
+from campaigns.intake.readers.words import Vocabulary, maker, stem
+from drxnet.discharge import MOST_CYCLES, SAME_CURRENT
+from drxnet.errors import ImpossibleValue
+from drxnet.process import Process
 from drxnet.progress import Progress
 
 NAME = "summary table"
@@ -34,14 +43,34 @@ DIMENSIONS: Mapping[str, str] = MappingProxyType(
 OURS: Mapping[str, str] = MappingProxyType({"specific current": "mA/g", "specific": "mAh/g", "voltage": "V"})
 """What a number means without a unit."""
 
+SPREAD = r"\s*(?:(?:±|\+/-)\s*[\d.,]+|\(\d+\))?"
+"""How a standard deviation stands behind a number."""
+
 _QUANTITY = re.compile(
-    r"(?P<value>[+-]?(?:[\d.,]+(?:e[+-]?\d+)?|inf(?:inity)?|nan))\s*(?P<unit>[^\d\s.,].*)?", re.IGNORECASE
+    rf"(?P<value>[+-]?(?:[\d.,]+(?:e[+-]?\d+)?|inf(?:inity)?|nan)){SPREAD}\s*(?P<unit>[^\d\s.,±(].*)?", re.IGNORECASE
 )
-_WINDOW = re.compile(r"^\s*([\d.,]+)\s*V?\s*(?:-|–|−|to|bis|à|;|/|…|~)\s*([\d.,]+)\s*V?\s*$", re.IGNORECASE)
+WINDOW = re.compile(
+    r"^\s*[\[(]?\s*(\d+(?:[.,]\d+)?)\s*V?\s*(?:[-–—−‑;/…~:,]|\.{2,3}|to|bis|à|and|\s)\s*(\d+(?:[.,]\d+)?)\s*V?\s*[\])]?"
+    r"\s*(?:vs?\.?s?\.?\s*Li\b.*)?$",
+    re.IGNORECASE,
+)
+"""Two cut-offs as a window is written."""
+
+SUMS = frozenset(
+    "mean average avg std stdev sd sem median min max minimum maximum total sum mittelwert moyenne".split()
+)
+"""First words of rows that sum up those above."""
+
 _ONE_C = re.compile(
     r"\(?\s*,?\s*1\s*C\s*(?:=|:|is|≙)\s*([\d.,]+)\s*(m?A(?:h)?\s*/?\s*k?g(?:-1|\^-1|⁻¹)?)?\s*\)?", re.IGNORECASE
 )
 _C_RATE = re.compile(r"(?:([\d.,]+)\s*C|C\s*/\s*([\d.,]+)|([\d.,]+)\s*/\s*([\d.,]+)\s*C)", re.IGNORECASE)
+
+_COUNTS = re.compile(r"^\s*[\d.,+-]|Li.*O")
+"""A number or a formula."""
+
+ALONE = ("composition", "current", "rate", "v_low", "v_high", "window", "cycle")
+"""What a row says once."""
 
 Layout = Mapping[str, tuple[int, str]]
 """Position and unit of the column of each meaning."""
@@ -73,7 +102,7 @@ def _meaning(cell: str, vocabulary: Vocabulary) -> tuple[str, str, str] | None:
         unit = "mAh/g"
     elif stem.endswith("mag"):
         unit = "mA/g"
-    meaning = vocabulary[stem][0]
+    meaning, unit = vocabulary[stem][0], unit or vocabulary[stem][1]
     if meaning in ("capacity", "charge") and units.factor("charge", unit) is not None:
         meaning += "_mah"
     of_another_kind = DIMENSIONS.get(meaning) == "specific" and units.is_of_another_kind("charge", unit)
@@ -118,28 +147,74 @@ def read_grid(name: str, grid: Grid) -> SummaryTable:
     header = grid.rows[top]
     layout = layout_of(header)
     assert layout is not None
-    stated = _ONE_C.search(" ".join(header))
-    one_c = _value(stated[1]) if stated else None
-    header_units = {meaning: unit for meaning, (_, unit) in layout.items()}
     capacities = [layout[meaning][0] for meaning in ("capacity", "capacity_mah") if meaning in layout]
     check_one_of_each(name, header, capacities, grid.rows[top + 1 :])
+    _check_cycle(name, header, layout)
+    _check_one_meaning(name, grid, top, layout)
     _check_thousands(name, grid, top, layout)
+    rows, notes = _rows(name, grid, top, layout)
+    if not rows:
+        raise RuleBroken("E9", f"{name}: no rows below the header.")
+    return SummaryTable(NAME, _without_repeats(name, rows), tuple(notes))
+
+
+def _rows(name: str, grid: Grid, top: int, layout: Layout) -> tuple[list[SummaryRow], list[str]]:
+    """The rows below a header, and what was taken for granted or left out, in words."""
+    header = grid.rows[top]
+    _, one_c = parse_c_rate(" ".join(header))
+    header_units: Mapping[str, str] = {meaning: unit for meaning, (_, unit) in layout.items()}
     rows: list[SummaryRow] = []
-    notes = list(_assumed(layout))
-    for i in range(top + 1, len(grid.rows)):
+    conditions = _conditions(name, header)
+    begin, header_units = _units_below(grid, top, layout, header_units)
+    notes = [f"{said} taken as {unit}" for said, unit in _assumed(header_units).items()]
+    for i in range(begin, len(grid.rows)):
         cells, line = grid.rows[i], grid.line(i)
         values = {meaning: cells[at].strip() for meaning, (at, _) in layout.items() if at < len(cells)}
         if _is_remark(cells, values):
             continue
-        if rows and _is_running(values) and not any(any(map(str.strip, row)) for row in grid.rows[i + 1 :]):
-            notes.append(f"row {line} holds no discharge yet; left out")
+        if rows and (why := _no_cell(values, cells, grid.rows[i + 1 :])):
+            notes.append(f"row {line} {why}; left out")
             continue
         if any(map(str.strip, cells[len(header) :])):
             raise RuleBroken("E9", f"{name}, row {line}: more cells than the header names; a decimal comma?")
-        rows.append(_row(f"{name}, row {line}", line, values, header_units, one_c))
-    if not rows:
-        raise RuleBroken("E9", f"{name}: no rows below the header.")
-    return SummaryTable(NAME, _without_repeats(name, rows), tuple(notes))
+        where = f"{name}, row {line}"
+        row = _row(where, line, values, header_units, one_c)
+        rows.append(replace(row, process=_process(where, cells, conditions)))
+    return rows, notes
+
+
+def _check_one_meaning(name: str, grid: Grid, top: int, layout: Layout) -> None:
+    """Refuse a table of which two columns say the composition, the current or a cut-off, and differ.
+
+    Raises:
+        RuleBroken: E9, naming the columns.
+    """
+    header, vocabulary = grid.rows[top], maker("summary")
+    meanings = [known and known[1] for known in (_meaning(cell, vocabulary) for cell in header)]
+    pairs = [(layout[m][0], i) for i, m in enumerate(meanings) if m in ALONE and m in layout]
+    for place, other in pairs:
+        both = ((row[place], row[other]) for row in grid.rows[top + 1 :] if len(row) > max(place, other))
+        unlike = next(filter(_differ, both), None)
+        if unlike is not None:
+            raise RuleBroken(
+                "E9",
+                f"{name}: columns {header[place]!r} and {header[other]!r} mean the same and differ "
+                f"({unlike[0].strip()!r}, {unlike[1].strip()!r}). Leave one out.",
+            )
+
+
+def _differ(pair: tuple[str, str]) -> bool:
+    """Whether two cells are different numbers or formulas; the name of a material is neither."""
+    return all(map(_COUNTS.search, pair)) and not same(*pair)
+
+
+def _check_cycle(name: str, header: Sequence[str], layout: Layout) -> None:
+    """Refuse a column ``n`` that may be the cycle or a number of cells."""
+    cycle = header[layout["cycle"][0]] if "cycle" in layout else ""
+    if stem(cycle) == "n" and {"composition", "proposal"} & layout.keys():
+        raise RuleBroken(
+            "E9", f"{name}: column {cycle!r} may be the cycle or a number of cells. Call it cycle, or cells."
+        )
 
 
 def _check_thousands(name: str, grid: Grid, top: int, layout: Layout) -> None:
@@ -163,38 +238,83 @@ def _check_thousands(name: str, grid: Grid, top: int, layout: Layout) -> None:
         )
 
 
-def _is_running(values: Mapping[str, str]) -> bool:
-    """Whether a row counts a cycle that has not been discharged yet."""
-    return bool(values.get("cycle")) and not values.get("capacity") and not values.get("capacity_mah")
+def _no_cell(values: Mapping[str, str], cells: Sequence[str], below: Sequence[Sequence[str]]) -> str:
+    """Why a row is none of a discharge: it sums up others, or its cycle, the last, has not been discharged; or ""."""
+    first = next(filter(None, map(str.strip, cells)), "")
+    if any(stem(text) in SUMS for text in (first, *(values.get(m, "") for m in ("cell", "proposal", "composition")))):
+        return "sums up those above"
+    runs = values.get("cycle") and not values.get("capacity") and not values.get("capacity_mah")
+    return "holds no discharge yet" if runs and not any(any(map(str.strip, row)) for row in below) else ""
 
 
 def _without_repeats(name: str, rows: Sequence[SummaryRow]) -> tuple[SummaryRow, ...]:
-    """Rows of the cycles of one cell, each cycle once.
+    """Rows with each cycle of a cell once.
 
     Raises:
         RuleBroken: E9 where a cycle has two capacities.
     """
-    if any(row.composition or row.proposal or row.cell for row in rows):
-        return tuple(rows)  # of several cells
+    several = any(row.composition or row.proposal or row.cell for row in rows)
     first: dict[tuple[object, ...], SummaryRow] = {}
     for row in rows:
-        known = first.setdefault((row.cycle, row.current_ma_g, row.c_rate, row.v_low, row.v_high), row)
+        if several and not row.cell:
+            first[(row.row,)] = row  # a cell of its own
+            continue
+        which = (row.composition, row.proposal, row.cell)
+        known = first.setdefault((*which, row.cycle, row.current_ma_g, row.c_rate, row.v_low, row.v_high), row)
         if replace(known, row=row.row) != row:
+            of = f" of cell {row.cell}" if row.cell else ""
             raise RuleBroken(
                 "E9",
-                f"{name}, rows {known.row} and {row.row}: two capacities of cycle {row.cycle}. Save one cell per file, "
-                "or add a column 'cell'.",
+                f"{name}, rows {known.row} and {row.row}: two capacities of cycle {row.cycle}{of}. Save one cell per "
+                "file, or tell cells apart in a column 'cell'.",
             )
     return tuple(first.values())
 
 
-def _assumed(layout: Layout) -> tuple[str, ...]:
+def _assumed(header_units: Mapping[str, str]) -> Mapping[str, str]:
     """What was taken for the units that the header does not name."""
-    return tuple(
-        f"{said} taken as {OURS[DIMENSIONS[m]]}"
+    return {
+        said: OURS[DIMENSIONS[m]]
         for m, said in (("current", "current"), ("rate", "current"), ("capacity", "capacity"))
-        if m in layout and not layout[m][1]
-    )
+        if m in header_units and not header_units[m]
+    }
+
+
+def _units_below(
+    grid: Grid, top: int, layout: Layout, header_units: Mapping[str, str]
+) -> tuple[int, Mapping[str, str]]:
+    """Where the rows begin, and the units of the columns with those of a row below the header that holds no others."""
+    below = grid.rows[top + 1] if top + 1 < len(grid.rows) else ()
+    found = {meaning: below[at].strip() for meaning, (at, _) in layout.items() if at < len(below) and below[at].strip()}
+    if not found or not all(map(units.is_unit, found.values())):
+        return top + 1, header_units
+    return top + 2, {meaning: unit or found.get(meaning, "") for meaning, unit in header_units.items()}
+
+
+def _conditions(name: str, header: Sequence[str]) -> Mapping[int, str]:
+    """Which columns hold a condition of the process.
+
+    Raises:
+        RuleBroken: E8 for a temperature in another unit than °C.
+    """
+    known = conditions_by_spelling()
+    found = {i: known[spelled(cell)].name for i, cell in enumerate(header) if spelled(cell) in known}
+    for i, cell in enumerate(header):
+        what, unit = split_header(cell)
+        if what == "temperature" and i not in found:
+            if unit and units.normalised(unit) not in ("°c", "c", "degc"):
+                raise RuleBroken("E8", f"{name}: give the temperature of the test in °C. Got column {cell!r}.")
+            found[i] = "temperature_c"
+    return found
+
+
+def _process(where: str, cells: Sequence[str], conditions: Mapping[int, str]) -> Process:
+    try:
+        return Process.of(
+            {c: tidy(cells[i], "," if "," in cells[i] else ".") for i, c in conditions.items() if i < len(cells)}
+        )
+    except ImpossibleValue as error:
+        raise RuleBroken("E9", f"{where}: {error}") from None
 
 
 def _is_remark(cells: tuple[str, ...], values: Mapping[str, str]) -> bool:
@@ -240,9 +360,11 @@ def _window(
     """Cut-offs (V), from the column of the window where that is filled."""
     texts = {meaning: values.get(meaning, "") for meaning in ("v_low", "v_high")}
     if values.get("window"):
-        found = _WINDOW.match(values["window"])
+        found = WINDOW.match(values["window"])
         if found is None:
             raise RuleBroken("E9", f"{where}: the window must read like 1.5-4.8. Got {values['window']!r}.")
+        if any(text and not same(text, found[i]) for i, text in enumerate(texts.values(), start=1)):
+            raise RuleBroken("E9", f"{where}: the window {values['window']} is not v_low and v_high beside it.")
         texts = {"v_low": found[1], "v_high": found[2]}
     low, high = (_number(where, meaning, text, header_units.get(meaning, "")) for meaning, text in texts.items())
     return low, high
@@ -251,14 +373,29 @@ def _window(
 def _stated_rate(
     where: str, values: Mapping[str, str], header_units: Mapping[str, str], one_c: float | None
 ) -> tuple[float | None, float | None, bool]:
-    """Current (mA/g), or multiple of C where 1C is not known; and whether the current is a number without a unit."""
-    meaning = next((m for m in ("current", "rate") if values.get(m)), None)
-    if meaning is None:
-        return None, None, False
-    text, unit = values[meaning], header_units.get(meaning, "")
+    """Current (mA/g), or multiple of C where 1C is not known; and whether the current is a number without a unit.
+
+    Raises:
+        RuleBroken: E9 where a current and a rate beside it are not the same.
+    """
+    told = [_rate_of(where, m, values[m], header_units.get(m, ""), one_c) for m in ("current", "rate") if values.get(m)]
+    currents = [current for current, _, _ in told if current is not None]
+    if len(currents) > 1 and abs(currents[1] / currents[0] - 1) > SAME_CURRENT:
+        raise RuleBroken(
+            "E9",
+            f"{where}: the current {currents[0]:g} mA/g is not the rate beside it, {currents[1]:g} mA/g. Correct one "
+            "of them, or call the column C-rate.",
+        )
+    return told[0] if told else (None, None, False)
+
+
+def _rate_of(
+    where: str, meaning: str, text: str, unit: str, one_c: float | None
+) -> tuple[float | None, float | None, bool]:
+    """As :func:`_stated_rate`, of one column."""
     c_rate, its_one_c = parse_c_rate(text)
     one_c = its_one_c or one_c
-    if c_rate is None and meaning == "rate" and units.normalised(unit) == "c":
+    if c_rate is None and meaning == "rate" and units.normalised(unit) == "c" and not _has_unit(text):
         c_rate = _number(where, "rate", text, "")
     if c_rate is None:
         return _plain_rate(where, meaning, text, unit, one_c)

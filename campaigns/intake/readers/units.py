@@ -73,6 +73,11 @@ def is_of_another_kind(dimension: str, spelling: str) -> bool:
     return any(factor(kind, spelling) is not None for kind in UNITS)
 
 
+def is_unit(spelling: str) -> bool:
+    """Whether a text is a unit of any kind, and nothing else."""
+    return any(factor(kind, spelling) is not None for kind in UNITS)
+
+
 def normalised(spelling: str, keep_slash: bool = False) -> str:
     """Lower case, micro signs (however damaged) as ``u``, without dots, spaces, hyphens and underscores."""
     text = re.sub(r"^(?:[^\x00-\x7f°℃]+|\?)", "u", spelling.strip()).replace("⁻¹", "-1").replace("℃", "°c")

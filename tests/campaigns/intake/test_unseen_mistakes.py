@@ -15,6 +15,10 @@ import pandas as pd
 import pytest
 from lab_files import CELL, assert_good, check, said
 
+from campaigns.intake.measurement import SampleInfo
+from campaigns.intake.samples import read_samples
+from drxnet.errors import ConfigurationError
+
 TWO = lab.rows(220.0, 215.0, points=40)
 FAST = lab.rows(100.0, 95.0, points=60, current_ma_g=1000.0, first_charge=120.0)
 AT_1000 = replace(CELL, current_ma_g=1000.0)
@@ -169,3 +173,197 @@ def test_rows_of_two_cells_that_take_turns_are_refused(tmp_path: Path, sample, o
     assert check(tmp_path, lab.plain(both), sample).status == "refused"
     noisy = TWO.assign(voltage_v=TWO.voltage_v + 0.005 * (-1.0) ** TWO.record)
     assert_good(check(tmp_path, lab.plain(noisy), sample))
+
+
+# Sample tables
+
+
+FORMULA = "Li1.2Mn0.4Ti0.4O2"
+
+
+def sample_of(tmp_path: Path, header: str, cells: str, above: str = "") -> SampleInfo:
+    path = tmp_path / "samples.csv"
+    path.write_text(f"{above}file;composition;{header}\ncell.csv;{FORMULA};{cells}\n", encoding="utf-8")
+    return next(iter(read_samples(path).values()))
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("active_mass_mg;active_mass_mg", "2.0;2.4"),
+        ("active_mass_mg;oxide mass (mg)", "2.0;2.4"),
+        ("active_mass_mg;active_mass_g", "2.0;0.0024"),
+        ("current_ma_g;rate", "20;1000"),
+        ("formula", "Li1.1Mn0.5Ti0.4O2"),
+    ],
+)
+def test_two_columns_of_a_sample_table_that_mean_the_same_and_differ_are_refused(tmp_path, header, cells) -> None:
+    with pytest.raises(ConfigurationError, match="mean the same and differ"):
+        sample_of(tmp_path, header, cells)
+    first = cells.split(";")[0]
+    if header != "formula":
+        sample_of(tmp_path, header, f"{first};")
+        assert sample_of(tmp_path, header.split(";")[0] + ";remark", f"{first};2.4") is not None
+
+
+@pytest.mark.parametrize("header", ["active_mass_mg", "active_mass_mg,current_ma_g", "active_mass_mg,cell"])
+def test_a_decimal_comma_among_commas_is_no_cell_of_its_own(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "samples.csv"
+    rest = ",x" * header.count(",")
+    path.write_text(f"file,composition,{header}\ncell.csv,{FORMULA},2,15{rest}\n")
+    with pytest.raises(ConfigurationError, match=r"row 2: more cells than the header names; a decimal comma\?"):
+        read_samples(path)
+    assert sample_of(tmp_path, "active_mass_mg", "2,15").active_mass_mg == 2.15  # by semicolons, as it says
+
+
+@pytest.mark.parametrize("rate", ["0.1", "5", "20"])
+def test_a_c_rate_is_one_whatever_its_size(tmp_path: Path, rate: str) -> None:
+    with pytest.raises(ConfigurationError, match="reads as a C-rate, not as mA/g"):
+        sample_of(tmp_path, "C-rate", rate)
+    assert sample_of(tmp_path, "C-rate;1C (mA/g)", f"{rate};200").current_ma_g == 200 * float(rate)
+    assert sample_of(tmp_path, "C-rate;current_ma_g", f"{rate};20").current_ma_g == 20.0
+    with pytest.raises(ConfigurationError, match="is not the C-rate beside it"):
+        sample_of(tmp_path, "C-rate;1C (mA/g);current_ma_g", f"{rate};200;70")
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "words"),
+    [
+        ("v_low;v_high", "1500;4800", "Cut-offs lie within 0-6 V"),
+        ("window;v_low;v_high", "1.5-4.8;2.0;4.8", "Leave one of them empty"),
+        ("window", "2024-05-01 00:00:00", "A window must read like"),
+    ],
+)
+def test_cut_offs_are_possible_and_told_once(tmp_path: Path, header: str, cells: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        sample_of(tmp_path, header, cells)
+    assert sample_of(tmp_path, "v_low (mV);v_high (mV)", "1500;4800").window == (1.5, 4.8)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "field", "value"),
+    [
+        ("active_mass_mg", "2.0 ± 0.1", "active_mass_mg", 2.0),
+        ("active_mass_mg", "2.0(1)", "active_mass_mg", 2.0),
+        ("active_mass_mg", "2000 μg", "active_mass_mg", 2.0),
+        ("Aktivmasse (mg)", "2,0", "active_mass_mg", 2.0),
+        ("electrode_mass_mg;active_fraction", "2.5;80:10:10", "active_mass_mg", 2.0),
+        ("electrode_mass_mg;active_fraction", "2.5;8/1/1", "active_mass_mg", 2.0),
+        ("electrode_mass_mg;active_fraction", "2.5;80 wt%", "active_mass_mg", 2.0),
+        ("current", "20 mA/g (C/10)", "current_ma_g", 20.0),
+        ("window", "1.5–4.8 V vs. Li/Li+", "window", (1.5, 4.8)),
+        ("window", "[1.5, 4.8]", "window", (1.5, 4.8)),
+        ("window", "1.5...4.8 V", "window", (1.5, 4.8)),
+    ],
+)
+def test_what_people_write_into_a_sample_table_is_read(tmp_path: Path, header, cells, field, value) -> None:
+    assert getattr(sample_of(tmp_path, header, cells), field) == pytest.approx(value)
+
+
+def test_a_mass_per_something_else_is_no_mass(tmp_path: Path) -> None:
+    for cells in ("2 mg/cm2", "2.0 (electrode)", "2.0-2.1"):
+        with pytest.raises(ConfigurationError):
+            sample_of(tmp_path, "active_mass_mg", cells)
+
+
+def test_a_title_above_and_units_below_the_header_are_no_cells(tmp_path: Path) -> None:
+    path = tmp_path / "samples.csv"
+    path.write_text(f"Round 3\nfile,composition,active_mass,current\n,,g,A/g\ncell.csv,{FORMULA},0.002,0.02\n")
+    assert next(iter(read_samples(path).values())) == SampleInfo(2.0, FORMULA, 20.0)
+
+
+def test_a_row_that_stands_twice_in_a_sample_table_counts_once(tmp_path: Path) -> None:
+    path = tmp_path / "samples.csv"
+    for second, refused in (("2.0", False), ("2.1", True)):
+        path.write_text(f"file,composition,active_mass_mg\ncell.csv,{FORMULA},2.0\ncell.csv,{FORMULA},{second}\n")
+        if not refused:
+            assert len(read_samples(path)) == 1
+            continue
+        with pytest.raises(ConfigurationError, match="stands in the table twice, and the rows differ"):
+            read_samples(path)
+
+
+# Tables of capacities
+
+
+def capacities(header: str, *rows: str) -> str:
+    return "\n".join([f"composition;window;{header}", *(f"{FORMULA};1.5-4.8;{row}" for row in rows)]) + "\n"
+
+
+GOOD = capacities("current (mA/g);capacity (mAh/g);cell", "20;220;A", "20;215;B")
+
+
+@pytest.mark.parametrize("written", ["n", "N"])
+def test_a_number_of_cells_is_no_cycle(tmp_path: Path, written: str) -> None:
+    content = capacities(f"current (mA/g);capacity (mAh/g);{written}", "20;220;4", "20;215;3")
+    assert "may be the cycle or a number of cells. Call it cycle, or cells" in said(check(tmp_path, content), "E9")
+    assert_good(check(tmp_path, content.replace(f";{written}\n", ";cells\n")))
+    cycles = check(tmp_path, f"{written};capacity (mAh/g)\n1;220\n2;215\n")
+    assert [d.cycle for d in cycles.discharges] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "words"),
+    [
+        ("formula;current (mA/g);capacity (mAh/g)", "Li1.1Mn0.5Ti0.4O2;20;220", "mean the same and differ"),
+        ("current (mA/g);current density (mA/g);capacity (mAh/g)", "20;1000;220", "mean the same and differ"),
+        ("current (mA/g);rate;capacity (mAh/g)", "20;1000;220", "is not the rate beside it"),
+        ("current (mA/g);C-rate;1C;capacity (mAh/g)", "20;5;200;220", "is not the rate beside it"),
+        ("C-rate;capacity (mAh/g)", "5;220", "reads as a C-rate"),
+        ("C-rate;capacity (mAh/g)", "20;220", "reads as a C-rate"),
+    ],
+)
+def test_what_a_table_of_capacities_says_twice_is_compared(tmp_path: Path, header: str, row: str, words: str) -> None:
+    checked = check(tmp_path, capacities(header, row), SampleInfo())
+    assert any(words in hit.message for hit in checked.rules)
+    assert checked.status == "refused"
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("material;current (mA/g);capacity (mAh/g)", "HE-1;20;220"),
+        ("formula;current (mA/g);capacity (mAh/g)", f"{FORMULA};20;220"),
+        ("current (mA/g);C-rate;1C;capacity (mAh/g)", "20;0.1;200;220"),
+        ("current (mA/g);C-rate;capacity (mAh/g)", "20;C/10;220"),
+        ("C-rate;1C;capacity (mAh/g)", "0.1;200;220 ± 3"),
+        ("current (mA/g);capacity (mAh/g)", "20;220(3)"),
+    ],
+)
+def test_what_a_table_of_capacities_says_twice_alike_is_read(tmp_path: Path, header: str, row: str) -> None:
+    checked = check(tmp_path, capacities(header, row), SampleInfo())
+    assert_good(checked, 220.0)
+    assert checked.discharges[0].conditions.current_ma_g == 20.0
+
+
+@pytest.mark.parametrize("name", ["mean", "Average", "std.", "SD", "max"])
+def test_a_row_of_means_is_no_cell(tmp_path: Path, name: str) -> None:
+    checked = check(tmp_path, GOOD + f"{FORMULA};1.5-4.8;20;217.5;{name}\n")
+    assert_good(checked)
+    assert "row 4 sums up those above; left out" in checked.notes
+    assert_good(check(tmp_path, f"cycle;capacity (mAh/g)\n1;220\n2;215\n{name};217.5\n"))
+
+
+@pytest.mark.parametrize("other", ["20;180;A", "20;219;A"])
+def test_a_cell_has_one_first_capacity_at_one_rate(tmp_path: Path, other: str) -> None:
+    content = GOOD + f"{FORMULA};1.5-4.8;{other}\n"
+    assert "two capacities of cycle 1 of cell A" in said(check(tmp_path, content), "E9")
+    assert_good(check(tmp_path, GOOD + f"{FORMULA};1.5-4.8;20;220;A\n"))
+    assert_good(check(tmp_path, GOOD + f"{FORMULA};1.5-4.8;1000;100;A\n"), 220.0, 215.0, 100.0)
+
+
+@pytest.mark.parametrize(("units", "row"), [("mA/g;mAh/g", "20;220"), ("A/g;Ah/g", "0.02;0.22"), (";Ah/kg", "20;220")])
+def test_a_row_of_units_in_a_table_of_capacities_counts(tmp_path: Path, units: str, row: str) -> None:
+    content = f"composition;window;current;capacity\n;V;{units}\n{FORMULA};1.5-4.8;{row}\n"
+    assert_good(check(tmp_path, content, SampleInfo()), 220.0)
+
+
+@pytest.mark.parametrize("header", ["temperature (°C)", "Temperature", "temperature_c"])
+def test_the_temperature_in_a_table_of_capacities_is_that_of_the_test(tmp_path: Path, header: str) -> None:
+    content = capacities(f"current (mA/g);capacity (mAh/g);{header}", "20;220;55")
+    checked = check(tmp_path, content)
+    assert checked.discharges[0].process.row() == {"temperature_c": 55.0}
+    assert checked.discharges[0].as_measurement(FORMULA).conditions.process.row() == {"temperature_c": 55.0}
+    for unit in ("K", "°F"):
+        wrong = check(tmp_path, content.replace(header, f"temperature ({unit})"))
+        assert "give the temperature of the test in °C" in said(wrong, "E8")
