@@ -235,7 +235,7 @@ def choose_batch(
             "pending, precursors, what a batch may share, its budget). Lift one of them."
         )
     if empty:
-        log.warning("The limits of the laboratory left %d of %d places of the batch empty.", empty, n)
+        log.warning("%d of %d places of the batch empty: no candidate is left, or none within the limits.", empty, n)
     with torch.no_grad():
         gains = batch.joint_gains().tolist()
     return [replace(pick, strategy=strategy, joint_gain=gain) for pick, gain in zip(picks, gains, strict=True)]

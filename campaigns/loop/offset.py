@@ -68,7 +68,7 @@ class Offset:
 
 def offsets_of(campaign: Workspace, state: Snapshot, goals: Goals) -> tuple[Offset, ...]:
     """Offset of a campaign's laboratory, from its ledger, by the goals of the time."""
-    outcomes = [o for o in outcomes_of(state, goals) if o.measurements and o.proposal.prediction][-LATEST:]
+    outcomes = _telling(outcomes_of(state, goals))
     if not outcomes:
         return ()
     told = campaign.ledger.predicted_profiles(o.proposal.proposal_id for o in outcomes)
@@ -81,22 +81,27 @@ def offsets(
     """Offset at each rate at which something is measured that was predicted before.
 
     Args:
-        outcomes: of proposals, in order; the latest count.
+        outcomes: of proposals, in order; the latest that are predicted and measured count.
         told: profiles predicted when they were made, by proposal id.
         goals: of the campaign.
         model_id: whose levels the error of the model has.
     """
-    levels, found = levels_of(model_id), []
+    levels, found, telling = levels_of(model_id), [], _telling(outcomes)
     for quantity in (Capacity(goals.rates.low), Capacity(goals.rates.high)):
         pairs = [
             (o, said, value.mean)
-            for o in outcomes[-LATEST:]
+            for o in telling
             if (said := _said(told.get(o.proposal.proposal_id, ()), quantity)) is not None
             and (value := o.measured(quantity)) is not None
         ]
         if pairs:
             found.append(_offset(levels, quantity.at.current_ma_g, pairs))
     return tuple(found)
+
+
+def _telling(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The latest that are both predicted and measured."""
+    return [o for o in outcomes if o.measurements and o.proposal.prediction][-LATEST:]
 
 
 def _said(profiles: Sequence[PredictedProfile], quantity: Capacity) -> tuple[float, float] | None:

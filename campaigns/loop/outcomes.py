@@ -72,23 +72,22 @@ class Outcome:
         """Measured value, or else the predicted one."""
         return self.measured(quantity) or self.predicted(quantity)
 
-    def bound(self, quantity: Quantity, sign: int | None = None) -> float | None:
-        """Bound that a quantity is better than with 90 %, measured or else predicted; None where nothing is known.
-
-        Of a measured one, from the error of the mean over cells.
-        """
-        estimate = self.known(quantity)
-        if estimate is None:
-            return None
-        return float(pessimistic(estimate.mean, estimate.error or 0.0, sign or self.sign(quantity), quantity.limits))
+    def bound(self, quantity: Quantity) -> float | None:
+        """Bound that a quantity is better than with 90 %: the pessimistic end of its interval."""
+        ends = self.interval(quantity)
+        return None if ends is None else ends[0 if self.sign(quantity) > 0 else 1]
 
     def interval(self, quantity: Quantity) -> tuple[float, float] | None:
-        """Ends of the 80 % interval, of what is measured or else of what was predicted."""
-        if self.measured(quantity) is None and self.proposal.prediction:
-            said = self.proposal.prediction.value(quantity.identity)
-            return None if said is None else said.interval
-        lower, upper = self.bound(quantity, 1), self.bound(quantity, -1)
-        return None if lower is None or upper is None else (lower, upper)
+        """Ends of the 80 % interval; None where nothing is known.
+
+        Of what is measured, from the error of the mean over cells; else as it was predicted.
+        """
+        found = self.measured(quantity)
+        if found is not None:
+            ends = (float(pessimistic(found.mean, found.error or 0.0, sign, quantity.limits)) for sign in (1, -1))
+            return next(ends), next(ends)
+        said = self.proposal.prediction.value(quantity.identity) if self.proposal.prediction else None
+        return None if said is None else said.interval
 
     def sign(self, quantity: Quantity) -> int:
         """1 where the campaign wants it large, -1 where small."""

@@ -176,8 +176,9 @@ class _Round:
         rows = _proposals(picks, forecast, self.source, self.campaign.spec)
         prospect = prospect_of(self.outlook, [(p.composition, p.process) for p in picks], self.seed)
         model = self.state.current_model.model_id
-        if len(picks) < n:
-            self.notes += (f"{len(picks)} of {n} proposed: the limits of the lab leave no other candidate.",)
+        if sum(pick.cells or 1 for pick in picks) < n:
+            why = "no other candidate is left, or none within the limits of the lab"
+            self.notes += (f"{len(picks)} of {n} proposed: {why}.",)
         if dry_run:
             shown = _preview(rows, self.state)
             return Proposed(self.state.round + 1, model, shown, self.statistics, self.notes, prospect)

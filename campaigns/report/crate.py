@@ -62,7 +62,7 @@ def write_crate(
     Raises:
         MissingExtra: the extra ``exchange`` is not installed.
     """
-    crate = _empty(campaign, state)
+    crate = _empty(campaign, state, len(measured))
     for name, text in documents.items():
         _file(crate, name, text, {"name": _ABOUT.get(name, name)})
     made_by = _software(crate)
@@ -83,7 +83,7 @@ _ABOUT = {
 }
 
 
-def _empty(campaign: Workspace, state: Snapshot) -> ROCrate:
+def _empty(campaign: Workspace, state: Snapshot, discharges: int) -> ROCrate:
     try:
         from rocrate.rocrate import ROCrate
     except ImportError:
@@ -92,7 +92,7 @@ def _empty(campaign: Workspace, state: Snapshot) -> ROCrate:
     rounds = sorted({p.round for p in state.proposals if p.round is not None})
     crate.name = f"Campaign {campaign.name}"
     crate.description = campaign.spec.description or (
-        f"Search for disordered-rocksalt cathodes, {len(rounds)} rounds, {len(state.measurements)} discharges."
+        f"Search for disordered-rocksalt cathodes, {len(rounds)} rounds, {discharges} discharges."
     )
     crate.datePublished = datetime.now(UTC)
     crate.root_dataset["citation"] = {"@id": _CITED}

@@ -143,11 +143,16 @@ class Fade:
 
 
 def fades(outcomes: Sequence[Outcome]) -> list[Fade]:
-    """Every cell that was cycled on, those of the best composition first."""
+    """Every cell that was cycled on, those of the best composition first.
+
+    The first step of a staircase that counts as a first cycle was no such one, and is left out.
+    """
     found = []
     for outcome in sorted(outcomes, key=lambda o: o.merit, reverse=True):
         by_cell: dict[tuple[str, float], dict[int, tuple[CyclingConditions, float]]] = {}
         for m in outcome.measurements:
+            if "staircase" in m.flags:
+                continue
             mine = by_cell.setdefault((m.cell, m.conditions.current_ma_g), {})
             mine[m.conditions.cycle] = (m.conditions, m.capacity_mah_g)
         for (cell, _), values in by_cell.items():

@@ -102,8 +102,7 @@ def _body(content: Content, figures: Mapping[str, Figure]) -> list[str]:
     lines = _lead(snapshot, outcomes, goals)
     if not outcomes:
         return [*lines, *_refused(snapshot), *_lineage(snapshot, figures)]
-    tried = [o for o in outcomes if o.measurements]
-    own = offsets(tried, content.predicted, goals, snapshot.models[0].model_id)
+    own = offsets(outcomes, content.predicted, goals, snapshot.models[0].model_id)
     links = "".join(f'<a href="#s-{anchor}">{text}</a>' for anchor, text in SECTIONS.items())
     return [
         *lines,

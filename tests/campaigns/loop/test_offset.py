@@ -46,6 +46,17 @@ def test_an_offset_is_drawn_towards_none_as_a_random_effect_is(campaign: Campaig
     assert high.mean_mah_g < 0
 
 
+def test_what_was_never_predicted_does_not_push_out_what_tells(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("campaigns.loop.offset.LATEST", 1)
+    record_round(campaign, FIRST)
+    measure(campaign, (FIRST, 20, -50.0), (SECOND, 20, -20.0), (THIRD, 20, -20.0))
+    (row,) = campaign.summarize()["offsets"]
+    page = write_report(campaign.ledger, campaign.spec.goals, tmp_path).page.read_text(encoding="utf-8")
+    assert row["sentence"] in page
+
+
 def test_its_sentence_stands_in_status_ranking_and_report(campaign: Campaign, tmp_path: Path):
     record_round(campaign, FIRST, SECOND, THIRD)
     measure(campaign, *((c, 20, -50.0) for c in (FIRST, SECOND, THIRD)))

@@ -68,6 +68,18 @@ def test_the_lower_bound_of_a_mean_narrows_with_the_number_of_cells(snapshot: Sn
     assert waiting.merit == waiting.proposal.prediction.value(GOALS.first.identity).bound
 
 
+def test_the_order_of_a_table_is_that_of_the_ends_it_shows(snapshot: Snapshot):
+    goals = Goals(objectives=(ObjectiveSpec(quantity="capacity"),), constraints=())
+    waiting = next(o for o in outcomes_of(snapshot, goals) if not o.measurements)
+    said = waiting.proposal.prediction
+    assert said is not None
+    # more expected than all lithium gives (300), where the interval ends
+    most = replace(said.value(goals.first.identity), mean=420.0, std=50.0, bound=236.0, far=300.0)
+    beyond = Outcome(replace(waiting.proposal, prediction=replace(said, values=(most,))), goals)
+    assert beyond.interval(goals.first) == (236.0, 300.0)
+    assert beyond.merit == 236.0
+
+
 def test_nothing_is_retained_below_the_capacity_floor(snapshot: Snapshot):
     outcome = next(o for o in outcomes_of(snapshot, GOALS) if o.leading)
     dead = Outcome(outcome.proposal, GOALS, tuple(replace(m, capacity_mah_g=3.0) for m in outcome.measurements))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from campaigns.spec import read_spec
 from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, UsageError
+from screening.batch import Choice, choose_batch
 from screening.economy import REDOX_METALS
 from screening.errors import NothingToPropose
 from screening.surrogate import DRXNetGaussianModel
@@ -69,6 +71,21 @@ def test_batch_is_recorded_with_everything_that_led_to_it(live: Campaign):
     assert [[q.conditions for q in pair] for pair in pairs.values()] == [
         [live.spec.conditions.low, live.spec.conditions.high]
     ] * 3
+
+
+def test_a_batch_says_why_it_is_short_and_that_second_cells_are_part_of_it(
+    live: Campaign, few: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (note,) = [n for n in propose(live, candidates=few, batch_size=9, dry_run=True).notes if "of 9 proposed" in n]
+    assert note == "5 of 9 proposed: no other candidate is left, or none within the limits of the lab."
+
+    def with_second_cells(*arguments: object, **options: object) -> list[Choice]:
+        return [replace(pick, cells=2) for pick in choose_batch(*arguments, **options | {"n": 2})]  # type: ignore[arg-type]
+
+    monkeypatch.setattr("screening.batch.choose_batch", with_second_cells)
+    done = propose(live, candidates=few, batch_size=4, dry_run=True)
+    assert [p.cells(1) for p in done.proposals] == [2, 2]
+    assert not [n for n in done.notes if "proposed:" in n]
 
 
 def test_second_round_stays_away_from_the_pending_first(live: Campaign, few: Path):

@@ -14,6 +14,7 @@ from campaigns.ledger.records import NewMeasurement, Proposal, QuantityValue, St
 from campaigns.loop.outcomes import best_so_far, compare, headline, outcomes_of
 from campaigns.loop.rank import rank
 from campaigns.report import views
+from campaigns.report.drawing import fades
 from campaigns.spec import FILE_NAME
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import ConfigurationError, UsageError
@@ -207,6 +208,8 @@ def test_staircase_counts_flagged_where_the_campaign_says_so(campaign: Campaign)
         assert (counted["M0016"].conditions.cycle, counted["M0016"].flags) == (1, ("staircase",))
         assert again.state().valid[15].conditions.cycle == 16
         assert again.summarize()["staircases"][0]["counts"] is True
+        shown = {f.conditions.current_ma_g: f.cycles for f in fades(outcomes_of(again.state(), again.spec.goals))}
+        assert shown == {20.0: tuple(range(1, 16)), 1000.0: (17, 18)}, "cycle 16 is no first one"
 
 
 def test_what_is_measured_under_other_conditions_or_without_a_profile_is_said(measured: Campaign):

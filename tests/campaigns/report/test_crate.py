@@ -41,6 +41,12 @@ def test_a_crate_opens_and_says_what_it_is(crate) -> None:
     assert crate.root_dataset["citation"].id == "https://doi.org/10.1016/j.joule.2024.03.010"
 
 
+def test_a_crate_counts_the_discharges_that_it_holds(measured: Campaign, tmp_path: Path) -> None:
+    measured.retract_measurement("M0002", "short circuit")
+    measured.export(tmp_path / "week3.crate.zip")
+    assert "1 rounds, 1 discharges." in rocrate.ROCrate(tmp_path / "week3.crate.zip").description
+
+
 def test_a_crate_holds_the_round_its_cells_and_their_profiles(crate, tmp_path: Path) -> None:
     crate.write(tmp_path / "unpacked")
     ledger = json.loads((tmp_path / "unpacked" / "campaign.json").read_text())
