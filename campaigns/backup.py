@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from campaigns.errors import LedgerUnreadable
-from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.database import sqlite_url
+from campaigns.ledger.ledger import Ledger
 from campaigns.spec import FILE_NAME, LEDGER_NAME, CampaignSpec, read_spec
 from campaigns.workspace import Workspace
 from drxnet.errors import ConfigurationError, DataRefused, UsageError

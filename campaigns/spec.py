@@ -285,7 +285,7 @@ class CampaignSpec(_Frozen):
 
     def ledger_url(self, folder: Path) -> str:
         """URL of the ledger of a campaign that lives in a folder."""
-        from campaigns.ledger.ledger import sqlite_url
+        from campaigns.ledger.database import sqlite_url
 
         if self.ledger is None:
             return sqlite_url(folder / LEDGER_NAME)

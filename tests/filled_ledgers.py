@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from campaigns.ledger.ledger import Entry, Ledger, sqlite_url
+from campaigns.ledger.database import sqlite_url
+from campaigns.ledger.entry import Entry
+from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import NewMeasurement, NewModel, PredictedProfile, Prediction, State
 from campaigns.loop.outcomes import stated
 from drxnet.composition import Composition

@@ -82,7 +82,7 @@ def prediction(retention: float = 0.7, low: float = 275.0, **changes: object) ->
 
 def make_first_version(ledger: Ledger) -> None:
     """Make a ledger what the first version wrote: without all that the second one added."""
-    with ledger._engine.connect() as connection, connection.begin():
+    with ledger._database.engine.connect() as connection, connection.begin():
         for table in ("processes", "model_files", "verdicts", "phase_outcomes", "analyses"):
             connection.execute(text(f"DROP TABLE {table}"))
         if connection.dialect.name == "postgresql":

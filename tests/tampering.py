@@ -8,8 +8,9 @@ from contextlib import closing
 from ledgers import FIRST, LOW, SECOND, START, THIRD, prediction, straight_profile
 from sqlalchemy import text
 
-from campaigns.ledger.ledger import Ledger, NewMeasurement, NewModel, _engine
-from campaigns.ledger.records import PredictedProfile, State
+from campaigns.ledger.database import Database
+from campaigns.ledger.ledger import Ledger
+from campaigns.ledger.records import NewMeasurement, NewModel, PredictedProfile, State
 
 
 def fill(ledger: Ledger) -> None:
@@ -46,7 +47,7 @@ def behind_its_back(ledger: Ledger, statement: str) -> int:
             for (name,) in triggers:
                 file.execute(f"DROP TRIGGER {name}")
             return file.execute(statement).rowcount
-    engine = _engine(ledger.url, ledger.campaign, 5)
+    engine = Database(ledger.url, ledger.campaign, 5).engine
     with engine.begin() as connection:
         connection.execute(text("SET session_replication_role = replica"))
         changed = connection.execute(text(statement)).rowcount

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.ledger import Entry
+from campaigns.ledger.entry import Entry
 from campaigns.ledger.records import NewMeasurement, PredictedProfile, Prediction
 from campaigns.loop.outcomes import stated
 from drxnet.discharge import CyclingConditions, DischargeProfile

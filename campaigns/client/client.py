@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from campaigns.client.connection import Connection
 from campaigns.errors import Unreachable
-from campaigns.ledger.ledger import user_and_host
+from campaigns.ledger.entry import user_and_host
 from campaigns.ledger.records import ModelRecord, Prediction, Proposal, State
 from drxnet.composition import Composition
 from drxnet.errors import DRXError, DRXWarning, UsageError

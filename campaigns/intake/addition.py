@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from campaigns.intake.judgement import Verdicts, Weighed, expectations, judge, weighed
 from campaigns.intake.settlement import Item, Placed
-from campaigns.ledger.ledger import Entry
+from campaigns.ledger.entry import Entry
 from campaigns.ledger.physics import faults_of_numbers
 from campaigns.ledger.records import CLEARED, DOUBTFUL, Snapshot
 from campaigns.workspace import Workspace

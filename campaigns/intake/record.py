@@ -17,7 +17,7 @@ from campaigns.intake.matching import Matching, parsed, planned_process
 from campaigns.intake.measurement import CheckedFile, RuleBroken, RuleHit, SampleInfo
 from campaigns.intake.outcome import FileOutcome, Ingested, compare_with_proposed, known_before, outcome_of
 from campaigns.intake.settlement import Item, Placed, settle
-from campaigns.ledger.ledger import Entry
+from campaigns.ledger.entry import Entry
 from campaigns.ledger.physics import check_physics
 from campaigns.ledger.records import Snapshot
 from campaigns.workspace import Workspace

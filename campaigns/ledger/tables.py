@@ -35,6 +35,9 @@ from sqlalchemy import (
 
 from campaigns.ledger.records import prediction_of_first_version
 
+MODEL_BYTES = 128 << 20
+"""Most that the weights of one model may take in a ledger; those of the shipped ensemble take 2.6 MB."""
+
 metadata = MetaData()
 
 meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))

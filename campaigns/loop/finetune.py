@@ -16,7 +16,7 @@ import numpy as np
 
 from campaigns.errors import LedgerLocked
 from campaigns.intake.judgement import MODEL_ERROR_MAH_G, Expected, judge, weighed
-from campaigns.ledger.ledger import Entry
+from campaigns.ledger.entry import Entry
 from campaigns.ledger.physics import faults_of_numbers
 from campaigns.ledger.records import DOUBTFUL, MeasuredProfile, Measurement, ModelRecord, NewModel, Snapshot
 from campaigns.workspace import Workspace

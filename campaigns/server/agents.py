@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from campaigns.campaign import Campaign
 from campaigns.intake.correction import supersede as superseded
 from campaigns.intake.measurement import SampleInfo
-from campaigns.ledger.ledger import user_and_host
+from campaigns.ledger.entry import user_and_host
 from campaigns.loop.places import Order, Within
 from campaigns.report import views
 from campaigns.server.api import handed_in, kept_files, measurement_row, page, proposal_page, proposal_view

@@ -26,7 +26,8 @@ from filled_ledgers import fill
 from ledgers import write_campaign, write_stub_model
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.database import sqlite_url
+from campaigns.ledger.ledger import Ledger
 from drxnet.errors import LedgerError
 
 PAGE = 4096

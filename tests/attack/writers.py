@@ -39,7 +39,7 @@ from small_model import FINE_TUNING
 from synthetic import untrained_ensemble
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.ledger import sqlite_url
+from campaigns.ledger.database import sqlite_url
 from campaigns.ledger.records import Snapshot, State
 from drxnet.checkpoint import save
 from drxnet.errors import DRXError

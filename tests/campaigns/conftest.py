@@ -11,7 +11,8 @@ from ledgers import START, write_campaign, write_stub_model
 from postgres import postgresql_server
 
 from campaigns.campaign import Campaign
-from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.database import sqlite_url
+from campaigns.ledger.ledger import Ledger
 
 
 @pytest.fixture(scope="session")

@@ -434,7 +434,7 @@ def test_bad_input_ends_in_a_sentence_and_its_exit_code(home: Path, arguments: l
 
 def test_ledger_that_somebody_else_is_writing_exits_with_5(home: Path, monkeypatch: pytest.MonkeyPatch):
     propose_by_hand(FIRST)
-    monkeypatch.setattr("campaigns.ledger.ledger.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("campaigns.ledger.database.TIMEOUT_S", 0.2)
     other = sqlite3.connect(home / "demo" / "ledger.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:

@@ -12,7 +12,8 @@ from ledgers import START
 from tampering import TAMPERED, behind_its_back, fill
 
 from campaigns.errors import LedgerUnreadable
-from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.database import sqlite_url
+from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import State
 from drxnet.errors import UsageError
 

@@ -20,7 +20,9 @@ from sqlalchemy.exc import DBAPIError
 
 from campaigns.errors import LedgerError, LedgerLocked, LedgerUnreadable
 from campaigns.ledger import tables
-from campaigns.ledger.ledger import Entry, Ledger, sqlite_url
+from campaigns.ledger.database import sqlite_url
+from campaigns.ledger.entry import Entry
+from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import (
     NewMeasurement,
     NewModel,
@@ -277,7 +279,7 @@ def test_unlearned_measurements_are_those_no_model_has_tried(ledger: Ledger):
 def test_history_cannot_be_rewritten_by_hand(ledger: Ledger, statement: str):
     with ledger.write("ingest") as entry:
         entry.add_measurement(entry.add_lab_composition(FIRST), "A", measurement(), None)
-    with pytest.raises(DBAPIError, match="never"), ledger._engine.connect() as connection, connection.begin():
+    with pytest.raises(DBAPIError, match="never"), ledger._database.engine.connect() as connection, connection.begin():
         connection.execute(text(statement))
 
 
@@ -379,7 +381,7 @@ def test_rows_that_refer_to_nothing_are_refused_by_the_database(ledger: Ledger, 
 
 
 def test_newer_schema_is_refused(ledger: Ledger, ledger_url: str, monkeypatch: pytest.MonkeyPatch):
-    with ledger._engine.connect() as connection, connection.begin():
+    with ledger._database.engine.connect() as connection, connection.begin():
         connection.execute(text("UPDATE meta SET value = '99' WHERE key = 'schema_version'"))
     with pytest.raises(LedgerUnreadable, match="newer drx-screen .schema 99"):
         Ledger(ledger_url, "demo")
@@ -393,7 +395,7 @@ def test_older_schema_is_brought_up_to_date_once(ledger: Ledger, ledger_url: str
     for _ in range(2):
         upgraded = Ledger(ledger_url, "demo")
         assert upgraded.read() == before
-        with upgraded._engine.connect() as connection:
+        with upgraded._database.engine.connect() as connection:
             assert connection.execute(text("SELECT count(*) FROM instruments")).scalar() == 0
         upgraded.close()
 
@@ -425,7 +427,7 @@ def test_file_that_is_no_ledger_is_refused(tmp_path: Path, content: bytes):
 def test_connections_of_a_ledger_that_nobody_holds_are_given_back(tmp_path: Path):
     ledger = Ledger.create(sqlite_url(tmp_path / "ledger.sqlite"), "one", START)
     ledger.read()
-    pool = ledger._engine.pool
+    pool = ledger._database.engine.pool
     assert pool.checkedin() == 1
     del ledger
     gc.collect()
@@ -629,7 +631,7 @@ def test_the_process_of_a_cell_is_read_back_and_is_part_of_the_chain(ledger: Led
     fired, plain = ledger.read().valid
     assert fired.conditions == replace(LOW, process=FIRED)
     assert plain.conditions == LOW
-    with ledger._engine.connect() as connection, connection.begin():
+    with ledger._database.engine.connect() as connection, connection.begin():
         connection.execute(text('UPDATE processes SET stated = \'{"route": "combustion"}\''))
     with pytest.raises(LedgerUnreadable, match="not as it was written"):
         ledger.read()
@@ -640,7 +642,7 @@ def test_a_ledger_of_schema_2_goes_on_with_its_chain_whole(ledger: Ledger, ledge
     with ledger.write("ingest") as entry:
         entry.add_measurement("R01-01", "A", measurement(), None)
     before = ledger.read()
-    with ledger._engine.connect() as connection, connection.begin():
+    with ledger._database.engine.connect() as connection, connection.begin():
         connection.execute(text("DROP TABLE processes"))
         connection.execute(text("UPDATE meta SET value = '2' WHERE key = 'schema_version'"))
     upgraded = Ledger(ledger_url, "demo")

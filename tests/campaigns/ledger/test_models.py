@@ -14,7 +14,8 @@ from ledgers import FIRST, make_first_version, record_round, stub_weights, write
 from sqlalchemy import text
 
 from campaigns.errors import LedgerUnreadable
-from campaigns.ledger import ledger as ledger_module
+from campaigns.ledger import database, tables
+from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import ModelRecord, NewModel
 from campaigns.workspace import Workspace
 from drxnet.checkpoint import CARD, WEIGHTS, ModelCard, ModelFiles, write_files
@@ -150,7 +151,7 @@ def test_a_ledger_that_cannot_be_written_to_is_opened_all_the_same(
     a, _ = folders
     model = learn(a, keep=False)
     write_files(a.folder / "models" / model.model_id, stub_files("child"))
-    monkeypatch.setattr(ledger_module, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(database, "TIMEOUT_S", 0.2)
     with a.ledger.write("mark") as entry:
         with Workspace(a.folder) as reader:
             assert reader.ledger.models_without_files() == (model,)
@@ -162,7 +163,7 @@ def test_damaged_files_in_a_ledger_are_refused(folders: tuple[Workspace, Workspa
     a, b = folders
     model = learn(a, keep=False)
     files = stub_files("child")
-    with a.ledger._engine.connect() as connection, connection.begin():
+    with a.ledger._database.engine.connect() as connection, connection.begin():
         values = {"card": files.card, "weights": files.weights, column: b"others"}
         statement = "INSERT INTO model_files VALUES (:model, :sha256, :card, :weights, 1)"
         connection.execute(text(statement), {"model": model.model_id, "sha256": files.sha256, **values})
@@ -179,7 +180,7 @@ def test_files_that_are_kept_are_never_changed(folders: tuple[Workspace, Workspa
     a, _ = folders
     for action in ("UPDATE model_files SET weights = card", "DELETE FROM model_files"):
         with pytest.raises(Exception, match="model_files of a ledger are never"):
-            with a.ledger._engine.connect() as connection, connection.begin():
+            with a.ledger._database.engine.connect() as connection, connection.begin():
                 connection.execute(text(action))
 
 
@@ -187,7 +188,7 @@ def test_the_same_weights_are_kept_once(folders: tuple[Workspace, Workspace]):
     a, b = folders
     learn(a)
     learn(b)
-    with a.ledger._engine.connect() as connection:
+    with a.ledger._database.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM model_files")).scalar() == 2
     assert [m.model_id for m in a.state().models[1:]] == [stub_files("child").sha256[:12]] * 2
 
@@ -197,7 +198,7 @@ def test_a_model_that_is_too_large_for_a_ledger_is_neither_kept_nor_read(
 ):
     a, b = folders
     model = learn(a)
-    monkeypatch.setattr(ledger_module, "MODEL_BYTES", 100)
+    monkeypatch.setattr(tables, "MODEL_BYTES", 100)
     with pytest.raises(LedgerUnreadable, match=r"take \d+ bytes; a model of a ledger takes at most 100"):
         b.model_path(model)
     with pytest.raises(ConfigurationError, match="A model of a campaign takes at most 100 bytes"):
@@ -240,4 +241,4 @@ def test_a_campaign_whose_model_is_missing_begins_nothing(tmp_path: Path, ledger
     template = write_campaign(tmp_path / "t.yaml", tmp_path / "nowhere", ledger=ledger_url)
     with pytest.raises(ModelNotFound, match="nowhere"):
         Workspace.start(tmp_path / "demo", template)
-    assert not ledger_module.Ledger.is_there(ledger_url, "demo")
+    assert not Ledger.is_there(ledger_url, "demo")

@@ -15,8 +15,9 @@ from ledgers import FIRST, HIGH, LOW, SECOND, START, THIRD, prediction, straight
 from tampering import TAMPERED, behind_its_back, fill
 
 from campaigns.errors import LedgerUnreadable
-from campaigns.ledger.ledger import Entry, Ledger, NewMeasurement, NewModel
-from campaigns.ledger.records import CONFIRMED, DOUBTFUL, NewProposal, Snapshot, State
+from campaigns.ledger.entry import Entry
+from campaigns.ledger.ledger import Ledger
+from campaigns.ledger.records import CONFIRMED, DOUBTFUL, NewMeasurement, NewModel, NewProposal, Snapshot, State
 from drxnet.errors import UsageError
 from drxnet.process import Process
 

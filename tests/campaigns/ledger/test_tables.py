@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from campaigns.ledger import tables
-from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.database import sqlite_url
+from campaigns.ledger.ledger import Ledger
 from campaigns.loop.outcomes import outcomes_of
 from campaigns.report.views import LEADING, proposal_row
 from screening.goals import Goals, Rates

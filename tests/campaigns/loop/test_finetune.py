@@ -239,7 +239,7 @@ def test_withdrawn_data_are_forgotten_although_their_remainder_was_tried_before(
 
 def lose(campaign: Campaign, model_id: str) -> None:
     """Lose the weights of a model as a ledger from before it kept them could."""
-    with campaign.ledger._engine.connect() as connection, connection.begin():
+    with campaign.ledger._database.engine.connect() as connection, connection.begin():
         connection.execute(text("DROP TRIGGER model_files_no_delete"))
         connection.execute(text("DELETE FROM model_files WHERE model_id = :id"), {"id": model_id})
     shutil.rmtree(campaign.folder / "models" / model_id)
@@ -384,7 +384,7 @@ def test_unknown_option_is_refused(tmp_path: Path, small_model: Path):
 def test_row_of_an_earlier_version_that_is_impossible_is_named_and_left_out(
     measured: Campaign, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("campaigns.ledger.ledger.check_physics", lambda measurement: None)  # as it was then
+    monkeypatch.setattr("campaigns.ledger.entry.check_physics", lambda measurement: None)  # as it was then
     wild = NewMeasurement(FIRST, CyclingConditions(1e300), 240.0, None, None, "python")
     with measured.ledger.write("ingest") as entry:
         entry.add_measurement("LAB-01", "wild", wild, None)

@@ -14,7 +14,8 @@ import pytest
 from browser import CHROMIUM, Browser, needs_chromium
 from filled_ledgers import CONDITIONS, GOALS, filled_ledger
 
-from campaigns.ledger.ledger import Ledger, sqlite_url
+from campaigns.ledger.database import sqlite_url
+from campaigns.ledger.ledger import Ledger
 from campaigns.ledger.records import NewModel, State
 from campaigns.loop.outcomes import headline, outcomes_of
 from campaigns.report.drawing import CELLS_SPREAD, WAITING
@@ -169,7 +170,8 @@ def test_a_file_name_cannot_break_out_of_the_page(tmp_path: Path):
 def test_reporting_needs_no_torch(tmp_path: Path):
     filled_ledger(tmp_path, rounds=2, batch=2).close()
     program = (
-        "import sys; from pathlib import Path; from campaigns.ledger.ledger import Ledger, sqlite_url;"
+        "import sys; from pathlib import Path; from campaigns.ledger.database import sqlite_url;"
+        "from campaigns.ledger.ledger import Ledger;"
         "from campaigns.report.write import Content; from screening.goals import Goals;"
         "content = Content.read(Ledger(sqlite_url(Path(sys.argv[1])), 'demo'), Goals());"
         "content.page(), list(content.figures(content.outcomes));"
