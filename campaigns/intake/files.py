@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campaigns.intake.matching import SAME_COMPOSITION, planned_process
 from campaigns.intake.measurement import CheckedFile, RuleHit, SampleInfo
-from campaigns.ledger.records import Snapshot
+from campaigns.ledger.records import Proposal, Snapshot
 from campaigns.workspace import Workspace
-from drxnet.errors import UsageError
+from drxnet.composition import Composition
+from drxnet.errors import CompositionError, UsageError
+from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -52,7 +55,8 @@ def check_files(
         if state is not None:
             sample, hit = _named(path, sample, state)
             sample = _with_composition(state, sample)
-        file = check_file(path, sample, options, progress if len(listed) == 1 else silent)
+        told = sample if campaign is None else _as_usual(sample, state, campaign.spec.conditions.process)
+        file = check_file(path, told, options, progress if len(listed) == 1 else silent)
         checked.append((_with_hit(file, hit), sample))
         progress(done, len(listed))
     return list(check_replicates(checked))
@@ -67,10 +71,29 @@ def _named(path: Path, sample: SampleInfo, state: Snapshot) -> tuple[SampleInfo,
         return sample, None
     if sample.proposal is None and sample.composition is None:
         return replace(sample, proposal=name), f"proposal {name}, as the name of the file says"
-    if sample.proposal is not None and sample.proposal.upper() != name:
-        message = f"{path.name}: the name of the file says {name}; table says {sample.proposal}. The table is used."
-        return sample, RuleHit("W7", message, "warning")
+    stated = sample.proposal.upper() if sample.proposal is not None else _another(sample, state.by_id[name])
+    if stated not in (None, name):
+        message = (
+            f"{path.name}: the name of the file says {name}; table says {stated}. The table is used. If that is right, "
+            "confirm it; else correct the one that is wrong."
+        )
+        return sample, RuleHit("D4", message, "doubt")
     return sample, None
+
+
+def _another(sample: SampleInfo, proposal: Proposal) -> str | None:
+    """The composition of a sample where it is another than that of a proposal."""
+    try:
+        found = Composition.parse(str(sample.composition))
+    except CompositionError:
+        return None  # rule E10 says so
+    return str(found) if found.distance(Composition.parse(proposal.composition)) > SAME_COMPOSITION else None
+
+
+def _as_usual(sample: SampleInfo, state: Snapshot | None, usual: Process) -> SampleInfo:
+    """A sample that says of the process what its proposal says, and what is usual, where it is silent."""
+    planned = planned_process(state, sample.proposal) if state is not None else NOT_STATED
+    return replace(sample, process=(sample.process or NOT_STATED).over(planned).over(usual))
 
 
 def _with_composition(state: Snapshot, sample: SampleInfo) -> SampleInfo:

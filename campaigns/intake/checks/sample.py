@@ -31,6 +31,9 @@ _ELEMENTS_BY_NICKNAME: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 
 
+ROOM_C, UNLIKE_C = 25.0, 10.0
+"""Temperature of a test that states none, and how far from what is stated another one is (°C)."""
+
 GIVE = "Give active_mass_mg in the sample table or --active-mass-mg; it is the oxide only, not the electrode."
 
 
@@ -108,6 +111,7 @@ def check_header(
     file: str, recording: CyclerRows, sample: SampleInfo, composition: Composition | None, hits: Hits
 ) -> None:
     """Compare what the header says about the sample with the table."""
+    _check_temperature(file, recording.temperature_c, sample, hits)
     mass, stated = sample.active_mass_mg, recording.header_mass_mg
     if mass and stated and not is_default(stated) and abs(stated - mass) > 0.02 * mass:
         hits.warning("W7", f"{file}: header says {stated:g} mg; table says {mass:g} mg. The table is used.")
@@ -124,3 +128,18 @@ def check_header(
             return
     if expected != frozenset(composition.metals):
         hits.warning("W7", f"{file}: header says {material}; table says {composition}. The table is used.")
+
+
+def _check_temperature(file: str, found_c: float | None, sample: SampleInfo, hits: Hits) -> None:
+    """Compare the temperature of the rows with the stated one; doubt one far from a room's where none is stated."""
+    stated = sample.process.get("temperature_c") if sample.process else None
+    if found_c is None or abs(found_c - float(ROOM_C if stated is None else stated)) <= UNLIKE_C:
+        return
+    if stated is not None:
+        hits.warning("W7", f"{file}: the rows say {found_c:.3g} °C; table says {stated:g} °C. The table is used.")
+        return
+    hits.doubt(
+        "D5",
+        f"{file}: the rows say {found_c:.3g} °C, and nobody states the temperature of the test. State temperature_c in "
+        f"the sample table, or --process temperature_c={found_c:.0f}; if it ran at room temperature, confirm it.",
+    )

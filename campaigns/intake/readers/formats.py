@@ -110,7 +110,7 @@ def text_formats() -> tuple[TextFormat, ...]:
         known = found.get(row["name"])
         found[row["name"]] = TextFormat(
             row["name"],
-            words.maker(*row["makers"].split()),
+            words.maker(*row["makers"].split(), "temperature"),
             (*(known.signs if known else ()), _sign(row)),
             tuple(row["suffixes"].split()),
             bool(row["assumes_units"]),

@@ -299,8 +299,10 @@ def _named_column(position: int, cell: str, vocabulary: Vocabulary) -> tuple[str
 
 
 def _means_something_else(column: NamedColumn, unit: str) -> bool:
+    if column.quantity == "temperature":
+        return units.factor("temperature", unit) is None
     if column.dimension is None:
-        return column.quantity == "channel" and any(units.factor(kind, unit) for kind in units.UNITS)
+        return column.quantity == "channel" and units.is_unit(unit)
     return units.is_of_another_kind(column.dimension, unit)
 
 

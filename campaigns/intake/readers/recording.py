@@ -99,6 +99,9 @@ class CyclerRows:
     time_of_step: bool = False
     header_mass_mg: float | None = None
     header_material: str | None = None
+    temperature_c: float | None = None
+    """Usual temperature that the rows give (°C)."""
+
     current_digits: int | None = None
     """Significant digits that the largest current is written with."""
 

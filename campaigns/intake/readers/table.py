@@ -46,6 +46,9 @@ MOST_DAYS = 1000.0
 """Times of a column of durations that are numbers with fractions below it are days, as a spreadsheet keeps them."""
 
 MOST_VOLTS = 6.0
+SENSED_C = (-40.0, 100.0)
+"""Temperatures beyond are those of a sensor that is not connected (°C)."""
+
 MOST_CHANNELS = 64
 MOST_FOOTER_ROWS = 12
 
@@ -240,6 +243,7 @@ def rows_from_columns(
         time_of_step=timing.of_step,
         header_mass_mg=header_mass_mg,
         header_material=header_material,
+        temperature_c=_temperature_c(table, by_quantity.get("temperature")),
         current_digits=_current_digits(table),
         notes=tuple(said),
     )
@@ -380,6 +384,18 @@ def _spread(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
     spread = np.full(len(keep), np.nan)
     spread[keep] = values
     return spread
+
+
+def _temperature_c(table: Table, column: NamedColumn | None) -> float | None:
+    """Usual temperature of the rows (°C); None where no sensor tells."""
+    if column is None:
+        return None
+    found = cells.numbers(table.columns["temperature"], table.decimal)
+    found = found[np.isfinite(found) & (found != 0)]
+    typical = float(np.median(found)) if len(found) else np.nan
+    unit = units.normalised(column.unit)
+    typical = (typical - 32) / 1.8 if unit == "°f" else typical - 273.15 if unit.startswith("k") else typical
+    return typical if SENSED_C[0] < typical < SENSED_C[1] else None
 
 
 def _current_digits(table: Table) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import lab_files as lab
 import pytest
 from click.testing import CliRunner
 from ledgers import LOW, record_round, write_discharge
@@ -117,3 +118,37 @@ def test_cells_that_were_made_differently_are_never_one_number(campaign: Campaig
     (outcome,) = outcomes_of(campaign.state(), fixed)
     assert outcome.measured(Capacity(fixed.rates.low)).mean == 150.0
     assert [m.estimates[Capacity(fixed.rates.low)].mean for m in measured_of(campaign.state(), fixed)] == [203.0, 150.0]
+
+
+def test_the_temperature_of_rows_is_compared_with_what_is_stated_or_usual(campaign: Campaign, tmp_path: Path) -> None:
+    t = lab.rows(220.0, points=40)
+    columns = [("Time (s)", t.time_s), ("Voltage (V)", t.voltage_v), ("Current (mA)", t.current_ma)]
+    file = tmp_path / "cell.csv"
+    file.write_text(lab.text([*columns, ("Temperature (°C)", [55.0] * len(t))]))
+    yaml = campaign.folder / "campaign.yaml"
+    before = yaml.read_text()
+    record_round(campaign, FORMULA)
+    handed_in = ["ingest", "-C", str(campaign.folder), str(file), "--no-finetune", "--active-mass-mg", "2"]
+    handed_in += ["--composition", FORMULA, "--dry-run"]
+    doubted = CliRunner().invoke(main, handed_in)
+    assert "--process temperature_c=55" in doubted.output
+    assert "would be recorded as doubtful" in doubted.output
+    assert "temperature_c" not in CliRunner().invoke(main, [*handed_in, "--process", "temperature_c=55"]).output
+    yaml.write_text(before + "conditions:\n  process: {temperature_c: 55}\n")
+    done = CliRunner().invoke(main, [word for word in handed_in if word != "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "temperature_c" not in done.output
+    with Campaign.open(campaign.folder) as fixed:
+        assert fixed.state().valid[0].conditions.process.get("temperature_c") == 55.0
+
+
+def test_the_temperature_of_a_row_of_a_table_goes_before_what_is_usual(campaign: Campaign, tmp_path: Path) -> None:
+    record_round(campaign, FORMULA)
+    table = tmp_path / "capacities.csv"
+    header = "composition;current (mA/g);window;capacity (mAh/g);temperature (°C)"
+    table.write_text(f"{header}\n{FORMULA};20;1.5-4.8;240;55\n{FORMULA};20;1.5-4.8;220;\n")
+    said = ["ingest", "-C", str(campaign.folder), str(table), "--no-finetune", "--process", "temperature_c=25"]
+    done = CliRunner().invoke(main, said)
+    assert done.exit_code == 0, done.output
+    recorded = {m.capacity_mah_g: m.conditions.process.get("temperature_c") for m in campaign.state().valid}
+    assert recorded == {240.0: 55.0, 220.0: 25.0}

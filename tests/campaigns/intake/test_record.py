@@ -369,8 +369,14 @@ def test_proposal_in_the_name_of_a_file_is_found_and_said(campaign: Campaign, tm
     assert "proposal R01-02, as the name of the file says" in done.files[0].notes
     other = cycler.write(tmp_path / "R01-02_b.csv", cycler.arbin_csv(cycler.cell_test(capacity_mah=0.43)))
     done = hand_in(campaign, other, sample=SampleInfo(cycler.MASS_MG, None, 20.0, cycler.WINDOW, proposal="R01-01"))
-    assert done.files[0].proposals == ("R01-01",)
+    assert (done.files[0].status, done.files[0].proposals) == ("doubtful", ("R01-01",))
     assert any("the name of the file says R01-02; table says R01-01" in str(rule) for rule in done.files[0].rules)
+    third = cycler.write(tmp_path / "R01-02_c.csv", cycler.arbin_csv(cycler.cell_test(capacity_mah=0.41)))
+    done = hand_in(campaign, third, sample=SampleInfo(cycler.MASS_MG, FIRST, 20.0, cycler.WINDOW))
+    assert (done.files[0].status, done.files[0].rules[0].id) == ("doubtful", "D4")
+    fourth = cycler.write(tmp_path / "R01-02_d.csv", cycler.arbin_csv(cycler.cell_test(capacity_mah=0.42)))
+    done = hand_in(campaign, fourth, sample=SampleInfo(cycler.MASS_MG, SECOND, 20.0, cycler.WINDOW))
+    assert done.files[0].status == "recorded"
 
 
 def test_table_of_capacities_may_name_proposals(campaign: Campaign, tmp_path: Path):

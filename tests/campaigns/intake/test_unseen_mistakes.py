@@ -18,6 +18,7 @@ from lab_files import CELL, assert_good, check, said
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.samples import read_samples
 from drxnet.errors import ConfigurationError
+from drxnet.process import Process
 
 TWO = lab.rows(220.0, 215.0, points=40)
 FAST = lab.rows(100.0, 95.0, points=60, current_ma_g=1000.0, first_charge=120.0)
@@ -367,3 +368,46 @@ def test_the_temperature_in_a_table_of_capacities_is_that_of_the_test(tmp_path: 
     for unit in ("K", "°F"):
         wrong = check(tmp_path, content.replace(header, f"temperature ({unit})"))
         assert "give the temperature of the test in °C" in said(wrong, "E8")
+
+
+# Temperatures
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "said_c"),
+    [
+        ("Temperature (°C)", [55.0] * len(TWO), 55),
+        ("Aux_Temperature_1(C)", [0.3] * len(TWO), 0.3),
+        ("T1(℃)", np.linspace(25.0, 60.0, len(TWO)), 42.5),
+        ("Temperature (K)", [328.15] * len(TWO), 55),
+        ("Temperature (°F)", [131.0] * len(TWO), 55),
+        ("Temperatur (°C)", [45.0] * len(TWO), 45),
+    ],
+)
+def test_a_test_far_from_room_temperature_is_doubted_until_that_is_stated(tmp_path, header, values, said_c) -> None:
+    content = timed(TWO, (header, values))
+    checked = check(tmp_path, content)
+    assert checked.status == "doubtful"
+    message = next(hit.message for hit in checked.rules if hit.id == "D5")
+    assert f"the rows say {said_c:g} °C" in message
+    stated = replace(CELL, process=Process.of({"temperature_c": said_c}))
+    assert_good(check(tmp_path, content, stated))  # as it says
+    other = check(tmp_path, content, replace(CELL, process=Process.of({"temperature_c": 25 if said_c != 25 else 60})))
+    assert [hit.id for hit in other.rules if "table says 25 °C" in hit.message] == ["W7"]
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Temperature (°C)", 25.3),
+        ("Temperature (°C)", 0.0),  # not connected
+        ("Temperature (°C)", -273.15),
+        ("Temperature (°C)", "n/a"),
+        ("Temperature (K)", 298.0),
+        ("Temperature (°F)", 77.0),
+        ("Internal temperature (°C)", 45.0),
+        ("Temperature (V)", 0.5),
+    ],
+)
+def test_a_room_and_a_sensor_that_tells_nothing_are_no_other_temperature(tmp_path: Path, header, value) -> None:
+    assert_good(check(tmp_path, timed(TWO, (header, [value] * len(TWO)))))
