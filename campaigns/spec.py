@@ -12,7 +12,7 @@ Everything else has a default; see the shipped campaigns under ``configs/campaig
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,7 +38,19 @@ LEDGER_NAME = "ledger.sqlite"
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _canonical(formula: str) -> str:
+    try:
+        return Composition.parse(formula).formula
+    except CompositionError as error:
+        raise ValueError(str(error)) from None
+
+
+def _unknown(symbols: Iterable[str]) -> list[str]:
+    """Those that are no metal and not F."""
+    return [symbol for symbol in symbols if symbol not in METALS_BY_NUMBER and symbol != "F"]
 
 
 class Lab(_Frozen):
@@ -88,18 +100,17 @@ class Lab(_Frozen):
     @field_validator("control")
     @classmethod
     def _formula(cls, control: str | None) -> str | None:
-        if control is None:
-            return None
-        try:
-            return Composition.parse(control).formula
-        except CompositionError as error:
-            raise ValueError(str(error)) from None
+        return None if control is None else _canonical(control)
+
+    @field_validator("references")
+    @classmethod
+    def _formulas(cls, references: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_canonical, references))
 
     @field_validator("banned")
     @classmethod
     def _metals(cls, banned: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [symbol for symbol in banned if symbol not in METALS_BY_NUMBER and symbol != "F"]
-        if unknown:
+        if unknown := _unknown(banned):
             raise ValueError(f"only metals and F can be banned, got {', '.join(unknown)}")
         return banned
 
@@ -227,6 +238,13 @@ class CampaignSpec(_Frozen):
 
     folder: Annotated[Path | None, Field(exclude=True)] = None
     """Where relative paths start; set when the YAML is read."""
+
+    @field_validator("prices")
+    @classmethod
+    def _priced(cls, prices: Mapping[str, float]) -> Mapping[str, float]:
+        if unknown := _unknown(prices):
+            raise ValueError(f"prices are those of metals and F, by symbols such as Nb. Got {', '.join(unknown)}")
+        return prices
 
     @cached_property
     def goals(self) -> Goals:

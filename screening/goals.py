@@ -35,11 +35,14 @@ if TYPE_CHECKING:
     from drxnet.composition import Composition
     from drxnet.ensemble import Amounts, Encoded, Ensemble
 
+CUT_OFFS_V = (0.0, 6.0)
+"""Between which every window lies."""
+
 _SMALLEST_STD = 1e-9
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def _process(said: Any) -> Process:
@@ -100,6 +103,11 @@ class Rates(_Frozen):
             raise ValueError(
                 f"The lower cut-off must lie below the upper one. Got {self.v_low:g} and {self.v_high:g} V."
             )
+        least, most = CUT_OFFS_V
+        if self.v_low < least or self.v_high > most:
+            raise ValueError(
+                f"The cut-offs lie between {least:g} and {most:g} V. Got {self.v_low:g} and {self.v_high:g} V."
+            )
         return self
 
     @property
@@ -121,7 +129,8 @@ class QuantitySpec(_Frozen):
     """A quantity as a YAML names it; what is left out depends on the rates of the campaign."""
 
     quantity: str
-    """Its name: rate-retention, capacity, energy, average-voltage, capacity-retention, cost, or a plug-in's."""
+    """Its name: rate-retention, capacity, specific-energy, average-voltage, capacity-retention, cost-per-kwh, or a
+    plug-in's."""
 
     current_ma_g: Annotated[float, Field(gt=0)] | None = None
     """Current; by default the low rate of the campaign. A rate retention always uses the two rates."""
@@ -168,6 +177,11 @@ class ObjectiveSpec(QuantitySpec):
     reference: float | None = None
     """Value that is not worth making; the reference point of a hypervolume, and where improvement starts."""
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _refuse_impossible(self.kind, self.reference)
+        return self
+
     @property
     def sign(self) -> int:
         """1 to maximise, -1 to minimise."""
@@ -195,6 +209,7 @@ class ConstraintSpec(QuantitySpec):
                 "A constraint needs exactly one of at_least and at_most; write two constraints for a range. "
                 f"Got at_least={self.at_least}, at_most={self.at_most}."
             )
+        _refuse_impossible(self.kind, self.threshold)
         return self
 
     @property
@@ -212,6 +227,12 @@ class ConstraintSpec(QuantitySpec):
     def __str__(self) -> str:
         """Return the constraint in words."""
         return f"{super().__str__()} {'at least' if self.sign > 0 else 'at most'} {self.threshold:g}"
+
+
+def _refuse_impossible(kind: type[Quantity], value: float | None) -> None:
+    least, most = kind.limits
+    if value is not None and not least <= value <= most:
+        raise ValueError(f"A {kind.name.replace('-', ' ')} lies between {least:g} and {most:g}. Got {value:g}.")
 
 
 RATE_RETENTION = ObjectiveSpec(quantity="rate-retention")
@@ -238,6 +259,11 @@ class Goals:
         columns = self.objective_columns
         if len(set(columns)) < len(columns):
             raise ValueError(f"Every objective may stand once. Got {', '.join(map(str, self.objectives))}.")
+        for column in set(self.constraint_columns):
+            mine = [c for c, at in zip(self.constraints, self.constraint_columns, strict=True) if at == column]
+            least = max((c.threshold for c in mine if c.sign > 0), default=-np.inf)
+            if least > min((c.threshold for c in mine if c.sign < 0), default=np.inf):
+                raise ValueError(f"Nothing meets all of these constraints. Got {', '.join(map(str, mine))}.")
 
     def under(self, process: Process) -> Goals:
         """The same goals for cells that are made and tested so."""

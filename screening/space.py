@@ -493,7 +493,7 @@ def _sentence(model: type[BaseModel], detail: Any) -> str:
         known = _keys(model, detail["loc"][:-1])
         near = nearest(key, known)
         return f"unknown key {path!r}; " + (f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}")
-    message = detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"].removeprefix("Value error, ").removesuffix(".")
     if detail["type"] == "missing":
         message = "this key is required"
     return f"{path}: {message}" if path else message

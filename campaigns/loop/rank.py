@@ -25,6 +25,7 @@ from drxnet.progress import Progress, silent
 from screening.estimates import Estimate
 from screening.goals import Goals, ObjectiveSpec, fronts
 from screening.quantities import QUANTITIES, Capacity, Quantity
+from screening.space import validated
 
 SHORT: Mapping[str, str] = {"energy": "specific-energy", "cost": "cost-per-kwh"}
 """Names on the command line that are shorter than those of a YAML."""
@@ -89,6 +90,8 @@ def rank(
         UsageError: an unknown quantity or one that the campaign's conditions do not give, or a proof of what is not
             walked.
     """
+    if min_capacity_mah_g is not None and not math.isfinite(min_capacity_mah_g):
+        raise UsageError(f"The least capacity is a number of mAh/g. Got {min_capacity_mah_g}.")
     question = Question(by, within, top, min_capacity_mah_g, current_ma_g, cycle, order, as_of)
     if proof is not None and within != "space":
         raise UsageError(f"Only the ranking of a whole space has a proof: --within space. Got --within {within}.")
@@ -170,10 +173,7 @@ def _asked(
         raise UsageError(f"Rank by one of {', '.join(rankings())}. {hint(by, rankings())}Got {by!r}.")
     if name == "rate-retention" and current_ma_g is not None:
         raise UsageError("The rate retention compares the campaign's two rates; --current does not apply to it.")
-    try:
-        spec = ObjectiveSpec.model_validate({"quantity": name, "current_ma_g": current_ma_g, "cycle": cycle})
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    spec = validated(ObjectiveSpec, {"quantity": name, "current_ma_g": current_ma_g, "cycle": cycle}, f"rank by {by}")
     quantity = spec.resolved(goals.rates)
     return (quantity,), replace(goals, also=(quantity,))
 
@@ -309,4 +309,6 @@ def _cells(outcome: Outcome) -> str:
     """How many cells there are under each condition that the campaign wants."""
     counted = [(len(outcome.cells.under(c)), c) for c in outcome.goals.conditions]
     cells = " + ".join(f"{n} cell{'s' if n > 1 else ''} at {in_words(c)}" for n, c in counted if n)
-    return f"measured: {cells}" if cells else "measured"
+    told = f"measured: {cells}" if cells else "measured"
+    otherwise = sum(len(group.discharges) for group in outcome.groups if group is not outcome.cells)
+    return f"{told}; {otherwise} more made or tested otherwise" if otherwise else told

@@ -70,6 +70,8 @@ def test_he_wide_is_too_large_to_walk_in_passing():
         ({"space": "tiny", "strategy": "magic"}, "strategy"),
         ({"space": "tiny", "batch_size": 0}, "batch_size"),
         ({"space": "tiny", "lab": {"banned": ["Xx"]}}, "only metals and F can be banned"),
+        ({"space": "tiny", "prices": {"nb": 60}}, "by symbols such as Nb. Got nb.$"),
+        ({"space": "tiny", "lab": {"references": ["Li1.2Mnx"]}}, "lab.references: .*Li1.2Mnx"),
         ({"space": "tiny", "seed": -1}, "seed"),
         ({"space": "tiny", "folder": "/"}, "unknown key 'folder'"),
     ],

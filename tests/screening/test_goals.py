@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from drxnet.composition import MODEL_METALS, Composition
 from drxnet.discharge import average_voltage, specific_energy
 from drxnet.ensemble import Amounts
-from screening.goals import ConstraintSpec, Goals, ObjectiveSpec, Rates, fronts
+from screening.goals import LOW_RATE_CAPACITY, ConstraintSpec, Goals, ObjectiveSpec, Rates, fronts
 from screening.quantities import RETENTION_LIMITS
 
 HE_1 = "Li1.2Mn0.1Mg0.1Cr0.3Ti0.2Nb0.1O1.8F0.2"
@@ -247,10 +247,36 @@ def test_at_most_is_met_below_the_threshold() -> None:
         (lambda: Rates(low_current_ma_g=1000, high_current_ma_g=20), "low rate must be below"),
         (lambda: Rates(low_current_ma_g=20, high_current_ma_g=24), "one cell would count at both"),
         (lambda: Rates(v_low=4.8, v_high=1.5), "lower cut-off"),
+        (lambda: Rates(v_low=1500, v_high=4800), "between 0 and 6 V"),
+        (lambda: Rates(high_current_ma_g=float("inf")), "finite"),
+        (lambda: ConstraintSpec(quantity="capacity", at_least=float("nan")), "finite"),
+        (lambda: ConstraintSpec(quantity="rate-retention", at_least=60), "rate retention lies between 0 and 1.05"),
+        (lambda: ObjectiveSpec(quantity="capacity-retention", reference=80), "lies between 0 and 1.05"),
+        (
+            lambda: Goals(constraints=(LOW_RATE_CAPACITY, ConstraintSpec(quantity="capacity", at_most=200))),
+            "Nothing meets all of these constraints. Got capacity at least 220, capacity at most 200",
+        ),
         (lambda: Goals(objectives=()), "at least one objective"),
         (lambda: Goals(objectives=(ObjectiveSpec(quantity="capacity"),) * 2), "stand once"),
     ],
-    ids=["rate", "cycle", "name", "no-limit", "two-limits", "rates", "near-rates", "window", "none", "twice"],
+    ids=[
+        "rate",
+        "cycle",
+        "name",
+        "no-limit",
+        "two-limits",
+        "rates",
+        "near-rates",
+        "window",
+        "millivolts",
+        "endless",
+        "nan",
+        "percent",
+        "reference",
+        "contradiction",
+        "none",
+        "twice",
+    ],
 )
 def test_what_makes_no_sense_is_refused(build, message: str) -> None:
     with pytest.raises((ValidationError, ValueError), match=message):

@@ -159,10 +159,12 @@ def test_ranking_of_a_past_round(measured: Campaign):
         ({"by": "rate-retention", "current_ma_g": 100.0}, "--current does not apply"),
         ({"by": "pareto", "current_ma_g": 100.0}, "--current and --cycle do not apply"),
         ({"by": "pareto", "cycle": 2}, "--current and --cycle do not apply"),
-        ({"by": "capacity-retention", "cycle": 1}, "later cycle"),
+        ({"by": "capacity-retention", "cycle": 1}, "^rank by capacity-retention: The capacity retention .* or more.$"),
+        ({"by": "capacity", "current_ma_g": -5.0}, "^rank by capacity: current_ma_g: Input should be greater than 0.$"),
+        ({"min_capacity_mah_g": math.nan}, "number of mAh/g"),
         ({"by": "capacity", "as_of": 7}, "no round R07"),
     ],
-    ids=["quantity", "current", "pareto-current", "pareto-cycle", "cycle", "round"],
+    ids=["quantity", "current", "pareto-current", "pareto-cycle", "cycle", "negative", "nan", "round"],
 )
 def test_ranking_that_makes_no_sense_is_refused(campaign: Campaign, options, message: str):
     with pytest.raises(UsageError, match=message):
@@ -352,6 +354,19 @@ def test_a_cost_is_ranked_by_its_upper_bound(measured: Campaign):
     assert all(r["cost_usd_kwh_upper"] > r["cost_usd_kwh_mean"] for r in rows)
     rows += measured.rank("cost", within="measured", current_ma_g=1000.0)
     assert all(r["cost_usd_kwh_lower"] < r["cost_usd_kwh_mean"] for r in rows)
+
+
+def test_cells_that_were_tested_otherwise_stand_apart_and_are_told(campaign: Campaign):
+    record_round(campaign, FIRST)
+    row = {"proposal_id": "R01-01", "current_ma_g": 20.0, "temperature_c": 25.0}
+    cells = [("A", 250.0, 25.0), ("B", 240.0, 25.0), ("C", 290.0, 55.0)]
+    campaign.add_measurements(
+        [row | {"cell": c, "capacity_mah_g": q, "temperature_c": t} for c, q, t in cells],
+        fine_tune=False, confirmed=True,
+    )  # fmt: skip
+    (found,) = campaign.rank("capacity", within="measured")
+    assert found["capacity_low_mah_g_mean"] == pytest.approx(245.0)
+    assert found["why"] == "measured: 2 cells at 20 mA/g; 1 more made or tested otherwise"
 
 
 def test_an_interval_holds_its_mean_whichever_side_is_wanted(campaign: Campaign):
