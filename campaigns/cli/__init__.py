@@ -7,10 +7,17 @@ when it runs, so that `--help` and the commands that need no network start at on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 import click
 
 from campaigns.cli.console import ErrorHandlingGroup
+
+_MODULES = (
+    "example exchange files insight keep mcp models predict reproduce returns rounds serve spaces standing training "
+    "verification"
+)
+"""Modules here that hold commands."""
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "Ask the model": ("predict", "map", "recipe"),
@@ -52,40 +59,8 @@ def main(debug: bool, read_only: bool) -> None:
 
 
 def _register() -> None:
-    from campaigns.cli import (
-        example,
-        exchange,
-        files,
-        insight,
-        keep,
-        loop,
-        mcp,
-        models,
-        predict,
-        reproduce,
-        serve,
-        spaces,
-        training,
-        verification,
-    )
-
-    for module in (
-        loop,
-        files,
-        predict,
-        spaces,
-        insight,
-        models,
-        training,
-        reproduce,
-        verification,
-        keep,
-        serve,
-        mcp,
-        example,
-        exchange,
-    ):
-        for command in module.COMMANDS:
+    for name in _MODULES.split():
+        for command in import_module(f"{__name__}.{name}").COMMANDS:
             main.add_command(command)
 
 

@@ -107,11 +107,10 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     say(f"Warning: {message}")
 
 
-def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--format table|json|csv`` to a command, as the argument ``output``."""
-    return click.option(
-        "--format", "output", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of the output."
-    )(command)
+format_option = click.option(
+    "--format", "output", type=click.Choice(FORMATS), default="table", show_default=True, help="Form of the output."
+)
+"""``--format table|json|csv``, as the argument ``output``."""
 
 
 def gathered(

@@ -1,4 +1,4 @@
-"""`import`: what was begun with another optimiser."""
+"""`import` and `export`: what was begun with another optimiser, and what was measured for other programs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from campaigns.cli.console import EXISTING_FILE, say
+from campaigns.cli.options import as_of_option, campaign_option, open_campaign, shown
 
 
 def _file(help_text: str) -> dict[str, Any]:
@@ -71,4 +72,36 @@ def import_experiment(
         say(f"{results} written, {len(rows)} rows.")
 
 
-COMMANDS: list[click.Command] = [import_experiment]
+@click.command()
+@campaign_option
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@click.option(
+    "--form",
+    type=click.Choice(["csv", "json", "drx-td", "bdf", "ro-crate"]),
+    help="csv: one row per discharge; json: everything; drx-td: profiles for training; bdf: a zip of Battery Data "
+    "Format, one file a cell; ro-crate: a zip that describes itself. By default from FILE's name.",
+)
+@click.option("--withdrawn", is_flag=True, help="With the measurements that no longer count (csv, json).")
+@click.option(
+    "--verbatim",
+    is_flag=True,
+    help="Leave text as it is; else csv gets an apostrophe before what a spreadsheet would take for a formula.",
+)
+@as_of_option
+def export(source: str, target: Path, **how: Any) -> None:
+    """Write what was measured to a file: a table, everything as JSON, DRX-TD for training, or for other programs.
+
+    \b
+    Example:
+      drx-screen export --campaign he-rate measured.csv
+      drx-screen export --campaign he-rate measured.drxtd.csv --form drx-td
+      drx-screen export --campaign he-rate week3.crate.zip --form ro-crate
+    """
+    from campaigns.report.export import export_campaign
+
+    with open_campaign(source, read_only=True) as campaign:
+        number = export_campaign(campaign, target, **how)
+    say(f"{number} discharges written to {shown(target)}.")
+
+
+COMMANDS: list[click.Command] = [import_experiment, export]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from campaigns.cli.console import EXISTING_FILE, emit, format_option, numbers, print_table, progress, say, tell
-from campaigns.cli.loop import round_named
+from campaigns.cli.options import round_named
 
 if TYPE_CHECKING:
     from campaigns.recipe import Recipe

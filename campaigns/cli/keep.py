@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from campaigns.cli.console import EXISTING_FILE, say
-from campaigns.cli.loop import campaign_option, open_campaign, shown
+from campaigns.cli.options import campaign_option, open_campaign, shown
 
 
 @click.command()

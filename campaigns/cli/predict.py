@@ -168,7 +168,7 @@ def _measured_on(drawn: CapacityMap, held: Mapping[str, float], source: str | No
     """What a campaign measured in the plane of a map; nothing without a campaign."""
     if source is None:
         return []
-    from campaigns.cli.loop import open_campaign
+    from campaigns.cli.options import open_campaign
     from campaigns.loop.outcomes import outcomes_of
     from campaigns.report.overlay import measured_on
 

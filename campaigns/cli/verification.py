@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from campaigns.cli.console import EXISTING_FILE, emit, format_option, naming, print_table, progress, say
-from campaigns.cli.loop import campaign_option, command_line, open_campaign, round_named
+from campaigns.cli.options import campaign_option, command_line, open_campaign, round_named
 from campaigns.errors import LedgerError
 from drxnet.errors import DataRefused, UsageError
 

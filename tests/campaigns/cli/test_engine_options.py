@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from campaigns.cli import main
-from campaigns.cli.loop import engine_options
+from campaigns.cli.options import engine_options
 from drxnet.checkpoint import ModelCard
 from drxnet.engines import ENGINES
 from drxnet.ensemble import Ensemble
