@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from screening.goals import ConstraintSpec, Goals, ObjectiveSpec
 from screening.measured import Measured
 from screening.outlook import Outlook
 from screening.quantities import Capacity, cost_usd_kg
+from screening.scoring import Rows
 from screening.strategies import STRATEGIES
 from screening.strategies.improving import Greedy
 from screening.strategies.informing import PromiseAndVariance, VarianceReduction
@@ -459,3 +461,89 @@ def test_near_copies_of_a_promising_candidate_do_not_fill_a_first_batch() -> Non
     assert min(apart) > 0.03
     by_mean = choose(near, ENSEMBLE, goals, n=6, strategy="greedy", limits=limits)
     assert min(a.composition.distance(b.composition) for i, a in enumerate(by_mean) for b in by_mean[:i]) < 0.03
+
+
+FORWARD = ("logei", "qlognei", "ucb", "greedy", "thompson")
+"""Strategies whose value is a logarithm of what is promised."""
+
+
+@pytest.mark.parametrize("strategy", FORWARD)
+def test_domain_and_phase_weigh_every_candidate_alike_in_the_stream_and_in_the_batch(strategy: str) -> None:
+    tried = [Tried(POOL[0], 0.0), Tried(POOL[1], 1.0)]
+    outlook = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:6]), tried=tried)
+    candidates, how = [*POOL[6:66], Composition.parse("Li1.05W0.55Co0.4O2")], STRATEGIES.named(strategy)(3)
+    amounts, units = Amounts.of(candidates), np.arange(len(candidates))[:, None]
+    labels = outlook.domain.labels(outlook.read(candidates).features)
+    assert len(labels.unique()) == 3, "inside, at the edge and outside"
+    said = []
+    for weights in ({"inside": 1.0, "edge": 0.25, "outside": 0.5}, {"inside": 1.0, "edge": 1.0, "outside": 1.0}):
+        limits = Limits(domain_weight=weights)
+        batch = Batch([(c, NOT_STATED) for c in candidates], outlook, (), limits, seed=0)
+        with torch.no_grad():
+            batch.add(0)
+            streamed = how.score(outlook, Rows(outlook, limits, amounts, units))
+            said.append((torch.as_tensor(streamed), how.next(batch)[: len(candidates)]))
+    expected = torch.tensor([1.0, 0.25, 0.5]).double().log()[labels]
+    for weighed, plain in zip(*said, strict=True):
+        torch.testing.assert_close(weighed - plain, expected, rtol=0, atol=1e-9)
+    plain = replace(outlook, tried=())._with(outlook.ensemble, outlook.surrogate)
+    free = Batch([(c, NOT_STATED) for c in candidates], plain, (), Limits(domain_weight={}), seed=0)
+    with torch.no_grad():
+        free.add(0)
+        phase = outlook.caution * outlook.log_phase(amounts)
+        assert (phase < -0.1).any()
+        torch.testing.assert_close(said[1][1] - how.next(free)[: len(candidates)], phase, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", ["at_least", "at_most"])
+def test_draws_are_the_less_feasible_the_further_beyond_a_threshold(side: str) -> None:
+    thresholds = (0, 150, 250, 400, 1000, 4000)
+    found = []
+    for threshold in thresholds if side == "at_least" else (4000, *(-t for t in thresholds[1:])):
+        goals = Goals(constraints=(ConstraintSpec(quantity="capacity", **{side: threshold}),))
+        batch = Batch([(c, NOT_STATED) for c in POOL[:10]], Outlook.of(ENSEMBLE, goals), (), Limits(), seed=0)
+        found.append(batch.samples.log_feasible)
+    means = [float(f.mean()) for f in found]
+    assert all(after < before for before, after in zip(means, means[1:], strict=False))
+    assert means[0] > math.log(0.999)
+    assert float(found[-1].max()) < math.log(1e-9)
+    assert all((f <= 1e-9).all() for f in found)
+
+
+def test_what_a_pick_was_near_to_and_how_it_ranks_is_counted_by_hand() -> None:
+    outlook = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:5]))
+    candidates = POOL[5:45]
+    batch = Batch([(c, NOT_STATED) for c in candidates], outlook, (), Limits(), seed=0)
+    mean, std = outlook.surrogate.marginals(outlook.read(candidates))
+    first = GOALS.objective_columns[0]
+    by_mean, by_spread = (sorted(range(40), key=lambda i, v=v: -float(v[i, first])) for v in (mean, std))
+    for row in (0, 17, 39):
+        with torch.no_grad():
+            pick = batch._describe(row)
+        assert (by_mean[pick.mean_rank - 1], by_spread[pick.spread_rank - 1]) == (row, row)
+        nearest = sorted(POOL[:5], key=candidates[row].distance)[:3]
+        assert [c for c, _ in pick.nearest_measured] == nearest
+        assert [d for _, d in pick.nearest_measured] == [candidates[row].distance(c) for c in nearest]
+
+
+@pytest.mark.parametrize(("least", "left"), [(0.0, 3), (0.05, 3), (0.051, 2), (0.1, 2), (0.11, 1), (0.3, 1)])
+def test_a_pick_closes_what_is_nearer_than_the_least_distance(least: float, left: int) -> None:
+    candidates = [Composition.from_amounts({"Li": 1.2, "Mn": 0.4 + x, "Ti": 0.4 - x, "O": 2}) for x in (0.0, 0.05, 0.1)]
+    outlook = Outlook.of(ENSEMBLE, Goals(constraints=()))
+    batch = Batch([(c, NOT_STATED) for c in candidates], outlook, (), Limits(min_distance=least), seed=0)
+    with torch.no_grad():
+        batch.add(0)
+        allowed = batch.allowed(Greedy(0))
+    assert torch.isfinite(allowed).tolist() == [False, left == 3, left >= 2]
+
+
+@pytest.mark.parametrize(("apart", "least", "allowed"), [(0.1, 0.05, True), (0.1, 0.051, False), (0.0, 0.3, True)])
+def test_failures_keep_twice_the_least_distance_but_may_be_tried_again(
+    apart: float, least: float, allowed: bool
+) -> None:
+    failed = Composition.parse("Li1.2Mn0.4Ti0.4O2")
+    near = Composition.from_amounts({"Li": 1.2, "Mn": 0.4 + apart, "Ti": 0.4 - apart, "O": 2})
+    outlook = Outlook.of(ENSEMBLE, Goals(constraints=()), tried=[Tried(failed, 0.0)])
+    batch = Batch([(near, NOT_STATED)], outlook, (), Limits(min_distance=least), seed=0)
+    with torch.no_grad():
+        assert torch.isfinite(batch.allowed(Greedy(0))).tolist() == [allowed]

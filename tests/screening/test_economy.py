@@ -103,3 +103,37 @@ def test_places_go_to_second_cells_where_another_composition_adds_less() -> None
 def test_a_first_batch_spends_nothing_on_second_cells() -> None:
     batch = choose_batch(POOL, FREE, n=6, strategy="variance-reduction", limits=Limits(cells="auto"))
     assert [p.cells for p in batch] == [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("what", "most", "allowed"),
+    [
+        ("lithium", 1, [True, True, False, False]),
+        ("lithium", 2, [True, True, True, True]),
+        ("fluorine", 1, [True, False, True, True]),
+        ("redox_metal", 1, [True, True, False, True]),
+        ("redox_metal", 2, [True, True, True, True]),
+        ("metal", 2, [True, True, False, False]),
+        ("metal", 3, [True, True, True, True]),
+    ],
+)
+def test_beside_a_pick_a_batch_may_hold_so_many_distinct_ones(what: str, most: int, allowed: list[bool]) -> None:
+    listed = ["Li1.2Mn0.4Ti0.4O2", "Li1.2Mn0.5Ti0.3O1.9F0.1", "Li1.25Mn0.4Cr0.35O2", "Li1.25Mn0.4Nb0.35O2"]
+    economy = Economy(Limits(per_batch={what: most}), Amounts.of(listed))
+    assert economy.affords([0]).tolist() == allowed
+    assert economy.affords([0, 0]).tolist() == allowed, "the same one again needs nothing new"
+
+
+@pytest.mark.parametrize(("most", "allowed"), [(3, [True, False, False, False]), (4, [True, True, True, True])])
+def test_fluorine_is_a_precursor_that_metals_are_counted_with(most: int, allowed: list[bool]) -> None:
+    listed = ["Li1.2Mn0.4Ti0.4O2", "Li1.2Mn0.5Ti0.3O1.9F0.1", "Li1.25Mn0.4Cr0.35O2", "Li1.25Mn0.4Nb0.35O2"]
+    assert Economy(Limits(max_precursors=most), Amounts.of(listed)).affords([0]).tolist() == allowed
+
+
+def test_the_money_of_a_round_is_spent_by_what_is_weighed() -> None:
+    amounts = Amounts.of(POOL[:6])
+    grams = [float(c) * 20 / 1000 for c in cost_usd_kg(amounts.symbols, amounts.cations.T, amounts.fluorine)]
+    for spent in ([], [0], [0, 1, 2]):
+        budget = sum(grams[i] for i in spent) + sorted(grams)[3]
+        affords = Economy(Limits(budget_usd_per_round=budget, batch_mass_g=20.0), amounts).affords(spent)
+        assert affords.tolist() == [g <= sorted(grams)[3] for g in grams]

@@ -6,7 +6,7 @@ import torch
 from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
-from screening.elsewhere import LEAST_OWN, Elsewhere, _offset, admitted, held_out, without_offset
+from screening.elsewhere import LEAST_OWN, OFFSET, SAMPLE, Elsewhere, _offset, admitted, held_out, without_offset
 from screening.goals import ConstraintSpec, Goals
 from screening.measured import Measured
 from screening.outlook import Outlook
@@ -93,3 +93,32 @@ def test_what_is_held_out_counts_by_its_normal_density() -> None:
     left_out = [outlook.surrogate.outputs[j].left_out() for j in columns]
     densities = [torch.distributions.Normal(0.0, v.sqrt()).log_prob(e) for e, v in left_out]
     assert held_out(outlook, 6) == pytest.approx(float(torch.cat(densities).mean()))
+
+
+def test_what_is_left_of_a_laboratory_has_the_errors_of_its_samples_and_of_its_offset() -> None:
+    theirs = measure(POOL[10:13], 0.9)
+    mine = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:8]))
+    mean, std = (m.numpy() for m in mine.surrogate.marginals(mine.read([m.composition for m in theirs])))
+    found = without_offset(mine, Elsewhere("theirs", theirs))
+    assert [m.composition for m in found] == POOL[10:13]
+    for j, quantity in enumerate(GOALS.quantities):
+        values = np.array([m.values(GOALS)[j] for m in theirs])
+        sample = (SAMPLE * values) ** 2
+        weights = 1 / (std[:, j] ** 2 + sample)
+        doubt = 1 / (1 / (OFFSET * values.mean()) ** 2 + weights.sum())
+        offset = (weights * (values - mean[:, j])).sum() * doubt
+        left = [m.estimates[quantity] for m in found]
+        assert [e.mean for e in left] == pytest.approx(values - offset)
+        assert [e.error for e in left] == pytest.approx(np.sqrt(sample + doubt))
+        assert [e.spread for e in left] == [e.error for e in left], "so that it counts as the variance of a datum"
+        assert {e.count for e in left} == {1}, "not a prediction"
+
+
+def test_a_quantity_that_one_composition_of_a_laboratory_lacks_is_left_out_of_it_alone() -> None:
+    whole, half = measure(POOL[10:12])
+    one = GOALS.quantities[0]
+    mine = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:8]))
+    lab = Elsewhere("theirs", (whole, Measured(half.composition, {one: half.estimates[one]})))
+    first, second = without_offset(mine, lab)
+    assert set(first.estimates) == set(GOALS.quantities)
+    assert set(second.estimates) == {one}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ from screening.measured import Measured
 from screening.outlook import Outlook
 from screening.quantities import Capacity
 from screening.streaming import StreamMarginals
-from screening.surrogate import DRXNetGaussianModel
+from screening.surrogate import DRXNetEnsembleModel, DRXNetGaussianModel
 
 MILLED, PLAIN = Process.of({"milled": "yes"}), Process.of({"milled": "no"})
 HOT, COLD = (Process.of({"firing_temperature_c": t, "milled": "yes"}) for t in (1000, 800))
@@ -142,3 +144,36 @@ def test_rows_whose_process_is_no_number_are_refused() -> None:
     x[0, -1] = torch.nan
     with pytest.raises(UsageError, match="0.6667, nan"):
         model.posterior(x)
+
+
+def test_sample_paths_have_the_posteriors_moments_whatever_the_process() -> None:
+    x = ENCODING.encode(FORMULAS, [HOT, PLAIN, COLD, NOT_STATED])
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING)
+    model.with_hyperparameters({**model.hyperparameters(), "process_weight": [0.4] * 3})
+    points = model.reader.read_rows(x)
+    paths = torch.cat([model.sample_paths(100, seed)(points) for seed in range(8)])
+    mean, std = model.marginals(points)
+    plain = DRXNetGaussianModel(FakeEnsemble(3), ENCODING)
+    assert (std > 1.2 * plain.marginals(points)[1]).all(), "most of the spread is that of the process"
+    torch.testing.assert_close(paths.std(0), std, rtol=0.15, atol=1e-6)
+    assert ((paths.mean(0) - mean).abs() < 0.15 * std).all()
+
+
+class KnowsMilling(FakeEnsemble):
+    """Members that have learned what milling does to a capacity."""
+
+    def __init__(self, members: int) -> None:
+        super().__init__(members)
+        self.card = replace(self.card, process={"milled": ("no", "yes")})
+
+    def _at(self, full, conditions):
+        return super()._at(full, conditions) * {"yes": 1.25, "no": 0.5}.get(conditions.process.get("milled"), 1.0)
+
+
+@pytest.mark.parametrize("kind", [DRXNetEnsembleModel, DRXNetGaussianModel], ids=["members", "gaussian"])
+def test_members_that_know_the_process_are_asked_under_that_of_each_row(kind) -> None:
+    ensemble, processes = KnowsMilling(3), [MILLED, PLAIN, NOT_STATED, MILLED]
+    model, column = kind(ensemble, ENCODING), Goals().column(Capacity(Rates().low))
+    found = model.posterior(ENCODING.encode(FORMULAS, processes)).mean[:, column]
+    plain = FakeEnsemble(3).capacity(FORMULAS, [Rates().low]).mean(0)[:, 0]
+    torch.testing.assert_close(found, plain * torch.tensor([1.25, 0.5, 1.0, 1.25]).double())

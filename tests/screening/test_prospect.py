@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
+import pytest
 from fakes import FakeEnsemble
 
 from drxnet.composition import Composition
-from screening.goals import ConstraintSpec, Goals
+from drxnet.uncertainty import CELL_TO_CELL
+from screening.goals import ConstraintSpec, Goals, ObjectiveSpec
 from screening.measured import Measured
 from screening.outlook import Outlook
 from screening.prospect import WORTHWHILE, Prospect, prospect_of
+from screening.quantities import Capacity
 
 GOALS = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=240),))
 ENSEMBLE, LABORATORY = FakeEnsemble(5), FakeEnsemble(9).subset([7])
@@ -86,3 +91,26 @@ def test_it_is_recorded_as_plain_values() -> None:
     assert Prospect.recorded(stored) == found
     assert stored["sentence"] == str(found)
     assert stored["stop"] is found.stop
+
+
+def test_of_two_compositions_the_gain_is_the_expected_positive_part_of_a_normal_difference() -> None:
+    goals = Goals(constraints=(), objectives=(ObjectiveSpec(quantity="capacity"),))
+    q = LABORATORY.capacity(POOL[:1], [goals.rates.low, goals.rates.high])[0].tolist()
+    known = [Measured.at_two_rates(POOL[0], goals.rates, *q[0])]
+    outlook = Outlook.of(ENSEMBLE, goals, measured=known)
+    column = goals.objective_columns[0]
+    for other in POOL[1:6]:
+        belief = outlook.surrogate.at(outlook.read([other, POOL[0]]))[column]
+        mean, covariance = belief.mean.numpy(), belief.covariance.numpy()
+        spread = math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+        difference = NormalDist(mean[0] - mean[1], spread)
+        u = difference.mean / spread
+        found = prospect_of(outlook, [other])
+        assert found is not None
+        gain = spread * NormalDist().pdf(u) + difference.mean * NormalDist().cdf(u)
+        assert found.gain == pytest.approx(gain, rel=0.1, abs=0.02 * spread)
+        ends = [max(0.0, difference.inv_cdf(share)) for share in (0.1, 0.9)]
+        assert [found.lower, found.upper] == pytest.approx(ends, abs=0.15 * spread)
+        assert found.difference == pytest.approx(math.sqrt(2) * CELL_TO_CELL * mean[1], rel=0.02)
+        assert found.chance == pytest.approx(1 - difference.cdf(found.difference), abs=0.06)
+        assert (found.unit, found.decimals) == ("mAh/g", Capacity(goals.rates.low).digits + 1)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from fakes import FakeEnsemble
@@ -11,9 +13,12 @@ from fakes import FakeEnsemble
 from campaigns.cli import main
 from campaigns.spec import parse_spec
 from drxnet.composition import Composition
+from drxnet.ensemble import Amounts
 from drxnet.errors import ConfigurationError
 from drxnet.plugins import plugins
+from screening.batch import Limits
 from screening.outlook import Outlook
+from screening.scoring import Rows
 from screening.strategies import STRATEGIES, today
 from screening.strategies.base import ordinal
 from screening.strategies.improving import LogEI
@@ -80,3 +85,22 @@ def test_importing_the_names_imports_no_torch() -> None:
 )
 def test_ordinals(number, written) -> None:
     assert ordinal(number) == written
+
+
+def test_a_stream_keeps_candidates_as_often_as_their_promise_says() -> None:
+    """The best score of a stream is a draw with weights: Gumbel noise is added, its mean Euler's constant."""
+    strategy = STRATEGIES["variance-reduction"]
+    amounts = Amounts.of(CANDIDATES)
+    units = np.arange(len(CANDIDATES))[:, None]
+    rows = Rows(OUTLOOK, Limits(), amounts, units)
+    mean, std = rows.moments
+    promise = OUTLOOK.improvement.log_utility(OUTLOOK.signed(mean)) + OUTLOOK.log_feasible(mean, std)
+    seeds = np.random.default_rng(0).integers(2**31, size=600).tolist()
+    scores = np.stack([strategy(seed).score(OUTLOOK, rows).numpy() for seed in seeds])
+    noise = scores - strategy.sharpness * promise.numpy()
+    assert noise.mean() == pytest.approx(0.5772, abs=0.05)
+    assert noise.std() == pytest.approx(math.pi / math.sqrt(6), rel=0.05)
+    assert np.mean(noise < 0) == pytest.approx(math.exp(-1), abs=0.03)
+    won = np.bincount(scores.argmax(1), minlength=len(CANDIDATES)) / len(scores)
+    weights = (strategy.sharpness * promise).softmax(0).numpy()
+    assert won == pytest.approx(weights, abs=0.07)

@@ -396,3 +396,83 @@ def test_an_optimiser_may_step_outside_the_site_balance_but_not_to_no_number() -
     outside[0, 0] = torch.nan
     with pytest.raises(UsageError, match="none below 0"):
         model.posterior(outside.requires_grad_())
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (3, 1), (2, 2, 2)], ids=str)
+def test_the_noise_of_a_cell_is_added_at_every_point_of_every_batch(shape: tuple[int, ...]) -> None:
+    x = draw(5, seed=1)
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, train_X=x, train_Y=truth(x))
+    at = draw(math.prod(shape), seed=2).reshape(*shape, -1)
+    noisy, plain = model.posterior(at, observation_noise=True), model.posterior(at)
+    cell = torch.tensor(model.hyperparameters()["noise"]).double() ** 2
+    torch.testing.assert_close(noisy.variance - plain.variance, cell.expand(*shape, 3), rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(noisy.mean, plain.mean)
+
+
+def test_believing_in_a_good_or_a_bad_candidate_is_conditioning_on_its_mean() -> None:
+    """Of a bad one only that is believed, so that it teaches less than a good one of the same variance would."""
+    goals = Goals(constraints=(ConstraintSpec(quantity="capacity", at_least=360),))
+    x, at = draw(6, seed=1), draw(12, seed=2)
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING, goals, x, truth(x))
+    points, carried = model.reader.read_rows(at), []
+    for output, gp in enumerate(model.models):
+        with torch.no_grad():
+            belief = gp.at(points.columns(output))
+            for row in range(len(at)):
+                told = gp.condition_on_observations(at[[row]], belief.mean[[row], None])
+                expected = told.posterior(at).variance[:, 0]
+                believed, rounding = belief.believe(row), 1e-6 * float(belief.prior.max())
+                torch.testing.assert_close(believed.std.square(), expected, rtol=1e-3, atol=rounding)
+                assert torch.equal(believed.mean, belief.mean)
+                missed = float(surrogate.indifference(gp.levels, belief.mean[row])) ** 0.5
+                carried.append(missed / float(belief.std[row]))
+    assert min(carried) == 0
+    assert max(carried) > 1, "some are bad beyond doubt"
+
+
+@pytest.mark.parametrize("members", [1, 4])
+def test_without_data_hyperparameters_are_those_of_how_members_or_compositions_differ(members: int) -> None:
+    model = DRXNetGaussianModel(FakeEnsemble(members), ENCODING)
+    known = model.reader.known.numpy()  # members x compositions x m
+    spread = np.sqrt((known.var(0, ddof=1) if members > 1 else known.var(1)).mean(0))
+    typical = np.abs(known.mean(0)).mean(0)
+    expected = {
+        "scale": np.full(3, math.sqrt(1 + 1 / members)),
+        **dict.fromkeys(("shift", "trend", "weight", "amount_weight"), 0.5 * spread),
+        "slope": 0.45 * known.mean(0).std(0, ddof=1),
+        **dict.fromkeys(("length", "amount_length"), np.full(3, 0.5)),
+        "noise": 0.03 * typical,
+    }
+    assert model.hyperparameters() == {name: pytest.approx(values, rel=1e-6) for name, values in expected.items()}
+
+
+def test_the_fit_starts_where_the_priors_are_highest() -> None:
+    model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING)
+    defaults = model.hyperparameters()
+    for output in model.models:
+        for hyperparameter in output.of.values():
+            hyperparameter.to_mode()
+            prior = getattr(hyperparameter.module, f"{hyperparameter.name}_prior")
+            held = getattr(hyperparameter.module, hyperparameter.name)
+
+            def density(log: torch.Tensor, prior=prior) -> torch.Tensor:
+                return prior.log_prob(log.exp())
+
+            here = held.detach().log()
+            assert float(density(here)) > float(torch.maximum(density(here - 0.05), density(here + 0.05)))
+    for name, values in model.hyperparameters().items():
+        assert values == pytest.approx([PRIORS[name][0] * default for default in defaults[name]]), name
+
+
+@pytest.mark.parametrize(
+    ("levels", "observed", "carried"),
+    [
+        ((), [1.0, 100.0], [0.0, 0.0]),
+        (((1, 200.0),), [250.0, 200.0, 190.0, 0.0], [0.0, 0.0, 100.0, 40_000.0]),
+        (((-1, 3.4),), [3.3, 3.4, 3.9], [0.0, 0.0, 0.25]),
+        (((1, 200.0), (1, 150.0)), [210.0, 160.0, 140.0], [0.0, 0.0, 100.0]),  # the less strict one
+        (((1, 200.0), (-1, 300.0)), [100.0, 250.0, 400.0], [0.0, 0.0, 0.0]),
+    ],
+)
+def test_a_value_carries_the_square_of_what_it_misses_each_level_by(levels, observed, carried) -> None:
+    assert surrogate.indifference(levels, torch.tensor(observed).double()).tolist() == pytest.approx(carried)

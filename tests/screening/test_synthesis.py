@@ -96,3 +96,49 @@ def test_no_metal_of_the_model_takes_the_place_of_another_one() -> None:
     after = PhaseModel((*reported(), *(Tried(molybdenum, 0.0, "Li2MoO4 left") for _ in range(3))))
     first, then = (probability(model, molybdenum, tungsten) for model in (before, after))
     assert first[0] - then[0] > 2 * abs(first[1] - then[1])
+
+
+def test_the_probability_is_laplaces_approximation_written_out() -> None:
+    """Newton's steps end where the slope of the posterior is zero; the variance there is that of the dense formula."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = torch.randn(7, generator=generator, dtype=torch.float64)
+    amounts = 0.4 * torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    formed = torch.tensor([1.0, 0.0, 1.0, 0.3, 0.0, 1.0, 0.8], dtype=torch.float64)
+    weight = torch.tensor([1.0, 1.0, 0.3, 1.0, 2.0, 0.3, 1.0], dtype=torch.float64)
+    at_sizes, at_amounts = torch.cat([sizes[:2], sizes[:2] + 0.7]), torch.cat([amounts[:2], amounts[:2] - 0.2])
+
+    def kernel(s: torch.Tensor, a: torch.Tensor, t: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return 1.0 + s[:, None] * t + 0.25 * a @ b.mT + 0.5 * (-torch.cdist(a, b) / 0.3).exp()
+
+    k, prior = kernel(sizes, amounts, sizes, amounts), 2.2 - 0.27 * sizes
+    latent = prior.clone()
+    for _ in range(2000):  # damped, since nothing is hurried here
+        latent = latent + 0.1 * (prior + k @ (weight * (formed - latent.sigmoid())) - latent)
+    p = latent.sigmoid()
+    curvature = weight * p * (1 - p)
+    shared = kernel(sizes, amounts, at_sizes, at_amounts)
+    mean = 2.2 - 0.27 * at_sizes + shared.mT @ (weight * (formed - p))
+    inner = torch.linalg.inv(k + torch.diag(1 / curvature))
+    variance = kernel(at_sizes, at_amounts, at_sizes, at_amounts).diagonal() - (shared * (inner @ shared)).sum(0)
+    expected = (mean / (1 + math.pi / 8 * variance).sqrt()).sigmoid()
+    found = PhaseClassifier(sizes, amounts, formed, weight).probability(at_sizes, at_amounts)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    twice = PhaseClassifier(sizes.repeat(2), amounts.repeat(2, 1), formed.repeat(2), weight.repeat(2) / 2)
+    torch.testing.assert_close(twice.probability(at_sizes, at_amounts), found, rtol=1e-6, atol=0)
+
+
+def test_a_typical_pair_of_reported_rocksalts_is_one_apart() -> None:
+    sizes, rows = PhaseModel(reported())._describe(Amounts.of(known_compositions()))
+    assert (float(sizes.mean()), float(sizes.std())) == pytest.approx((0, 1), abs=1e-9)
+    squared = torch.cdist(rows, rows).square()
+    n = len(rows)
+    assert float(squared.sum() / (n * (n - 1))) == pytest.approx(1)
+    assert rows.mean(0).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(("failed", "caution"), [(0, 1), (1, 3), (2, 5), (7, 15), (8, 16), (30, 16)])
+def test_caution_grows_with_each_own_failure_up_to_a_most(failed: int, caution: float) -> None:
+    own = [Tried(VANADIUM, 0.49)] * failed + [Tried(MANGANESE, 0.5)]
+    model = PhaseModel((*reported(), *own))
+    assert model.caution == caution
+    assert len(model.failed) == failed
