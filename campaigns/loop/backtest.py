@@ -293,7 +293,7 @@ class _Course:
             objective=str(first),
             unit=self.spec.goals.first.unit,
             sign=first.sign,
-            candidates=self.candidates,
+            candidates=int(np.mean([len(p.compositions) for p in pools])),
             feasible=int(np.mean([p.feasible.sum() for p in pools])),
             best_possible=tuple(first.sign * p.best for p in pools),
             hits_possible=tuple(len(p.hits()) for p in pools),
@@ -489,8 +489,8 @@ def _rehearse(
             if fine_tune:
                 fine_tune_campaign(campaign)
         state = campaign.state()
-        made = [(p.composition, p.process) for p in state.proposals if p.state is State.MEASURED]
-        worth = [truth[m] for m in made if not np.isnan(truth[m])]
+        made = {(p.composition, p.process) for p in state.proposals if p.state is State.MEASURED}
+        worth = [value for m in made if not np.isnan(value := truth.get(m, np.nan))]  # a control is no candidate
         rows.append(
             RoundRow(
                 strategy=campaign.spec.strategy,
@@ -500,7 +500,7 @@ def _rehearse(
                 measured=len(made),
                 failed=sum(p.state is State.FAILED for p in state.proposals),
                 best=sign * max(worth) if worth else None,
-                hits=len(hits & set(made)),
+                hits=len(hits & made),
                 model=state.current_model.model_id,
                 stop=stop,
             )

@@ -72,7 +72,9 @@ def table_of(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     def spread(row: Mapping[str, Any]) -> str:
         if row["best_mean"] is None:
             return "none feasible"
-        return f"{row['best_mean']:.4g}" + (f" ± {row['best_std']:.2g}" if row["best_std"] is not None else "")
+        std, without = row["best_std"], row["runs_without_feasible"]
+        told = f"{row['best_mean']:.4g}" + (f" ± {std:.2g}" if std is not None else "")
+        return f"{told}; none in {without} of {row['repeats']} runs" if without else told
 
     return [
         {

@@ -16,6 +16,7 @@ from synthetic import SMALL, untrained_ensemble
 from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.ledger.records import Proposal, State
+from campaigns.loop.backtest import _LISTED as LISTED
 from campaigns.loop.backtest import (
     Backtest,
     Pool,
@@ -218,6 +219,31 @@ def test_stopping_saves_what_comes_after_the_first_stop_and_costs_what_it_would_
     assert table_of([row])[0]["stopping saves"] == "25%, costs 0.05"
     small = replace(found, sign=-1, rows=tuple(rows_of("logei", [0.5, 0.4])), best_possible=(0.1,), hits_possible=(1,))
     assert small.stopping("logei") == (0.0, 0.0)
+
+
+def test_runs_that_found_nothing_feasible_are_told_beside_the_mean_of_the_others():
+    rows = rows_of("ours", [0.5, 0.6]) + [replace(r, repeat=1, best=None) for r in rows_of("ours", [0.5, 0.6])]
+    found = Backtest("c", "rate retention", "", 1, 100, 10, (0.8, 0.9), (1, 1), tuple(rows), ())
+    (row,) = table_of(found.summary())
+    assert row["best found (truth)"] == "0.6; none in 1 of 2 runs"
+
+
+def test_a_control_is_no_candidate_and_a_small_space_counts_as_what_it_holds(tmp_path: Path):
+    space = {"step": "1/20", "lithium": [1.2, 1.2], "fluorine": [0, 0], "species": ["Mn3+", "Ti4+", "Cr3+"],
+             "k_elements": [2, 3]}  # fmt: skip
+    lab = {"control": "Li1.2Mn0.6Nb0.2O2", "replicates": 1}
+    spec = parse_spec({"space": space, "batch_size": 3, "workers": 0, "shortlist": 20, "lab": lab, "model": "default"})
+    options = LaboratoryOptions(failures=0, delays=0)
+    found = backtest(
+        spec, tmp_path / "b", rounds=2, repeats=1, candidates=500, strategies=["greedy"], laboratory="physics",
+        options=options, fine_tune=False,
+    )  # fmt: skip
+    listed = (tmp_path / "b" / "runs" / "greedy-0" / LISTED).read_text().split()[1:]
+    assert found.candidates == len(listed) < 500
+    with Campaign.open(tmp_path / "b" / "runs" / "greedy-0") as run:
+        made = {p.composition for p in run.state().proposals}
+    assert Composition.parse(lab["control"]).formula in made
+    assert found.rows[-1].measured == len(made)
 
 
 def test_what_is_to_be_small_counts_down():
