@@ -291,6 +291,18 @@ def split(
     return sides
 
 
+def of_families(profiles: ProfileSet, test: Sequence[str]) -> ProfileSet:
+    """Those profiles of a set that are of some families.
+
+    Raises:
+        DatasetError: none is.
+    """
+    rows = np.isin([family(c) for c in profiles.compositions], list(test))
+    if not rows.any():
+        raise DatasetError(f"No profile to test among {', '.join(test)}.")
+    return profiles.select(rows)
+
+
 @styled
 def plot_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Draw the error against the cycle, coloured by the spread, for each family, and the reliability.

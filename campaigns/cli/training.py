@@ -152,7 +152,7 @@ def evaluate(
     from drxnet.checkpoint import DEFAULT_MODEL
     from drxnet.ensemble import Ensemble
     from drxnet.evaluation import evaluate as evaluated
-    from drxnet.evaluation import plot_evaluation, split
+    from drxnet.evaluation import of_families, plot_evaluation, split
     from drxnet.training import pretrain
 
     if figure is not None:
@@ -169,8 +169,7 @@ def evaluate(
         with progress("training") as report:
             ensemble = pretrain(known, options, seed=seed, progress=report)
     else:
-        families = profiles.families()
-        test = profiles.select(sorted(int(row) for name in tested for row in families[name]))
+        test = of_families(profiles, tested)
         ensemble = Ensemble.load(model)
     with progress("evaluating") as report:
         evaluation = evaluated(ensemble, test, progress=report)

@@ -100,7 +100,13 @@ def test_evaluate_refuses_values_that_no_option_takes(made: Path) -> None:
 
 
 def test_evaluate_a_model_as_it_is(made: Path) -> None:
-    table = run("evaluate", "--data", made / "set.npz", "--model", "tiny", "--test", "HE", "--format", "csv")
+    arguments = ("evaluate", "--data", made / "set.npz", "--model", "tiny", "--format", "csv", "--test", "HE")
+    table = run(*arguments)
+    assert run(*arguments, "HE") == table, "no profile counts twice"
+    profiles = read_profiles(made / "set.npz")
+    profiles.select(profiles.families()["2TM"]).save(made / "simple.npz")
+    said = run("evaluate", "--data", made / "simple.npz", "--model", "tiny", "--test", "HE", code=3)
+    assert "No profile to test among HE." in said
     assert table.splitlines()[0].startswith("family,profiles,capacity_mae_mah_g")
     assert table.splitlines()[1].startswith("HE,8,")
 
