@@ -131,11 +131,14 @@ class Entry:
         now, known = self._states.get(proposal_id, (None, ""))
         if now is state and reason in ("", known):
             return False
+        if now is State.MEASURED and state is not now and self._counts(proposal_id):
+            raise UsageError(
+                f"{proposal_id} is measured and cannot become {state}. Where its measurements must not count, retract "
+                f"them first: drx-screen retract {proposal_id} --reason TEXT."
+            )
         if now is not None and now is not state and state not in NEXT_STATES[now]:
             possible = ", ".join(NEXT_STATES[now]) or "nothing"
             raise UsageError(f"{proposal_id} is {now} and cannot become {state}; it can become {possible}.")
-        if now is State.MEASURED and state is not now and self._counts(proposal_id):
-            raise UsageError(f"{proposal_id} is measured already; retract its measurements before it is made again.")
         self._states[proposal_id] = state, reason
         self._add(tables.proposal_states, proposal_id=proposal_id, state=str(state), reason=reason)
         return True

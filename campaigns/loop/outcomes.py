@@ -461,7 +461,10 @@ def _best_in_words(snapshot: Snapshot, outcomes: Sequence[Outcome], measured: Se
 
 def _value(quantity: Quantity, estimate: Estimate) -> str:
     spread = f" ± {quantity.shown(estimate.spread)}" if estimate.count == 0 and estimate.spread is not None else ""
-    return f"a {quantity} of {quantity.shown(estimate.mean)}{spread}{f' {quantity.unit}' if quantity.unit else ''}"
+    article = "an" if str(quantity)[0] in "aeiou" else "a"
+    return (
+        f"{article} {quantity} of {quantity.shown(estimate.mean)}{spread}{f' {quantity.unit}' if quantity.unit else ''}"
+    )
 
 
 def _counted(number: int, noun: str) -> str:

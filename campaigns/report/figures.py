@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 PANELS_AT_MOST = 12
 BARS_AT_MOST = 60
 """Points up to which each shows its spread."""
+
+TITLE_CHARACTERS = 60
+"""Of a line above a panel of two."""
 
 _DPI = 130
 
@@ -129,7 +133,8 @@ def _draw_calibration(axes: Axes, comparisons: Sequence[Comparison]) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.set_xlabel("nominal probability of the predicted interval")
     axes.set_ylabel("fraction of measured values inside")
-    axes.set_title(f"calibration, {', '.join(c.quantity.heading for c in comparisons)}", fontsize=8.5)
+    title = f"calibration, {', '.join(c.quantity.heading for c in comparisons)}"
+    axes.set_title(textwrap.fill(title, TITLE_CHARACTERS), fontsize=8.5)
 
 
 def _draw_comparison(axes: Axes, c: Comparison) -> None:
@@ -147,7 +152,7 @@ def _draw_comparison(axes: Axes, c: Comparison) -> None:
     unit = f" {c.quantity.unit}" if c.quantity.unit else ""
     digits = c.quantity.digits + (not unit)
     axes.set_title(
-        f"n = {len(c.measured)}, mean error {c.mean_absolute_error:.{digits}f}{unit}, "
+        f"n = {len(c.measured)}, mean error {c.mean_absolute_error:.{digits}f}{unit},\n"
         f"{c.within(1)} within ± 1 s.d. (68 % expected)",
         fontsize=8.5,
     )

@@ -91,11 +91,13 @@ def test_a_proposal_whose_measurement_stands_stays_measured(campaign: Campaign):
     (measured,) = campaign.add_measurements(
         [{"proposal_id": "R01-01", "current_ma_g": 20, "capacity_mah_g": 240.0}], fine_tune=False
     )
-    with pytest.raises(UsageError, match="R01-01 is measured already; retract"), campaign.ledger.write("mark") as entry:
-        entry.set_state("R01-01", State.ACCEPTED, "made again")
+    with pytest.raises(UsageError, match="R01-01 is measured and cannot become failed.*drx-screen retract R01-01"):
+        campaign.mark("R01-01", State.FAILED, "two phases")
     assert campaign.state().proposal("R01-01").state is State.MEASURED
     campaign.retract_measurement(measured, "short circuit")
     assert campaign.state().proposal("R01-01").state is State.ACCEPTED
+    campaign.mark("R01-01", State.FAILED, "two phases")
+    assert campaign.state().proposal("R01-01").state is State.FAILED
 
 
 # -- places ----------------------------------------------------------------------------------------------

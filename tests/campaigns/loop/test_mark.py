@@ -41,7 +41,7 @@ def test_only_what_changes_is_given_back(campaign: Campaign):
         (["R01-01"], "abandoned", "", "Say why it is abandoned"),
         ([], "accepted", "", "Name at least one proposal"),
         (["R09-01"], "accepted", "", "No proposal 'R09-01'"),
-        (["R01-02"], "accepted", "", "R01-02 is measured already"),
+        (["R01-02"], "accepted", "", "R01-02 is measured and cannot become accepted"),
         (["R01-02"], "failed", "cell broke", "R01-02 is measured and cannot become failed"),
     ],
     ids=[

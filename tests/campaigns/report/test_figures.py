@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from filled_ledgers import CONDITIONS, GOALS, filled_ledger
 from matplotlib.colors import to_hex
 
 from campaigns.ledger.records import ModelRecord
+from campaigns.loop.outcomes import compare
 from campaigns.report import drawing, figures
 from campaigns.report.drawing import CELLS_SPREAD, WAITING
 from campaigns.report.write import FIGURES, Content
+from screening.quantities import CostPerKwh, SpecificEnergy
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,16 @@ def test_the_comparison_shows_every_pair_and_counts_those_inside(content: Conten
     pairs = sum(bool(o.leading and o.proposal.prediction) for o in content.outcomes)
     assert figure.axes[0].get_title(loc="left").startswith(f"n = {pairs}, mean error")
     assert figure.axes[3].get_xlabel() == "nominal probability of the predicted interval"
+
+
+def test_titles_above_the_panels_stay_above_them(content: Content):
+    first = compare(content.outcomes, GOALS.first)
+    many = [kind(at) for kind in (SpecificEnergy, CostPerKwh) for at in (CONDITIONS.low, CONDITIONS.high)]
+    _, axes = figures.figure_with_axes(4, 4)
+    figures._draw_calibration(axes, [replace(first, quantity=q) for q in many])
+    lines = axes.get_title().splitlines()
+    assert "cost per kwh at 1000 mA/g" in " ".join(lines)
+    assert max(map(len, lines)) <= figures.TITLE_CHARACTERS
 
 
 def test_the_trade_off_names_the_points_of_its_front(content: Content):
