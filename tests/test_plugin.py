@@ -112,7 +112,7 @@ def test_a_campaign_is_run_with_what_a_laboratory_added(installed, tmp_path: Pat
         metals = {s: a for s, a in Composition.parse(row["composition"]).metals.items() if s != "Li"}
         assert metals.get("Mn", 0.0) / sum(metals.values()) >= 0.5 - 1e-9
         assert 0 < row["lithium_used_lower"] <= row["lithium_used_mean"]
-        assert row["why"].startswith("lithium used 0.")
+        assert row["why"].startswith("lithium used at 20 mA/g 0.")
 
     current = CURRENT_MA / 20.0 * 1e3  # mg, at 20 mA/g
     cell = cycler_file(tmp_path / "cell.our", 0.22 * current)
