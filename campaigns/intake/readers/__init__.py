@@ -102,13 +102,19 @@ def _why_nobody(head: Head) -> str:
         if head.content.startswith(magic):
             return f"{what}."
     from campaigns.intake.readers.formats import any_table
-    from campaigns.intake.readers.headers import nearest_header
+    from campaigns.intake.readers.headers import named_by_spaces, nearest_header
 
-    near = nearest_header(head.candidates, any_table()) if head.is_text else None
+    lines = head.lines[:60] if head.is_text else []
+    near = nearest_header(head.candidates, any_table()) if lines else None
     if near is not None and len(near.missing) == 1:
         return (
             f"the header in line {near.line + 1} names no {near.missing[0]}. Export the test with time, voltage and "
             "current."
+        )
+    if (line := named_by_spaces(lines)) is not None:
+        return (
+            f"the columns of {line!r:.60} seem to be separated by single spaces, as words in them are. Save the table "
+            "with tabs, semicolons or commas between its columns."
         )
     names = ", ".join(dict.fromkeys(reader.name for reader in all_readers()))
     return (

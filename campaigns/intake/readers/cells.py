@@ -17,10 +17,21 @@ from campaigns.intake.readers import words
 SINCE_1970_S = (3e8, 5e9)
 """Seconds between which a time is one since 1970: no test lasts as long, and no dates beyond are those of tests."""
 
+NO_VALUE = ("", "nan", "none", "null", "n/a", "na", "-", "--", "---", "<na>") + tuple(
+    f"#{error}" for error in ("ref!", "div/0!", "n/a", "value!", "name?", "num!", "null!")
+)
+"""What stands in a cell without a value, errors of a spreadsheet among them."""
+
+CODES, CODE_FACTOR = np.array([10.0**n - 1 for n in range(3, 8)]), 100.0
+"""Numbers (999, 9999, ...) that stand for no value where no column is negative, or so many times what is usual."""
+
 HUGE = 1e30
 """No column of any unit holds numbers beyond."""
 
-_MINUS = dict.fromkeys(map(ord, "−–—‒﹣－\u2010\u2011"), "-")
+_DIGITS = {first + digit: str(digit) for first in map(ord, "０٠۰०") for digit in range(10)}
+_MINUS = dict.fromkeys(map(ord, "−–—‒﹣－\u2010\u2011"), "-") | dict.fromkeys(map(ord, "．٫·"), ".") | _DIGITS
+"""Signs and digits of other scripts, and what Python reads for them."""
+
 _SPACES = dict.fromkeys(map(ord, " \u00a0\u2007\u2009\u202f'’\"\t"), None)
 """What stands between thousands besides the other decimal sign, and quotes that were left."""
 
@@ -49,12 +60,29 @@ _DAY_OR_MONTH = re.compile(r"^(\d{1,2})([-/.,])(\d{1,2})\2(\d{2,4})")
 
 def tidy(text: str, decimal: str = ".") -> str:
     """A number as Python reads it: ``−1.234,5`` with a decimal comma is ``-1234.5``; what is no number stays."""
-    plain = text.translate(_MINUS).translate(_SPACES)
+    plain = text.translate(_MINUS).translate(_SPACES).lstrip("=")
     if decimal == ",":
         if _BY_POINT.fullmatch(plain):
             plain = plain.replace(".", "")
         return plain.replace(",", ".") if _COMMA.fullmatch(plain) else plain
     return plain.replace(",", "") if _BY_COMMA.fullmatch(plain) else plain
+
+
+def without_codes(found: np.ndarray, *, signed: bool) -> tuple[np.ndarray, int]:
+    """Numbers without those that stand for no value, such as -999, and how many these were.
+
+    Args:
+        found: numbers of a column.
+        signed: whether negative ones are possible.
+    """
+    with np.errstate(invalid="ignore"):
+        extremes = np.array([np.fmin.reduce(found, initial=0.0), np.fmax.reduce(found, initial=0.0)])
+    if not np.isin(np.abs(extremes), CODES).any():
+        return found, 0
+    code = np.isin(np.abs(found), CODES) & (np.abs(found) > CODE_FACTOR * float(np.nanmedian(np.abs(found))))
+    if not signed:
+        code |= np.isin(found, -CODES)
+    return np.where(code, np.nan, found), int(code.sum())
 
 
 def same(one: str, other: str) -> bool:
@@ -280,7 +308,7 @@ def refuse_words(file_name: str, series: pd.Series, found: np.ndarray, header: s
     if pd.api.types.is_numeric_dtype(series):
         return
     text = series.astype(str).str.strip()
-    empty = series.isna() | text.str.lower().isin(("", "nan", "none", "n/a", "na", "-", "<na>"))
+    empty = series.isna() | text.str.lower().isin(NO_VALUE)
     no_number = np.isnan(found) & ~empty.to_numpy(bool)
     filled = int((~empty).sum())
     if filled and no_number.sum() > (1 - least) * filled:

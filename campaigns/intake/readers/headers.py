@@ -36,12 +36,20 @@ REPEATED_OF_TWO_CELLS = ("time", "step_time", "voltage", "current")
 MOST_DIGITS = 0.25
 """Share of digits above which a line is no header."""
 
-SEPARATORS = ("\t", ";", ",", "|", r"\s{2,}")
+SPACES, BY_SPACES = r"\s{2,}", r"\s+(?![(\[])"
+"""Two spaces and more; any before all but a unit in brackets."""
+
+SEPARATORS = ("\t", ";", ",", "|", SPACES)
 _NUMBERED = re.compile(r"\.\d$")
 """How pandas tells columns of one name apart."""
 
 _REFERENCE = re.compile(r"\s+(?:vs|gegen|contre|contra|相对)\b\.?\s*[^)\]]*", re.IGNORECASE)
 """What a potential is measured against, as in ``Ewe/V vs. Li/Li+``."""
+
+_LITHIUM = re.compile(r"\bLi(?:thium)?\b", re.IGNORECASE)
+_OTHER_ELECTRODE = re.compile(
+    r"\b(?:[SNR]HE|[SM]CE|Ag|Na|K|Mg|Zn|Hg|Fc|Pt|[Gg]r(?:aphite|aphit)?|LTO|Li4Ti5O12|LFP|LiFePO4|[Ss]odium|[Ss]ilver)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -155,12 +163,29 @@ def candidates(lines: Sequence[str]) -> tuple[Candidate, ...]:
         seen.add(line)
         split = (Candidate(number, separator, tuple(split_line(line, separator))) for separator in _separators(line))
         found += [c for c in split if number < USUAL_LINES or _known_cells(c, vocabulary) >= LEAST_KNOWN]
+        found += _by_single_spaces(number, line, lines[number + 1 : number + 3])
     return tuple(found)
+
+
+def _by_single_spaces(number: int, line: str, below: Sequence[str]) -> list[Candidate]:
+    """A line split at its spaces, where nothing else does it and the lines below hold as many words."""
+    cells = split_line(line, BY_SPACES) if " " in line and not _separators(line) else []
+    as_wide = bool(below) and all(len(split_line(other, BY_SPACES)) == len(cells) for other in below if other.strip())
+    return [Candidate(number, BY_SPACES, tuple(cells))] if as_wide and len(cells) > 1 else []
+
+
+def named_by_spaces(lines: Iterable[str]) -> str | None:
+    """The first line of which single words name time, voltage and current; None where none does."""
+    for line in lines:
+        known = (known_stem(word, every_maker()) for word in line.split()[:60])
+        if {"time", "voltage", "current"} <= {every_maker()[found[0]][0] for found in known if found is not None}:
+            return line
+    return None
 
 
 def _separators(line: str) -> list[str]:
     """What may separate the cells of a line."""
-    return [sign for sign in SEPARATORS if sign in line or (sign == r"\s{2,}" and "  " in line)]
+    return [sign for sign in SEPARATORS if sign in line or (sign == SPACES and "  " in line)]
 
 
 def _known_cells(candidate: Candidate, vocabulary: Vocabulary) -> int:
@@ -263,6 +288,22 @@ def name_columns(cells: Sequence[Any], vocabulary: Vocabulary) -> tuple[NamedCol
 def places_of_one_cell(columns: Iterable[NamedColumn]) -> list[int]:
     """Where voltage, current and time stand, of which one cell has one each."""
     return [column.position for column in columns if column.quantity in REPEATED_OF_TWO_CELLS]
+
+
+def check_reference(name: str, headers: Iterable[str]) -> None:
+    """Refuse a voltage that its header says is against another electrode than lithium.
+
+    Raises:
+        RuleBroken: E12, naming the header.
+    """
+    for header in headers:
+        against = _REFERENCE.search(header)
+        if against and _OTHER_ELECTRODE.search(against[0]) and not _LITHIUM.search(against[0]):
+            raise RuleBroken(
+                "E12",
+                f"{name}: {header.strip()!r} is against another electrode than lithium. Export the voltage against "
+                "Li/Li+, with the potential of that electrode added.",
+            )
 
 
 def check_one_of_each(name: str, header: Sequence[Any], places: Iterable[int], rows: Sequence[Sequence[Any]]) -> None:

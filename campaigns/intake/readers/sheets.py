@@ -17,7 +17,7 @@ from campaigns.intake.measurement import RuleBroken
 from campaigns.intake.readers import units
 from campaigns.intake.readers.cells import decimal_sign, tidy
 from campaigns.intake.readers.grids import HEADER_LINES, Grid, beginning, whole_grid
-from campaigns.intake.readers.headers import known_stem, name_columns
+from campaigns.intake.readers.headers import check_reference, known_stem, name_columns
 from campaigns.intake.readers.recording import Curve, Curves, Reader, ReadOptions
 from campaigns.intake.readers.unpacking import Head
 from campaigns.intake.readers.words import maker
@@ -157,6 +157,7 @@ def read_grid(name: str, grid: Grid, options: ReadOptions) -> Curves:
     """
     layout = _layout(grid)
     assert layout is not None
+    check_reference(name, (grid.rows[layout.row][pair.voltage] for pair in layout.pairs))
     body = _body(grid, layout)
     in_mah = {units.factor("charge", pair.unit) is not None for pair in layout.pairs if pair.unit}
     if len(in_mah) > 1:

@@ -34,6 +34,9 @@ from drxnet.progress import Progress
 ARBIN, OTHER = "arbin xlsx", "spreadsheet"
 HEADER_ROWS = 60
 BLOCK_ROWS = 20_000
+LEAST_ROWS_OF_TEST = 20
+"""A sheet of fewer rows holds no test of its own."""
+
 MAX_GRID_ROWS = 50_000
 """A table of capacities or a sheet of curves has no more rows."""
 
@@ -89,7 +92,9 @@ def _joined(name: str, found: list[_Sheet], options: ReadOptions, mass: float | 
     first = found[0]
     alike = sorted((s for s in found if s.columns == first.columns), key=lambda s: _natural(s.title))
     _check_one_test(name, {s.title: s.rows for s in alike if len(s.rows)})
-    notes = _which_sheets(alike, [s for s in found if s.columns != first.columns])
+    others = [s for s in found if s.columns != first.columns]
+    _check_left_out(name, alike, others)
+    notes = _which_sheets(alike, others)
     if first.text_format.assumes_units:
         notes += assumed_units(first.columns)
     table = pd.concat([s.rows for s in alike], ignore_index=True)
@@ -99,6 +104,26 @@ def _joined(name: str, found: list[_Sheet], options: ReadOptions, mass: float | 
     kind = first.text_format
     format_name = OTHER if kind.assumes_units else f"{kind.name.removesuffix(' csv').removesuffix(' text')} xlsx"
     return rows_from_columns(format_name, name, Table(columns, first.columns), options, notes, header_mass_mg=mass)
+
+
+def _check_left_out(name: str, joined: Sequence[_Sheet], left_out: Sequence[_Sheet]) -> None:
+    """Refuse a workbook of which a sheet with other columns holds another test, and not the same or its steps.
+
+    Raises:
+        RuleBroken: E9, naming the sheets.
+    """
+    known = [cells.numbers(sheet.rows["voltage"]) for sheet in joined]
+    for sheet in left_out:
+        if len(sheet.rows) >= LEAST_ROWS_OF_TEST and not _is_among(cells.numbers(sheet.rows["voltage"]), known):
+            raise RuleBroken(
+                "E9", f"{name}: sheets {joined[0].title} and {sheet.title} hold different tests. Save one per file."
+            )
+
+
+def _is_among(voltages: np.ndarray, known: Sequence[np.ndarray]) -> bool:
+    """Whether voltages stand among known ones in their order, as those of a copy, of some rows or of its steps."""
+    rows = iter(np.concatenate(known).round(4).tolist())
+    return all(volts in rows for volts in voltages[np.isfinite(voltages)].round(4).tolist())
 
 
 def _with_points(columns: Mapping[str, pd.Series], options: ReadOptions) -> dict[str, pd.Series]:

@@ -26,6 +26,7 @@ from campaigns.intake.readers.headers import (
     Header,
     NamedColumn,
     check_one_of_each,
+    check_reference,
     places_of_one_cell,
     split_line,
     with_units,
@@ -205,6 +206,7 @@ def rows_from_columns(
     """
     said = [*table.notes, *notes]
     columns = table.columns
+    check_reference(file_name, (column.header for column in table.named if column.quantity == "voltage"))
     by_quantity = {column.quantity: column for column in table.named}
     values = _values(file_name, table, options, said)
     keep = _with_numbers(values, len(columns["voltage"]), said)
@@ -473,6 +475,8 @@ def _in_our_unit(
             return _durations(file_name, table, column, stated, said)
     found = cells.numbers(series, table.decimal)
     cells.refuse_words(file_name, series, found, column.header, MOSTLY_NUMBERS)
+    found, codes = cells.without_codes(found, signed=dimension not in ("time", "voltage"))
+    said += [f"{codes} cells of {column.header} hold a number that stands for no value; left out"] if codes else []
     factor = _factor(column, found, said) if stated is None else stated
     if factor is None:
         option = OPTION_NAMES.get(dimension)

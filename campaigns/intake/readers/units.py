@@ -7,6 +7,7 @@ of other kinds too, so that a temperature ``T(°C)`` is not taken for a time.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -42,6 +43,7 @@ def factor(dimension: str, spelling: str) -> float | None:
         spelling: as in the header, without brackets: ``mA``, ``A.h``, a damaged micro sign.
     """
     known = UNITS[dimension]
+    spelling = unicodedata.normalize("NFKC", spelling)  # full-width letters, ㎃
     plain = spelling.strip().lower()
     if plain in known:
         return known[plain]
@@ -80,7 +82,12 @@ def is_unit(spelling: str) -> bool:
 
 def normalised(spelling: str, keep_slash: bool = False) -> str:
     """Lower case, micro signs (however damaged) as ``u``, without dots, spaces, hyphens and underscores."""
-    text = re.sub(r"^(?:[^\x00-\x7f°℃]+|\?)", "u", spelling.strip()).replace("⁻¹", "-1").replace("℃", "°c")
+    text = (
+        re.sub(r"^(?:[^\x00-\x7f°℃]+|\?)", "u", spelling.strip())
+        .replace("⁻¹", "-1")
+        .replace("−", "-")
+        .replace("℃", "°c")
+    )
     text = re.sub(r"[\s.·*_^⋅-]" if keep_slash else r"[\s.·*_^⋅/-]", "", text)
     return text.lower()
 

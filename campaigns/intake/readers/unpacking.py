@@ -34,7 +34,18 @@ MAX_BYTES = 1 << 30
 UNSUSPICIOUS_BYTES, MOST_COMPRESSION = 1 << 26, 50
 """What unpacks beyond both is no export of a cycler: those shrink to a fifth or a tenth."""
 
-_LEGACY = ("gb18030", "big5", "cp932", "cp949", "cp1251", "cp1252")
+_MARKS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+    b"\xef\xbb\xbf": "utf-8-sig",
+}
+
+WIDE_SHARE = 0.5
+"""Share of zeros in every other byte of a text in UTF-16 without a mark; the others are none."""
+
+_LEGACY = tuple("gb18030 big5 cp932 cp949 cp1251 cp1252 euc_jp koi8_r iso8859_5 mac_roman cp850".split())
 """Encodings of text that is not UTF-8; the one in which most known words can be read."""
 
 
@@ -57,13 +68,9 @@ class Head:
 
     @cached_property
     def encoding(self) -> str:
-        """Encoding of a text file: by its byte order mark, else UTF-8 where that decodes, else by its words."""
-        if self.content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return "utf-16"
-        if self.content[:3] == b"\xef\xbb\xbf":
-            return "utf-8-sig"
-        if self.content[1:2] == b"\0" and self.content[3:4] == b"\0":
-            return "utf-16-le"
+        """Encoding of a text file: by its mark, else by its zeros, else UTF-8 where that decodes, else by its words."""
+        if (told := _told_encoding(self.content)) is not None:
+            return told
         try:
             self.content[:-4].decode("utf-8") if not self.complete else self.content.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -96,7 +103,7 @@ class Head:
     @cached_property
     def is_text(self) -> bool:
         """Whether it looks like text at all."""
-        if not self.content or self.encoding.startswith("utf-16"):
+        if not self.content or self.encoding.startswith(("utf-16", "utf-32")):
             return bool(self.content)
         sample = self.content[:4096]
         return sample.count(b"\0") <= len(sample) // 100
@@ -107,6 +114,17 @@ class Head:
         from campaigns.intake.readers.headers import candidates
 
         return candidates(self.lines)
+
+
+def _told_encoding(content: bytes) -> str | None:
+    """Encoding of a text by its byte order mark, or in UTF-16 by the zeros in every other byte; None without any."""
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            return encoding
+    even, odd = (content[first:4096:2].count(0) / (len(content[first:4096:2]) or 1) for first in (0, 1))
+    if max(even, odd) > WIDE_SHARE and min(even, odd) == 0:
+        return "utf-16-le" if odd else "utf-16-be"
+    return None
 
 
 def unwrapped(line: str) -> str:

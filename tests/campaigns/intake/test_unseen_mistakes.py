@@ -17,6 +17,7 @@ from lab_files import CELL, assert_good, check, said
 
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.samples import read_samples
+from campaigns.intake.validation import check_file
 from drxnet.errors import ConfigurationError
 from drxnet.process import Process
 
@@ -411,3 +412,119 @@ def test_a_test_far_from_room_temperature_is_doubted_until_that_is_stated(tmp_pa
 )
 def test_a_room_and_a_sensor_that_tells_nothing_are_no_other_temperature(tmp_path: Path, header, value) -> None:
     assert_good(check(tmp_path, timed(TWO, (header, [value] * len(TWO)))))
+
+
+# How a file is written
+
+
+def told(header: tuple[str, str, str], scale: float = 1.0) -> str:
+    return lab.text(list(zip(header, (TWO.time_s, TWO.voltage_v, TWO.current_ma * scale), strict=True)))
+
+
+ENGLISH = ("Time (s)", "Voltage (V)", "Current (mA)")
+CYRILLIC = ("Время (с)", "Напряжение (В)", "Ток (мА)")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "header"),
+    [
+        ("utf-16-le", ENGLISH),
+        ("utf-16-be", ENGLISH),
+        ("utf-16-le", CYRILLIC),
+        ("utf-16-be", CYRILLIC),
+        ("utf-32", ENGLISH),
+        ("koi8_r", CYRILLIC),
+        ("iso8859_5", CYRILLIC),
+        ("mac_roman", ("Prüfzeit (s)", "Spannung (V)", "Strom (mA)")),
+        ("cp850", ("Prüfzeit (s)", "Spannung (V)", "Strom (mA)")),
+        ("euc_jp", ("時間(秒)", "電圧(V)", "電流(mA)")),
+        ("cp949", ("시간(초)", "전압(V)", "전류(mA)")),
+        ("utf-8", ("Ｔｉｍｅ（ｓ）", "Ｖｏｌｔａｇｅ（Ｖ）", "Ｃｕｒｒｅｎｔ（ｍＡ）")),
+        ("utf-8", ("Time (s)", "Voltage (V)", "Current (㎃)")),
+        ("utf-8", ("Elapsed (s)", "Voltage (V)", "Current (mA)")),
+    ],
+)
+def test_more_encodings_are_read(tmp_path: Path, encoding: str, header: tuple[str, str, str]) -> None:
+    assert_good(check(tmp_path, told(header).encode(encoding)))
+
+
+@pytest.mark.parametrize(
+    "digits", ["０１２３４５６７８９．－", "٠١٢٣٤٥٦٧٨٩٫-", "۰۱۲۳۴۵۶۷۸۹٫-", "०१२३४५६७८९.-", "0123456789·−"]
+)
+@pytest.mark.parametrize("separator", ["\t", ";"])
+def test_numbers_in_other_scripts_are_read(tmp_path: Path, digits: str, separator: str) -> None:
+    header, rows = lab.plain(TWO).replace(",", separator).split("\n", 1)
+    assert_good(check(tmp_path, f"{header}\n{rows.translate(str.maketrans('0123456789.-', digits))}"))
+
+
+@pytest.mark.parametrize(
+    "header", ["Time (s) Voltage (V) Current (mA)", "Time/s Ewe/V I/mA", "time voltage current_mA"]
+)
+@pytest.mark.parametrize("space", [" ", "  "])
+def test_columns_between_spaces_are_read_or_told(tmp_path: Path, header: str, space: str) -> None:
+    rows = lab.below(lab.plain(TWO)).replace(",", space)
+    assert_good(check(tmp_path, f"{header.replace(' ', space) if '(' not in header else header}\n{rows}"))
+    message = said(check(tmp_path, f"Test Time (s) Voltage (V) Current (mA)\n{rows.replace('  ', ' ')}"), "E9")
+    assert "separated by single spaces" in message
+    assert "Save the table with tabs, semicolons or commas" in message
+    assert_good(check(tmp_path, "Test Time (s)\tVoltage (V)\tCurrent (mA)\n" + "\t".join(rows.split(space))[:-1]))
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+@pytest.mark.parametrize("code", ["-999", "-9999.0", "-99999"])
+def test_a_number_that_stands_for_no_value_is_none(tmp_path: Path, column: int, code: str) -> None:
+    lines = [line.split(",") for line in lab.plain(lab.rows(220.0, 215.0, points=200)).strip().split("\n")]
+    for row in (30, 250, 300, 500):
+        lines[row][column] = code
+    checked = check(tmp_path, "\n".join(map(",".join, lines)))
+    assert_good(checked)
+    assert any("stands for no value; left out" in note for note in checked.notes)
+
+
+def test_a_current_of_999_ma_is_one(tmp_path: Path) -> None:
+    big = TWO.assign(current_ma=TWO.current_ma / 0.04 * 999)
+    checked = check(tmp_path, lab.plain(big), replace(CELL, active_mass_mg=99.9, current_ma_g=10_000.0))
+    assert checked.discharges[0].current_ma == 999.0
+
+
+@pytest.mark.parametrize("error", ["#REF!", "#DIV/0!", "#N/A", "#VALUE!", "---", "null"])
+def test_a_column_of_errors_that_nobody_needs_refuses_nothing(tmp_path: Path, error: str) -> None:
+    columns = [("Time (s)", TWO.time_s), ("Voltage (V)", TWO.voltage_v), ("Current (mA)", TWO.current_ma)]
+    assert_good(check(tmp_path, lab.text([*columns, ("Capacity (mAh)", [error] * len(TWO))])))
+    workbook = lab.book(tmp_path / "cell.xlsx", ("Sheet1", [*columns, ("Capacity (mAh)", [error] * len(TWO))]))
+    assert_good(check_file(workbook, CELL))
+
+
+@pytest.mark.parametrize("against", ["SHE", "Ag/AgCl", "Na/Na+", "graphite", "LTO", "SCE"])
+@pytest.mark.parametrize("header", ["Potential (V vs. {})", "Ewe/V vs {}"])
+def test_a_voltage_against_another_electrode_is_refused(tmp_path: Path, against: str, header: str) -> None:
+    columns = [("Time (s)", TWO.time_s), (header.format(against), TWO.voltage_v), ("Current (mA)", TWO.current_ma)]
+    assert "against another electrode than lithium" in said(check(tmp_path, lab.text(columns)), "E12")
+    first = TWO[(TWO.state == "D") & (TWO.cycle == 1)]
+    curve = lab.text([("Capacity (mAh/g)", first.moved_mah / 2e-3), (header.format(against), first.voltage_v)])
+    assert "against another electrode than lithium" in said(check(tmp_path, curve), "E12")
+
+
+@pytest.mark.parametrize("against", ["Li/Li+", "Li", "Li+/Li0", "lithium", "ref", "CE", "RE", "Li metal"])
+def test_a_voltage_against_lithium_is_one(tmp_path: Path, against: str) -> None:
+    header = (f"Time (s),Potential (V vs. {against}),Current (mA)\n", lab.below(lab.plain(TWO)))
+    assert_good(check(tmp_path, "".join(header)))
+
+
+OTHER = lab.rows(180.0, 175.0, points=40)
+OTHER["voltage_v"] -= 0.003
+
+
+def of(t: pd.DataFrame, *names: str, hours: float = 1.0) -> lab.Columns:
+    return list(zip(names or ENGLISH, (t.time_s / hours, t.voltage_v, t.current_ma), strict=True))
+
+
+@pytest.mark.parametrize("titles", [("old", "new"), ("low", "high"), ("HE-1", "HE-2")])
+def test_a_sheet_of_another_test_with_other_columns_is_not_passed_over(tmp_path: Path, titles) -> None:
+    hours = ("t (h)", "E (V)", "I (mA)")
+    both = lab.book(tmp_path / "both.xlsx", (titles[0], of(TWO)), (titles[1], of(OTHER, *hours, hours=3600.0)))
+    assert f"sheets {titles[0]} and {titles[1]} hold different tests" in said(check_file(both, CELL), "E9")
+    copy = lab.book(tmp_path / "copy.xlsx", (titles[0], of(TWO)), (titles[1], of(TWO, *hours, hours=3600.0)))
+    assert_good(check_file(copy, CELL))
+    some = lab.book(tmp_path / "some.xlsx", ("a", of(TWO)), ("b", of(TWO.iloc[::5], *hours, hours=3600.0)))
+    assert_good(check_file(some, CELL))
