@@ -362,3 +362,59 @@ def test_backtest_from_the_command_line(tmp_path: Path):
     assert result.exit_code == 0, result.stderr
     assert [r["strategy"] for r in json.loads(result.stdout)["rows"]] == ["random"]
     assert "backtest.png" in result.stderr
+
+
+@pytest.mark.parametrize("count", [3, 60, 200])
+def test_candidates_are_the_first_of_a_draw_that_pass(tiny: CampaignSpec, count: int):
+    space = {**tiny.resolved()["space"], "filters": {"lithium_percolation": 1.25}}
+    strict = parse_spec({**tiny.model_dump(exclude={"folder"}), "space": space}, "test", tiny.folder)
+    source = strict.candidates()
+    drawn = source.unrank(source.sample_ranks(source.count, seed=5))
+    passing = source.keeps(drawn)
+    assert 0.05 < passing.mean() < 0.45, "several draws are needed"
+    pool = draw_candidates(strict, FakeEnsemble(3), count, seed=5)  # type: ignore[arg-type]
+    assert list(pool.compositions) == source.formulas(drawn[passing])[:count]
+
+
+def test_cells_of_a_rehearsal_count_however_odd_they_look(tiny: CampaignSpec, tmp_path: Path):
+    spec = tiny.model_copy(update={"model": MODEL, "batch_size": 3, "cells_per_rate": 3})
+    options = LaboratoryOptions(noise=0.6, failures=0, delays=0)
+    backtest(
+        spec, tmp_path / "odd", rounds=1, repeats=1, candidates=30, strategies=["random"], options=options,
+        fine_tune=False, seed=1,
+    )  # fmt: skip
+    (folder,) = (path.parent for path in (tmp_path / "odd").rglob("campaign.yaml"))
+    with Campaign.open(folder) as campaign:
+        state = campaign.state()
+        assert len(state.valid) == len(state.counted) == 18
+        assert state.doubtful == ()
+
+
+@pytest.mark.parametrize(
+    ("of_the_model", "of_the_laboratory", "why"),
+    [
+        ({"parent": "laboratory"}, {}, "is its parent or child"),
+        ({}, {"parent": "model"}, "is its parent or child"),
+        ({"data_fingerprint": "d1"}, {"data_fingerprint": "d1"}, "learned from the same targets"),
+        ({"data_fingerprint": "d1"}, {"data_fingerprint": "d2"}, None),
+        ({"parent": "another"}, {"parent": "another"}, None),
+        ({}, {}, None),
+    ],
+    ids=["child", "parent", "same-data", "other-data", "siblings", "strangers"],
+)
+def test_kin_of_the_model_is_no_laboratory(
+    tmp_path: Path, of_the_model: dict, of_the_laboratory: dict, why: str | None
+):
+    ensembles = {name: untrained_ensemble(SMALL, seed) for seed, name in enumerate(("model", "laboratory"))}
+    for name, ensemble in ensembles.items():
+        checkpoint.save(tmp_path / "plain" / name, ensemble.network.state_dict(), replace(ensemble.card, name=name))
+    cards = {name: checkpoint.read_card(tmp_path / "plain" / name) for name in ensembles}
+    for name, said in (("model", of_the_model), ("laboratory", of_the_laboratory)):
+        facts = {key: cards[value].model_id if value in cards else value for key, value in said.items()}
+        checkpoint.save(tmp_path / name, ensembles[name].network.state_dict(), replace(cards[name], **facts))
+    own = Ensemble.load(tmp_path / "model")
+    if why is None:
+        assert related(own, tmp_path / "laboratory") == []
+    else:
+        with pytest.raises(ConfigurationError, match=f"laboratory {why}"):
+            related(own, tmp_path / "laboratory")

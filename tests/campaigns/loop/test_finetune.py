@@ -18,7 +18,7 @@ from sqlalchemy import text
 from campaigns.campaign import Campaign
 from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import NewMeasurement, NewModel
-from campaigns.loop.finetune import REFUSED, HeldOutErrors, fine_tune_campaign, profile_set
+from campaigns.loop.finetune import REFUSED, HeldOutErrors, fine_tune_campaign, profile_set, waiting_to_be_learned
 from campaigns.loop.forecast import measured_of, outlook_of
 from campaigns.spec import FineTuning
 from drxnet.dataset import ProfileSet
@@ -440,3 +440,19 @@ def test_only_what_can_be_learned_from_waits_to_be(measured: Campaign):
     measured.add_measurements(rows, fine_tune=False)
     assert len(measured.state().unlearned) == 6
     assert measured.summarize()["not_learned_from"] == 4
+
+
+def test_discharges_of_elements_that_the_model_never_saw_are_left_out_with_a_word(
+    measured: Campaign, teacher: Teacher, caplog: pytest.LogCaptureFixture
+):
+    row = {"composition": "Li1.2Mn0.6La0.2O2", "current_ma_g": 20.0, "capacity_mah_g": 200.0}
+    grid = straight_profile(200.0)
+    row |= {"voltage_v": grid.voltage_v, "profile_mah_g": grid.capacity_mah_g}
+    measured.add_measurements([row], fine_tune=False)
+    said = "1 discharges hold elements that the model has never seen; left out."
+    assert len(waiting_to_be_learned(measured, measured.state())) == 4
+    assert said not in caplog.text, "that is asked too often to say it each time"
+    learned = fine_tune_campaign(measured)
+    assert learned.measurements == 4
+    assert [len(seen) for seen in teacher.seen] == [4]
+    assert said in caplog.text

@@ -1,16 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from fakes import FakeEnsemble
-from ledgers import FIRST, SECOND, THIRD, record_round
+from ledgers import FIRST, SECOND, THIRD, record_round, write_campaign
+from small_model import write_small_model
 
 from campaigns.campaign import Campaign
-from campaigns.loop.forecast import Forecast, limits_of, measured_of
+from campaigns.loop import forecast as forecast_module
+from campaigns.loop.forecast import Forecast, Look, limits_of, measured_of, run_stream
+from campaigns.loop.places import Means
+from campaigns.loop.rank import rank
 from drxnet.composition import Composition
+from screening.candidates import CandidateList
 from screening.estimates import Estimate, standard_error
+from screening.lattice import Lattice
 from screening.outlook import Outlook
 from screening.quantities import Capacity, RateRetention
+from screening.scoring import StreamScorer
+from screening.space import load_space
 
 
 def test_measured_values_are_means_over_cells(campaign: Campaign):
@@ -72,3 +83,109 @@ def test_the_members_own_spread_stands_beside_the_calibrated_one(campaign: Campa
     np.testing.assert_allclose(forecast.members_std, alone, rtol=1e-6)
     assert forecast.row(1)["capacity_low_mah_g_std_members"] == pytest.approx(alone[1, 1])
     assert (forecast.std > forecast.members_std).all()
+
+
+class Enough(Exception):
+    """Carries what would have been called."""
+
+
+def calls(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def call(*arguments: object, **named: object) -> None:
+        raise Enough(arguments, named)
+
+    monkeypatch.setattr(forecast_module, name, call)
+
+
+@pytest.mark.parametrize(
+    ("look", "budget_s", "evaluations"),
+    [
+        (Look("auto"), 600.0, None),
+        (Look("auto", time_limit_s=7.0), 7.0, None),
+        (Look("best-first", 50), 1e9, 50),
+        (Look("evolution", 60, time_limit_s=7.0), 7.0, 60),
+    ],
+)
+def test_a_search_has_the_time_that_is_given_and_a_usual_one_only_where_it_plans(
+    monkeypatch: pytest.MonkeyPatch, look: Look, budget_s: float, evaluations: int | None
+):
+    calls(monkeypatch, "find_shortlist")
+    calls(monkeypatch, "stream")
+    lattice = Lattice(load_space("tiny"))
+    with pytest.raises(Enough) as caught:
+        run_stream(lattice, object(), look, Means(workers=0), keep=9)  # type: ignore[arg-type]
+    (source, _), named = caught.value.args
+    assert source is lattice
+    asked = ("keep", "time_budget_s", "evaluations", "method")
+    assert [named[key] for key in asked] == [9, budget_s, evaluations, look.method]
+
+
+@pytest.mark.parametrize(
+    ("device", "number", "share"),
+    [("cpu", 0, 0.0), ("cpu", 2, 0.0), ("cuda", 2, 1.0), ("cuda:1", None, 1.0), ("cuda", 0, 0.0)],
+)
+def test_a_walk_has_its_limit_of_time_and_a_gpu_for_each_where_there_are_several(
+    monkeypatch: pytest.MonkeyPatch, device: str, number: int | None, share: float
+):
+    calls(monkeypatch, "stream")
+    monkeypatch.setattr(forecast_module, "speed", lambda *_, **__: 1e-3)
+    own = CandidateList([FIRST, SECOND])
+    with pytest.raises(Enough) as caught:
+        run_stream(own, object(), Look("best-first", time_limit_s=5.0), Means(device, workers=number), keep=3)  # type: ignore[arg-type]
+    _, named = caught.value.args
+    assert [named[key] for key in ("keep", "workers", "gpus_per_worker", "time_limit_s")] == [3, number, share, 5.0]
+
+
+@pytest.mark.parametrize(("rate", "here"), [(1000.0, True), (2 / 20.1, False), (2 / 19.9, True)])
+def test_what_takes_less_than_twenty_seconds_is_done_here(monkeypatch: pytest.MonkeyPatch, rate: float, here: bool):
+    calls(monkeypatch, "stream")
+    monkeypatch.setattr(forecast_module, "speed", lambda *_, **__: rate)
+    for address, expected in ((None, 0 if here else None), ("head:6379", None)):
+        with pytest.raises(Enough) as caught:
+            run_stream(CandidateList([FIRST, SECOND]), object(), Look(), Means(ray_address=address), keep=3)  # type: ignore[arg-type]
+        assert caught.value.args[1]["workers"] == expected
+
+
+@pytest.mark.parametrize(("number", "given"), [(0, True), (2, False)])
+def test_a_scorer_of_this_process_encodes_with_all_its_threads(
+    monkeypatch: pytest.MonkeyPatch, number: int, given: bool
+):
+    calls(monkeypatch, "stream")
+    lattice, ensemble = Lattice(load_space("tiny")), FakeEnsemble(2)
+    ensemble.encoder_threads = None  # type: ignore[attr-defined]
+    scorer = StreamScorer(Outlook.of(ensemble), lattice.columns, lattice.denominator)  # type: ignore[arg-type]
+    threads = torch.get_num_threads()
+    with pytest.raises(Enough):
+        run_stream(lattice, scorer, Look(), Means(workers=number), keep=3)
+    assert ensemble.encoder_threads == (threads if given else None)  # type: ignore[attr-defined]
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("asked", "keep", "method"),
+    [
+        ({}, 50, "best-first"),
+        ({"top": 7}, 7, "best-first"),
+        ({"top": 7, "order": "mean"}, 2000, "best-first"),
+        ({"top": 7, "by": "pareto"}, 2000, "best-first"),
+        ({"top": 7, "proof": "proof.jsonl"}, 7, "walk"),
+    ],
+)
+def test_a_ranking_of_the_space_keeps_what_may_come_first_and_walks_for_a_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict, keep: int, method: str
+):
+    template = write_campaign(
+        tmp_path / "t.yaml", write_small_model(tmp_path / "small"), method="best-first", evaluations=99
+    )
+    with Campaign.start(tmp_path / "demo", template) as campaign:
+        campaign.add_measurements(
+            [{"composition": FIRST, "current_ma_g": i, "capacity_mah_g": 200.0} for i in (20, 1000)], fine_tune=False
+        )
+        calls(monkeypatch, "run_stream")
+        proof = tmp_path / asked["proof"] if "proof" in asked else None
+        with pytest.raises(Enough) as caught:
+            rank(campaign, **{"by": None, **asked, "proof": proof}, within="space")
+    (_, scorer, look, _), named = caught.value.args
+    assert named["keep"] == keep + 1, "what is measured comes on top"
+    assert look.method == method
+    assert look.evaluations == (99 if method == "best-first" else Look().evaluations)
+    assert (scorer.rank_by is None) == ("by" in asked)

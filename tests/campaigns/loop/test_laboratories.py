@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,10 @@ from campaigns.loop.laboratories import (
     PhysicsTruth,
     Truth,
     _share_above,
+    by_element,
     size_mismatch,
 )
-from drxnet.composition import Composition
+from drxnet.composition import FARADAY_MAH_MOL, Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Amounts
 from drxnet.errors import ConfigurationError
@@ -191,3 +194,115 @@ def test_a_discharge_of_the_law_gives_its_capacity_around_a_middle_voltage():
     assert (share[0], share[-1]) == (1.0, 0.0)
     within_a_width = np.tanh(0.5) / (1 / (1 + np.exp(-1.5 / 0.45)) - 1 / (1 + np.exp(1.8 / 0.45)))
     assert share[1] - share[3] == pytest.approx(within_a_width)
+
+
+@pytest.mark.parametrize(
+    ("formula", "middle"),
+    [
+        ("Li1.2Mn0.8O2", 2.9),
+        ("Li1.2Ni0.4Nb0.4O2", 3.1),
+        ("Li1.2Mn0.4Ti0.4O2", 2.75),
+        ("Li1.2Ni0.2Co0.2Ti0.2V0.2O2", 2.95),
+        ("Li1.3Co0.6Mn0.1O1.5F0.5", 2.9 + 0.4 * 6 / 7),
+    ],
+)
+def test_the_middle_of_a_physics_discharge_goes_by_the_shares_of_its_metals(formula: str, middle: float):
+    profile = PhysicsTruth(3).profiles([formula], [LOW], LOW.grid())[0, 0, 0].numpy()
+    np.testing.assert_allclose(profile / profile[0], _share_above(LOW.grid(), 1.5, 4.8, np.array(middle)), atol=1e-9)
+
+
+def paths_beyond(excess: float, strength: float) -> float:
+    return 1 - math.exp(-excess / (0.12 * strength))
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize(
+    ("formula", "moved", "slowness"),
+    [
+        # no lithium percolates: a third of it moves, and slowly
+        ("Li1.0Mn1.0O2", lambda s: 0.35, lambda s: 0.15 + 1.6 * s[4] * 0.4),
+        # no electrons but those of oxygen
+        ("Li1.3Zr0.7O2", lambda s: 0.35 * s[3] * 0.3, None),
+        ("Li1.3Zr0.7O1.6F0.4", lambda s: 0.35 * s[3] * 0.3 * 0.6, None),
+        # iron gives one each, and oxygen its part
+        ("Li1.3Fe0.35Mg0.35O2", lambda s: 0.35 + 0.35 * s[3] * 0.3, None),
+        # lithium beyond 1.03 percolates where nothing orders and one metal is alone
+        (
+            "Li1.3Mn0.7O2",
+            lambda s: 1.3 * (0.35 + 0.6 * paths_beyond(0.27, s[2])),
+            lambda s: 0.15 + 1.6 * s[4] * (1 - paths_beyond(0.27, s[2])) * 0.4,
+        ),
+        # order raises the threshold, many metals and fluorine lower it
+        (
+            "Li1.2Mn0.6V0.2O1.8F0.2",
+            lambda s: 1.2 * (0.35 + 0.6 * paths_beyond(0.19 - 0.055 * s[0] + 0.06 * s[1] * 0.562335, s[2])),
+            lambda s: (
+                0.15
+                + 1.6
+                * s[4]
+                * (1 - paths_beyond(0.19 - 0.055 * s[0] + 0.06 * s[1] * 0.562335, s[2]))
+                * (0.4 + 0.25 * s[0])
+            ),
+        ),
+    ],
+    ids=["poor", "oxygen", "fluorine", "iron", "one-metal", "ordered"],
+)
+def test_a_physics_laboratory_follows_its_laws(formula: str, moved, slowness, seed: int):
+    """A capacity at current I is F moved / M, over 1 + slowness (I / 1000)^0.7, and falls by 0.4 % per cycle."""
+    strength = 1 + 0.15 * np.random.default_rng([seed, 4]).uniform(-1, 1, 5)
+    full = FARADAY_MAH_MOL * moved(strength) / Composition.parse(formula).molar_mass
+    at = [CyclingConditions(current, cycle=cycle) for current in (1e-6, 200.0, 1000.0) for cycle in (1, 11)]
+    found = PhysicsTruth(seed).capacity([formula], at)[0, 0].numpy().reshape(3, 2)
+    assert found[0, 0] == pytest.approx(full, rel=1e-5)
+    np.testing.assert_allclose(found[:, 1] / found[:, 0], math.exp(-0.04))
+    if slowness is not None:
+        lost = full / found[1:, 0] - 1
+        assert lost == pytest.approx(slowness(strength) * np.array([0.2**0.7, 1.0]), rel=1e-4)
+
+
+def test_fields_are_alike_over_their_length_and_no_further():
+    """A field with a normal kernel: the correlation over a distance d is exp(-d^2 / 2), in lengths of half a pair."""
+    known = by_element(Amounts.of(known_compositions()))
+    typical = math.sqrt(2 * known.var(0, ddof=1).sum())
+    apart = (0.1, 0.25, 0.45)
+    formulas = ["Li1.2Mn0.6Ti0.2O2", *(f"Li1.2Mn{0.6 - x:g}Ti{0.2 + x:g}O2" for x in apart)]
+    amounts = Amounts.of(formulas)
+    shifts = np.stack([FieldTruth(Flat(1), seed).shift(amounts, 20.0) for seed in range(800)])  # type: ignore[arg-type]
+    found = np.corrcoef(shifts.T)[0, 1:]
+    lengths = math.sqrt(2) * np.array(apart) / (0.5 * typical)
+    assert found == pytest.approx(np.exp(-(lengths**2) / 2), abs=0.08)
+    assert found[0] > 0.8 > found[1] > 0.3 > found[2]
+
+
+def test_the_waves_of_a_field_begin_anywhere_within_a_turn():
+    nothing = Amounts(("Li",), torch.full((1, 1), 2.0), torch.zeros(1))
+    begins = np.sort(FieldTruth(Flat(1), 2)._angles(nothing)[0])  # type: ignore[arg-type]
+    assert begins == pytest.approx(np.linspace(0, 2 * np.pi, len(begins)), abs=0.4)
+
+
+@pytest.mark.parametrize(
+    ("current", "share"), [(5.0, 0.0), (20.0, 0.0), (math.sqrt(20_000), 0.5), (1000.0, 1.0), (4000.0, 1.0)]
+)
+def test_between_the_rates_what_is_given_there_mixes_with_the_logarithm_of_the_current(current: float, share: float):
+    amounts = Amounts.of(SOME)
+    truth = FieldTruth(Flat(1), 3)  # type: ignore[arg-type]
+    low, high = (truth.shift(amounts, c) for c in (20.0, 1000.0))
+    np.testing.assert_allclose(truth.shift(amounts, current), (1 - share) * low + share * high)
+    lab = Laboratory(Flat(1), LaboratoryOptions(offset=1.0), seed=3)  # type: ignore[arg-type]
+    mixed = (1 - share) * lab.shift_mah_g(20) + share * lab.shift_mah_g(1000)
+    assert lab.shift_mah_g(current) == pytest.approx(mixed)
+
+
+def test_a_capacity_is_never_shifted_below_a_fiftieth():
+    class Sunk(FieldTruth):
+        def shift(self, amounts, current_ma_g):
+            return np.array([-280.0, -299.0, 50.0])
+
+    capacity = Sunk(Flat(1), 0).capacity(SOME, [LOW])[0, :, 0]  # type: ignore[arg-type]
+    np.testing.assert_allclose(capacity, [20.0, 6.0, 350.0])
+    lab = Laboratory(Flat(1), LaboratoryOptions(offset=50.0), seed=3)  # type: ignore[arg-type]
+    for current in (20.0, 1000.0):
+        shift = lab.shift_mah_g(current)
+        assert lab.shifted(np.array([10.0, 300.0]), current).tolist() == pytest.approx(
+            [max(10 + shift, 0.2), max(300 + shift, 6.0)]
+        )

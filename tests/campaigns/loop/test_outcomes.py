@@ -280,3 +280,31 @@ def test_the_headline_says_how_much_better_than_the_first_round_it_is(snapshot: 
     assert f", {best.mean - first.mean:.2f} better than the best of round 1" in headline(snapshot, outcomes, GOALS)
     early = replace(snapshot, rounds=snapshot.rounds[:1])
     assert "better than" not in headline(early, outcomes, GOALS)
+
+
+def test_what_waits_lies_where_it_was_predicted(snapshot: Snapshot):
+    outcomes = outcomes_of(snapshot, GOALS)
+    known = trade_off(outcomes, GOALS)
+    assert known.axes == (LOW, GOALS.first)
+    waiting = [o for o in outcomes if not all(o.measured(q) for q in known.axes) and not o.dropped]
+    assert {o.half_measured for o in waiting} == {True, False}
+    said = [[o.predicted(q) for q in known.axes] for o in waiting]
+    both = [(o, s) for o, s in zip(waiting, said, strict=True) if all(s)]
+    assert known.waiting.outcomes == tuple(o for o, _ in both)
+    assert known.waiting.at.tolist() == [[e.mean for e in s] for _, s in both]
+    assert known.waiting.spreads.tolist() == [[e.error for e in s] for _, s in both]
+    found = [[o.measured(q) for q in known.axes] for o in known.measured.outcomes]
+    assert known.measured.at.tolist() == [[e.mean for e in f] for f in found]
+
+
+def test_the_corner_lies_beyond_all_points_and_their_bars(snapshot: Snapshot):
+    known = trade_off(outcomes_of(snapshot, GOALS), GOALS)
+    every = np.concatenate([known.measured.at, known.waiting.at])
+    spreads = np.nan_to_num(np.concatenate([known.measured.spreads, known.waiting.spreads]))
+    for bars, least in ((False, every), (True, every - spreads)):
+        expected = least.min(0) - 0.06 * (np.ptp(least, 0) + 1e-3)
+        assert known.corner(bars).tolist() == pytest.approx(expected.tolist())
+        border = known.border(known.corner(bars))
+        assert len(border) == 2 * len(known.front) + 1
+        assert border[0].tolist() == [known.corner(bars)[0], known.measured.at[known.front][0, 1]]
+        assert border[-1].tolist() == [known.measured.at[known.front][-1, 0], known.corner(bars)[1]]

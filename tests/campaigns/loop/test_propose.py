@@ -16,7 +16,7 @@ from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.ledger.records import State
 from campaigns.loop.forecast import laboratories_of, limits_of
-from campaigns.loop.propose import propose, seed_of_round
+from campaigns.loop.propose import _share_passing, propose, seed_of_round
 from campaigns.report import views
 from campaigns.report.bench import bench_sheet
 from campaigns.report.round import incomplete_rounds, write_round_files
@@ -25,8 +25,10 @@ from drxnet.composition import Composition
 from drxnet.ensemble import Ensemble
 from drxnet.errors import ConfigurationError, UsageError
 from screening.batch import Choice, choose_batch
+from screening.candidates import CandidateList
 from screening.economy import REDOX_METALS
 from screening.errors import NothingToPropose
+from screening.filters import Filters
 from screening.surrogate import DRXNetGaussianModel
 
 
@@ -403,3 +405,18 @@ def test_a_laboratory_that_is_not_there_is_named(tmp_path: Path, small_model: Pa
     template = write_campaign(tmp_path / "u.yaml", small_model, learn_from=["../nobody"])
     with Campaign.start(tmp_path / "ours", template) as ours, pytest.raises(ConfigurationError, match="nobody"):
         propose(ours, candidates=few, batch_size=1)
+
+
+def test_the_share_that_passes_is_counted_and_none_is_refused(tmp_path: Path, small_model: Path):
+    """Of five one has too little lithium, and one too much fluorine for any route."""
+    formulas = [
+        "Li1.2Mn0.4Ti0.4O2",
+        "Li1.2Mn0.5Ti0.3O2",
+        "Li1.2Mn0.6Ti0.2O2",
+        "Li1.05Mn0.9Ti0.05O2",
+        "Li1.2Mn0.8O1.2F0.8",
+    ]
+    spec = read_spec(write_campaign(tmp_path / "t.yaml", small_model))
+    assert _share_passing(CandidateList(formulas, Filters()), spec) == pytest.approx(3 / 5)
+    with pytest.raises(ConfigurationError, match="none of 2 candidates .* passes .* refused by lithium_percolation"):
+        _share_passing(CandidateList(formulas[:2], Filters(lithium_percolation=1.3)), spec)

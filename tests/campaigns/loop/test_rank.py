@@ -477,3 +477,15 @@ def test_a_note_names_six_and_counts_the_others(campaign: Campaign, count: int, 
     last, _, more = ending.partition(" ")
     assert note.count("(no cell at 1000 mA/g)") == min(count, 6)
     assert note.endswith(f"R01-0{last} (no cell at 1000 mA/g){' ' + more if more else ''}.")
+
+
+@pytest.mark.parametrize(("least", "left", "said"), [(0, 3, None), (245, 2, 1), (255, 1, 2), (400, 0, 3)])
+def test_a_note_counts_what_is_left_out_for_its_capacity(campaign: Campaign, least: float, left: int, said: int | None):
+    record_round(campaign, FIRST, SECOND, THIRD)
+    for i, capacity in enumerate((240.0, 250.0, 260.0), start=1):
+        measure(campaign, f"R01-{i:02d}", ("A", LOW, capacity), ("B", HIGH, 150.0))
+    found = rank(campaign, min_capacity_mah_g=least, within="measured")
+    assert len(found.places) == left
+    notes = [note for note in found.notes if "left out" in note]
+    expected = f"{said} measured compositions left out: below {least:g} mAh/g, or not measured there."
+    assert notes == ([] if said is None else [expected])
