@@ -150,11 +150,15 @@ class StreamScorer:
         goals = self.outlook.goals
         mean, std = (moment.numpy() for moment in rows.moments)
         column = goals.column(self.rank_by)
-        value = goals.lower(mean, std)[:, column] * goals.signs[column]
+        value = goals.lower(mean, self.spread(mean, std))[:, column] * goals.signs[column]
         if self.least_capacity_mah_g is None:
             return value
         low = mean[:, goals.column(Capacity(goals.rates.low))]
         return np.where(low < self.least_capacity_mah_g, -np.inf, value)
+
+    def spread(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        """Standard deviations that a ranking goes by, of the surrogate's ``n x m`` of both: its own."""
+        return std
 
     def _amounts(self, units: np.ndarray) -> Amounts:
         rows = torch.from_numpy(np.asarray(units, float) / self.denominator)

@@ -5,6 +5,7 @@ This is where the ledger's values become the plain values that :mod:`screening` 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -378,9 +379,23 @@ def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: 
     return [(c.formula, way) for c, way in zip(found, outlook.best_ways(found, sought.by[0]), strict=True)]
 
 
+@dataclass(frozen=True)
+class ShownScorer(StreamScorer):
+    """Ranks by the bound that is shown, with the spread of what this laboratory's cells give on average."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with everything the scores depend on."""
+        return hashlib.sha256(f"shown {super().fingerprint}".encode()).hexdigest()
+
+    def spread(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        """Standard deviations that a forecast shows, ``n x m``."""
+        return spreads(self.outlook, mean, std)
+
+
 def scorer_of_ranking(spec: CampaignSpec, candidates: Candidates, outlook: Outlook, sought: Sought) -> StreamScorer:
     """What finds those of many candidates that may come first in a ranking."""
-    return StreamScorer(
+    return ShownScorer(
         outlook,
         candidates.columns,
         candidates.denominator,

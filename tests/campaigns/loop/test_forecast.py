@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from small_model import write_small_model
 
 from campaigns.campaign import Campaign
 from campaigns.loop import forecast as forecast_module
-from campaigns.loop.forecast import Forecast, Look, limits_of, measured_of, run_stream
-from campaigns.loop.places import Means
+from campaigns.loop.forecast import Forecast, Look, limits_of, measured_of, run_stream, scorer_of_ranking
+from campaigns.loop.places import Means, Question, Sought
 from campaigns.loop.rank import rank
 from drxnet.composition import Composition
 from screening.candidates import CandidateList
 from screening.estimates import Estimate, standard_error
+from screening.goals import ObjectiveSpec
 from screening.lattice import Lattice
+from screening.measured import Measured
 from screening.outlook import Outlook
 from screening.quantities import Capacity, RateRetention
 from screening.scoring import StreamScorer
@@ -73,6 +76,24 @@ def test_a_mean_beyond_all_lithium_keeps_its_value_and_the_interval_ends_there(c
     (said,) = forecast.cautions(0)
     assert "is more than all lithium gives" in said
     assert f"{most:.0f} mAh/g" in said
+
+
+@pytest.mark.parametrize("objective", ["capacity", "cost-per-kwh"])
+def test_a_space_is_ranked_by_the_bound_that_is_shown(campaign: Campaign, objective: str):
+    """A spread of another size everywhere would do; a laboratory's cells change it by where they lie."""
+    goals = replace(campaign.spec.goals, objectives=(ObjectiveSpec(quantity=objective),), constraints=())
+    cells = zip((FIRST, SECOND, THIRD), (190.0, 260.0, 205.0), strict=True)
+    known = [Measured.at_two_rates(Composition.parse(c), goals.rates, q, q / 2) for c, q in cells]
+    outlook = Outlook.of(FakeEnsemble(3), goals, measured=known)
+    candidates = campaign.spec.candidates()
+    sought = Sought((goals.first,), frozenset(), Question(), None)
+    units = candidates.unrank(np.arange(candidates.count))[::7]
+    found = scorer_of_ranking(campaign.spec, candidates, outlook, sought).score(units)
+    key, sign = goals.first.key(goals.rates), goals.signs[0]
+    shown = Forecast(outlook, candidates.compositions(units)).columns[f"{key}_{goals.sides[0]}"]
+    admitted = np.isfinite(found)
+    assert admitted.sum() > 20
+    np.testing.assert_allclose(sign * found[admitted], shown[admitted], rtol=1e-6)
 
 
 def test_the_members_own_spread_stands_beside_the_calibrated_one(campaign: Campaign):
