@@ -18,7 +18,7 @@ import torch
 
 from campaigns.ledger.records import Measurement, ModelRecord, PredictedProfile, Proposal, Snapshot
 from campaigns.loop.outcomes import MEMBERS, outcomes_of, pending_of, stated
-from campaigns.loop.places import Means, Place, Sought, labels_of, with_state
+from campaigns.loop.places import SHORTLIST, Means, Place, Sought, labels_of, with_state
 from campaigns.loop.spreads import spreads
 from campaigns.loop.syntheses import tried_of
 from campaigns.spec import LITERATURE, CampaignSpec
@@ -53,9 +53,6 @@ IN_PROCESS_S = 20.0
 
 HELD_OUT = "held_out_mah_g"
 """Where the record of a model keeps what it said of each discharge while it was held out, by measurement."""
-
-SHORTLIST = 2000
-"""Candidates of a space among which a Pareto front, or the best means, are looked for."""
 
 
 def limits_of(spec: CampaignSpec) -> Limits:
@@ -366,10 +363,10 @@ def predicted_places(campaign: Workspace, state: Snapshot, goals: Goals, sought:
 
 def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: Means) -> list[tuple[str, Process]]:
     """Candidates of the space that may come first, each by the best way; for a proof all are walked."""
-    candidates, alone = spec.candidates(), len(sought.by) == 1
+    candidates = spec.candidates()
     look = Look(spec.method, spec.evaluations, spec.time_limit_s, spec.seed) if sought.proof is None else Look()
     scorer = scorer_of_ranking(spec, candidates, outlook.for_stream(means.engine, look.most(candidates)), sought)
-    keep = (sought.top if alone and sought.question.order == "lower" else SHORTLIST) + len(sought.measured)
+    keep = (SHORTLIST if sought.shortlisted else sought.top) + len(sought.measured)
     best = run_stream(candidates, scorer, look, means.with_usual(spec.workers), keep=keep)
     if sought.proof is not None and best.proof is not None:
         how = {"engine": scorer.outlook.engine, "fitted": scorer.outlook.fitted(), "events": sought.events}

@@ -14,6 +14,9 @@ from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
 from screening.quantities import Quantity
 
+SHORTLIST = 2000
+"""Candidates of a space among which a Pareto front, or the best means, are looked for."""
+
 Within = Literal["measured", "proposed", "space"]
 Order = Literal["lower", "mean"]
 
@@ -87,6 +90,11 @@ class Sought:
     def space(self) -> bool:
         """Whether every candidate of the space is meant, not only proposals."""
         return self.question.within == "space"
+
+    @property
+    def shortlisted(self) -> bool:
+        """Whether only the best candidates of the space by another order are looked at."""
+        return self.space and (len(self.by) > 1 or self.question.order == "mean")
 
     @property
     def top(self) -> int:

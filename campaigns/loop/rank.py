@@ -16,7 +16,7 @@ import numpy as np
 from campaigns.ledger.records import Snapshot
 from campaigns.loop.offset import offsets_of
 from campaigns.loop.outcomes import Outcome, as_named_by, axes_of, in_words, outcomes_of, stated
-from campaigns.loop.places import Means, Order, Place, Question, Sought, Within, labels_of, with_state
+from campaigns.loop.places import SHORTLIST, Means, Order, Place, Question, Sought, Within, labels_of, with_state
 from campaigns.workspace import Workspace
 from drxnet.errors import UsageError
 from drxnet.names import hint
@@ -82,9 +82,9 @@ def rank(
     """Rank compositions, what is measured marked as such.
 
     The arguments are those of :meth:`campaigns.campaign.Campaign.rank`, and ``state`` and ``outcomes``: the campaign's
-    at the time, by its goals, where they are known already. A Pareto front, or an order by the mean, of a space is
-    that of the best of it by the lower bound. Without ``min_capacity_mah_g``, candidates of a space that are predicted
-    to miss the campaign's constraint are left out.
+    at the time, by its goals, where they are known already. A Pareto front of a space is that of the best of it by
+    the strategy, an order by the mean that of the best by the pessimistic bound. Without ``min_capacity_mah_g``,
+    candidates of a space that are predicted to miss the campaign's constraint are left out.
 
     Raises:
         UsageError: an unknown quantity or one that the campaign's conditions do not give, or a proof of what is not
@@ -150,6 +150,12 @@ class Asked:
         if question.within == "space" and least is None and (least := _least_capacity(wanted)) is not None:
             notes = (*notes, f"Candidates of the space with less than {least:g} mAh/g are left out.")
         sought = Sought(by, _made(places, goals.rates.process), question, least, proof, len(state.events))
+        if sought.shortlisted:
+            order = "what the strategy makes of them" if len(by) > 1 else "their pessimistic bound"
+            notes = (*notes, f"Of the space, the {SHORTLIST:,} best by {order} are looked at.")
+        method = campaign.spec.method
+        if sought.space and proof is None and method != "walk" and campaign.spec.candidate_space is not None:
+            notes = (*notes, f"The space is looked through by {method}, which may miss some; --proof FILE walks it.")
         return cls(state, wanted, goals, tuple(places), sought, notes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, prediction, record_round, straight_profile
@@ -12,7 +13,8 @@ from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, prediction, record
 from campaigns.campaign import Campaign
 from campaigns.ledger.records import NewMeasurement, Proposal, QuantityValue, State
 from campaigns.loop.outcomes import best_so_far, compare, headline, outcomes_of
-from campaigns.loop.rank import rank
+from campaigns.loop.places import Question
+from campaigns.loop.rank import Asked, rank
 from campaigns.report import views
 from campaigns.report.drawing import fades
 from campaigns.spec import FILE_NAME
@@ -367,6 +369,18 @@ def test_cells_that_were_tested_otherwise_stand_apart_and_are_told(campaign: Cam
     (found,) = campaign.rank("capacity", within="measured")
     assert found["capacity_low_mah_g_mean"] == pytest.approx(245.0)
     assert found["why"] == "measured: 2 cells at 20 mA/g; 1 more made or tested otherwise"
+
+
+def test_a_ranking_of_a_part_of_the_space_says_so(campaign: Campaign, tmp_path: Path):
+    def told(opened: Campaign, proof: Path | None = None, **question: object) -> str:
+        return " ".join(Asked.of(opened, Question(**question), proof).notes)
+
+    assert "Of the space" not in told(campaign, within="space") + told(campaign, by="pareto")
+    assert "the 2,000 best by what the strategy makes of them" in told(campaign, by="pareto", within="space")
+    assert "the 2,000 best by their pessimistic bound" in told(campaign, order="mean", within="space")
+    with with_goals(campaign, method="best-first") as searched:
+        assert "looked through by best-first, which may miss some" in told(searched, within="space")
+        assert "looked through" not in told(searched, tmp_path / "p", within="space") + told(searched)
 
 
 def test_an_interval_holds_its_mean_whichever_side_is_wanted(campaign: Campaign):
