@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _NEEDED = ("current_ma_g", "capacity_mah_g", "profile_mah_g")
 _OTHERS = ("proposal_id", "composition", "v_low", "v_high", "cycle", "cell", "sigma_mah_g", "voltage_v")
-_KEYS = {*_NEEDED, *_OTHERS, *FIELDS}
+_KEYS = {*_NEEDED, *_OTHERS}
 
 
 def rows_or_files(measurements: Any) -> tuple[list[Any], bool]:
@@ -108,9 +108,9 @@ def item_of(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where:
         UsageError: an unknown or a missing key, or no such proposal.
         MeasurementError: it cannot be trusted.
     """
-    unknown = sorted(set(row) - _KEYS)
-    if unknown:
-        raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(_KEYS))}.")
+    known = {*_KEYS, *FIELDS}
+    if unknown := sorted(set(row) - known):
+        raise UsageError(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
     given = {key: value for key, value in row.items() if key in _NEEDED or _is_given(value)}
     try:
         said = Process.of({name: given[name] for name in FIELDS if name in given})
