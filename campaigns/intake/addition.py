@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from campaigns.intake.judgement import Verdicts, Weighed, expectations, judge, weighed
+from campaigns.intake.judgement import expectations, judge, weighed, weighed_standing
 from campaigns.intake.settlement import Item, Placed
 from campaigns.ledger.entry import Entry
-from campaigns.ledger.physics import faults_of_numbers
 from campaigns.ledger.records import CLEARED, DOUBTFUL, Snapshot
 from campaigns.workspace import Workspace
 
@@ -27,27 +26,12 @@ class Addition:
             placed: what is added; nothing where measurements only go.
             gone: ids of measurements that stand no longer.
         """
-        left_out, rates = set(gone), campaign.spec.conditions
-        standing = [
-            weighed(state, m) for m in state.standing if m.measurement_id not in left_out and not faults_of_numbers(m)
-        ]
         new = [
-            Weighed(
-                id(p),
-                p.item.owner,
-                p.cell,
-                p.item.new.composition,
-                p.item.new.conditions,
-                p.item.new.capacity_mah_g,
-                p.item.new.provenance == "cycler",
-                p.item.current_stated,
-                p.item.new.charge_top_v,
-                state.by_id[p.item.owner].round if p.item.owner in state.by_id else None,
-                fresh=True,
-            )
+            weighed(state, id(p), p.item.owner, p.cell, p.item.new, current_stated=p.item.current_stated, fresh=True)
             for p in placed
         ]
-        self.verdicts: Verdicts = judge([*standing, *new], rates, expectations(state, rates))
+        rates = campaign.spec.conditions
+        self.verdicts = judge([*weighed_standing(state, set(gone)), *new], rates, expectations(state, rates))
         """What is thought of them, by the ids of these objects, and of what was recorded before, by its name."""
 
         self._lab: dict[str, str] = {}

@@ -119,11 +119,8 @@ class _Correction:
         factor = capacity / old.capacity_mah_g if old.capacity_mah_g else 1.0
         row: dict[str, Any] = {
             "proposal_id": old.proposal_id,
+            **old.conditions.row(),
             "current_ma_g": self._current_ma_g(old),
-            "v_low": old.conditions.v_low,
-            "v_high": old.conditions.v_high,
-            "cycle": old.conditions.cycle,
-            **old.conditions.process.row(),
             "sigma_mah_g": None if old.sigma_mah_g is None else old.sigma_mah_g * factor,
         }
         if profile is not None:

@@ -112,16 +112,7 @@ def _with_hit(file: CheckedFile, hit: RuleHit | str | None) -> CheckedFile:
 
 
 def listed_files(paths: Sequence[Path], table: Path | None = None) -> list[Path]:
-    """Files that are handed in, folders by what is in them, without the sample table.
-
-    Raises:
-        UsageError: nothing there.
-    """
-    return [path for path in expanded(paths) if table is None or path.resolve() != table.resolve()]
-
-
-def expanded(paths: Sequence[Path]) -> list[Path]:
-    """Replace folders by the files in them; hidden ones are left out.
+    """Files that are handed in, without the sample table; of folders, what is in them and not hidden.
 
     Raises:
         UsageError: nothing there.
@@ -137,4 +128,4 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
             listed.append(path)
         else:
             raise UsageError(f"{path}: no such file.")
-    return list(dict.fromkeys(listed))
+    return [path for path in dict.fromkeys(listed) if table is None or path.resolve() != table.resolve()]

@@ -120,19 +120,8 @@ class Cells:
 
     def claim(self, owner: str, cell: str, new: NewMeasurement, name: str) -> None:
         """Note a discharge that is about to be recorded."""
-        profile = new.profile
-        self._add(
-            Known(
-                owner,
-                cell,
-                new,
-                counts=True,
-                by=name,
-                profile=lambda: profile,
-                file=name,
-                mass_mg=mass_mg(new),
-            )
-        )
+        mine = Known(owner, cell, new, True, name, profile=lambda: new.profile, file=name, mass_mg=mass_mg(new))
+        self._add(mine)
 
     def equals(self, new: NewMeasurement, owner: str | None = None, *, any_cycle: bool = False) -> list[Known]:
         """Known discharges that are this one, those that stand first.

@@ -8,16 +8,17 @@ that was stored when a composition was proposed serves, so that nothing here nee
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from campaigns.intake.rules import read_rules
-from campaigns.ledger.records import Measurement, Snapshot
+from campaigns.ledger.physics import faults_of_numbers
+from campaigns.ledger.records import Measurement, NewMeasurement, Snapshot
 from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import CompositionError
@@ -133,23 +134,30 @@ class Verdicts:
     """Measurements whose reason for doubt is gone."""
 
 
-def weighed(state: Snapshot, measurement: Measurement) -> Weighed:
-    """Take a recorded measurement for judging."""
-    rule = measurement.verdict.rule if measurement.verdict is not None and measurement.doubt else ""
-    proposal = state.by_id[measurement.proposal_id]
-    return Weighed(
-        measurement.measurement_id,
-        measurement.proposal_id,
-        measurement.cell,
-        measurement.composition,
-        measurement.conditions,
-        measurement.capacity_mah_g,
-        measurement.provenance == "cycler",
-        charge_top_v=measurement.charge_top_v,
-        round=proposal.round,
-        confirmed=measurement.confirmed,
-        doubt=rule,
-    )
+def weighed(
+    state: Snapshot, key: Key, owner: str, cell: str, made: Measurement | NewMeasurement, **more: Any
+) -> Weighed:
+    """Take a discharge of a cell for judging, with more fields of :class:`Weighed` by their names."""
+    what = (made.composition, made.conditions, made.capacity_mah_g, made.provenance == "cycler")
+    number = state.by_id[owner].round if owner in state.by_id else None
+    return Weighed(key, owner, cell, *what, charge_top_v=made.charge_top_v, round=number, **more)
+
+
+def weighed_standing(state: Snapshot, gone: Collection[str] = ()) -> list[Weighed]:
+    """Take all measurements that stand and can be judged, but those of some ids."""
+    return [
+        weighed(
+            state,
+            m.measurement_id,
+            m.proposal_id,
+            m.cell,
+            m,
+            confirmed=m.confirmed,
+            doubt=m.verdict.rule if m.doubt and m.verdict is not None else "",
+        )
+        for m in state.standing
+        if m.measurement_id not in gone and not faults_of_numbers(m)
+    ]
 
 
 def expectations(state: Snapshot, rates: Rates) -> dict[str, dict[str, Expected]]:
@@ -178,10 +186,7 @@ def judge(discharges: Sequence[Weighed], conditions: Rates, expected: Mapping[st
 
 class _Court:
     def __init__(
-        self,
-        discharges: Sequence[Weighed],
-        conditions: Rates,
-        expected: Mapping[str, Mapping[str, Expected]],
+        self, discharges: Sequence[Weighed], conditions: Rates, expected: Mapping[str, Mapping[str, Expected]]
     ) -> None:
         self.all, self.conditions, self.expected = tuple(discharges), conditions, expected
         self.found = Verdicts()
@@ -394,16 +399,11 @@ class _Court:
 
     def _sided(self, d: Weighed) -> bool:
         """Whether another cell of the same rate agrees."""
-        if d.confirmed:
-            return True
-        replicates = [
-            o
+        return d.confirmed or any(
+            abs(math.log(o.capacity_mah_g / d.capacity_mah_g)) <= self._usual
             for o in self.all
-            if o.owner == d.owner and o.run != d.run and self._counts(o) and o.at.cycle == d.at.cycle
-        ]
-        return any(
-            same_conditions(o.at, d.at) and abs(math.log(o.capacity_mah_g / d.capacity_mah_g)) <= self._usual
-            for o in replicates
+            if o.owner == d.owner and o.run != d.run and self._counts(o)
+            if o.at.cycle == d.at.cycle and same_conditions(o.at, d.at)
         )
 
     def _unlike(self, d: Weighed, others: Sequence[Weighed]) -> tuple[str, str] | None:
@@ -419,8 +419,7 @@ class _Court:
         median = float(np.median([o.capacity_mah_g for o in values]))
         who = f"cell {values[0].cell} gives" if len(values) == 1 else "its replicates give"
         return "J3", (
-            f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where "
-            f"{who} {median:.0f} "
+            f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where {who} {median:.0f} "
             f"(factor {median / d.capacity_mah_g:.3g}); the lab's cells usually differ by "
             f"{100 * self._between_cells:.1f} %. The mass or the label of one may be wrong"
         )
@@ -457,35 +456,28 @@ class _Court:
         doubts: dict[Key, tuple[str, str]] = {}
         for d in new:
             for o in self.all:
-                if o.key != d.key and not o.confirmed and self._counts(o) and self._are_exchanged(d, o):
-                    doubts.setdefault(d.key, self._as_exchanged(d, o))
-                    doubts.setdefault(o.key, self._as_exchanged(o, d))
+                if o.key != d.key and not o.confirmed and self._counts(o) and (both := self._swapped(d, o)):
+                    doubts.setdefault(d.key, both[0])
+                    doubts.setdefault(o.key, both[1])
         return doubts
 
     def _exchanged_with(self, d: Weighed, others: Iterable[Weighed]) -> tuple[str, str] | None:
-        return next((self._as_exchanged(d, o) for o in others if self._are_exchanged(d, o)), None)
+        return next((both[0] for o in others if (both := self._swapped(d, o))), None)
 
-    def _are_exchanged(self, d: Weighed, o: Weighed) -> bool:
-        """Whether two cells of one round and rate fit each other's prediction, and neither its own."""
+    def _swapped(self, d: Weighed, o: Weighed) -> tuple[tuple[str, str], tuple[str, str]] | None:
+        """Doubts of two cells of one round and rate that fit each other's prediction, and neither its own."""
         if d.owner == o.owner or d.round != o.round or d.at.cycle != o.at.cycle:
-            return False
+            return None
         if not _near(d.at.current_ma_g, o.at.current_ma_g):
-            return False
+            return None
         mine, its = self._expectation(d), self._expectation(o)
         if mine is None or its is None:
-            return False
-        outside = not self._inside(d.capacity_mah_g, mine) and not self._inside(o.capacity_mah_g, its)
-        return outside and self._inside(d.capacity_mah_g, its) and self._inside(o.capacity_mah_g, mine)
-
-    def _as_exchanged(self, d: Weighed, o: Weighed) -> tuple[str, str]:
-        mine, its = self._expectation(d), self._expectation(o)
-        assert mine is not None
-        assert its is not None
-        return "J5", (
-            f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where {mine.mean:.0f} was predicted; "
-            f"{o.owner} gives {o.capacity_mah_g:.0f}, where {its.mean:.0f} was: the labels of {d.owner} and {o.owner} "
-            f"may be swapped (factor {mine.mean / d.capacity_mah_g:.3g})"
-        )
+            return None
+        own = [self._inside(d.capacity_mah_g, mine), self._inside(o.capacity_mah_g, its)]
+        others = [self._inside(d.capacity_mah_g, its), self._inside(o.capacity_mah_g, mine)]
+        if any(own) or not all(others):
+            return None
+        return _as_swapped(d, o, mine, its), _as_swapped(o, d, its, mine)
 
     # -- the rest of a cell --------------------------------------------------------------------------------------
 
@@ -503,6 +495,14 @@ class _Court:
                     self.found.doubts[d.key] = doubted[d.run]
             elif d.run not in doubted and d.doubt and not self._is_head(d):
                 self.found.cleared.setdefault(d.key, "its cell is doubted no more")
+
+
+def _as_swapped(d: Weighed, o: Weighed, mine: Expected, its: Expected) -> tuple[str, str]:
+    return "J5", (
+        f"{d.capacity_mah_g:.0f} mAh/g at {d.at.current_ma_g:g} mA/g, where {mine.mean:.0f} was predicted; "
+        f"{o.owner} gives {o.capacity_mah_g:.0f}, where {its.mean:.0f} was: the labels of {d.owner} and {o.owner} "
+        f"may be swapped (factor {mine.mean / d.capacity_mah_g:.3g})"
+    )
 
 
 def _near(current: float, rate: float) -> bool:

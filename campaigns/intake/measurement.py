@@ -193,18 +193,14 @@ class CheckedDischarge:
         """
         assert self.conditions is not None
         assert self.capacity_mah_g is not None
+        as_here = ("profile", "sigma_mah_g", "provenance", "file_cycle", "elapsed_s", "charge_top_v")
         return NewMeasurement(
             composition=composition,
-            conditions=replace(self.conditions, process=self.process.over(process)),
+            conditions=replace(self.conditions, process=process),
             capacity_mah_g=float(self.capacity_mah_g),
-            profile=self.profile,
-            sigma_mah_g=self.sigma_mah_g,
-            provenance=self.provenance,
             flags=flags,
             charge_mah=self.capacity_mah,
-            file_cycle=self.file_cycle,
-            elapsed_s=self.elapsed_s,
-            charge_top_v=self.charge_top_v,
+            **{name: getattr(self, name) for name in as_here},
         )
 
     def as_row(self) -> dict[str, Any]:

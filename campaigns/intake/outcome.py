@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from campaigns.intake.identity import Cells, Known, Place, masses_differ
@@ -218,11 +219,6 @@ def _cycles_of(placed: Iterable[Placed]) -> str:
 def _ranges(cycles: Iterable[int]) -> str:
     """Such as ``cycle 3`` or ``cycles 1-3, 7``."""
     numbers = sorted(set(cycles))
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
     said = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
     return f"cycle{'s' if len(numbers) > 1 else ''} {said}"

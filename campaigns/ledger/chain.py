@@ -198,11 +198,6 @@ def arrays_told(connection: Connection, events: Sequence[int]) -> dict[int, str]
     return {row.event: row.arrays for row in connection.execute(query)}
 
 
-def begins(chain: Sequence[Link]) -> int | None:
-    """First event that carries a digest."""
-    return chain[0].event if chain else None
-
-
 def broken(
     chain: Sequence[Link], digests: Mapping[int, str], events: Iterable[int], accepted: Mapping[int, str]
 ) -> dict[int, str]:
@@ -216,7 +211,7 @@ def broken(
     """
     present = set(events)
     wrong = dict(_wrong_links(chain, digests, present, accepted))
-    told, first = {link.event for link in chain}, begins(chain)
+    told, first = {link.event for link in chain}, chain[0].event if chain else None
     untold = () if first is None else (event for event in present - told if event > first)
     for events_, what in (
         (untold, "its digest was taken away, or it was written by other hands"),
@@ -319,7 +314,7 @@ def _of_rows(connection: Connection) -> Iterator[Finding]:
     read = {t.name: connection.execute(select(t).order_by(*t.primary_key.columns)).all() for t in ROWS}
     events = [row.number for row in read["events"]]
     told = links(connection)
-    first = begins(told)
+    first = told[0].event if told else None
     if first is None:
         said = f"{len(events)} events carry no digest; the chain begins with the next one"
         yield Finding("chain of events", True, said)

@@ -7,6 +7,7 @@ import math
 import platform
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -35,21 +36,24 @@ from drxnet.process import Process
 from drxnet.text import storable
 
 _CONDITIONS = ("current_ma_g", "v_low", "v_high", "cycle")
-_MEASURED = ("composition", "capacity_mah_g", "sigma_mah_g", "provenance", "flags")
+_TOLD = ("composition", "capacity_mah_g", "sigma_mah_g", "provenance", "flags")
 _FROM_ITS_FILE = ("charge_mah", "file_cycle", "elapsed_s", "charge_top_v")
 _MODEL = ("model_id", "path", "parent", "data_fingerprint", "measurement_ids", "accepted", "metrics")
-_PREDICTED = ("voltage_v", "capacity_mah_g_mean", "capacity_mah_g_std")
+MEASURED = ("voltage_v", "capacity_mah_g")
+PREDICTED = ("voltage_v", "capacity_mah_g_mean", "capacity_mah_g_std")
+"""Arrays of a profile that was measured, or predicted."""
+
 _PACKAGES = ("drx-screen", "torch", "botorch", "ray", "numpy", "SQLAlchemy")
 
 
 class Entry:
     """A transaction that is being written; see :meth:`campaigns.ledger.ledger.Ledger.write`."""
 
-    def __init__(self, connection: Connection, before: Snapshot, number: int) -> None:
+    def __init__(self, connection: Connection, before: Snapshot) -> None:
         self.before = before
         """The ledger as it was when the transaction began; no other process can change it until it ends."""
 
-        self.number = number
+        self.number = before.events[-1].number + 1 if before.events else 1
         self.changed = False
         self.summary = ""
         """One sentence for the event log."""
@@ -105,7 +109,7 @@ class Entry:
                         proposal_id=name,
                         position=place,
                         **_columns(profile.conditions, _CONDITIONS),
-                        **_blobs(profile, _PREDICTED),
+                        **_blobs(profile, PREDICTED),
                     )
                 )
         return number
@@ -182,11 +186,11 @@ class Entry:
             average_voltage_v=profile.average_voltage_v() if profile else None,
             specific_energy_wh_kg=profile.specific_energy_wh_kg() if profile else None,
             withdrawn_reason="",
-            **_columns(measurement, (*_MEASURED, *_FROM_ITS_FILE)),
+            **_columns(measurement, (*_TOLD, *_FROM_ITS_FILE)),
         )
         self._state_process(measurement.conditions.process, measurement=number)
         if profile is not None:
-            blobs = _blobs(profile, ("voltage_v", "capacity_mah_g"))
+            blobs = _blobs(profile, MEASURED)
             self._connection.execute(insert(tables.profiles).values(number=number, **blobs))
         name = f"M{number:04d}"
         self._owner[name] = proposal_id
@@ -386,8 +390,6 @@ def user_and_host() -> str:
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with suppress(installed.PackageNotFoundError):
             found[package] = installed.version(package)
-        except installed.PackageNotFoundError:
-            continue
     return found

@@ -28,7 +28,7 @@ from sqlalchemy.engine import URL
 from campaigns.errors import LedgerError, LedgerUnreadable
 from campaigns.ledger import chain, dump, reading, tables
 from campaigns.ledger.database import Database, facts_of
-from campaigns.ledger.entry import Entry, measurement_number, user_and_host
+from campaigns.ledger.entry import MEASURED, PREDICTED, Entry, measurement_number, user_and_host
 from campaigns.ledger.records import (
     MeasuredProfile,
     Measurement,
@@ -84,6 +84,9 @@ class Ledger:
         self.read_only = read_only
         self._older_by: Sequence[Callable[[Connection], None]] = ()
         self._database = Database(url, campaign, timeout_s, read_only=read_only)
+        self.url, self.where = self._database.url, self._database.where
+        """URL of the database, and its place for messages, which never holds a password."""
+
         try:
             with self._reading() as connection:
                 known = facts_of(connection)
@@ -116,10 +119,8 @@ class Ledger:
             LedgerError: it cannot be made or opened.
         """
         check_name(campaign, "A campaign")
-        with contextlib.closing(Database(url, campaign, timeout_s)) as database:
-            with database.reading() as connection:
-                is_there = bool(facts_of(connection))
-            if not is_there:
+        if not cls.is_there(url, campaign):
+            with contextlib.closing(Database(url, campaign, timeout_s)) as database:
                 _make(database, model, command)
         return cls(url, campaign, command=command, timeout_s=timeout_s)
 
@@ -136,16 +137,6 @@ class Ledger:
                 return False
             with database.reading() as connection, reading.sound(database.where):
                 return bool(facts_of(connection))
-
-    @property
-    def url(self) -> URL:
-        """SQLAlchemy URL of the database."""
-        return self._database.url
-
-    @property
-    def where(self) -> str:
-        """Place of the ledger, for messages; never a password."""
-        return self._database.where
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -178,12 +169,10 @@ class Ledger:
         """Measurements with their profiles, in the order given."""
         wanted = tuple(measurements)
         numbers = [measurement_number(m.measurement_id) for m in wanted]
-        found: dict[int, DischargeProfile] = {}
         with self._reading() as connection:
+            rows = self._arrays(connection, tables.profiles, {m.event for m in wanted})
             asked = set(numbers)
-            for r in self._arrays(connection, tables.profiles, {m.event for m in wanted}):
-                if r.number in asked:
-                    found[r.number] = DischargeProfile(_array(r.voltage_v), _array(r.capacity_mah_g))
+            found = {r.number: DischargeProfile(*_arrays_in(r, MEASURED)) for r in rows if r.number in asked}
         return tuple(MeasuredProfile(m, found.get(n)) for m, n in zip(wanted, numbers, strict=True))
 
     def model_files(self, model_id: str) -> ModelFiles | None:
@@ -221,14 +210,8 @@ class Ledger:
             asked = set(wanted)
             for row in self._arrays(connection, p, self._made_by(connection, asked)):
                 if row.proposal_id in asked:
-                    found.setdefault(row.proposal_id, []).append(
-                        PredictedProfile(
-                            reading.conditions_of(row),
-                            _array(row.voltage_v),
-                            _array(row.capacity_mah_g_mean),
-                            _array(row.capacity_mah_g_std),
-                        )
-                    )
+                    profile = PredictedProfile(reading.conditions_of(row), *_arrays_in(row, PREDICTED))
+                    found.setdefault(row.proposal_id, []).append(profile)
         return {name: tuple(found[name]) for name in wanted if name in found}
 
     def _arrays(self, connection: Connection, table: Any, events: set[int]) -> Iterator[Any]:
@@ -323,7 +306,7 @@ class Ledger:
             beyond = chain.broken(links, digests, events, taken)
             if beyond:
                 raise LedgerUnreadable(f"{self.where}: {reading.told(beyond, read['events'])} {reading.RESTORE}")
-            entry = Entry(connection, reading.values(read, self.campaign), max(events) + 1)
+            entry = Entry(connection, reading.values(read, self.campaign))
             entry.details = {"accepted": {str(event): digest for event, digest in taken.items()}}
             entry.summary = f"events {', '.join(map(str, taken))} taken as they are: {reason}"
             entry.finish(chain.ACCEPT, self.who, self.command)
@@ -346,8 +329,7 @@ class Ledger:
                 "that its folder can be written to."
             )
         with self._database.writing() as connection:
-            last = connection.execute(select(func.max(tables.events.c.number))).scalar() or 0
-            entry = Entry(connection, self._read(connection).state, last + 1)
+            entry = Entry(connection, self._read(connection).state)
             if self.expects is not None:
                 self.expects(entry.before)
             yield entry
@@ -442,7 +424,7 @@ def _make(database: Database, model: NewModel, command: str) -> None:
         if facts_of(connection):
             return
         _make_tables(connection, database.campaign)
-        entry = Entry(connection, Snapshot(database.campaign, None), 1)
+        entry = Entry(connection, Snapshot(database.campaign, None))
         entry.add_model(model)
         entry.summary = f"started with model {model.model_id}"
         entry.finish("init", user_and_host(), command)
@@ -454,5 +436,5 @@ def _make_tables(connection: Connection, campaign: str) -> None:
     connection.execute(insert(tables.meta), [{"key": k, "value": v} for k, v in facts.items()])
 
 
-def _array(blob: bytes) -> np.ndarray:
-    return np.frombuffer(blob, "<f8").astype(float)
+def _arrays_in(row: Any, names: Iterable[str]) -> Iterator[np.ndarray]:
+    return (np.frombuffer(getattr(row, name), "<f8").astype(float) for name in names)

@@ -46,6 +46,12 @@ LARGEST_NUMBER = 2**31 - 1
 Rows = Mapping[str, Sequence[Any]]
 """Rows of the tables of :data:`campaigns.ledger.chain.ROWS`, by the table's name, in the order in which they came."""
 
+_AS_STORED = (
+    "composition capacity_mah_g average_voltage_v specific_energy_wh_kg sigma_mah_g provenance sha256 event charge_mah "
+    "file_cycle elapsed_s charge_top_v"
+).split()
+"""Fields of a measurement that are columns of its row."""
+
 _FILLED_LATER = frozenset(list(tables.measurements.columns.keys()).index(name) for name in chain.FILLED_LATER)
 
 
@@ -379,25 +385,14 @@ def _measurement(
         measurement_id=f"M{row.number:04d}",
         proposal_id=cell.proposal_id,
         cell=cell.label,
-        composition=row.composition,
         conditions=conditions_of(row, process),
-        capacity_mah_g=row.capacity_mah_g,
-        average_voltage_v=row.average_voltage_v,
-        specific_energy_wh_kg=row.specific_energy_wh_kg,
-        sigma_mah_g=row.sigma_mah_g,
-        provenance=row.provenance,
         file=names.get(row.sha256),
-        sha256=row.sha256,
         flags=tuple(row.flags),
-        event=row.event,
         withdrawn_event=row.withdrawn_event if withdrawn else None,
         withdrawn_reason=row.withdrawn_reason if withdrawn else "",
         superseded_by=f"M{row.superseded_by:04d}" if withdrawn and 0 < (row.superseded_by or 0) <= latest else None,
-        charge_mah=row.charge_mah,
-        file_cycle=row.file_cycle,
-        elapsed_s=row.elapsed_s,
-        charge_top_v=row.charge_top_v,
         verdict=verdict,
+        **{name: getattr(row, name) for name in _AS_STORED},
     )
 
 

@@ -649,7 +649,8 @@ class Snapshot:
         cells: dict[tuple[str, str], list[Measurement]] = {}
         for m in sorted(self.valid, key=lambda m: m.conditions.cycle):
             steps = cells.setdefault((m.proposal_id, m.cell), [])
-            if not any(_is_same_rate(m, known) for known in steps):
+            current = m.conditions.current_ma_g
+            if not any(abs(current / step.conditions.current_ma_g - 1) <= SAME_CURRENT for step in steps):
                 steps.append(m)
         return tuple(m for steps in cells.values() if len(steps) > 1 for m in steps)
 
@@ -680,21 +681,8 @@ class Snapshot:
         def rows(records: Sequence[Any]) -> list[dict[str, Any]]:
             return [lasting(asdict(r)) for r in records]
 
-        kinds = (
-            "rounds",
-            "proposals",
-            "cells",
-            "measurements",
-            "files",
-            "models",
-            "phase_outcomes",
-            "analyses",
-        )
+        kinds = "rounds proposals cells measurements files models phase_outcomes analyses".split()
         return {kind: rows(getattr(self, kind)) for kind in kinds}
-
-
-def _is_same_rate(one: Measurement, other: Measurement) -> bool:
-    return abs(one.conditions.current_ma_g / other.conditions.current_ma_g - 1) <= SAME_CURRENT
 
 
 @dataclass(frozen=True)

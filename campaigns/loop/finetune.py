@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campaigns.errors import LedgerLocked
-from campaigns.intake.judgement import MODEL_ERROR_MAH_G, Expected, judge, weighed
+from campaigns.intake.judgement import MODEL_ERROR_MAH_G, Expected, judge, weighed_standing
 from campaigns.ledger.entry import Entry
 from campaigns.ledger.physics import faults_of_numbers
 from campaigns.ledger.records import DOUBTFUL, MeasuredProfile, Measurement, ModelRecord, NewModel, Snapshot
@@ -388,8 +388,7 @@ def _judged_first(campaign: Workspace, state: Snapshot, ensemble: Ensemble) -> S
         for name, mean, std in zip(owners, *mean_and_spread(q), strict=True):
             expected[name][rate] = Expected(float(mean), math.hypot(float(std), MODEL_ERROR_MAH_G))
     names = {m.measurement_id for m in fresh}
-    sound = [weighed(state, m) for m in state.standing if not faults_of_numbers(m)]
-    discharges = [replace(d, fresh=True) if d.key in names else d for d in sound]
+    discharges = [replace(d, fresh=True) if d.key in names else d for d in weighed_standing(state)]
     found = judge(discharges, rates, expected)
     doubts = {key: said for key, said in found.doubts.items() if key in names}
     if not doubts:
