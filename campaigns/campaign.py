@@ -16,8 +16,8 @@ from drxnet.errors import DRXError, DRXWarning
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from campaigns.intake.ingested import Ingested
     from campaigns.intake.measurement import SampleInfo
-    from campaigns.intake.outcome import Ingested
     from campaigns.intake.readers.recording import ReadOptions
     from campaigns.loop.finetune import Learned
     from campaigns.loop.places import Order, Within

@@ -10,8 +10,8 @@ from synthetic_cycler import WINDOW, arbin_csv, assemble, charge_step, discharge
 
 from campaigns.campaign import Campaign
 from campaigns.intake.files import check_files
+from campaigns.intake.ingested import FileOutcome
 from campaigns.intake.measurement import SampleInfo
-from campaigns.intake.outcome import FileOutcome
 from campaigns.intake.record import ingest
 
 MASS_MG = 1.8

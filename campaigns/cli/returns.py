@@ -16,8 +16,8 @@ from drxnet.errors import DataRefused, UsageError
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
+    from campaigns.intake.ingested import Ingested
     from campaigns.intake.measurement import SampleInfo
-    from campaigns.intake.outcome import Ingested
     from campaigns.intake.readers.recording import ReadOptions
     from campaigns.ledger.records import Snapshot
     from drxnet.process import Process

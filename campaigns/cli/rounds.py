@@ -237,8 +237,8 @@ def mark(
       drx-screen mark --campaign he-rate R01-04 failed --reason "two phases" --phases "rocksalt 80, Li3NbO4 20"
       drx-screen mark --campaign he-rate R01-03 --single-phase yes --icp Li1.17Mn0.41Ti0.42O2
     """
-    from campaigns.loop.mark import BY_HAND, mark_all, state_by_hand
     from campaigns.loop.mark import mark as say_what_became
+    from campaigns.loop.mark import mark_all, state_by_hand
     from campaigns.loop.phases import parse_phases, parse_yes_no, read_findings
 
     found = any(said is not None for said in (phases, single_phase, icp))
@@ -249,11 +249,7 @@ def mark(
             changed = mark_all(campaign, read_findings(table))
         say(f"{', '.join(changed)}: recorded." if changed else "Nothing changed.")
         return
-    has_state = proposals[-1:] and proposals[-1].lower() in BY_HAND
-    names, word = (proposals, "") if found and not has_state else (proposals[:-1], "".join(proposals[-1:]))
-    if not names or not (found or has_state):
-        listed = ", ".join(BY_HAND)
-        raise UsageError(f"Give proposals and then one of {listed}. {hint(word, BY_HAND)}Got {' '.join(proposals)!r}.")
+    names, word = _names_and_state(proposals, found)
     state = state_by_hand(word) if word else None
     with open_campaign(source) as campaign:
         changed = say_what_became(
@@ -267,6 +263,18 @@ def mark(
         )
     listed = ", ".join(n.upper() for n in names)
     say(f"{listed}: {state or 'recorded'}" + ("." if changed else " already; nothing changed."))
+
+
+def _names_and_state(proposals: Sequence[str], found: bool) -> tuple[Sequence[str], str]:
+    """Split what was named: proposals, then their state, which is empty where only something was found."""
+    from campaigns.loop.mark import BY_HAND
+
+    has_state = bool(proposals) and proposals[-1].lower() in BY_HAND
+    names, word = (proposals, "") if found and not has_state else (proposals[:-1], "".join(proposals[-1:]))
+    if not names or not (found or has_state):
+        listed = ", ".join(BY_HAND)
+        raise UsageError(f"Give proposals and then one of {listed}. {hint(word, BY_HAND)}Got {' '.join(proposals)!r}.")
+    return names, word
 
 
 COMMANDS: list[click.Command] = [init, check, propose, mark]

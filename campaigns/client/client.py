@@ -20,8 +20,8 @@ from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from campaigns.intake.ingested import Ingested
     from campaigns.intake.measurement import SampleInfo
-    from campaigns.intake.outcome import Ingested
     from campaigns.intake.readers.recording import ReadOptions
     from campaigns.loop.finetune import Learned
     from campaigns.loop.places import Order, Within
@@ -471,8 +471,8 @@ def _proposal(row: Mapping[str, Any]) -> Proposal:
 
 def _ingested(record: Mapping[str, Any], paths: Sequence[Path]) -> Ingested:
     """What became of files, under the names that they have here."""
+    from campaigns.intake.ingested import FileOutcome, Ingested, Returned
     from campaigns.intake.measurement import RuleHit
-    from campaigns.intake.outcome import FileOutcome, Ingested, Returned
 
     outcomes = []
     for path, file in zip(paths, record["files"], strict=True):

@@ -196,7 +196,7 @@ class CheckedDischarge:
         as_here = ("profile", "sigma_mah_g", "provenance", "file_cycle", "elapsed_s", "charge_top_v")
         return NewMeasurement(
             composition=composition,
-            conditions=replace(self.conditions, process=process),
+            conditions=replace(self.conditions, process=self.process.over(process)),
             capacity_mah_g=float(self.capacity_mah_g),
             flags=flags,
             charge_mah=self.capacity_mah,

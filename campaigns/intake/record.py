@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from campaigns.intake.addition import Addition
 from campaigns.intake.continuation import Continuation, order_of
 from campaigns.intake.identity import Cells, Place
+from campaigns.intake.ingested import FileOutcome, Ingested, compare_with_proposed, known_before, outcome_of
 from campaigns.intake.matching import Matching, parsed, planned_process
 from campaigns.intake.measurement import CheckedFile, RuleBroken, RuleHit, SampleInfo
-from campaigns.intake.outcome import FileOutcome, Ingested, compare_with_proposed, known_before, outcome_of
 from campaigns.intake.settlement import Item, Placed, settle
 from campaigns.ledger.entry import Entry
 from campaigns.ledger.physics import check_physics

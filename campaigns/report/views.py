@@ -23,7 +23,7 @@ from screening.goals import Goals
 from screening.quantities import Quantity
 
 if TYPE_CHECKING:
-    from campaigns.intake.outcome import FileOutcome, Ingested
+    from campaigns.intake.ingested import FileOutcome, Ingested
     from campaigns.loop.places import Place
     from campaigns.loop.propose import Proposed
     from campaigns.loop.rank import Ranking

@@ -52,8 +52,8 @@ from drxnet.files import new_file
 from screening.errors import NothingToPropose
 
 if TYPE_CHECKING:
+    from campaigns.intake.ingested import Ingested
     from campaigns.intake.measurement import SampleInfo
-    from campaigns.intake.outcome import Ingested
     from campaigns.intake.readers.recording import ReadOptions
     from campaigns.workspace import Workspace
 

@@ -17,7 +17,7 @@ from running_cells import MASS_MG, hand_in, running_test, write_cycles
 
 from campaigns.campaign import Campaign
 from campaigns.intake.correction import supersede
-from campaigns.intake.outcome import FileOutcome
+from campaigns.intake.ingested import FileOutcome
 from campaigns.ledger.records import Measurement
 from campaigns.loop.mark import confirm, retract
 
