@@ -14,8 +14,9 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +33,9 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 INTERRUPTED = 130
 DEFECT = 1
 _NEVER_WRAPPED = 1_000_000
+_LONG_HEADING = 20
+"""Characters of a heading from which on it may take several lines."""
+
 _SENTENCE = 24
 """Characters from which a cell with spaces is a sentence, and the least that one gets."""
 
@@ -206,8 +210,8 @@ def _escaped(content: str) -> str:
 def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
     """Print mappings as a table that fits the terminal, or one line a row in a pipe; keys become the header.
 
-    Where the terminal is too narrow, sentences wrap, and then the last columns are left out, which is said; a formula,
-    a name or a number never breaks.
+    Where the terminal is too narrow, sentences and long headings wrap, and then the last columns are left out, which is
+    said; a formula, a name or a number never breaks, and none is cut.
     """
     from rich.console import Console
     from rich.table import Table
@@ -217,13 +221,15 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
         return
     if title:
         tell(title)
-    console = Console(width=None if sys.stdout.isatty() else _NEVER_WRAPPED)
     columns = {key: [visible(_cell(row.get(key))) for row in rows] for key in rows[0]}
-    kept = fitting(columns, console.width)
+    width = Console().width if sys.stdout.isatty() else _NEVER_WRAPPED
+    kept = fitting(columns, width)
+    console = Console(width=max(width, _least_widths(columns, kept)))
+    is_narrow = _together(max(map(len, (str(key), *cells))) for key, cells in columns.items()) > width
     table = Table(header_style="" if os.environ.get("NO_COLOR") else "bold", box=None, pad_edge=False)
     for key in kept:
         table.add_column(
-            Text(visible(str(key))),
+            Text(_folded(key, columns[key]) if is_narrow else visible(str(key))),
             justify="right" if _is_numeric(rows[0][key]) else "left",
             overflow="fold",
             no_wrap=not _wraps(columns[key]),
@@ -249,7 +255,7 @@ def fitting(columns: Mapping[Any, Sequence[str]], width: int) -> list[Any]:
         width: characters.
     """
     kept = list(columns)
-    while len(kept) > 2 and sum(_least_width(key, columns[key]) + 2 for key in kept) - 2 > width:
+    while len(kept) > 2 and _least_widths(columns, kept) > width:
         kept.pop()
     return kept
 
@@ -259,10 +265,27 @@ def _wraps(cells: Sequence[str]) -> bool:
     return any(len(cell) > _SENTENCE and cell.count(" ") > 3 for cell in cells)
 
 
+def _folded(heading: Any, cells: Sequence[str]) -> str:
+    """A heading, over several lines where it is long and its cells are not."""
+    text = visible(str(heading))
+    if len(text) <= _LONG_HEADING:
+        return text
+    return "\n".join(textwrap.wrap(text, max(map(len, (*text.split(), *cells))), break_long_words=False))
+
+
+def _together(widths: Iterable[int]) -> int:
+    """Width of columns side by side."""
+    return sum(width + 2 for width in widths) - 2
+
+
+def _least_widths(columns: Mapping[Any, Sequence[str]], kept: Iterable[Any]) -> int:
+    return _together(_least_width(key, columns[key]) for key in kept)
+
+
 def _least_width(heading: Any, cells: Sequence[str]) -> int:
     if _wraps(cells):
         return max(_SENTENCE, *(len(word) for cell in cells for word in cell.split()))
-    return max(len(str(heading)), *map(len, cells))
+    return max(map(len, (*_folded(heading, cells).splitlines(), *cells)))
 
 
 def _is_numeric(value: Any) -> bool:

@@ -238,6 +238,17 @@ def test_a_narrow_terminal_leaves_columns_out_and_breaks_no_formula(monkeypatch:
 
 def test_a_formula_wider_than_the_terminal_is_not_cut_out(monkeypatch: pytest.MonkeyPatch):
     assert fitting({"id": ["R01-03"], "composition": [LONG], "domain": ["inside"]}, 30) == ["id", "composition"]
+    table, _ = shown_at(30, [{"proposal_id": "R01-03", "composition": LONG, "domain": "inside"}], monkeypatch)
+    assert [line.split() for line in table.splitlines()] == [["proposal_id", "composition"], ["R01-03", LONG]]
+
+
+def test_a_long_heading_takes_several_lines_before_a_column_goes(monkeypatch: pytest.MonkeyPatch):
+    rows = [{"id": "R01-03", **{f"specific energy at {i} mA/g (Wh/kg)": "803 (782-825)" for i in (20, 100, 1000)}}]
+    table, said = shown_at(60, rows, monkeypatch)
+    assert said == ""
+    assert [line.split() for line in table.splitlines()][-1] == ["R01-03", *(["803", "(782-825)"] * 3)]
+    assert all(len(line) <= 60 for line in table.splitlines())
+    assert len(shown_at(160, rows, monkeypatch)[0].splitlines()) == 2
 
 
 def test_sentences_wrap_before_a_column_goes(monkeypatch: pytest.MonkeyPatch):
