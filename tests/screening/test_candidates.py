@@ -193,3 +193,12 @@ def test_an_explanation_gives_average_states_of_thirds_to_the_sixth_decimal() ->
     found = explain(CandidateList([OWN[0]]), "Li1.2Mn0.6Ti0.1Nb0.1O2")
     assert found.oxidation_states["Mn"] == round((2.8 - 0.9) / 0.6, 6)
     assert sum(found.species.values()) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("places", [[-1], [0, 5], [7, -2]])
+def test_places_outside_are_told_with_the_last_one(places: list[int]) -> None:
+    said = f"Places run from 0 to 4. Got {min(places)} to {max(places)}."
+    with pytest.raises(ConfigurationError, match=said):
+        Permutation(5, 1)(places)
+    assert sorted(Permutation(5, 1)([0, 1, 2, 3, 4]).tolist()) == [0, 1, 2, 3, 4]
+    assert Permutation(5, 1)([]).tolist() == []

@@ -137,3 +137,20 @@ def test_the_money_of_a_round_is_spent_by_what_is_weighed() -> None:
         budget = sum(grams[i] for i in spent) + sorted(grams)[3]
         affords = Economy(Limits(budget_usd_per_round=budget, batch_mass_g=20.0), amounts).affords(spent)
         assert affords.tolist() == [g <= sorted(grams)[3] for g in grams]
+
+
+@pytest.mark.parametrize(("apart", "noise"), [(0.0, 0.001), (0.05, 0.001), (0.05, 0.01), (0.15, 0.01)])
+def test_a_second_cell_is_worth_what_choosing_by_more_data_brings(apart: float, noise: float) -> None:
+    """Drawn: two truths, what cells say of them, and the better one by what is then expected."""
+    means, variances = np.array([0.8, 0.8 - apart]), np.array([0.01, 0.004])
+    rng = np.random.default_rng(0)
+    truths, scatter = rng.standard_normal((2, 400_000, 2))
+    values = []
+    for cells in (1, 2):
+        cell = noise / np.array([cells, 1])
+        truth = means + np.sqrt(variances) * truths
+        expected = means + variances / (variances + cell) * (truth + np.sqrt(cell) * scatter - means)
+        values.append(truth[np.arange(len(truth)), expected.argmax(1)].mean())
+    worth = worth_of_second_cell(tuple(means), tuple(variances), noise)
+    assert worth == pytest.approx(values[1] - values[0], rel=0.25, abs=5e-5)
+    assert worth == worth_of_second_cell(tuple(-means), tuple(variances), noise), "the sign of the lead is all the same"

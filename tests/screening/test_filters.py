@@ -299,3 +299,40 @@ def test_oxygen_gives_two_electrons_for_each_excess_lithium_and_one_for_each_oxy
 ) -> None:
     mixture = Mixtures((Species("Li", 1),), np.array([[lithium]]), np.array([fluorine]))
     assert filters.oxygen_electrons(mixture)[0] == pytest.approx(electrons)
+
+
+def test_prices_are_written_down_where_there_are_some_alone() -> None:
+    """So that what holds none keeps the fingerprint that it had before there were any."""
+    assert "prices" not in Filters().model_dump()
+    assert Filters(prices={"Mn": 3.0}).model_dump()["prices"] == {"Mn": 3.0}
+    dearer = Filters(prices={"Mn": 3.0, "Ti": 1.0}).at_prices({"Mn": 4.0})
+    assert dearer.prices == {"Mn": 4.0, "Ti": 1.0}
+    assert Filters().at_prices({}) == Filters()
+
+
+def test_prices_of_a_space_reach_what_asks_for_them() -> None:
+    asked = Filters.none().model_copy(update={"precursor_cost": 60.0})
+    cheap = asked.at_prices({"Li": 1.0, "Mn": 1.0, "Ti": 1.0})
+    mass = 1.2 * 6.94 + 0.4 * 54.938 + 0.4 * 47.867
+    (verdict,) = (v for v in cheap.verdicts(mixtures(LMTO)) if v.name == "precursor_cost")
+    assert verdict.value == pytest.approx(mass / (mass + 2 * 15.999), rel=1e-3)
+    assert [f.refused(mixtures(LMTO), of_species=False)["precursor_cost"][0] for f in (asked, cheap)] == [
+        value("precursor_cost", LMTO) > 60,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "thing", "says"),
+    [
+        ("ours", print, "a filter is a screening.filters.Filter"),
+        ("ours", FILTERS[0], "its function is called 'lithium_percolation'; name the entry point so"),
+        ("lithium_percolation", FILTERS[0], None),
+    ],
+)
+def test_what_another_package_adds_is_a_filter_under_its_own_name(name: str, thing: object, says: str | None) -> None:
+    if says is None:
+        filters._check_filter(name, thing)
+    else:
+        with pytest.raises(ValueError, match=says):
+            filters._check_filter(name, thing)

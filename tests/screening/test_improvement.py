@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
@@ -103,13 +105,13 @@ def test_several_objectives_give_botorchs_expected_hypervolume_improvement() -> 
     from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
 
     x = torch.rand(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    model = ModelListGP(*(SingleTaskGP(x[:5], y[:, None]) for y in (x[:5].sum(1), x[:5].diff().squeeze())))
-    front = torch.tensor([[1.2, 0.1], [0.9, 0.4]], dtype=torch.float64)
-    reference = torch.tensor([0.3, -0.5], dtype=torch.float64)
+    model = ModelListGP(*(SingleTaskGP(x[:5], y[:, None]) for y in (x[:5].sum(1), 1 + x[:5].diff().squeeze())))
+    front = torch.tensor([[1.2, 1.1], [0.9, 1.4]], dtype=torch.float64)
+    reference = torch.tensor([0.3, 0.5], dtype=torch.float64)
     goals = Goals(
         objectives=(
             ObjectiveSpec(quantity="rate-retention", reference=0.3),
-            ObjectiveSpec(quantity="specific-energy", reference=-0.5),
+            ObjectiveSpec(quantity="specific-energy", reference=0.5),
         )
     )
     theirs = ExpectedHypervolumeImprovement(model, reference.tolist(), FastNondominatedPartitioning(reference, front))
@@ -126,3 +128,32 @@ def test_the_utility_of_two_objectives_is_the_area_that_they_span_beyond_the_ref
     beyond = torch.tensor([[3.0, 5.0], [20.0, 2.0], [4.0, 4.0]], dtype=torch.float64)
     values = torch.from_numpy(TWO.reference_point) + beyond * unit
     assert improvement.log_utility(values).exp().tolist() == pytest.approx([15.0, 40.0, 16.0], rel=0.01)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_boxes_of_several_sets_are_those_of_each_alone(n: int) -> None:
+    """Sets with fewer boxes are filled with empty ones."""
+    reference = torch.tensor([0.0, 0.0], dtype=torch.float64)
+    sets = torch.tensor([[[1.0, 3.0], [2.0, 2.0]], [[-1.0, 9.0], [1.0, 1.0]], [[-1.0, -1.0], [-2.0, 5.0]]]).double()[:n]
+    lower, upper = boxes_not_dominated(sets, reference)
+    assert lower.shape == upper.shape == (n, lower.shape[1], 2)
+    for low, high, known in zip(lower, upper, sets, strict=True):
+        alone = boxes_not_dominated(known[None], reference)
+        count = alone[0].shape[1]
+        assert torch.equal(low[:count], alone[0][0])
+        assert torch.equal(high[:count], alone[1][0])
+        assert (high[count:] <= low[count:]).any(-1).all()
+    only = boxes_not_dominated(torch.tensor([[[0.2], [0.7]], [[-3.0], [-2.0]]]).double(), reference[:1])
+    assert only[0].flatten().tolist() == pytest.approx([0.7, 0.0])
+    assert torch.isinf(only[1]).all()
+
+
+def test_what_is_found_raises_the_bar() -> None:
+    improvement = Improvement(Goals(constraints=()), 2 * UNIT, torch.tensor([[0.5]], dtype=torch.float64))
+    mean, std = torch.tensor([[0.6]]).double(), torch.tensor([[0.1]]).double()
+    beyond = improvement.beyond(torch.tensor([[0.4], [0.7]], dtype=torch.float64))
+    assert beyond.lower.flatten().tolist() == [0.35]
+    assert improvement.beyond(torch.zeros(0, 1, dtype=torch.float64)).lower.flatten().tolist() == [0.25]
+    expected = [0.05 * (normal.pdf(u) + u * normal.cdf(u)) for u, normal in ((1.0, NormalDist()), (-1.0, NormalDist()))]
+    found = [float(which.log_expected(mean, std).exp()) for which in (improvement, beyond)]
+    assert found == pytest.approx(expected, rel=1e-6)

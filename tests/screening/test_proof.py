@@ -304,3 +304,20 @@ def test_another_length_of_the_list_is_found_without_scoring(proof: WalkProof, k
     assert wrong[0] == f"the list holds {KEEP} candidates, not the best {keep}"
     nothing = WalkProof({"keep": keep, "count": 0}, ())
     assert nothing.last == -np.inf
+
+
+def test_equal_scores_of_a_list_stand_by_their_ranks() -> None:
+    shards = [
+        replace(TOLD, start=i, stop=i + 5, best=best)
+        for i, best in ((0, ((4, 1.0), (2, 0.5))), (5, ((5, 1.0), (9, 2.0))))
+    ]
+    found = WalkProof({"keep": 4, "count": 10}, tuple(shards))
+    assert found.best == [(9, 2.0), (4, 1.0), (5, 1.0), (2, 0.5)]
+    assert found.last == 0.5
+    assert found.scored == 18
+    turned = replace(
+        found, shards=(replace(shards[0], best=((2, 1.0),)), replace(shards[1], best=((5, 1.0), (6, 1.0))))
+    )
+    assert [rank for rank, _ in turned.best] == [2, 5, 6]
+    backwards = replace(turned, shards=turned.shards[::-1])
+    assert [rank for rank, _ in backwards.best] == [2, 5, 6]

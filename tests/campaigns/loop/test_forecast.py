@@ -16,6 +16,7 @@ from campaigns.loop.forecast import Forecast, Look, limits_of, measured_of, run_
 from campaigns.loop.places import Means, Question, Sought
 from campaigns.loop.rank import rank
 from drxnet.composition import Composition
+from drxnet.process import Process
 from screening.candidates import CandidateList
 from screening.estimates import Estimate, standard_error
 from screening.goals import ObjectiveSpec
@@ -210,3 +211,18 @@ def test_a_ranking_of_the_space_keeps_what_may_come_first_and_walks_for_a_proof(
     assert look.method == method
     assert look.evaluations == (99 if method == "best-first" else Look().evaluations)
     assert (scorer.rank_by is None) == ("by" in asked)
+
+
+@pytest.mark.parametrize("ways", [(), (Process.of({"milled": "yes"}), Process.of({"milled": "no"}))])
+def test_a_place_says_what_is_near_and_how_it_is_made_where_that_may_differ(ways: tuple[Process, ...]):
+    outlook = Outlook.of(FakeEnsemble(3), ways=ways)  # type: ignore[arg-type]
+    made = [Composition.parse(FIRST), Composition.parse("Li1.2Mn0.4Ti0.4O2")]
+    forecast = Forecast(outlook, made, ways or None)
+    for i, composition in enumerate(made):
+        place, near = forecast.place(i, None, None), forecast.nearest
+        assert place.composition == composition.formula
+        said = f"nearest known: {near.neighbours[i]} ({near.learned[i]:.2f} in learned features)"
+        assert place.why == (f"{said}; made by {ways[i]}" if ways else said)
+        assert (place.source, place.domain) == ("predicted", near.labels[i])
+        assert forecast.place(i, None, "edge").domain == "edge", "as it was then"
+        assert place.phase_probability == 1.0

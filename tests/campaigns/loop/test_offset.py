@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ledgers import FIRST, SECOND, THIRD, record_round
 
 from campaigns.campaign import Campaign
-from campaigns.loop.offset import Offset, offsets_of
+from campaigns.ledger.records import PredictedProfile
+from campaigns.loop.offset import Offset, offsets, offsets_of
+from campaigns.loop.outcomes import outcomes_of
 from campaigns.loop.rank import rank
 from campaigns.report.write import write_report
+from drxnet.composition import Composition
 from drxnet.uncertainty import shipped_levels
 
 EXPECTED = 270 - 50 * 1.5
@@ -100,3 +105,52 @@ def test_an_offset_says_its_side(mean: float, more: str):
     assert str(Offset(20.0, mean, 1.0, 1)).startswith(
         f"This laboratory finds {more} at 20 mA/g than the model expected"
     )
+
+
+def told_and_found(campaign: Campaign, domain: str, *capacities: tuple[float, float, float]) -> tuple[Offset, ...]:
+    """Offsets where members said 240 +- 5 and 140 +- 5 of each composition, or +- another spread, and cells gave so."""
+    shares = [(0.1 + i % 10 / 40, 0.1 + i // 10 / 40) for i in range(len(capacities))]
+    made = [Composition.parse(f"Li1.2Mn{a:g}Nb{b:g}Ti{0.8 - a - b:g}O2").formula for a, b in shares]
+    record_round(campaign, *made)
+    rows = [(c, i, q) for c, (low, high, _) in zip(made, capacities, strict=True) for i, q in ((20, low), (1000, high))]
+    campaign.add_measurements(
+        [{"composition": c, "current_ma_g": i, "capacity_mah_g": q} for c, i, q in rows],
+        fine_tune=False,
+        confirmed=True,
+    )
+    state, goals = campaign.state(), campaign.spec.goals
+    outcomes = [
+        replace(o, proposal=replace(o.proposal, prediction=replace(o.proposal.prediction, domain=domain)))
+        for o in outcomes_of(state, goals)
+        if o.proposal.prediction is not None
+    ]
+    told = {
+        o.proposal.proposal_id: [
+            PredictedProfile(at, at.grid(2), np.array([q, 0.0]), np.array([spread, 0.0]))
+            for at, q in ((goals.rates.low, 240.0), (goals.rates.high, 140.0))
+        ]
+        for o, (_, _, spread) in zip(outcomes, capacities, strict=True)
+    }
+    return offsets(outcomes, told, goals, state.models[0].model_id)
+
+
+@pytest.mark.parametrize(
+    ("domain", "level"), [("inside", "inside"), ("edge", "edge"), ("outside", "outside"), ("?", "outside")]
+)
+@pytest.mark.parametrize("spread", [5.0, 90.0])
+def test_each_rate_is_set_against_what_was_said_for_it(campaign: Campaign, domain: str, level: str, spread: float):
+    levels = shipped_levels()
+    found = told_and_found(campaign, domain, (270.0, 120.0, spread), (250.0, 130.0, 5.0))
+    assert [o.current_ma_g for o in found] == [20, 1000]
+    for offset, missed in zip(found, ([30.0, 10.0], [-20.0, -10.0]), strict=True):
+        at = levels.model.currents_ma_g.index(offset.current_ma_g)
+        typical = levels.model.typical_mah_g[level][at]
+        scatter = np.array([max(typical, s) ** 2 + levels.laboratory.sample_mah_g**2 for s in (spread, 5.0)])
+        left = 1 / (1 / levels.laboratory.laboratory_mah_g**2 + (1 / scatter).sum())
+        assert offset.std_mah_g == pytest.approx(math.sqrt(left))
+        assert offset.mean_mah_g == pytest.approx((np.array(missed) / scatter).sum() * left)
+
+
+def test_of_many_compositions_the_latest_tell(campaign: Campaign):
+    found = told_and_found(campaign, "inside", *((300.0, 200.0, 5.0),) * 6, *((240.0, 140.0, 5.0),) * 64)
+    assert [(o.compositions, o.mean_mah_g) for o in found] == [(64, 0.0), (64, 0.0)]
