@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campaigns.intake.rules import read_rules
-from campaigns.ledger.physics import faults_of_numbers
+from campaigns.ledger.physics import all_lithium_mah_g, faults_of_numbers
 from campaigns.ledger.records import Measurement, NewMeasurement, Snapshot
-from drxnet.composition import Composition
 from drxnet.discharge import CyclingConditions
-from drxnet.errors import CompositionError
 from drxnet.uncertainty import CELL_TO_CELL
 from screening.estimates import CELLS_EXPECTED, CURRENT_TOLERANCE, VOLTAGE_TOLERANCE_V, same_conditions
 from screening.quantities import Capacity
@@ -251,7 +249,7 @@ class _Court:
     def _explains(self, d: Weighed, factor: float, rate: float) -> bool:
         """Whether a factor on mass makes a capacity what it may be at a rate."""
         corrected = d.capacity_mah_g * factor
-        if not 1.0 < corrected <= _all_lithium(d.composition):
+        if not 1.0 < corrected <= all_lithium_mah_g(d.composition):
             return False
         known = self.expected.get(d.owner, {}).get("low" if rate == self.rates[0] else "high")
         if known is not None and known.mean > 1:
@@ -269,7 +267,7 @@ class _Court:
             known, beside = Expected(float(np.median(others)), 0.0), "its replicate gives"
             if abs(math.log(d.capacity_mah_g / known.mean)) < math.log(2):
                 return None
-        limit = _all_lithium(d.composition)
+        limit = all_lithium_mah_g(d.composition)
         near = [f for f in FACTORS if d.capacity_mah_g * f <= limit and self._near_enough(d.capacity_mah_g * f, known)]
         if not near:
             return None
@@ -511,10 +509,3 @@ def _near(current: float, rate: float) -> bool:
 
 def _same_window(one: CyclingConditions, other: CyclingConditions) -> bool:
     return abs(one.v_low - other.v_low) <= VOLTAGE_TOLERANCE_V and abs(one.v_high - other.v_high) <= VOLTAGE_TOLERANCE_V
-
-
-def _all_lithium(formula: str) -> float:
-    try:
-        return Composition.parse(formula).theoretical_capacity_mah_g
-    except CompositionError:
-        return math.inf

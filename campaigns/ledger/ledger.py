@@ -29,14 +29,7 @@ from campaigns.errors import LedgerError, LedgerUnreadable
 from campaigns.ledger import chain, dump, reading, tables
 from campaigns.ledger.database import Database, facts_of
 from campaigns.ledger.entry import MEASURED, PREDICTED, Entry, measurement_number, user_and_host
-from campaigns.ledger.records import (
-    MeasuredProfile,
-    Measurement,
-    ModelRecord,
-    NewModel,
-    PredictedProfile,
-    Snapshot,
-)
+from campaigns.ledger.records import MeasuredProfile, Measurement, ModelRecord, NewModel, PredictedProfile, Snapshot
 from drxnet.checkpoint import ModelFiles
 from drxnet.discharge import DischargeProfile
 from drxnet.errors import UsageError

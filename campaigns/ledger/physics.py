@@ -69,7 +69,7 @@ def _faults_of_conditions(at: CyclingConditions) -> list[str]:
 
 def _faults_of_capacity(measurement: NewMeasurement | Measurement) -> list[str]:
     faults = []
-    capacity, most = measurement.capacity_mah_g, _all_lithium(measurement.composition)
+    capacity, most = measurement.capacity_mah_g, all_lithium_mah_g(measurement.composition)
     if not (math.isfinite(capacity) and 0 < capacity <= most):
         faults.append(
             f"a capacity lies between 0 and that of all lithium, {most:.0f} mAh/g. Got {capacity:g}. Check the active "
@@ -104,8 +104,8 @@ def _faults_of_profile(profile: DischargeProfile | None, at: CyclingConditions, 
 
 
 @lru_cache(maxsize=4096)
-def _all_lithium(formula: str) -> float:
-    """Capacity of all lithium of a composition (mAh/g)."""
+def all_lithium_mah_g(formula: str) -> float:
+    """Capacity of all lithium of a composition (mAh/g); the most of any where it cannot be told."""
     try:
         return Composition.parse(formula).theoretical_capacity_mah_g
     except CompositionError:

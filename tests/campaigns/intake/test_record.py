@@ -391,3 +391,9 @@ def test_table_of_capacities_may_name_proposals(campaign: Campaign, tmp_path: Pa
     assert {(m.proposal_id, m.cell, m.capacity_mah_g) for m in campaign.state().valid} == {
         ("R01-02", "A", 231.5), ("R01-01", "B", 150.0),
     }  # fmt: skip
+
+
+def test_row_whose_standard_error_is_no_number_is_refused_in_a_sentence(campaign: Campaign):
+    row = {"composition": FIRST, "current_ma_g": 20.0, "capacity_mah_g": 240.0, "sigma_mah_g": "three"}
+    with pytest.raises(MeasurementError, match=r"Measurement 1 \(Li.*\): could not convert string to float: 'three'"):
+        campaign.add_measurements([row], fine_tune=False)
