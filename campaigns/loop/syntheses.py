@@ -24,7 +24,7 @@ _ACCIDENT = re.compile(
     r"|cell died",
     re.IGNORECASE,
 )
-_WANTED = re.compile(r"rock ?salt|\bdrx\b", re.IGNORECASE)
+_WANTED = re.compile(r"rock ?salt|\bdrx\b|fm-?3m|halite", re.IGNORECASE)
 
 
 def tried_of(state: Snapshot) -> tuple[Tried, ...]:
@@ -61,14 +61,14 @@ def _tried(proposal: Proposal, phases: Mapping[str, PhaseOutcome]) -> Tried | No
 
 def share_formed(found: PhaseOutcome) -> float | None:
     """Share of the phase that was wanted, from 0 to 1; None where nothing is told of it."""
-    if found.single_phase:
-        return 1.0
     wanted = {name: share for name, share in found.phases.items() if _WANTED.search(name)}
     told = [share for share in wanted.values() if share is not None]
     if told:
         return min(sum(told) / 100, 1.0)
     if found.phases and not wanted:
         return 0.0
+    if found.single_phase:
+        return 1.0
     if wanted:
         return 1.0 if len(wanted) == len(found.phases) and found.single_phase is None else 0.5
     return None if found.single_phase is None else 0.0

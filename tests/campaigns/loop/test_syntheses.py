@@ -47,6 +47,9 @@ def test_what_a_vague_reason_means_depends_on_the_state() -> None:
         ({"DRX": None}, None, 1.0),
         ({"rock salt": None, "spinel": None}, None, 0.5),
         ({"spinel": 100.0}, None, 0.0),
+        ({"Li2TiO3": None}, True, 0.0),
+        ({"Fm-3m": None}, True, 1.0),
+        ({"rocksalt": 80.0, "Li3NbO4": 20.0}, True, 0.8),
     ],
 )
 def test_share_of_the_phase_that_was_wanted(
