@@ -125,7 +125,7 @@ def _comparison(row: Mapping[str, Any]) -> dict[str, Any]:
         "proposal": row["proposal_id"],
         "composition": row["composition"],
         "mA/g": row["current_ma_g"],
-        "predicted mAh/g": "never proposed" if mean is None else f"{mean:.0f} ± {std:.0f}",
+        "predicted mAh/g": "not predicted" if mean is None else f"{mean:.0f} ± {std:.0f}",
         "measured": f"{measured:.1f}",
         "difference": "-" if mean is None else f"{measured - mean:+.1f}",
     }

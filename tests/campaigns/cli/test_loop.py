@@ -21,6 +21,7 @@ from small_model import FINE_TUNING, write_small_model
 
 from campaigns.campaign import Campaign
 from campaigns.cli import main
+from drxnet.discharge import CyclingConditions
 
 PROPOSAL_KEYS = {
     "proposal_id",
@@ -238,6 +239,16 @@ def test_ingest_records_compares_and_says_what_is_not_learned(home: Path):
     assert "240.0" in result.stdout
     (known,) = run_json("ingest", "--campaign", "demo", home / "a.json", "--no-finetune")["files"]
     assert (known["status"], known["proposals"], known["measurements"]) == ("known", ["R01-01"], [])
+
+
+def test_what_was_predicted_for_other_rates_is_not_said_to_be_never_proposed(home: Path):
+    propose_by_hand(FIRST)
+    yaml = home / "demo" / "campaign.yaml"
+    yaml.write_text(yaml.read_text() + "conditions: {low_current_ma_g: 10}\n")
+    write_discharge(home / "a.json", FIRST, 240.0, CyclingConditions(10.0))
+    shown = run("ingest", "-C", "demo", "a.json", "--no-finetune").stdout
+    assert "R01-01" in shown
+    assert "not predicted" in shown
 
 
 def test_ingest_that_cannot_be_learned_from_is_recorded_all_the_same(home: Path):
