@@ -20,7 +20,7 @@ import pytest
 from drxnet.errors import ConfigurationError, UsageError
 from screening import enumerator
 from screening.candidates import CandidateList
-from screening.enumerator import Job, Shortlist, speed, stream
+from screening.enumerator import Job, Shortlist, _Part, speed, stream
 from screening.filters import Filters
 from screening.lattice import Lattice
 from screening.space import load_space, parse_space
@@ -354,6 +354,25 @@ def test_a_folder_is_made_with_those_above_it(tiny: Lattice, tmp_path: Path) -> 
     again = stream(tiny, waves(), keep=9, folder=folder, batch=4000)
     assert again.statistics.shards_resumed == 4
     assert same(found, again)
+
+
+@pytest.mark.parametrize("keep", [1, 5, 40, 300])
+def test_a_part_keeps_the_best_and_the_largest_score_of_the_rest(keep: int) -> None:
+    rng = np.random.default_rng(keep)
+    scores = rng.integers(0, 30, 250).astype(float)  # with ties
+    part, ranks = _Part(0, 250), rng.permutation(250)
+    for chosen in np.array_split(ranks, 17):
+        part.add(chosen, scores[chosen], keep)
+    best = np.lexsort((np.arange(250), -scores))
+    assert part.ranks.tolist() == best[:keep].tolist()
+    assert part.scores.tolist() == scores[best[:keep]].tolist()
+    assert part.outside == (scores[best[keep]] if keep < 250 else -np.inf)
+    half = float(np.median(part.scores))
+    dropped = part.scores[part.scores < half]
+    part.drop_below(half)
+    assert part.scores.min() == half
+    if len(dropped):
+        assert part.outside == dropped.max()
 
 
 # -- real processes --------------------------------------------------------------------------------------

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from drxnet.errors import UsageError
 from drxnet.progress import silent
+from screening import search as search_module
 from screening.candidates import CandidateList
 from screening.enumerator import stream
 from screening.lattice import Lattice
-from screening.search import START_SHARE, _Memory, _Moves, _start, plan, search, shortlist
+from screening.search import (
+    START_SHARE,
+    _coarse_grid,
+    _corners,
+    _Frontier,
+    _Memory,
+    _Moves,
+    _start,
+    plan,
+    search,
+    shortlist,
+)
 from screening.space import load_space, parse_space
 
 
@@ -186,3 +199,153 @@ def test_a_search_is_complete_where_it_has_scored_all() -> None:
     free = Lattice(parse_space({**load_space("tiny").model_dump(), "filters": "none"}))
     whole, part = (search(free, Waves(), evaluations=n, keep=1).statistics for n in (free.count, 50))
     assert (whole.complete, part.complete) == (True, False)
+
+
+@pytest.mark.parametrize("method", ["best-first", "evolution"])
+def test_a_fifth_of_the_evaluations_is_spent_on_the_start(tiny: Lattice, method: str) -> None:
+    class Counting(Waves):
+        def score(self, units: np.ndarray) -> np.ndarray:
+            calls.append(len(units))
+            return super().score(units)
+
+    calls: list[int] = []
+    free = Lattice(parse_space({**tiny.space.model_dump(), "filters": "none", "step": "1/80"}))
+    search(free, Counting(), evaluations=1000, keep=5, method=method)  # type: ignore[arg-type]
+    assert 150 < calls[0] <= 200
+    assert sum(calls) == 1000
+    assert max(calls[1:]) <= 250
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({"time_budget_s": 132}, ("walk", 13_114)),
+        ({"time_budget_s": 131}, ("best-first", 13_100)),
+        ({"time_budget_s": 66, "workers": 2}, ("walk", 13_114)),
+        ({"time_budget_s": 65, "workers": 2}, ("best-first", 6_500)),
+        ({"time_budget_s": 65, "evaluations": 70}, ("best-first", 70)),
+        ({"time_budget_s": 0.001}, ("best-first", 1)),
+        ({"time_budget_s": 20, "method": "evolution"}, ("evolution", 2_000)),
+        ({"time_budget_s": 20, "method": "evolution", "evaluations": 70}, ("evolution", 70)),
+        ({"time_budget_s": 0.1, "method": "walk"}, ("walk", 13_114)),
+    ],
+)
+def test_what_the_time_allows_at_a_hundred_a_second(
+    tiny: Lattice, monkeypatch: pytest.MonkeyPatch, options: dict, chosen: tuple[str, int]
+) -> None:
+    monkeypatch.setattr(search_module, "speed", lambda *_: 100.0)
+    found = plan(tiny, Waves(), **options)
+    assert (found.method, found.evaluations) == chosen
+    assert f"{chosen[1]:,}" in found.reason
+    if "needed" in found.reason or found.method == "walk" and "method" not in options:
+        assert f"about {13_114 / 100 / max(1, options.get('workers', 1)):,.0f} s" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "called", "limit_s"),
+    [
+        ({"method": "walk"}, "stream", None),
+        ({"method": "auto"}, "stream", 1400.0),  # it was planned to end in time
+        ({"method": "best-first", "evaluations": 9}, "search", 700.0),
+    ],
+)
+def test_a_shortlist_has_its_limit_of_time(
+    tiny: Lattice, monkeypatch: pytest.MonkeyPatch, options: dict, called: str, limit_s: float | None
+) -> None:
+    done: list[tuple[str, float | None]] = []
+    original = {"stream": stream, "search": search}
+
+    def spied(name: str):
+        return lambda *a, **b: done.append((name, b["time_limit_s"])) or original[name](*a, **b)
+
+    for name in original:
+        monkeypatch.setattr(search_module, name, spied(name))
+    shortlist(tiny, Waves(), keep=3, time_budget_s=700.0, **options)
+    assert done == [(called, limit_s)]
+
+
+def test_the_best_is_expanded_first_and_then_sets_in_turn() -> None:
+    """Rows of three sets of metals: A has all the best, and is expanded less often the more often it was."""
+    sets = {"A": (1, 0, 0), "B": (0, 1, 0), "C": (0, 0, 1)}
+    listed = [("A", 10), ("A", 9), ("A", 8), ("A", 7), ("A", 6), ("B", 5), ("B", 4), ("C", 1), ("C", -np.inf)]
+    units = np.array([(0, score if score > 0 else 0, *sets[name]) for name, score in listed], dtype=np.int32)
+    frontier = _Frontier(units, np.array([float(score) for _, score in listed]))
+    assert frontier.take()[:, 1].tolist() == [10, 9, 8, 5, 1, 7]
+    assert frontier.take()[:, 1].tolist() == [6, 4]
+    assert frontier.take().shape == (0, 5)
+    frontier.add(units[:1], np.array([3.0]))
+    assert frontier.take()[:, 1].tolist() == [10]
+
+
+def test_rows_are_looked_at_once_and_no_more_than_the_budget_allows(tiny: Lattice) -> None:
+    free = Lattice(parse_space({**tiny.space.model_dump(), "filters": "none"}))
+    seen: list[tuple[int, int]] = []
+    memory = _Memory(free, Waves(), 25, None, lambda done, total: seen.append((done, total)))
+    memory._scorer.prepare()
+    rows = free.unrank(np.arange(40))
+    first, scores = memory.look(np.concatenate([rows[:10], rows[:10]]))
+    assert (len(first), len(scores), memory.left) == (10, 10, 15)
+    assert len(memory.look(rows[:10])[0]) == 0
+    assert len(memory.look(rows[5:20])[0]) == 10
+    assert (memory.left, memory.spent) == (5, False)
+    assert len(memory.look(rows[20:])[0]) == 5
+    assert (memory.left, memory.spent) == (0, True)
+    assert seen == [(10, 25), (20, 25), (25, 25)]
+    units, values = memory.rows()
+    assert sorted(map(free.rank, units)) == list(range(25))
+    assert values.tolist() == memory._scorer.score(units).tolist()
+    found = memory.shortlist(4)
+    assert found.scores.tolist() == sorted(values.tolist(), reverse=True)[:4]
+    assert (found.statistics.scored, found.statistics.walked) == (25, 25)
+
+
+def test_a_search_ends_with_its_time(tiny: Lattice, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(search_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    memory = _Memory(tiny, Waves(), 25, 5.0, silent)
+    for moment, spent in ((104.9, False), (105.0, False), (105.1, True)):
+        now[0] = moment
+        assert memory.spent is spent
+
+
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [
+        ({}, 10),
+        ({"step": "1/40"}, 20),
+        ({"step": "1/15"}, 5),  # the smallest multiple
+        ({"step": "1/5"}, None),
+        ({"lithium": 1.15}, None),  # which no coarser step meets
+        ({"lithium": 1.25}, 4),
+    ],
+)
+def test_the_coarse_grid_is_the_finest_multiple_of_the_step_inside(
+    tiny: Lattice, change: dict, step: int | None
+) -> None:
+    values = {**tiny.space.model_dump(), "lithium": [1.0, 1.4], "fluorine": [0, 0.4], "filters": "none", **change}
+    coarse = _coarse_grid(Lattice(parse_space(values)))
+    assert (None if coarse is None else coarse.denominator) == step
+
+
+def test_lithium_is_slack_and_fluorine_the_nearest_that_is_neutral(tiny: Lattice) -> None:
+    free = Lattice(parse_space({**tiny.space.model_dump(), "filters": "none"}))
+    moves, rng = _Moves(free, np.random.default_rng(0)), np.random.default_rng(1)
+    rows = free.sample(60, seed=4).astype(np.int64)
+    wanted = rng.integers(0, 9, len(rows))
+    found = moves._balanced(rows[:, 2:], wanted)
+    assert (found[:, 0] + found[:, 2:].sum(1) == 2 * free.denominator).all()
+    assert (found[:, 2:] == rows[:, 2:]).all()
+    allowed = free.space.fluorine_units
+    for row, nearest, want in zip(rows, found, wanted, strict=True):
+        every = np.array([(row[0], f, *row[2:]) for f in allowed])
+        neutral = every[free.contains(every), 1]
+        assert nearest[1] == neutral[np.abs(neutral - want).argmin()]
+
+
+def test_corners_lie_further_out_than_a_draw(tiny: Lattice) -> None:
+    corners = _corners(tiny, 60, np.random.default_rng(0))
+    assert 10 < len(corners) == len(set(corners.tolist())) <= 60
+    units = tiny.unrank(np.arange(tiny.count)).astype(float)
+    away = np.linalg.norm(units - units.mean(0), axis=1)
+    assert away[corners].min() > np.median(away)
+    assert away[corners].mean() > np.quantile(away, 0.9)
