@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from campaigns.spec import CampaignSpec
+from drxnet.errors import ConfigurationError
 from screening.lattice import Lattice
 from screening.space import CandidateSpace, exact
 
@@ -33,9 +34,8 @@ def ways_to_shorten(spec: CampaignSpec, count: int, rate: float, cores: int) -> 
         f"method: best-first (--method best-first) scores {scored:,} of {count:,} candidates: {_time(scored / rate)} "
         "on one core, without the proof that none is better"
     )
-    for change, space in _narrower(spec.candidate_space):
-        left = Lattice(space).count
-        if 0 < left < 0.7 * count:
+    for change, left in _narrower(spec.candidate_space):
+        if left < 0.7 * count:
             ways.append(f"{change}: {left:,} candidates, {_time(left / rate / cores)}")
     if find_spec("numba") is None:
         ways.append("pip install 'drx-screen[fast]': four to five times as many candidates a second")
@@ -43,8 +43,8 @@ def ways_to_shorten(spec: CampaignSpec, count: int, rate: float, cores: int) -> 
     return ways
 
 
-def _narrower(space: CandidateSpace) -> Iterator[tuple[str, CandidateSpace]]:
-    """Spaces with one thing less, each with the words for it in the YAML."""
+def _narrower(space: CandidateSpace) -> Iterator[tuple[str, int]]:
+    """Candidates of spaces with one thing less, each with the words for it in the YAML."""
     changes: list[tuple[str, dict[str, object]]] = []
     step = exact(space.step)
     if step.denominator % 2 == 0:
@@ -56,9 +56,10 @@ def _narrower(space: CandidateSpace) -> Iterator[tuple[str, CandidateSpace]]:
         changes.append((f"k_elements: {fewer}", {"k_elements": fewer}))
     for words, change in changes:
         try:
-            yield words, CandidateSpace.model_validate({**space.model_dump(), **change})
-        except ValueError:
-            continue  # such as a range that the coarser step does not meet
+            left = Lattice(CandidateSpace.model_validate({**space.model_dump(), **change})).count
+        except (ValueError, ConfigurationError):
+            continue  # a range that the coarser step does not meet, or nothing neutral on it
+        yield words, left
 
 
 def _time(seconds: float) -> str:

@@ -7,7 +7,7 @@ from drxnet.composition import Composition
 from screening.estimates import Estimate
 from screening.goals import Goals, ObjectiveSpec
 from screening.measured import Measured
-from screening.quantities import Capacity, SpecificEnergy
+from screening.quantities import Capacity, MeasuredCells, SpecificEnergy
 
 LMTO = Composition.parse("Li1.2Mn0.4Ti0.4O2")
 GOALS = Goals(objectives=(ObjectiveSpec(quantity="specific-energy"), ObjectiveSpec(quantity="rate-retention")))
@@ -77,3 +77,10 @@ def test_what_was_said_while_it_was_held_out_stands_in_its_column():
     assert said[GOALS.column(ENERGY)] == 400.0
     assert np.isnan(np.delete(said, GOALS.column(ENERGY))).all()
     assert np.isnan(Measured(LMTO, {ENERGY: Estimate(441.0, None)}).held_out(GOALS)).all()
+
+
+def test_what_is_not_measured_has_no_estimate() -> None:
+    found = Measured.of_cells(MeasuredCells(Composition.parse("Li1.2Mn0.8O2"), ()), Goals().quantities)
+    assert found.estimates == {}
+    assert np.isnan(found.values(Goals())).all()
+    assert np.isnan(found.variances(Goals())).all()

@@ -38,3 +38,48 @@ def test_every_way_says_what_it_leaves(spec: CampaignSpec):
 def test_a_search_is_not_shortened(spec: CampaignSpec):
     search = spec.model_copy(update={"method": "best-first"})
     assert ways_to_shorten(search, 10**9, rate=1000, cores=1) == []
+
+
+def test_a_step_that_leaves_nothing_is_no_way(tmp_path: Path):
+    """Li1.1Mn0.35Ti0.55O2 is neutral; on tenths nothing is."""
+    space = {"step": "1/20", "lithium": 1.1, "fluorine": 0, "species": ["Mn2+", "Ti4+"], "k_elements": [1, 2]}
+    space |= {"filters": "none"}
+    template = write_campaign(tmp_path / "demo.yaml", write_stub_model(tmp_path / "stub"), space=space)
+    ways = ways_to_shorten(read_spec(template), 10**9, rate=1000, cores=2)
+    assert [way.partition(":")[0] for way in ways if way.startswith(("step", "k_elements"))] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "offered"),
+    [
+        ({}, ["step: 1/10", "k_elements: [2, 2]"]),
+        ({"k_elements": [3, 3]}, ["step: 1/10"]),
+        ({"k_elements": [2, None]}, ["step: 1/10"]),
+        ({"lithium": 1.15}, ["k_elements: [2, 2]"]),  # which a coarser step does not meet
+        ({"step": "1/25"}, ["k_elements: [2, 2]"]),
+    ],
+)
+def test_only_what_narrows_the_space_is_offered(tmp_path: Path, change: dict, offered: list[str]):
+    template = write_campaign(tmp_path / "demo.yaml", write_stub_model(tmp_path / "stub"), space={**SPACE, **change})
+    ways = ways_to_shorten(read_spec(template), 10**9, rate=1000, cores=2)
+    said = [way.rpartition(": ")[0] for way in ways if way.startswith(("step", "k_elements"))]
+    assert said == offered
+
+
+@pytest.mark.parametrize(
+    ("cores", "rate", "times"),
+    [
+        (1, 20.0, ("13.9 h", "2.8 h", "13 min")),
+        (2, 20.0, ("6.9 h", "2.8 h", "13 min")),
+        (2, 1000.0, ("8 min", "3 min", "16 s")),
+        (1, 2_500.0, ("7 min", "80 s", "6 s")),
+    ],
+)
+def test_every_way_says_its_time_in_a_unit_that_one_would_say(
+    spec: CampaignSpec, cores: int, rate: float, times: tuple[str, str, str]
+):
+    first, *ways = ways_to_shorten(spec, 1_000_000, rate=rate, cores=cores)
+    searched, *_, cluster = ways
+    assert first.split(" on ")[0] == f"The walk takes about {times[0]}"
+    assert f"scores 200,000 of 1,000,000 candidates: {times[1]} on one core" in searched
+    assert cluster.endswith(f": {times[2]}")

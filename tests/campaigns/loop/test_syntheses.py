@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from ledgers import record_round
 
+from campaigns.campaign import Campaign
 from campaigns.ledger.records import PhaseOutcome
-from campaigns.loop.syntheses import share_formed, speaks_of_synthesis
+from campaigns.loop.syntheses import share_formed, speaks_of_synthesis, tried_of
+from drxnet.composition import Composition
+from screening.synthesis import reported
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,34 @@ def test_share_of_the_phase_that_was_wanted(
     phases: dict[str, float | None], single: bool | None, share: float | None
 ) -> None:
     assert share_formed(PhaseOutcome("R01-01", phases, single, 1)) == share
+
+
+def test_what_became_of_each_proposal_is_told_to_the_probability_of_the_phase(campaign: Campaign) -> None:
+    """Measured formed, failed did not unless by accident, abandoned only where the synthesis is blamed."""
+    made = [f"Li1.2Mn{0.1 + i / 20:g}Ti{0.7 - i / 20:g}O2" for i in range(9)]
+    record_round(campaign, *made)
+    campaign.add_measurements(
+        [{"proposal_id": f"R01-0{i}", "current_ma_g": 20, "capacity_mah_g": 200.0} for i in (1, 2)], fine_tune=False
+    )
+    campaign.mark("R01-02", phases="rocksalt 70, spinel 30")
+    for name, state, reason in (
+        ("R01-03", "failed", "TiO2 left"),
+        ("R01-04", "failed", "power outage"),
+        ("R01-05", "abandoned", "too dear"),
+        ("R01-06", "abandoned", "melted each time"),
+        ("R01-07", "accepted", "melted once"),
+    ):
+        campaign.mark(name, state, reason)
+    campaign.mark("R01-08", single_phase=True)
+    tried = tried_of(campaign.state())
+    assert tried[: len(reported())] == reported()
+    own = tried[len(reported()) :]
+    assert all(t.own and t.weight == 1.0 for t in own)
+    names = {Composition.parse(formula): f"R01-0{i}" for i, formula in enumerate(made, start=1)}
+    assert {names[t.composition]: (t.formed, t.reason) for t in own} == {
+        "R01-01": (1.0, ""),
+        "R01-02": (0.7, "rocksalt 70, spinel 30"),
+        "R01-03": (0.0, "TiO2 left"),
+        "R01-06": (0.0, "melted each time"),
+        "R01-08": (1.0, "single-phase"),
+    }
