@@ -114,12 +114,15 @@ def proposal_states(state: Snapshot) -> list[Row]:
 
 
 def ranking(found: Ranking, *, members: bool = False) -> Row:
-    """A ranking, with the keys of ``drx-screen rank --format json``, and the members' own spread where asked for."""
+    """A ranking, with the keys of ``drx-screen rank --format json``, and the members' own spread where asked for.
+
+    ``asked`` is what it goes by, ``notes`` what a reader should know of it.
+    """
     asked = [{"key": q.key(found.goals.rates), "label": q.label} for q in found.asked]
     rows = [_place(found, number, p) for number, p in enumerate(found.places, start=1)]
     if members:
         rows = [row | _members(p.values) for row, p in zip(rows, found.places, strict=True)]
-    return {"by": found.by, "asked": asked, "rows": rows}
+    return {"by": found.by, "asked": asked, "notes": list(found.notes), "rows": rows}
 
 
 def _place(found: Ranking, number: int, place: Place) -> Row:

@@ -63,7 +63,7 @@ export async function ranking(name, by = "") {
     const [columns, key] = columnsOf(name, status, list);
     const rows = list.rows.filter((r) => fits(r, text.value, state.value, least.value === "" ? null : Number(least.value), key));
     const hidden = list.rows.length - rows.length;
-    return [h("h2", {}, title), table(title, columns, rows, hidden ? "None fits the filter." : "Nothing is measured yet."), hidden ? h("p", { class: "soft" }, `${hidden} are hidden by the filter.`) : null].filter(Boolean);
+    return [h("h2", {}, title), ...list.notes.map((note) => h("p", { class: "soft" }, note)), table(title, columns, rows, hidden ? "None fits the filter." : "Nothing is measured yet."), hidden ? h("p", { class: "soft" }, `${hidden} are hidden by the filter.`) : null].filter(Boolean);
   }));
   for (const input of [text, state, least]) input.addEventListener("input", draw);
   draw();

@@ -396,6 +396,7 @@ def test_a_ranking_at_another_current_leaves_what_the_campaign_wants_as_it_is(fo
     found = rank(for_energy, "energy", current_ma_g=1000.0, within="measured")
     rows = views.ranking(found)
     assert [each["key"] for each in rows["asked"]] == ["specific_energy_wh_kg_at_1000_ma_g"]
+    assert rows["notes"] == list(found.notes)
     assert {r["proposal_id"]: r["specific_energy_wh_kg_mean"] for r in rows["rows"]} == energies
     first = rows["rows"][0]
     assert first["specific_energy_wh_kg_at_1000_ma_g_mean"] == pytest.approx(3.15 * 240.0)
