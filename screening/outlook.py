@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
@@ -274,15 +274,27 @@ class Outlook:
             stated = None if processes is None else reader.encoding.encode_processes(processes)
             return reader.read(amounts, None, stated)
 
-    def best_ways(self, compositions: Sequence[Composition], by: Quantity) -> list[Process]:
-        """Of the processes to choose from, the one whose pessimistic bound of a quantity is best for each, ``n``."""
+    def best_ways(
+        self,
+        compositions: Sequence[Composition],
+        by: Quantity,
+        spread: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    ) -> list[Process]:
+        """Of the processes to choose from, the one whose pessimistic bound of a quantity is best for each, ``n``.
+
+        Args:
+            compositions: n.
+            by: whose bound.
+            spread: standard deviations of a mean and a standard deviation, ``n x m``; by default those themselves.
+        """
         if not self.ways:
             return [self.goals.rates.process] * len(compositions)
         amounts, column = Amounts.of(compositions), self.goals.column(by)
         points, bounds = self.read(amounts), []
         for way in self.ways:
-            mean, std = self.surrogate.marginals(self.remade(points, amounts, way))
-            bounds.append(self.goals.lower(mean.numpy(), std.numpy())[:, column] * self.goals.signs[column])
+            mean, std = (m.numpy() for m in self.surrogate.marginals(self.remade(points, amounts, way)))
+            bound = self.goals.lower(mean, std if spread is None else spread(mean, std))
+            bounds.append(bound[:, column] * self.goals.signs[column])
         return [self.ways[i] for i in np.argmax(bounds, axis=0)]
 
     def remade(self, points: Points, amounts: Amounts, process: Process) -> Points:

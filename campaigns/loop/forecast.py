@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -373,7 +373,8 @@ def _best_of_space(spec: CampaignSpec, outlook: Outlook, sought: Sought, means: 
         ranking = {"question": asdict(sought.question), **how}
         replace(best.proof, job={**best.proof.job, "ranking": ranking}).write(sought.proof)
     found = candidates.compositions(best.units)
-    return [(c.formula, way) for c, way in zip(found, outlook.best_ways(found, sought.by[0]), strict=True)]
+    ways = outlook.best_ways(found, sought.by[0], partial(spreads, outlook))
+    return [(c.formula, way) for c, way in zip(found, ways, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,15 @@ def test_a_stream_scores_a_composition_by_the_best_of_its_processes() -> None:
     assert (np.argmax(each, 0) == 3).mean() > 0.9, "flux and 1000 °C"
 
 
+def test_the_best_way_goes_by_the_spread_that_it_is_told() -> None:
+    lattice, data = Lattice(parse_space(SPACE)), measured(24)
+    outlook = Outlook.of(FakeEnsemble(3), GOALS, measured=data, ways=WAYS)
+    found = lattice.compositions(lattice.sample(20, 3))
+    assert outlook.best_ways(found, GOALS.first) == [WAYS[3]] * 20
+    at_zero = outlook.best_ways(found, GOALS.first, lambda mean, std: mean)  # every bound ends there
+    assert at_zero == [WAYS[0]] * 20
+
+
 def test_a_batch_says_how_to_make_each_and_finds_the_better_way() -> None:
     lattice, data = Lattice(parse_space(SPACE)), measured(24)
     outlook = Outlook.of(FakeEnsemble(3), GOALS, measured=data, ways=WAYS)
