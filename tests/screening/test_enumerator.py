@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -373,6 +374,201 @@ def test_a_part_keeps_the_best_and_the_largest_score_of_the_rest(keep: int) -> N
     assert part.scores.min() == half
     if len(dropped):
         assert part.outside == dropped.max()
+
+
+class Failed(Exception):
+    """An error of a task, with its cause."""
+
+    def __init__(self, cause: object) -> None:
+        super().__init__("a task failed")
+        self.cause = cause
+
+
+class Sent:
+    """A shard that was sent."""
+
+    def __init__(self, *shard: int) -> None:
+        self.shard = shard
+
+
+class Rooms:
+    """Stands in for a cluster: gives shards back in the order they came, one a second."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **resources: float) -> None:
+        self.resources, self.now, self.most, self.sent = resources, 100.0, 0, list[tuple[int, ...]]()
+        self.cancelled: list[tuple[tuple[int, ...], bool]] = []
+        self.joins_at = self.breaks_at = float("inf")
+        self.cause: object = None
+        monkeypatch.setattr(enumerator, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(enumerator, "_cluster", lambda address, number: nullcontext())
+        monkeypatch.setattr(enumerator, "_submitter", lambda job, pool, gpus: self.submit)
+        monkeypatch.setitem(sys.modules, "ray", self)
+        monkeypatch.setitem(sys.modules, "ray.exceptions", SimpleNamespace(RayTaskError=Failed))
+
+    def submit(self, *shard: int) -> Sent:
+        self.sent.append(shard)
+        return Sent(*shard)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {**self.resources, **({"CPU": 5.0} if self.now >= self.joins_at else {})}
+
+    def wait(self, pending: list[Sent], num_returns: int) -> tuple[list[Sent], list[Sent]]:
+        assert num_returns == 1
+        self.most, self.now = max(self.most, len(pending)), self.now + 1
+        first, *rest = sorted(pending, key=lambda sent: sent.shard)
+        return [first], rest
+
+    def get(self, sent: Sent) -> tuple[int, ...]:
+        if self.now >= self.breaks_at:
+            raise Failed(self.cause)
+        return sent.shard
+
+    def cancel(self, sent: Sent, force: bool) -> None:
+        self.cancelled.append((sent.shard, force))
+
+
+SHARDS = [(i, i + 1) for i in range(12)]
+
+
+def sent_out(number: int | None = None, gpus: float = 0.0, deadline: float = float("inf"), shards: Any = None) -> Any:
+    return enumerator._on_ray(job_of(12), SHARDS if shards is None else shards, deadline, number, gpus, None)
+
+
+@pytest.mark.parametrize(
+    ("number", "gpus", "most"), [(None, 0.0, 6), (2, 0.0, 4), (5, 0.0, 10), (None, 0.5, 4), (None, 1.0, 2), (1, 0.5, 2)]
+)
+def test_two_shards_for_each_place_are_under_way(
+    monkeypatch: pytest.MonkeyPatch, number: int | None, gpus: float, most: int
+) -> None:
+    rooms = Rooms(monkeypatch, CPU=3.0, GPU=1.0)
+    assert list(sent_out(number, gpus)) == SHARDS
+    assert (rooms.most, rooms.sent, rooms.cancelled) == (most, SHARDS, [])
+
+
+@pytest.mark.parametrize(("limit_s", "done"), [(-1.0, 3), (0.0, 6), (0.5, 6), (2.0, 8), (100.0, 12)])
+def test_no_shard_is_sent_after_the_limit_but_the_first_of_each_place(
+    monkeypatch: pytest.MonkeyPatch, limit_s: float, done: int
+) -> None:
+    rooms = Rooms(monkeypatch, CPU=3.0)
+    assert list(sent_out(deadline=rooms.now + limit_s)) == SHARDS[:done]
+
+
+@pytest.mark.parametrize(("gpus", "what"), [(0.0, "CPU"), (0.5, "GPU"), (2.0, "GPU")])
+def test_a_cluster_without_what_is_needed_is_refused(monkeypatch: pytest.MonkeyPatch, gpus: float, what: str) -> None:
+    Rooms(monkeypatch, **({"GPU": 1.0} if gpus != 0.5 else {"CPU": 8.0}))
+    with pytest.raises(UsageError, match=f"The Ray cluster has no {what}. Add a node, or run with workers=0"):
+        next(sent_out(gpus=gpus))
+    assert list(sent_out(gpus=gpus, shards=[])) == [], "nothing is left to do"
+
+
+@pytest.mark.parametrize(("gpus", "force"), [(0.0, True), (1.0, False)])
+def test_what_is_under_way_is_cancelled_where_nobody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, force: bool
+) -> None:
+    rooms = Rooms(monkeypatch, CPU=2.0, GPU=2.0)
+    parts = sent_out(gpus=gpus)
+    assert next(parts) == SHARDS[0]
+    parts.close()
+    assert sorted(rooms.cancelled) == [(shard, force) for shard in SHARDS[1:4]]
+
+
+@pytest.mark.parametrize(("cause", "raised"), [(ValueError("a wrong score"), ValueError), ("killed", Failed)])
+def test_an_error_elsewhere_is_raised_as_what_caused_it(
+    monkeypatch: pytest.MonkeyPatch, cause: object, raised: type[Exception]
+) -> None:
+    rooms = Rooms(monkeypatch, CPU=2.0)
+    rooms.breaks_at, rooms.cause = rooms.now + 3, cause
+    with pytest.raises(raised):
+        list(sent_out())
+    assert len(rooms.cancelled) == 3
+
+
+def test_a_node_that_joins_gets_its_shards_when_it_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = Rooms(monkeypatch, CPU=1.0)
+    rooms.joins_at = rooms.now + 1
+    shards = [(i, i + 1) for i in range(40)]
+    parts = sent_out(shards=shards)
+    assert [next(parts) for _ in range(5)] == shards[:5]
+    assert rooms.most == 2
+    assert list(parts) == shards[5:]
+    assert rooms.most == 10
+
+
+def test_each_holder_of_a_gpu_is_asked_in_turn_and_tasks_share_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    asked: list[tuple[Any, ...]] = []
+
+    class Module:
+        def remote(self, **options: Any) -> Any:
+            def decorate(thing: Any) -> Any:
+                def begin(*arguments: Any) -> Any:
+                    made.append(options)
+                    if thing is enumerator._run:
+                        return asked.append(arguments)
+                    place = len(made) - 1
+                    return SimpleNamespace(run=SimpleNamespace(remote=lambda *shard: asked.append((place, *shard))))
+
+                return SimpleNamespace(remote=begin)
+
+            return decorate
+
+        def put(self, job: Job) -> str:
+            return "sent once"
+
+    monkeypatch.setitem(sys.modules, "ray", Module())
+    job = Job(CandidateList(["Li1.2Mn0.4Ti0.4O2"]), waves(), 1, 1)
+    submit = enumerator._submitter(job, 3, 0.5)
+    assert [options["num_gpus"] for options in made] == [0.5] * 3
+    for i in range(5):
+        submit(i, i + 1)
+    assert asked == [(0, 0, 1), (1, 1, 2), (2, 2, 3), (0, 3, 4), (1, 4, 5)]
+    asked.clear()
+    enumerator._submitter(job, 3, 0.0)(4, 9)
+    assert asked == [(job.key, "sent once", 4, 9)]
+    assert made[-1]["num_cpus"] == 1
+
+
+def test_a_call_that_never_comes_back_is_given_up() -> None:
+    done: list[int] = []
+    enumerator._within(5.0, lambda number: done.append(number), {"number": 3})
+    assert done == [3]
+    with pytest.raises(ConnectionError, match="nobody there"):
+        enumerator._within(5.0, raises, {"error": ConnectionError("nobody there")})
+    with pytest.raises(TimeoutError, match="did not answer as Ray does within 0.01 s"):
+        enumerator._within(0.01, lambda seconds: time.sleep(seconds), {"seconds": 0.3})
+
+
+def raises(error: Exception) -> None:
+    raise error
+
+
+def test_where_nothing_listens_is_said_at_once() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        enumerator._require_answer(f"127.0.0.1:{port}")
+    with pytest.raises(UsageError, match=f"No Ray cluster at 127.0.0.1:{port} .*Start one with `ray start --head`"):
+        enumerator._require_answer(f"127.0.0.1:{port}")
+    for named in ("auto", "ray://127.0.0.1:10001", "local"):
+        enumerator._require_answer(named)  # is not looked up
+
+
+@pytest.mark.parametrize(
+    ("imported", "mode", "set_here"), [(False, None, True), (True, None, False), (False, "token", False)]
+)
+def test_an_own_cluster_is_closed_to_others(
+    monkeypatch: pytest.MonkeyPatch, imported: bool, mode: str | None, set_here: bool
+) -> None:
+    monkeypatch.setattr(enumerator.os, "environ", {} if mode is None else {"RAY_AUTH_MODE": mode})
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    if imported:
+        monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    enumerator._own_token()
+    told = enumerator.os.environ
+    assert ("RAY_AUTH_TOKEN" in told) is set_here
+    if set_here:
+        assert (told["RAY_AUTH_MODE"], len(told["RAY_AUTH_TOKEN"])) == ("token", 64)
 
 
 # -- real processes --------------------------------------------------------------------------------------
