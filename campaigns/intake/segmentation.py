@@ -204,6 +204,9 @@ class Discharge:
     pause_s: float
     """Time that it rested in between, as the rows say (s)."""
 
+    sinks_v: float
+    """Largest fall of the voltage in rows between in which no current is said to flow (V)."""
+
     paused: bool
     """Whether the current stood still in a gap; otherwise it went on, as far as can be told."""
 
@@ -450,19 +453,18 @@ def ordered(recording: CyclerRows) -> OrderedRows:
         RuleBroken: E8 for infinite values, E9 where nothing tells the order of the rows or there is no current.
     """
     order, out_of_order = _order(recording)
-    source = order
     time, voltage = recording.time_s[order], recording.voltage_v[order]
     current = None if recording.current_ma is None else recording.current_ma[order]
     moved = None if recording.moved_mah is None else recording.moved_mah[order]
     signal = current if current is not None else moved
     if signal is None:
         raise RuleBroken("E9", "no row holds a current or a capacity. Export again, with all columns.")
-    _refuse_infinite(source, {"time": time, "voltage": voltage, "charge" if current is None else "current": signal})
+    _refuse_infinite(order, {"time": time, "voltage": voltage, "charge" if current is None else "current": signal})
     whole = np.isfinite(time) & np.isfinite(voltage) & np.isfinite(signal)
     if whole.sum() < 2:
         raise RuleBroken("E9", "fewer than two rows hold time, voltage and current.")
     missing = np.searchsorted(np.flatnonzero(whole), np.flatnonzero(~whole))
-    time, voltage, source = time[whole], voltage[whole], source[whole]
+    time, voltage, source = time[whole], voltage[whole], order[whole]
     state = None if recording.state is None else recording.state[order][whole].astype(int)
     step = None if recording.step is None else recording.step[order][whole]
     interval, backwards = _intervals(
@@ -943,14 +945,22 @@ def _without_spikes(voltage: np.ndarray, direction: np.ndarray | None = None) ->
 
     Where the direction of each row is known, only of possible ones with rows of one direction on both sides.
     """
-    ahead, behind = np.append(voltage[1], voltage[:-1]), np.append(voltage[1:], voltage[-2])
-    up, down = voltage - ahead, voltage - behind
+    last = len(voltage) - 1
+    far = np.flatnonzero(np.abs(np.diff(voltage)) > SPIKE_V)
+    rows = np.union1d(far, far + 1)
+    before, after = np.where(rows > 0, rows - 1, 1), np.where(rows < last, rows + 1, last - 1)
+    up, down = voltage[rows] - voltage[before], voltage[rows] - voltage[after]
     alone = (np.minimum(np.abs(up), np.abs(down)) > SPIKE_V) & (np.sign(up) == np.sign(down))
     if direction is not None:
         low, high = VOLTAGE_BOUNDS_V
-        among = (direction[1:-1] != REST) & (direction[:-2] == direction[1:-1]) & (direction[2:] == direction[1:-1])
-        alone &= np.pad(among, 1) & (voltage >= low) & (voltage <= high)
-    return np.where(alone, ahead, voltage)
+        here = direction[rows]
+        alone &= (here != REST) & (here == direction[before]) & (here == direction[after])
+        alone &= (rows > 0) & (rows < last) & (voltage[rows] >= low) & (voltage[rows] <= high)
+    if not alone.any():
+        return voltage
+    plain = voltage.copy()
+    plain[rows[alone]] = voltage[before[alone]]
+    return plain
 
 
 def _filled(column: np.ndarray) -> np.ndarray:
@@ -1017,6 +1027,7 @@ def _discharge(rows: OrderedRows, half: HalfCycle, cycle: int, charged: float) -
         clock_s=_typical(intervals) if (intervals == 0).mean() > SHARED_TIMES else 0.0,
         gap_s=_gap(intervals, rows.paused[part[1:]]),
         pause_s=float(sum(_rest_between(rows, int(part[i]), int(part[i + 1])) for i in rested)),
+        sinks_v=max((float(rows.voltage_v[part[i]] - rows.voltage_v[part[i + 1] - 1]) for i in rested), default=0.0),
         paused=bool(rows.paused[part[1:]].any() or len(rested)),
         clock_backwards=bool(((rows.clock_backwards > first) & (rows.clock_backwards <= last)).any()),
         missing_rows=int(((rows.missing > first) & (rows.missing <= last)).sum()),
@@ -1028,8 +1039,10 @@ def _discharge(rows: OrderedRows, half: HalfCycle, cycle: int, charged: float) -
 def _course(voltage: np.ndarray, delivered: np.ndarray) -> dict[str, float]:
     """How far a voltage falls throughout, as a :class:`Discharge` holds it."""
     steps = np.diff(voltage)
-    rises = [(a, b) for _, a, b in _runs((steps > 0).astype(int)) if b - a >= RISING_ROWS]
-    while_rising = sum(delivered[b] - delivered[a] for a, b in rises if voltage[b] - voltage[a] > RISING_V)
+    turns = np.flatnonzero(np.diff(np.concatenate([[False], steps > 0, [False]])))
+    begins, ends = turns[::2], turns[1::2]
+    rises = (ends - begins >= RISING_ROWS) & (voltage[ends] - voltage[begins] > RISING_V)
+    while_rising = (delivered[ends] - delivered[begins])[rises].sum()
     near_end = min(int(np.searchsorted(delivered, (1 - LAST_SHARE) * delivered[-1])), len(voltage) - 1)
     return {
         "upward_mv": float(max(steps.max(initial=0.0), 0.0) * 1e3),

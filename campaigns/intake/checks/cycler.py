@@ -35,6 +35,7 @@ from campaigns.intake.rules import (
     Hits,
 )
 from campaigns.intake.segmentation import (
+    RISING_V,
     SPIKE_V,
     Discharge,
     Segmentation,
@@ -514,7 +515,14 @@ def _check_constant(here: str, found: Segmentation, discharge: Discharge, hits: 
 
 
 def _check_gaps(here: str, discharge: Discharge, hits: Hits) -> None:
-    """Tell of pauses, of a clock that jumps back and of rows without numbers."""
+    """Tell of pauses, of a clock that jumps back and of rows without numbers; refuse a pause in which it went on."""
+    if discharge.sinks_v > RISING_V:
+        hits.error(
+            "E7",
+            f"{here}: the current reads 0 in rows in which the voltage falls by {discharge.sinks_v:.2g} V: it went on. "
+            "Export these rows with their current, or the file without them.",
+            discharge.cycle,
+        )
     gap_s = max(discharge.gap_s, discharge.pause_s)
     gap = "paused" if discharge.paused else "no rows for"
     what = [f"{gap} {gap_s / 3600:.3g} h in the discharge"] if gap_s else []

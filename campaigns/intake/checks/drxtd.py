@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from campaigns.intake.checks.capacity import check_capacity, counted_from_before
@@ -9,6 +11,7 @@ from campaigns.intake.checks.sample import checked_composition
 from campaigns.intake.measurement import CheckedDischarge, SampleInfo
 from campaigns.intake.readers.recording import DRXTDTests
 from campaigns.intake.rules import (
+    CHARGE_TOP_TOLERANCE_V,
     LEAST_CURRENT_MA_G,
     LEAST_ROWS,
     MOST_CURRENT_MA_G,
@@ -36,6 +39,9 @@ def check_tests(
         _check_declared(file, test, sample, declared, hits)
         if not LEAST_CURRENT_MA_G <= test.current_ma_g <= MOST_CURRENT_MA_G:
             hits.error("E8", f"{file}: {test.current_ma_g:g} mA/g is no rate a cell is cycled at; give it in mA/g.")
+        twice = [cycle for cycle, n in Counter(curve.cycle for curve in test.discharges).items() if n > 1]
+        if twice:
+            hits.error("E9", f"{file}: holds two discharges of cycle {twice[0]}. Save one cell per file.")
         found = [d for curve in test.discharges if (d := _check_curve(file, test, curve, hits)) is not None]
         if not found and "E4" not in hits:
             hits.error("E1", f"{file}: {test.composition}: no discharge in the file.")
@@ -69,7 +75,8 @@ def _check_curve(file: str, test: CyclingTest, curve: Curve, hits: Hits) -> Chec
         hits.error("E1", f"{here}: capacity rises with voltage: a charge, not a discharge.", cycle)
         return None
     v_end, v_start = float(curve.voltage_v.min()), float(curve.voltage_v.max())
-    if (what := _unfinished(test, v_start, v_end)) is not None:
+    top = max((float(c.voltage_v.max()) for c in test.charges if c.cycle == cycle), default=None)
+    if (what := _unfinished(test, v_start, v_end, top)) is not None:
         message = f"{here}: discharge {what} Capacity not comparable."
         if cycle == test.discharges[0].cycle:
             hits.error("E4", message, cycle)
@@ -96,6 +103,7 @@ def _check_curve(file: str, test: CyclingTest, curve: Curve, hits: Hits) -> Chec
         v_start=v_start,
         v_end=v_end,
         rows=len(curve.voltage_v),
+        charge_top_v=top,
     )
 
 
@@ -121,10 +129,12 @@ def _rises(curve: Curve) -> bool:
     return bool(np.corrcoef(np.arange(len(ordered)), curve.capacity_mah_g[ordered])[0, 1] > 0)
 
 
-def _unfinished(test: CyclingTest, v_start: float, v_end: float) -> str | None:
+def _unfinished(test: CyclingTest, v_start: float, v_end: float, charged_to: float | None) -> str | None:
     """How a discharge fails to run through the window of its test; None where it does."""
     if v_end > test.v_low + (PROCESSED_TOLERANCE_V if test.processed else TABLE_TOLERANCE_V):
         return f"ends at {v_end:.4g} V, not {test.v_low:g} V: interrupted or safety limit."
     if v_start < test.v_high - START_TOLERANCE_V:
         return f"starts at {v_start:.4g} V, more than {START_TOLERANCE_V:g} V below {test.v_high:g} V."
+    if charged_to is not None and charged_to < test.v_high - CHARGE_TOP_TOLERANCE_V:
+        return f"follows a charge to {charged_to:.4g} V, not {test.v_high:g} V: stopped by its time or its capacity."
     return None

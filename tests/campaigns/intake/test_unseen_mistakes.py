@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -528,3 +529,49 @@ def test_a_sheet_of_another_test_with_other_columns_is_not_passed_over(tmp_path:
     assert_good(check_file(copy, CELL))
     some = lab.book(tmp_path / "some.xlsx", ("a", of(TWO)), ("b", of(TWO.iloc[::5], *hours, hours=3600.0)))
     assert_good(check_file(some, CELL))
+
+
+# What two columns, or a charge and a discharge, say of each other
+
+
+@pytest.mark.parametrize("rows", [3, 8, 20])
+def test_a_current_that_reads_0_while_the_voltage_falls_is_no_pause(tmp_path: Path, rows: int) -> None:
+    t = TWO.copy()
+    t.loc[FIRST_DISCHARGE + 15 : FIRST_DISCHARGE + 15 + rows, "current_ma"] = 0.0
+    assert "the current reads 0 in rows in which the voltage falls" in said(check(tmp_path, lab.plain(t)), "E7")
+    without = t.drop(index=range(FIRST_DISCHARGE + 15, FIRST_DISCHARGE + 16 + rows))
+    assert_good(check(tmp_path, lab.plain(without)))  # as it says
+    assert_good(check(tmp_path, lab.plain(lab.with_pauses((0.5, 2.0)))), 220.0)
+
+
+def drx_td(charged_to: float = 4.8, cycles: tuple[int, ...] = (1, 2)) -> str:
+    def curve(state: str, cycle: int) -> dict[str, list[float]]:
+        part = TWO[(TWO.state == state) & (TWO.cycle == cycle)]
+        volts = np.minimum(part.voltage_v, charged_to) if state == "C" else part.voltage_v
+        return {"Voltage(V)": list(volts), "Capacity(mAh/g)": list(part.moved_mah / 2e-3)}
+
+    return json.dumps(
+        {
+            "composition": {"Li": 1.2, "Mn": 0.4, "Ti": 0.4, "O": 2.0},
+            "test_current(mA/g)": 20.0,
+            "low_voltage(V)": 1.5,
+            "high_voltage(V)": 4.8,
+            "charge_info": [[n, curve("C", i)] for i, n in enumerate(cycles, start=1)],
+            "discharge_info": [[n, curve("D", i)] for i, n in enumerate(cycles, start=1)],
+        }
+    )
+
+
+@pytest.mark.parametrize("charged_to", [4.42, 4.6, 4.65])
+def test_a_drx_td_charge_that_ended_early_is_not_its_window(tmp_path: Path, charged_to: float) -> None:
+    message = said(check(tmp_path, drx_td(charged_to)), "E4")
+    assert f"follows a charge to {charged_to:g} V, not 4.8 V" in message
+    for good in (4.75, 4.8):
+        assert_good(check(tmp_path, drx_td(good)))
+
+
+@pytest.mark.parametrize("cycle", [1, 2, 50])
+def test_a_drx_td_file_has_one_discharge_of_a_cycle(tmp_path: Path, cycle: int) -> None:
+    message = said(check(tmp_path, drx_td(cycles=(cycle, cycle))), "E9")
+    assert f"holds two discharges of cycle {cycle}" in message
+    assert_good(check(tmp_path, drx_td(cycles=(cycle, cycle + 1))))
