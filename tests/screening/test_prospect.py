@@ -114,3 +114,12 @@ def test_of_two_compositions_the_gain_is_the_expected_positive_part_of_a_normal_
         assert found.difference == pytest.approx(math.sqrt(2) * CELL_TO_CELL * mean[1], rel=0.02)
         assert found.chance == pytest.approx(1 - difference.cdf(found.difference), abs=0.06)
         assert (found.unit, found.decimals) == ("mAh/g", Capacity(goals.rates.low).digits + 1)
+
+
+@pytest.mark.parametrize(("chance", "stop"), [(0.0, True), (0.0299, True), (0.03, False), (0.9, False)])
+def test_a_round_is_worth_its_cells_from_a_chance_of_three_per_cent(chance: float, stop: bool) -> None:
+    found = Prospect("capacity at 20 mA/g", "mAh/g", 1, 8, 4.0, 0.0, 12.0, 8.0, chance)
+    assert found.stop is stop
+    assert str(found).startswith("Stop: " if stop else "Go on: ")
+    assert "better the capacity at 20 mA/g by 4.0 mAh/g (80 %: 0.0-12.0)" in str(found)
+    assert found.as_dict()["stop"] is stop

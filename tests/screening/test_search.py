@@ -349,3 +349,18 @@ def test_corners_lie_further_out_than_a_draw(tiny: Lattice) -> None:
     away = np.linalg.norm(units - units.mean(0), axis=1)
     assert away[corners].min() > np.median(away)
     assert away[corners].mean() > np.quantile(away, 0.9)
+
+
+def test_what_a_filter_refused_is_not_looked_at_again(tiny: Lattice) -> None:
+    strict = Lattice(parse_space({**tiny.space.model_dump(), "filters": {"lithium_percolation": 1.25}}))
+    memory = _Memory(strict, Waves(), 500, None, silent)
+    memory._scorer.prepare()
+    rows = strict.sample(200, seed=1)
+    kept, _ = memory.look(rows)
+    assert 0 < len(kept) < 200
+    assert memory.refused == {"lithium_percolation": 200 - len(kept)} | {
+        name: count for name, count in memory.refused.items() if name != "lithium_percolation"
+    }
+    assert len(memory.new(rows)) == 0
+    assert memory.left == 500 - len(kept)
+    assert len(memory.rows()[0]) == len(kept)
