@@ -54,8 +54,11 @@ def export_campaign(
     form = form_of(target, form)
     state = campaign.state(as_of)
     listed = state.measurements if withdrawn and form != "drx-td" else state.valid
+    left_out = len(state.standing) - len(state.valid)
+    if left_out and listed is not state.measurements:
+        _log.warning("%d doubtful discharges left out; `drx-screen status` says why.", left_out)
     if not listed and form not in ("json", "ro-crate"):
-        raise UsageError(f"Campaign {campaign.name} has no measurement to export.")
+        raise UsageError(f"Campaign {campaign.name} has no measurement to export that counts.")
     if form == "drx-td":
         return _write_drxtd(campaign.ledger.profiles(listed), target)
     if form == "bdf":

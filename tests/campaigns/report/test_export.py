@@ -9,6 +9,7 @@ import pytest
 from ledgers import FIRST, SECOND, straight_profile
 
 from campaigns.campaign import Campaign
+from campaigns.ledger.records import DOUBTFUL
 from campaigns.report.export import export_campaign, form_of
 from drxnet.drxtd import read
 from drxnet.errors import UsageError
@@ -29,6 +30,16 @@ def test_csv_holds_one_row_per_discharge_with_units(measured: Campaign, tmp_path
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
     assert [row["composition"] for row in rows] == [FIRST, SECOND]
     assert {"capacity_mah_g", "current_ma_g", "average_voltage_v"} <= set(rows[0])
+
+
+def test_what_is_doubtful_is_left_out_and_told(measured: Campaign, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with measured.ledger.write("judge") as entry:
+        entry.judge("M0001", DOUBTFUL, "D1", "ten times too light")
+    assert export_campaign(measured, tmp_path / "out.csv") == 1
+    assert caplog.messages == ["1 doubtful discharges left out; `drx-screen status` says why."]
+    caplog.clear()
+    assert export_campaign(measured, tmp_path / "all.csv", withdrawn=True) == 2
+    assert caplog.messages == []
 
 
 def test_json_holds_profiles_to_the_last_digit(measured: Campaign, tmp_path: Path):
