@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from drxnet.composition import Composition
 from drxnet.errors import CompositionError, UsageError
+from drxnet.process import FIELDS, Process
 from screening.encoding import Encoding
 
 METALS = ("Mg", "Ti", "V", "Cr", "Mn", "Nb")
@@ -111,3 +112,33 @@ def test_traces_in_rows_are_given_to_the_other_metals():
     assert cleaned[0, 0].tolist() == pytest.approx([0.4 * 0.8 / 0.79, 0.39 * 0.8 / 0.79, 0, 0.1])
     assert cleaned[1].equal(x[1])
     assert cleaned[2, 0].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.number])
+def test_bounds_of_a_condition_are_those_of_its_values(name: str) -> None:
+    encoding, field = Encoding(("Mn", "Ti"), ("milled", name)), FIELDS[name]
+    assert field.number is not None
+    ends = encoding.encode_processes([Process.of({name: end, "milled": "no"}) for end in field.number])
+    bounds = encoding.bounds(metal={"Ti": (0.1, 0.4)}, fluorine=(0.0, 0.3))
+    assert bounds.shape == (2, encoding.d)
+    assert encoding.columns[:3] == ("Ti", "Mn", "F")
+    assert bounds[:, :3].tolist() == [[pytest.approx(0.1), 0.0, 0.0], [pytest.approx(0.4), 2.0, pytest.approx(0.3)]]
+    assert bounds[:, 3:6].tolist() == [[0.0] * 3, [1.0] * 3]
+    assert bounds[:, 6].tolist() == pytest.approx(ends[:, 3].tolist())
+    assert bounds[0, 6] < bounds[1, 6]
+    assert bounds[:, 7].tolist() == [0.0, 1.0]
+
+
+def test_what_is_stated_of_several_conditions_comes_back() -> None:
+    encoding = Encoding(("Mn",), ("route", "firing_temperature_c", "firing_time_h"))
+    said = [
+        Process.of({"route": "sol-gel", "firing_time_h": 12.0}),
+        Process.of({"firing_temperature_c": 900.0}),
+        Process.of({}),
+        Process.of({"route": "solid state", "firing_temperature_c": 1000.0, "firing_time_h": 1.5}),
+    ]
+    columns = encoding.encode_processes(said)
+    assert columns.shape == (4, 8 + 2 + 2)
+    for told, back in zip(said, encoding.decode_processes(columns), strict=True):
+        assert not told.differs(back)
+        assert [back.get(name) is None for name in encoding.process] == [told.get(n) is None for n in encoding.process]

@@ -26,6 +26,7 @@ from screening.quantities import (
     RateRetention,
     SpecificEnergy,
     cost_usd_kg,
+    retention,
 )
 
 RATES = Rates()
@@ -205,3 +206,29 @@ def test_the_cost_of_cells_is_the_price_over_their_energy_with_a_floor_below_it(
     rich, poor = (CostPerKwh(RATES.low).of_cells(cells(one, of=composition)).mean for one in each)
     assert rich == pytest.approx(price / 0.64)
     assert poor == pytest.approx(price / 0.1)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "kept"),
+    [
+        (50.0, 30.0, 0.6),
+        (49.99, 30.0, 0.0),
+        (60.0, 30.0, 0.5),
+        (200.0, 220.0, 1.05),
+        (200.0, -1.0, 0.0),
+        (0.0, 0.0, 0.0),
+    ],
+)
+def test_a_retention_counts_from_the_floor_on(first: float, later: float, kept: float):
+    assert float(retention(np.array(later), np.array(first), RATES.capacity_floor_mah_g)) == pytest.approx(kept)
+    for quantity in (RateRetention.of(RATES), CapacityRetention.of(RATES)):
+        at, after = quantity.conditions
+        found = quantity.of_cells(cells(Discharged("a", at, first), Discharged("a", after, later)))
+        assert found.mean == pytest.approx(kept)
+
+
+@pytest.mark.parametrize("kind", [Capacity, SpecificEnergy, AverageVoltage, CostPerKwh])
+def test_nothing_of_one_discharge_is_less_than_none(kind: type):
+    assert kind.of(RATES).limits == (0.0, np.inf)
+    assert kind.of(RATES, 50.0, 7).at == RATES.at(50.0, 7)
+    assert kind.of(RATES).at == RATES.low

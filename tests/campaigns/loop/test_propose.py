@@ -7,6 +7,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from ledgers import FIRST, SECOND, record_round, write_campaign
@@ -16,7 +17,7 @@ from campaigns.campaign import Campaign
 from campaigns.cli import main
 from campaigns.ledger.records import State
 from campaigns.loop.forecast import laboratories_of, limits_of
-from campaigns.loop.propose import _share_passing, propose, seed_of_round
+from campaigns.loop.propose import _notes, _nothing_left, _share_passing, propose, seed_of_round
 from campaigns.report import views
 from campaigns.report.bench import bench_sheet
 from campaigns.report.round import incomplete_rounds, write_round_files
@@ -27,6 +28,7 @@ from drxnet.errors import ConfigurationError, UsageError
 from screening.batch import Choice, choose_batch
 from screening.candidates import CandidateList
 from screening.economy import REDOX_METALS
+from screening.enumerator import Shortlist, Statistics
 from screening.errors import NothingToPropose
 from screening.filters import Filters
 from screening.surrogate import DRXNetGaussianModel
@@ -420,3 +422,51 @@ def test_the_share_that_passes_is_counted_and_none_is_refused(tmp_path: Path, sm
     assert _share_passing(CandidateList(formulas, Filters()), spec) == pytest.approx(3 / 5)
     with pytest.raises(ConfigurationError, match="none of 2 candidates .* passes .* refused by lithium_percolation"):
         _share_passing(CandidateList(formulas[:2], Filters(lithium_percolation=1.3)), spec)
+
+
+def looked_at(how: str = "all candidates", **changes: object) -> Shortlist:
+    """A stream of 1,000 candidates of which 900 pass."""
+    usual = {"count": 1000, "walked": 1000, "scored": 900, "rejected": 40, "refused": {"hazards": 100, "precursors": 0}}
+    usual |= {"shards": 2, "shards_done": 2, "shards_resumed": 0, "seconds": 12.4, "worker_seconds": 12.0}
+    return Shortlist(np.zeros(0), np.zeros(0), np.zeros((0, 3)), Statistics(**{**usual, **changes}), how)
+
+
+@pytest.mark.parametrize(
+    ("shortlist", "notes"),
+    [
+        (looked_at(), ["1,000 candidates, 900 scored in 12 s; refused by hazards 100."]),
+        (looked_at(refused={}), ["1,000 candidates, 900 scored in 12 s."]),
+        (
+            looked_at(shards_done=1, walked=500),
+            [
+                "1,000 candidates, 900 scored in 12 s; refused by hazards 100.",
+                "The time limit ended the stream after 500 of them: the batch is the best of these. "
+                "Allow more time to see the rest.",
+            ],
+        ),
+        (
+            looked_at("best-first search", shards_done=1),
+            ["1,000 candidates, 900 scored in 12 s; refused by hazards 100.", "How: best-first search."],
+        ),
+    ],
+    ids=["all", "none-refused", "cut-short", "searched"],
+)
+def test_notes_say_what_was_looked_at(shortlist: Shortlist, notes: list[str]):
+    assert list(_notes(shortlist)) == notes
+
+
+def test_where_nothing_is_left_it_is_said_why(live: Campaign):
+    record_round(live, FIRST, SECOND)
+    whole, part = (_nothing_left(live.state(), looked_at(shards_done=done)) for done in (2, 1))
+    assert whole.startswith(
+        "Nothing left to propose: of 1,000 candidates 860 pass the filters and the limits of the lab"
+    )
+    assert "and 2 compositions are measured, pending or abandoned" in whole
+    assert part.startswith("Nothing to propose among the 900 of 1,000 candidates that were scored. Allow more time")
+
+
+def test_a_seed_of_a_round_is_a_whole_number_that_any_generator_takes():
+    seeds = [seed_of_round(seed, number) for seed in (0, 7, 2**40) for number in range(1, 40)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in seeds)
+    assert max(seeds) > 2**30

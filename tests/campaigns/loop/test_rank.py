@@ -13,15 +13,15 @@ from ledgers import FIRST, HIGH, LOW, SECOND, STUB_ID, THIRD, prediction, record
 from campaigns.campaign import Campaign
 from campaigns.ledger.records import NewMeasurement, Proposal, QuantityValue, State
 from campaigns.loop.outcomes import best_so_far, compare, headline, outcomes_of
-from campaigns.loop.places import Question
-from campaigns.loop.rank import Asked, rank
+from campaigns.loop.places import Place, Question
+from campaigns.loop.rank import Asked, _ordered, rank
 from campaigns.report import views
 from campaigns.report.drawing import fades
 from campaigns.spec import FILE_NAME
 from drxnet.discharge import CyclingConditions
 from drxnet.errors import ConfigurationError, UsageError
 from screening.estimates import CELL_TO_CELL
-from screening.goals import Goals
+from screening.goals import Goals, ObjectiveSpec
 
 
 def measure(campaign: Campaign, proposal: str, *cells: tuple[str, CyclingConditions, float]) -> None:
@@ -504,3 +504,40 @@ def test_a_note_counts_what_is_left_out_for_its_capacity(campaign: Campaign, lea
     notes = [note for note in found.notes if "left out" in note]
     expected = f"{said} measured compositions left out: below {least:g} mAh/g, or not measured there."
     assert notes == ([] if said is None else [expected])
+
+
+@pytest.mark.parametrize(
+    ("order", "by", "names"),
+    [
+        ("lower", ("capacity",), "BCAD"),  # the lower bounds
+        ("mean", ("capacity",), "ABCD"),
+        ("lower", ("cost-per-kwh",), "CBAD"),  # the upper bounds, the smallest first
+        ("mean", ("cost-per-kwh",), "CABD"),
+        ("mean", ("capacity", "cost-per-kwh"), "ACBD"),  # A and C on the first front
+    ],
+)
+def test_the_best_comes_first_by_its_bound_or_its_mean(order: str, by: tuple[str, ...], names: str):
+    """D lacks everything."""
+    goals = Goals(objectives=tuple(map(objective, ("capacity", "cost-per-kwh"))), constraints=())
+    capacity, cost = (goals.quantities[c] for c in goals.objective_columns)
+    table = {
+        "C": ((240.0, 230.0), (70.0, 75.0)),
+        "D": (),
+        "A": ((260.0, 200.0), (80.0, 99.0)),
+        "B": ((250.0, 240.0), (85.0, 90.0)),
+    }
+    places = []
+    for name, said in table.items():
+        values = [
+            QuantityValue(q.identity, q.key(goals.rates), mean, 1.0, bound)
+            for q, (mean, bound) in zip((capacity, cost), said, strict=False)
+        ]
+        places.append(Place(name, None, "predicted", tuple(values), None, None, ""))
+    asked = [q for q in (capacity, cost) if q.name in by]
+    found = _ordered(places, asked, goals, order)  # type: ignore[arg-type]
+    assert "".join(p.composition for p in found) == names
+    assert [p.front for p in found] == ([1, 1, 2, 3] if len(by) > 1 else [None] * 4)
+
+
+def objective(name: str) -> ObjectiveSpec:
+    return ObjectiveSpec(quantity=name)
