@@ -71,6 +71,9 @@ PARTIAL_SHARE = 0.8
 BARE_C_RATE = 3.0
 """A rate without a unit below it is a C-rate (mA/g would take weeks for a discharge)."""
 
+OPEN_SITES, MOST_RETURNED = 1.2, 1.02
+"""A first discharge gives at most so many times what the charge took; no cell gives more than the second each time."""
+
 LEAST_ROWS, LEAST_DIGITISED_POINTS, LEAST_SHEET_POINTS = 50, 15, 8
 
 UNIT_FACTORS: Mapping[float, str] = MappingProxyType(

@@ -25,6 +25,7 @@ from campaigns.intake.rules import (
     LEAST_CURRENT_MA_G,
     LEAST_ROWS,
     MOST_CURRENT_MA_G,
+    OPEN_SITES,
     PARTIAL_SHARE,
     PROCESSED_TOLERANCE_V,
     RELATIVE_SIGMA,
@@ -148,7 +149,7 @@ def _warn_of_early(file: str, found: Segmentation, first: Discharge, hits: Hits)
 
 
 def _warn_of_open_sites(file: str, first: Discharge, hits: Hits) -> None:
-    if first.charged_before_mah > 0 and first.total_mah > 1.2 * first.charged_before_mah:
+    if first.charged_before_mah > 0 and first.total_mah > OPEN_SITES * first.charged_before_mah:
         hits.warning(
             "W1",
             f"{file}: the first discharge gives {short(first.total_mah)} mAh after a charge of "

@@ -15,6 +15,8 @@ from campaigns.intake.rules import (
     DURATION_BOUNDS_S,
     LEAST_CURRENT_MA_G,
     MOST_CURRENT_MA_G,
+    MOST_RETURNED,
+    OPEN_SITES,
     PARTIAL_SHARE,
     RELATIVE_SIGMA,
     Hits,
@@ -37,8 +39,27 @@ def check_summary(
         One discharge per row, and notes for a person.
     """
     checked = tuple(_checked_row(f"{file}, row {row.row}", row, sample, hits) for row in table.rows)
+    _check_charges(file, table.rows, hits)
     _warn_of_partial(file, checked, hits)
     return checked, table.notes
+
+
+def _check_charges(file: str, rows: Sequence[SummaryRow], hits: Hits) -> None:
+    """Refuse a table of which every discharge gives more than its charge took; warn of a first one that does."""
+    both = [(row.capacity_mah_g or row.capacity_mah or 0.0, row.charged) for row in rows if row.charged]
+    given = [capacity / charged for capacity, charged in both if charged]
+    if len(given) > 1 and min(given) > MOST_RETURNED:
+        hits.error(
+            "E12",
+            f"{file}: every discharge gives more than its charge took ({short(100 * min(given))} % and more): are the "
+            "two exchanged, or is it an anode? Name the columns the other way round if they are.",
+        )
+    elif given and given[0] > OPEN_SITES:
+        hits.warning(
+            "W1",
+            f"{file}: the first discharge gives {short(given[0])} times what the charge took: open sites before the "
+            "charge, first-cycle number doubtful.",
+        )
 
 
 def _warn_of_partial(file: str, checked: Sequence[CheckedDischarge], hits: Hits) -> None:

@@ -158,6 +158,9 @@ class SummaryRow:
 
     cell: str | None = None
     capacity_mah: float | None = None
+    charged: float | None = None
+    """What the cell took before, in the unit of the capacity."""
+
     c_rate: float | None = None
     """Rate as a multiple of C, which is no current density before 1C is stated in mA/g."""
 

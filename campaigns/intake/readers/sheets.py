@@ -48,6 +48,8 @@ class _Pair:
     capacity: int
     voltage: int
     unit: str
+    volts: float = 1.0
+    """Volts of one unit of its voltage."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def _pairs(grid: Grid, row: int, cells: Sequence[str]) -> _Layout | None:
     if matched is None:
         return None
     above = grid.rows[row - 1] if row else ()
-    pairs = tuple(_Pair(_label(cells, above, q, v), q, v, unit) for q, unit, v in matched)
+    volts = {place: units.factor("voltage", unit or "V") or 1.0 for place, unit in columns["v"]}
+    pairs = tuple(_Pair(_label(cells, above, q, v), q, v, unit, volts[v]) for q, unit, v in matched)
     return _Layout(row, pairs, columns["cycle"][-1][0] if columns["cycle"] else None)
 
 
@@ -231,11 +234,11 @@ def _stretches(
         q, v = _text(row, pair.capacity), _text(row, pair.voltage)
         if not q or not v or (not _is_number(q) and not _is_number(v)):
             continue
-        point = _point(f"{name}, row {first_line + i}", q, v, decimal, scale)
+        capacity, voltage = _point(f"{name}, row {first_line + i}", q, v, decimal)
         cycle = _cycle_number(_text(row, cycle_at), decimal)
         if not found or (cycle is not None and cycle != found[-1][0]):
             found.append((cycle, []))
-        found[-1][1].append(point)
+        found[-1][1].append((capacity * scale, voltage * pair.volts))
     return [(cycle, np.array(points)) for cycle, points in found]
 
 
@@ -248,10 +251,10 @@ def _text(row: Sequence[str], at: int | None) -> str:
     return row[at].strip() if at is not None and at < len(row) else ""
 
 
-def _point(where: str, q: str, v: str, decimal: str, scale: float) -> tuple[float, float]:
-    """Capacity, in a unit that is ``scale`` times ours, and voltage of a row."""
+def _point(where: str, q: str, v: str, decimal: str) -> tuple[float, float]:
+    """Capacity and voltage of a row."""
     try:
-        point = float(tidy(q, decimal)) * scale, float(tidy(v, decimal))
+        point = float(tidy(q, decimal)), float(tidy(v, decimal))
     except ValueError:
         raise RuleBroken("E9", f"{where}: two numbers expected. Got {q!r:.20}, {v!r:.20}.") from None
     if not (np.abs(point) < _LARGEST).all():  # neither is NaN

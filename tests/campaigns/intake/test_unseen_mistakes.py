@@ -575,3 +575,31 @@ def test_a_drx_td_file_has_one_discharge_of_a_cycle(tmp_path: Path, cycle: int) 
     message = said(check(tmp_path, drx_td(cycles=(cycle, cycle))), "E9")
     assert f"holds two discharges of cycle {cycle}" in message
     assert_good(check(tmp_path, drx_td(cycles=(cycle, cycle + 1))))
+
+
+@pytest.mark.parametrize("unit", ["mAh/g", "Ah/kg", "Ah/g"])
+def test_a_table_of_which_charge_and_discharge_are_exchanged_is_refused(tmp_path: Path, unit: str) -> None:
+    def table(charge: str, discharge: str) -> str:
+        scale = 1e-3 if unit == "Ah/g" else 1.0
+        rows = [(1, 260.0, 220.0), (2, 222.0, 215.0), (3, 216.0, 211.0)]
+        lines = [f"{n},{q * scale:.5f},{d * scale:.5f}" for n, q, d in rows]
+        return "\n".join([f"cycle,{charge} ({unit}),{discharge} ({unit})", *lines]) + "\n"
+
+    message = said(check(tmp_path, table("discharge capacity", "charge capacity")), "E12")
+    assert "are the two exchanged" in message
+    assert_good(check(tmp_path, table("charge capacity", "discharge capacity")), 220.0, 215.0, 211.0)
+
+
+def test_a_first_discharge_beyond_its_charge_is_warned_of_in_a_table(tmp_path: Path) -> None:
+    checked = check(tmp_path, "cycle,charge capacity (mAh/g),discharge capacity (mAh/g)\n1,150,220\n2,222,215\n")
+    assert_good(checked)
+    assert "W1" in {hit.id for hit in checked.rules}
+    for nothing in ("", "-", "n.d.", "260*"):
+        assert_good(check(tmp_path, f"cycle,charge (mAh/g),discharge (mAh/g)\n1,{nothing},220\n2,{nothing},215\n"))
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("V", 1.0), ("mV", 1e3), ("mV vs. Li/Li+", 1e3)])
+def test_a_curve_in_millivolts_is_read(tmp_path: Path, unit: str, scale: float) -> None:
+    first = TWO[(TWO.state == "D") & (TWO.cycle == 1)]
+    content = lab.text([("Capacity (mAh/g)", first.moved_mah / 2e-3), (f"Voltage ({unit})", first.voltage_v * scale)])
+    assert_good(check(tmp_path, content), 220.0)
