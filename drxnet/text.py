@@ -6,9 +6,11 @@ import csv
 import io
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from drxnet.errors import ConfigurationError
 
 _UNSEEN = re.compile(r"[^\x20-\x7e\xa1-\xac\xae-\u024f]")
 """Characters that may be unseen: all but the printable ones of ASCII and Latin."""
@@ -43,6 +45,29 @@ def typed(path: str | Path) -> str:
 def storable(text: str) -> str:
     r"""Write as escapes what a database or a file in UTF-8 cannot hold: NUL and halves of characters."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", r"\x00")
+
+
+def table_text(path: Path) -> str:
+    """Text of a table that a spreadsheet saved: in UTF-8, or in UTF-16 with its mark.
+
+    Raises:
+        ConfigurationError: neither.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: a table is text in UTF-8. Save it again as `CSV UTF-8`.") from None
+
+
+def table_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a table that are not empty, each with the number of the line that it ends in.
+
+    Cells are parted by commas, semicolons or tabs, whichever the first line has most of.
+    """
+    delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return ((reader.line_num, row) for row in reader if row)
 
 
 def csv_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, verbatim: bool = False) -> str:

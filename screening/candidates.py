@@ -6,7 +6,6 @@ each metal; its rank is its place in a fixed order, from 0 to ``count - 1``.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import warnings
@@ -22,6 +21,7 @@ from drxnet.composition import LEAST_METAL, Composition
 from drxnet.errors import CompositionError, ConfigurationError, DRXWarning
 from drxnet.formulas import CompositionTable, parse_formulas, write_formulas
 from drxnet.names import nearest
+from drxnet.text import table_rows, table_text
 from screening.filters import LEAST_AMOUNT, Filters, Mixtures, Verdict, exceptions, hazard_notes
 from screening.species import Reduction, Species, compatibility, fill_ladder, known_states, reactions_to_metal
 
@@ -292,17 +292,15 @@ class CandidateList(Candidates):
 
 def _listed_formulas(path: Path) -> list[tuple[int, str]]:
     """Number of the line and formula of every filled row of a list of candidates."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.reader(file)
-        header = [name.strip().lower() for name in next(table, [])]
-        if not (names := [name for name in ("composition", "formula") if name in header]):
-            raise ConfigurationError(
-                f"{path}: a list of candidates has a column 'composition'. Got {', '.join(header) or 'no header'}. "
-                + (f"Is {near!r} the one?" if (near := nearest("composition", header)) else "Name it so.")
-            )
-        column = header.index(names[0])
-        rows = enumerate(filter(None, table), start=2)
-        formulas = [(place, "".join(row[column : column + 1]).strip()) for place, row in rows]
+    table = table_rows(table_text(path))
+    header = [name.strip().lower() for name in next(table, (1, []))[1]]
+    if not (names := [name for name in ("composition", "formula") if name in header]):
+        raise ConfigurationError(
+            f"{path}: a list of candidates has a column 'composition'. Got {', '.join(header) or 'no header'}. "
+            + (f"Is {near!r} the one?" if (near := nearest("composition", header)) else "Name it so.")
+        )
+    column = header.index(names[0])
+    formulas = [(line, "".join(row[column : column + 1]).strip()) for line, row in table]
     return [(place, formula) for place, formula in formulas if formula]
 
 

@@ -18,6 +18,7 @@ from drxnet.errors import DRXError, DRXWarning, UsageError
 from drxnet.files import replace_file
 from drxnet.process import NOT_STATED, Process
 from drxnet.progress import Progress, silent
+from drxnet.text import table_text
 
 if TYPE_CHECKING:
     from campaigns.intake.ingested import Ingested
@@ -93,7 +94,7 @@ class Client:
         from campaigns.report.rows import Batch
 
         _refuse_cluster(ray_address)
-        listed = None if candidates is None else Path(candidates).read_text(encoding="utf-8-sig")
+        listed = None if candidates is None else table_text(Path(candidates))
         options = {
             "batch_size": batch_size,
             "candidates_csv": listed,

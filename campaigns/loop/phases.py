@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from campaigns.ledger.records import PhaseOutcome
 from drxnet.composition import Composition
 from drxnet.errors import CompositionError, ConfigurationError, UsageError
 from drxnet.names import hint
+from drxnet.text import table_rows, table_text
 
 MOST_PERCENT = 100.5
 """Shares of phases may add up to this: they are rounded (%)."""
@@ -105,12 +104,10 @@ def read_findings(path: Path) -> tuple[Found, ...]:
     Raises:
         ConfigurationError: an unknown column, a row without a proposal, or a value that cannot be read.
     """
-    text = path.read_text(encoding="utf-8-sig")
-    delimiter = max(";\t,", key=text.split("\n", 1)[0].count)
-    header, *rows = list(csv.reader(io.StringIO(text), delimiter=delimiter)) or [[]]
+    (_, header), *rows = list(table_rows(table_text(path))) or [(1, [])]
     meanings = _meanings(path.name, header)
     found = []
-    for number, cells in enumerate(rows, start=2):
+    for number, cells in rows:
         values = {m: c.strip() for m, c in zip(meanings, cells, strict=False) if m and c.strip()}
         if not values:
             continue

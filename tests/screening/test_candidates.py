@@ -154,6 +154,25 @@ def test_samples_are_uniform_by_chi_square(replace: bool) -> None:
     assert 40 < chi_square < 150  # 99 degrees of freedom; without replacement the spread shrinks by 38 %
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_a_list_is_read_as_a_spreadsheet_saves_it(tmp_path: Path, encoding: str, between: str) -> None:
+    path = tmp_path / "own.csv"
+    rows = [("name", "Composition"), ("Müller", "Li1.2Mn0.4Ti0.4O2"), ("", ""), ("b", "Li1.2Mn0.6Nb0.2O2")]
+    path.write_text("\r\n".join(map(between.join, rows)), encoding=encoding)
+    assert CandidateList.read(path).count == 2
+
+
+def test_a_wrong_line_of_a_list_is_named_below_empty_ones(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("composition\n\n\nLi1.2Mn0.4Ti0.4O2\nXx2O3\n")
+    with pytest.raises(CompositionError, match="line 5: Xx2O3"):
+        CandidateList.read(path)
+    path.write_bytes("composition,note\nLi1.2Mn0.4Ti0.4O2,Müller\n".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="Save it again as `CSV UTF-8`"):
+        CandidateList.read(path)
+
+
 def test_a_list_leaves_traces_out_and_says_so() -> None:
     with pytest.warns(DRXWarning, match=r"hold less than 0.02 of a metal, which is left out"):
         candidates = CandidateList(["Li1.25Mn0.7499Zr0.0001O2", "Li1.25Mn0.75O2", "Li1.2Mn0.4Ti0.4O2"])
