@@ -60,13 +60,14 @@ def table_text(path: Path) -> str:
         raise ConfigurationError(f"{path}: a table is text in UTF-8. Save it again as `CSV UTF-8`.") from None
 
 
-def table_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a table that are not empty, each with the number of the line that it ends in.
+def delimiter_of(first_line: str) -> str:
+    """What parts the cells of a table: commas, semicolons or tabs, whichever its first line has most of."""
+    return max(",;\t", key=first_line.count)
 
-    Cells are parted by commas, semicolons or tabs, whichever the first line has most of.
-    """
-    delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+
+def table_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a table that are not empty, each with the number of the line that it ends in."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text.split("\n", 1)[0]))
     return ((reader.line_num, row) for row in reader if row)
 
 

@@ -19,7 +19,7 @@ from drxnet.formulas import CompositionTable, parse_formulas
 from drxnet.names import nearest
 from drxnet.process import FIELDS, Process
 from drxnet.progress import Progress
-from drxnet.text import csv_table
+from drxnet.text import csv_table, delimiter_of
 
 if TYPE_CHECKING:
     from drxnet.ensemble import Ensemble
@@ -94,7 +94,9 @@ class CaseFile:
     def _blocks(self) -> Iterator[_Block]:
         try:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.reader(file)
+                delimiter = delimiter_of(file.readline())
+                file.seek(0)
+                reader = csv.reader(file, delimiter=delimiter)
                 header = next(reader, [])
                 if missing := [column for column in CASE_COLUMNS if column not in header]:
                     raise _no_cases(self.path, _missing(missing, header))

@@ -58,6 +58,9 @@ def test_a_table_of_cases_gives_one_row_per_row_in_order(run, tmp_path):
     assert len(rows) == 3
     assert rows[1].split(",")[1] == "1000.0"
     assert rows[2].split(",")[:5] == ["Li1.2Ti0.4Mn0.4O2", "20.0", "3", "2.0", "4.4"]
+    (tmp_path / "cases.csv").write_text("\n".join(lines).replace(",", ";"), encoding="utf-8-sig")
+    again = run("predict", "--input", "cases.csv", "--model", "small", "--format", "csv")
+    assert again.stdout == result.stdout
 
 
 @pytest.fixture
