@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -95,9 +97,14 @@ def test_what_is_held_out_counts_by_its_normal_density() -> None:
     assert held_out(outlook, 6) == pytest.approx(float(torch.cat(densities).mean()))
 
 
+@cache
+def of_eight() -> Outlook:
+    return Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:8]))
+
+
 def test_what_is_left_of_a_laboratory_has_the_errors_of_its_samples_and_of_its_offset() -> None:
     theirs = measure(POOL[10:13], 0.9)
-    mine = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:8]))
+    mine = of_eight()
     mean, std = (m.numpy() for m in mine.surrogate.marginals(mine.read([m.composition for m in theirs])))
     found = without_offset(mine, Elsewhere("theirs", theirs))
     assert [m.composition for m in found] == POOL[10:13]
@@ -117,7 +124,7 @@ def test_what_is_left_of_a_laboratory_has_the_errors_of_its_samples_and_of_its_o
 def test_a_quantity_that_one_composition_of_a_laboratory_lacks_is_left_out_of_it_alone() -> None:
     whole, half = measure(POOL[10:12])
     one = GOALS.quantities[0]
-    mine = Outlook.of(ENSEMBLE, GOALS, measured=measure(POOL[:8]))
+    mine = of_eight()
     lab = Elsewhere("theirs", (whole, Measured(half.composition, {one: half.estimates[one]})))
     first, second = without_offset(mine, lab)
     assert set(first.estimates) == set(GOALS.quantities)

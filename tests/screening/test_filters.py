@@ -336,3 +336,17 @@ def test_what_another_package_adds_is_a_filter_under_its_own_name(name: str, thi
     else:
         with pytest.raises(ValueError, match=says):
             filters._check_filter(name, thing)
+
+
+def test_thresholds_are_those_that_the_guide_to_spaces_gives() -> None:
+    usual = {f.name: threshold for f in FILTERS if (threshold := Filters().threshold(f.name)) is not None}
+    assert usual == {
+        "lithium_percolation": 1.10,
+        "size_mismatch": 16.0,
+        "metal_size_mismatch": 18.5,
+        "radius_range": 0.25,
+        "redox_electrons_with_oxygen": 0.4,
+        "redox_compatibility": 2.0,
+        "fluorine_by_route": 0.7,
+        "precursors": 9.0,
+    }

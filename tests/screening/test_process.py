@@ -151,7 +151,7 @@ def test_sample_paths_have_the_posteriors_moments_whatever_the_process() -> None
     model = DRXNetGaussianModel(FakeEnsemble(3), ENCODING)
     model.with_hyperparameters({**model.hyperparameters(), "process_weight": [0.4] * 3})
     points = model.reader.read_rows(x)
-    paths = torch.cat([model.sample_paths(100, seed)(points) for seed in range(8)])
+    paths = torch.cat([model.sample_paths(200, seed)(points) for seed in range(4)])
     mean, std = model.marginals(points)
     plain = DRXNetGaussianModel(FakeEnsemble(3), ENCODING)
     assert (std > 1.2 * plain.marginals(points)[1]).all(), "most of the spread is that of the process"

@@ -185,9 +185,7 @@ def test_a_scorer_of_this_process_encodes_with_all_its_threads(
 @pytest.mark.parametrize(
     ("asked", "keep", "method"),
     [
-        ({}, 50, "best-first"),
         ({"top": 7}, 7, "best-first"),
-        ({"top": 7, "order": "mean"}, 2000, "best-first"),
         ({"top": 7, "by": "pareto"}, 2000, "best-first"),
         ({"top": 7, "proof": "proof.jsonl"}, 7, "walk"),
     ],
