@@ -11,7 +11,7 @@ from types import MappingProxyType
 import yaml
 
 from campaigns.intake.measurement import RuleHit, Severity
-from campaigns.ledger.physics import CURRENT_BOUNDS_MA_G
+from campaigns.ledger.physics import CURRENT_BOUNDS_MA_G, MOST_DAYS
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ LEAST_CURRENT_MA_G, MOST_CURRENT_MA_G = CURRENT_BOUNDS_MA_G
 LEAST_CAPACITY_MAH_G = 1.0
 """A first discharge below it is a dead cell, or mA and A confused throughout (mAh/g)."""
 
-DURATION_BOUNDS_S = (60.0, 90 * 86400.0)
+DURATION_BOUNDS_S = (60.0, MOST_DAYS * 86400.0)
 
 
 TABLE_TOLERANCE_V, PROCESSED_TOLERANCE_V, START_TOLERANCE_V = 0.02, 0.05, 0.5

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 CURRENT_BOUNDS_MA_G = (0.1, 5e4)
 VOLTAGE_BOUNDS_V = (0.0, 6.0)
-MOST_CYCLES = 100_000
+MOST_CYCLES, MOST_DAYS = 100_000, 90.0
+"""No cell is cycled more often, and no discharge lasts longer."""
+
 MOST_CAPACITY_MAH_G = 600.0
 """More than all lithium of any rocksalt oxide; the bound where a composition cannot be told (mAh/g)."""
 
@@ -36,6 +38,7 @@ def check_physics(measurement: NewMeasurement) -> None:
     """
     faults = [
         *faults_of_numbers(measurement),
+        *_faults_of_duration(measurement.capacity_mah_g, measurement.conditions.current_ma_g),
         *_faults_of_profile(measurement.profile, measurement.conditions, measurement.capacity_mah_g),
     ]
     if faults:
@@ -79,6 +82,16 @@ def _faults_of_capacity(measurement: NewMeasurement | Measurement) -> list[str]:
         if value is not None and not (math.isfinite(value) and value > 0):
             faults.append(f"The {name} must be positive and finite. Got {value:g}. Leave it out where it is not known.")
     return faults
+
+
+def _faults_of_duration(capacity_mah_g: float, current_ma_g: float) -> list[str]:
+    days = capacity_mah_g / current_ma_g / 24 if current_ma_g > 0 else 0.0
+    if not days > MOST_DAYS:
+        return []
+    return [
+        f"A discharge lasts {MOST_DAYS:.0f} days at most. {capacity_mah_g:g} mAh/g at {current_ma_g:g} mA/g would last "
+        f"{days:.0f}: is the current a C-rate, or in another unit?"
+    ]
 
 
 def _faults_of_profile(profile: DischargeProfile | None, at: CyclingConditions, capacity: float) -> list[str]:

@@ -39,9 +39,11 @@ def check_tests(
         _check_declared(file, test, sample, declared, hits)
         if not LEAST_CURRENT_MA_G <= test.current_ma_g <= MOST_CURRENT_MA_G:
             hits.error("E8", f"{file}: {test.current_ma_g:g} mA/g is no rate a cell is cycled at; give it in mA/g.")
-        twice = [cycle for cycle, n in Counter(curve.cycle for curve in test.discharges).items() if n > 1]
-        if twice:
-            hits.error("E9", f"{file}: holds two discharges of cycle {twice[0]}. Save one cell per file.")
+        cycle, times = (
+            Counter(curve.cycle for curve in test.discharges).most_common(1)[0] if test.discharges else (0, 0)
+        )
+        if times > 1:
+            hits.error("E9", f"{file}: holds {times} discharges of cycle {cycle}. Save one cell per file.")
         found = [d for curve in test.discharges if (d := _check_curve(file, test, curve, hits)) is not None]
         if not found and "E4" not in hits:
             hits.error("E1", f"{file}: {test.composition}: no discharge in the file.")

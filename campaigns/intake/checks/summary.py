@@ -46,8 +46,7 @@ def check_summary(
 
 def _check_charges(file: str, rows: Sequence[SummaryRow], hits: Hits) -> None:
     """Refuse a table of which every discharge gives more than its charge took; warn of a first one that does."""
-    both = [(row.capacity_mah_g or row.capacity_mah or 0.0, row.charged) for row in rows if row.charged]
-    given = [capacity / charged for capacity, charged in both if charged]
+    given = [(row.capacity_mah_g or row.capacity_mah or 0.0) / row.charged for row in rows if row.charged]
     if len(given) > 1 and min(given) > MOST_RETURNED:
         hits.error(
             "E12",

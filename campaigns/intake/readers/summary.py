@@ -349,14 +349,15 @@ def _row(
         proposal=values.get("proposal") or None,
         cell=values.get("cell") or None,
         capacity_mah=number("capacity_mah"),
-        charged=_charged(where, "charge" if values.get("capacity") else "charge_mah", values, header_units),
+        charged=_charged(where, values, header_units),
         c_rate=c_rate,
         is_bare_rate=is_bare,
     )
 
 
-def _charged(where: str, meaning: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> float | None:
+def _charged(where: str, values: Mapping[str, str], header_units: Mapping[str, str]) -> float | None:
     """What the cell took, where the table says so in numbers; nothing is recorded of it."""
+    meaning = "charge" if values.get("capacity") else "charge_mah"
     try:
         return _number(where, meaning, values.get(meaning, ""), header_units.get(meaning, ""))
     except RuleBroken:

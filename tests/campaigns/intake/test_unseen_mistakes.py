@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 from lab_files import CELL, assert_good, check, said
 
+from campaigns import Campaign
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.samples import read_samples
 from campaigns.intake.validation import check_file
-from drxnet.errors import ConfigurationError
+from drxnet.errors import ConfigurationError, MeasurementError
 from drxnet.process import Process
 
 TWO = lab.rows(220.0, 215.0, points=40)
@@ -573,7 +574,7 @@ def test_a_drx_td_charge_that_ended_early_is_not_its_window(tmp_path: Path, char
 @pytest.mark.parametrize("cycle", [1, 2, 50])
 def test_a_drx_td_file_has_one_discharge_of_a_cycle(tmp_path: Path, cycle: int) -> None:
     message = said(check(tmp_path, drx_td(cycles=(cycle, cycle))), "E9")
-    assert f"holds two discharges of cycle {cycle}" in message
+    assert f"holds 2 discharges of cycle {cycle}" in message
     assert_good(check(tmp_path, drx_td(cycles=(cycle, cycle + 1))))
 
 
@@ -603,3 +604,11 @@ def test_a_curve_in_millivolts_is_read(tmp_path: Path, unit: str, scale: float) 
     first = TWO[(TWO.state == "D") & (TWO.cycle == 1)]
     content = lab.text([("Capacity (mAh/g)", first.moved_mah / 2e-3), (f"Voltage ({unit})", first.voltage_v * scale)])
     assert_good(check(tmp_path, content), 220.0)
+
+
+@pytest.mark.parametrize("current_ma_g", [0.1, 0.11])
+def test_a_c_rate_as_a_current_is_refused_from_python(campaign: Campaign, current_ma_g: float) -> None:
+    row = {"composition": FORMULA, "capacity_mah_g": 240.0}
+    with pytest.raises(MeasurementError, match="A discharge lasts 90 days at most.*is the current a C-rate"):
+        campaign.add_measurements([{**row, "current_ma_g": current_ma_g}], fine_tune=False)
+    assert campaign.add_measurements([{**row, "current_ma_g": 0.2}], fine_tune=False)
