@@ -33,6 +33,9 @@ USUAL_LINES, LEAST_KNOWN = 400, 3
 REPEATED_OF_TWO_CELLS = ("time", "step_time", "voltage", "current")
 """What stands in a table twice where it holds two cells side by side."""
 
+MOST_WORDS = 30
+"""A line of more words is none of headers."""
+
 MOST_DIGITS = 0.25
 """Share of digits above which a line is no header."""
 
@@ -175,9 +178,11 @@ def _by_single_spaces(number: int, line: str, below: Sequence[str]) -> list[Cand
 
 
 def named_by_spaces(lines: Iterable[str]) -> str | None:
-    """The first line of which single words name time, voltage and current; None where none does."""
+    """The first line of few words of which some name time, voltage and current; None where none does."""
     for line in lines:
-        known = (known_stem(word, every_maker()) for word in line.split()[:60])
+        if len(line.split()) > MOST_WORDS or any(sign in line for sign in "\t;,"):
+            continue
+        known = (known_stem(word, every_maker()) for word in line.split())
         if {"time", "voltage", "current"} <= {every_maker()[found[0]][0] for found in known if found is not None}:
             return line
     return None

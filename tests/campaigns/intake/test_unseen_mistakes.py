@@ -472,6 +472,13 @@ def test_columns_between_spaces_are_read_or_told(tmp_path: Path, header: str, sp
     assert_good(check(tmp_path, "Test Time (s)\tVoltage (V)\tCurrent (mA)\n" + "\t".join(rows.split(space))[:-1]))
 
 
+@pytest.mark.parametrize(
+    "text", ["The time, voltage and current were logged.", 20 * "time voltage current ", "a;time;voltage;current"]
+)
+def test_a_sentence_is_no_header_between_spaces(tmp_path: Path, text: str) -> None:
+    assert "separated by single spaces" not in said(check(tmp_path, f"{text}\n" * 30), "E9")
+
+
 @pytest.mark.parametrize("column", [0, 1, 2])
 @pytest.mark.parametrize("code", ["-999", "-9999.0", "-99999"])
 def test_a_number_that_stands_for_no_value_is_none(tmp_path: Path, column: int, code: str) -> None:
