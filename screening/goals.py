@@ -260,10 +260,9 @@ class Goals:
         if len(set(columns)) < len(columns):
             raise ValueError(f"Every objective may stand once. Got {', '.join(map(str, self.objectives))}.")
         for column in set(self.constraint_columns):
-            mine = [c for c, at in zip(self.constraints, self.constraint_columns, strict=True) if at == column]
-            least = max((c.threshold for c in mine if c.sign > 0), default=-np.inf)
-            if least > min((c.threshold for c in mine if c.sign < 0), default=np.inf):
-                raise ValueError(f"Nothing meets all of these constraints. Got {', '.join(map(str, mine))}.")
+            _refuse_contradiction(
+                [c for c, at in zip(self.constraints, self.constraint_columns, strict=True) if at == column]
+            )
 
     def under(self, process: Process) -> Goals:
         """The same goals for cells that are made and tested so."""
@@ -448,6 +447,13 @@ class Goals:
     def sides(self) -> tuple[Literal["lower", "upper"], ...]:
         """Which bound of each quantity is the pessimistic one."""
         return tuple("lower" if sign > 0 else "upper" for sign in self.signs)
+
+
+def _refuse_contradiction(limits: Sequence[ConstraintSpec]) -> None:
+    """Refuse limits of one quantity that nothing can meet together."""
+    least = max((c.threshold for c in limits if c.sign > 0), default=-np.inf)
+    if least > min((c.threshold for c in limits if c.sign < 0), default=np.inf):
+        raise ValueError(f"Nothing meets all of these constraints. Got {', '.join(map(str, limits))}.")
 
 
 def _behind(quantities: Sequence[Quantity]) -> list[Quantity]:

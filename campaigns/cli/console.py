@@ -16,17 +16,20 @@ import shlex
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from drxnet.errors import DataRefused, DRXError, DRXWarning, UsageError
 from drxnet.progress import Progress
 from drxnet.text import csv_table, visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FORMATS = ("table", "json", "csv")
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -214,8 +217,6 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
     said; a formula, a name or a number never breaks, and none is cut.
     """
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     if not rows:
         return
@@ -226,20 +227,29 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
     kept = fitting(columns, width)
     console = Console(width=max(width, _least_widths(columns, kept)))
     is_narrow = _together(max(map(len, (str(key), *cells))) for key, cells in columns.items()) > width
-    table = Table(header_style="" if os.environ.get("NO_COLOR") else "bold", box=None, pad_edge=False)
-    for key in kept:
-        table.add_column(
-            Text(_folded(key, columns[key]) if is_narrow else visible(str(key))),
-            justify="right" if _is_numeric(rows[0][key]) else "left",
-            overflow="fold",
-            no_wrap=not _wraps(columns[key]),
-        )
-    for cells in zip(*(columns[key] for key in kept), strict=True):
-        table.add_row(*map(Text, cells))
+    right = {key for key in kept if _is_numeric(rows[0][key])}
     with console.capture() as capture:
-        console.print(table)
+        console.print(_drawn({key: columns[key] for key in kept}, right, folded=is_narrow))
     _print(capture.get(), False)
     _say_left_out([str(key) for key in columns if key not in kept])
+
+
+def _drawn(columns: Mapping[Any, Sequence[str]], right: Collection[Any], *, folded: bool) -> Table:
+    """Columns by heading as a table; some stand to the right, and long headings may be folded."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="" if os.environ.get("NO_COLOR") else "bold", box=None, pad_edge=False)
+    for key, cells in columns.items():
+        table.add_column(
+            Text(_folded(key, cells) if folded else visible(str(key))),
+            justify="right" if key in right else "left",
+            overflow="fold",
+            no_wrap=not _wraps(cells),
+        )
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _say_left_out(headings: Sequence[str]) -> None:

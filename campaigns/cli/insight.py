@@ -88,9 +88,7 @@ def recipe(
     from campaigns.recipe import make_recipe, merged, read_precursors, shipped_precursors
     from drxnet.composition import Composition
 
-    usual, proposed = _of_campaign(campaign, proposals)
-    if not formulas and not proposed:
-        raise click.UsageError("Give a formula, or --campaign with --proposal.")
+    wanted = _wanted(campaign, proposals, formulas)
     given = {key: value for key, value in asked.items() if value not in (None, ())}
     stock = merged(read_precursors(precursors)) if precursors else shipped_precursors()
     assays = {p.formula: p.assay for p in stock} if typical_purity else {}
@@ -102,32 +100,33 @@ def recipe(
             precursors=stock,
             assays=assays | purity,
         )
-        for formula, settings in [*((f, usual) for f in formulas), *proposed]
+        for formula, settings in wanted
     ]
     rows = [{"composition": r.composition.formula, **w.row()} for r in recipes for w in r.weighings]
     emit(output, [r.as_dict() for r in recipes] if output == "json" else rows, lambda: _show_recipes(recipes))
 
 
-def _of_campaign(
-    campaign: str | None, proposals: tuple[str, ...]
-) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-    """How a campaign makes its powders, and the compositions of proposals, each with how it is to be made."""
+def _wanted(
+    campaign: str | None, proposals: tuple[str, ...], formulas: tuple[str, ...]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Formulas and those of proposals, each with how it is to be made."""
     from campaigns.spec import Synthesis, read_spec
 
-    if campaign is None:
-        if proposals:
-            raise click.UsageError("--proposal needs --campaign.")
-        return Synthesis().model_dump(), []
-    usual = read_spec(campaign).synthesis.model_dump()
+    if campaign is None and proposals:
+        raise click.UsageError("--proposal needs --campaign.")
+    if not formulas and not proposals:
+        raise click.UsageError("Give a formula, or --campaign with --proposal.")
+    usual = (Synthesis() if campaign is None else read_spec(campaign).synthesis).model_dump()
+    wanted = [(formula, usual) for formula in formulas]
     if not proposals:
-        return usual, []
+        return wanted
     from campaigns.campaign import Campaign
     from campaigns.report.bench import settings_of
 
-    with Campaign.open(campaign, command="recipe", read_only=True) as opened:
+    with Campaign.open(str(campaign), command="recipe", read_only=True) as opened:
         state = opened.state()
         named = [state.proposal(name) for name in proposals]
-        return usual, [(p.composition, settings_of(opened, p)) for p in named]
+        return [*wanted, *((p.composition, settings_of(opened, p)) for p in named)]
 
 
 def _show_recipes(recipes: Sequence[Recipe]) -> None:

@@ -451,12 +451,15 @@ def _best_in_words(snapshot: Snapshot, outcomes: Sequence[Outcome], measured: Se
         f"{best.proposal.composition} ({best.proposal.proposal_id}), with {' and '.join(found)}"
     )
     (start,) = best_so_far(outcomes, [1])
-    if start is not None and not best.missed and start.leading and best.leading and snapshot.round > 1:
-        gain = best.sign(goals.first) * (best.leading.mean - start.leading.mean)
-        unit = f" {goals.first.unit}" if goals.first.unit else ""
-        if float(goals.first.shown(gain)) > 0:
-            text += f", {goals.first.shown(gain)}{unit} better than the best of round 1"
-    return text
+    return text + (_gained(best, start) if start is not None and snapshot.round > 1 and not best.missed else "")
+
+
+def _gained(best: Outcome, start: Outcome) -> str:
+    """By how much the best is better than that of the first round; nothing where it is not."""
+    first = best.goals.first
+    gain = best.sign(first) * (best.leading.mean - start.leading.mean) if best.leading and start.leading else 0.0
+    unit = f" {first.unit}" if first.unit else ""
+    return f", {first.shown(gain)}{unit} better than the best of round 1" if float(first.shown(gain)) > 0 else ""
 
 
 def _value(quantity: Quantity, estimate: Estimate) -> str:

@@ -150,13 +150,18 @@ class Asked:
         if question.within == "space" and least is None and (least := _least_capacity(wanted)) is not None:
             notes = (*notes, f"Candidates of the space with less than {least:g} mAh/g are left out.")
         sought = Sought(by, _made(places, goals.rates.process), question, least, proof, len(state.events))
-        if sought.shortlisted:
-            order = "what the strategy makes of them" if len(by) > 1 else "their pessimistic bound"
-            notes = (*notes, f"Of the space, the {SHORTLIST:,} best by {order} are looked at.")
-        method = campaign.spec.method
-        if sought.space and proof is None and method != "walk" and campaign.spec.candidate_space is not None:
-            notes = (*notes, f"The space is looked through by {method}, which may miss some; --proof FILE walks it.")
-        return cls(state, wanted, goals, tuple(places), sought, notes)
+        return cls(state, wanted, goals, tuple(places), sought, (*notes, *_of_a_part(campaign, sought)))
+
+
+def _of_a_part(campaign: Workspace, sought: Sought) -> list[str]:
+    """Notes of a ranking that looks at a part of the space alone."""
+    notes, method = [], campaign.spec.method
+    if sought.shortlisted:
+        order = "what the strategy makes of them" if len(sought.by) > 1 else "their pessimistic bound"
+        notes.append(f"Of the space, the {SHORTLIST:,} best by {order} are looked at.")
+    if sought.space and sought.proof is None and method != "walk" and campaign.spec.candidate_space is not None:
+        notes.append(f"The space is looked through by {method}, which may miss some; --proof FILE walks it.")
+    return notes
 
 
 def _asked(
@@ -166,14 +171,10 @@ def _asked(
     if by is None and current_ma_g is None and cycle is None:
         return (goals.first,), goals
     by = by or goals.first.name
-    if by == PARETO and (current_ma_g, cycle) != (None, None):
-        raise UsageError("A Pareto front is of the campaign's objectives; --current and --cycle do not apply to it.")
     if by == PARETO:
-        objectives = goals.objectives
-        if len(objectives) == 1:
-            objectives = (*objectives, _as_objective(axes_of(goals)[0], goals))
-        several = replace(goals, objectives=objectives)
-        return tuple(several.quantities[c] for c in several.objective_columns), several
+        if (current_ma_g, cycle) != (None, None):
+            raise UsageError("A Pareto front is of the campaign's objectives; --current and --cycle do not apply.")
+        return _several(goals)
     name = SHORT.get(by, by)
     if name not in QUANTITIES:
         raise UsageError(f"Rank by one of {', '.join(rankings())}. {hint(by, rankings())}Got {by!r}.")
@@ -182,6 +183,15 @@ def _asked(
     spec = validated(ObjectiveSpec, {"quantity": name, "current_ma_g": current_ma_g, "cycle": cycle}, f"rank by {by}")
     quantity = spec.resolved(goals.rates)
     return (quantity,), replace(goals, also=(quantity,))
+
+
+def _several(goals: Goals) -> tuple[tuple[Quantity, ...], Goals]:
+    """The objectives of a campaign; of one alone, with what it is traded for."""
+    objectives = goals.objectives
+    if len(objectives) == 1:
+        objectives = (*objectives, _as_objective(axes_of(goals)[0], goals))
+    several = replace(goals, objectives=objectives)
+    return tuple(several.quantities[c] for c in several.objective_columns), several
 
 
 def _as_objective(quantity: Quantity, goals: Goals) -> ObjectiveSpec:
@@ -248,28 +258,32 @@ class _Known:
     def measured(self) -> tuple[list[Place], tuple[str, ...]]:
         """Places of what is measured; notes on what is so in part, or otherwise."""
         labels = labels_of(self.state)
-        needed = dict.fromkeys(c for q in self.asked for c in q.conditions)
-        came, half, otherwise = [], [], []
+        came: list[Outcome] = []
+        others: list[Outcome] = []
         for outcome in self.outcomes:
-            if not outcome.measurements:
-                continue
-            lacking = [in_words(c) for c in needed if not outcome.cells.under(c)]
-            if all(outcome.measured(q) for q in self.asked):
-                came.append(outcome)
-            elif len(lacking) == len(needed):
-                otherwise.append(outcome.proposal.proposal_id)
-            else:
-                why = f"no cell at {', '.join(lacking)}" if lacking else "its cells give none, as without a profile"
-                half.append(f"{outcome.proposal.proposal_id} ({why})")
-        doubted = [m.measurement_id for m in self.state.doubtful]
-        notes = [f"Half-measured, not counted as measured: {_some(half)}."] if half else []
-        if otherwise:
-            notes.append(f"Measured under other conditions alone, not counted as measured: {_some(otherwise)}.")
-        if doubted:
-            notes.insert(0, f"Doubtful, not counted as measured: {_some(doubted)}; `drx-screen status` says why.")
+            if outcome.measurements:
+                (came if all(outcome.measured(q) for q in self.asked) else others).append(outcome)
         rows = self._rows(came)
         places = [self._place(o, row, labels.get(o.proposal.composition)) for o, row in zip(came, rows, strict=True)]
-        return places, tuple(notes)
+        return places, self._aside(others)
+
+    def _aside(self, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+        """Notes on what is doubted, and on outcomes that do not count as measured."""
+        needed = dict.fromkeys(c for q in self.asked for c in q.conditions)
+        half, otherwise = [], []
+        for outcome in outcomes:
+            name, lacking = outcome.proposal.proposal_id, [in_words(c) for c in needed if not outcome.cells.under(c)]
+            if len(lacking) == len(needed):
+                otherwise.append(name)
+            else:
+                half.append(f"{name} ({_in_part(lacking)})")
+        doubted = [m.measurement_id for m in self.state.doubtful]
+        aside = (
+            ("Doubtful, not counted as measured", doubted, "; `drx-screen status` says why."),
+            ("Half-measured, not counted as measured", half, "."),
+            ("Measured under other conditions alone, not counted as measured", otherwise, "."),
+        )
+        return tuple(f"{what}: {_some(names)}{end}" for what, names, end in aside if names)
 
     def _rows(self, outcomes: Sequence[Outcome]) -> list[dict[str, float]]:
         """What is measured of every quantity, under the public names; NaN where a condition is missing."""
@@ -304,6 +318,11 @@ def _made(places: Sequence[Place], usual: Process) -> frozenset[tuple[str, Proce
     """Compositions of measured places, as they were made and as they were to be made."""
     planned = {(p.composition, p.proposal.process.over(usual)) for p in places if p.proposal is not None}
     return frozenset(planned | {(p.composition, p.process) for p in places})
+
+
+def _in_part(lacking: Sequence[str]) -> str:
+    """Why cells at some of the conditions do not do."""
+    return f"no cell at {', '.join(lacking)}" if lacking else "its cells give none, as without a profile"
 
 
 def _some(names: Sequence[str]) -> str:

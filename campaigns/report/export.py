@@ -53,10 +53,7 @@ def export_campaign(
     """
     form = form_of(target, form)
     state = campaign.state(as_of)
-    listed = state.measurements if withdrawn and form != "drx-td" else state.valid
-    left_out = len(state.standing) - len(state.valid)
-    if left_out and listed is not state.measurements:
-        _log.warning("%d doubtful discharges left out; `drx-screen status` says why.", left_out)
+    listed = state.measurements if withdrawn and form != "drx-td" else _counting(state)
     if not listed and form not in ("json", "ro-crate"):
         raise UsageError(f"Campaign {campaign.name} has no measurement to export that counts.")
     if form == "drx-td":
@@ -73,6 +70,13 @@ def export_campaign(
     content = _table(listed, verbatim) if form == "csv" else _everything(campaign, state, listed, as_of)
     replace_file(target, content.encode())
     return len(listed)
+
+
+def _counting(state: Snapshot) -> Sequence[Measurement]:
+    """What counts; says how much is doubted."""
+    if doubtful := len(state.doubtful):
+        _log.warning("%d doubtful discharges left out; `drx-screen status` says why.", doubtful)
+    return state.valid
 
 
 def _table(listed: Sequence[Measurement], verbatim: bool) -> str:

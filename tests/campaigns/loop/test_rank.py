@@ -159,8 +159,8 @@ def test_ranking_of_a_past_round(measured: Campaign):
     [
         ({"by": "beauty"}, "Rank by one of"),
         ({"by": "rate-retention", "current_ma_g": 100.0}, "--current does not apply"),
-        ({"by": "pareto", "current_ma_g": 100.0}, "--current and --cycle do not apply"),
-        ({"by": "pareto", "cycle": 2}, "--current and --cycle do not apply"),
+        ({"by": "pareto", "current_ma_g": 100.0}, "--current and --cycle do not apply.$"),
+        ({"by": "pareto", "cycle": 2}, "--current and --cycle do not apply.$"),
         ({"by": "capacity-retention", "cycle": 1}, "^rank by capacity-retention: The capacity retention .* or more.$"),
         ({"by": "capacity", "current_ma_g": -5.0}, "^rank by capacity: current_ma_g: Input should be greater than 0.$"),
         ({"min_capacity_mah_g": math.nan}, "number of mAh/g"),
