@@ -110,7 +110,7 @@ def check_rows(
         kept = _comparable(file, candidates, window, hits, sample.window is not None, goes_on)
     checked = []
     for discharge in kept:
-        _check_duration(file, discharge, hits)
+        _check_duration(file, discharge, mass, hits)
         _check_current(file, discharge, mass, hits)
         _check_discharge(file, recording, found, discharge, hits)
         its = _checked(discharge, sample, mass, composition, window, hits, file)
@@ -275,8 +275,11 @@ def _check_current(file: str, discharge: Discharge, mass: float | None, hits: Hi
         )
 
 
-def _check_duration(file: str, discharge: Discharge, hits: Hits) -> None:
+def _check_duration(file: str, discharge: Discharge, mass: float | None, hits: Hits) -> None:
+    """Refuse a discharge of months, or of seconds in which a cell gives less than a wrong unit of time explains."""
     shortest, longest = DURATION_BOUNDS_S
+    if mass and discharge.total_mah / mass * 1e3 >= SMALL_CAPACITY_MAH_G:
+        shortest = 1.0  # minutes or more instead would make it more than all lithium
     if shortest <= discharge.duration_s <= longest:
         return
     days = discharge.duration_s / 86400

@@ -619,3 +619,12 @@ def test_a_c_rate_as_a_current_is_refused_from_python(campaign: Campaign, curren
     with pytest.raises(MeasurementError, match="A discharge lasts 90 days at most.*is the current a C-rate"):
         campaign.add_measurements([{**row, "current_ma_g": current_ma_g}], fine_tune=False)
     assert campaign.add_measurements([{**row, "current_ma_g": 0.2}], fine_tune=False)
+
+
+@pytest.mark.parametrize(("current_ma_g", "capacity"), [(5000.0, 60.0), (10_000.0, 90.0), (20_000.0, 40.0)])
+def test_a_discharge_of_seconds_is_one_at_a_high_rate(tmp_path: Path, current_ma_g: float, capacity: float) -> None:
+    t = lab.rows(capacity, points=60, current_ma_g=current_ma_g, first_charge=1.2 * capacity)
+    assert_good(check(tmp_path, lab.plain(t), replace(CELL, current_ma_g=current_ma_g)), capacity)
+    little = lab.rows(5.0, points=60, current_ma_g=current_ma_g, first_charge=6.0)
+    refused = check(tmp_path, lab.plain(little), replace(CELL, current_ma_g=current_ma_g))
+    assert "between a minute and 90 days is possible" in said(refused, "E8")
