@@ -197,7 +197,7 @@ def status(
             {"proposal_id": o.proposal.proposal_id, "missing": list(o.missing)} for o in outcomes if o.half_measured
         ],
         "from_the_lab": sum(p.origin == "lab" for p in state.proposals),
-        "cells": len(state.cells),
+        "cells": len({(m.proposal_id, m.cell) for m in state.valid}),
         "measurements": len(state.valid),
         "profiles": sum(m.average_voltage_v is not None for m in state.valid),
         "doubtful": len(state.doubtful),

@@ -13,7 +13,7 @@ export async function overview() {
       h("strong", {}, c.campaign), h("div", { class: "soft" }, `round ${c.round}, model ${c.model.name}`),
       h("div", {}, STATES.map((s) => `${c.proposals[s]} ${s}`).join(", ")),
       h("div", {}, `${c.measurements} discharges count, ${c.doubtful} doubtful, ${c.refused_files} files refused`),
-      c.best && h("div", {}, `Best: ${c.best.proposal_id} `, formula(c.best.composition), `, ${c.best.quantity} ${number(c.best.value, 4)} ${c.best.unit}`),
+      c.best && h("div", {}, `Best: ${c.best.proposal_id} `, formula(c.best.composition), `, ${c.best.quantity} ${number(c.best.value, 4)} ${c.best.unit}`, c.best.misses.length > 0 && `; misses ${c.best.misses.join(", ")}`),
     )))];
 }
 

@@ -183,6 +183,9 @@ def test_summary_counts_what_is_there(measured: Campaign):
     assert found["model"]["model_id"] == STUB_ID
     assert found["not_learned_from"] == 7
     assert measured.summarize(as_of=1)["measurements"] == 0
+    measured.retract_measurement("M0001", "short circuit")
+    found = measured.summarize()
+    assert (found["cells"], found["measurements"], found["profiles"], found["withdrawn"]) == (6, 6, 6, 1)
 
 
 def staircase(campaign: Campaign) -> None:
