@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campaigns.intake import readers
+from campaigns.intake.discharges import Discharge
 from campaigns.intake.measurement import CheckedDischarge, CheckedFile, RuleBroken
 from campaigns.intake.readers.recording import Curves, CyclerRows, DRXTDTests, ReadOptions
 from campaigns.intake.readers.words import CHARGE
-from campaigns.intake.segmentation import Discharge, Segmentation, segment
+from campaigns.intake.segmentation import Segmentation, segment
 from drxnet.errors import MeasurementError, MissingExtra
 from drxnet.files import check_figure_path, save_figure
 from drxnet.preprocess import SmoothedDischarge, smooth_discharge

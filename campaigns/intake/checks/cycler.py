@@ -9,6 +9,9 @@ import numpy as np
 
 from campaigns.intake.checks.capacity import check_capacity, conditions_of, short, smoothed
 from campaigns.intake.checks.sample import check_header, checked_composition, checked_mass
+from campaigns.intake.clock import number_at, with_times_of_steps
+from campaigns.intake.direction import SPIKE_V
+from campaigns.intake.discharges import RISING_V, Discharge
 from campaigns.intake.measurement import CheckedDischarge, FileSpan, SampleInfo
 from campaigns.intake.readers.recording import CyclerRows
 from campaigns.intake.readers.summary import explain_c_rate
@@ -35,15 +38,7 @@ from campaigns.intake.rules import (
     UNIT_FACTORS,
     Hits,
 )
-from campaigns.intake.segmentation import (
-    RISING_V,
-    SPIKE_V,
-    Discharge,
-    Segmentation,
-    number_at,
-    segment,
-    with_times_of_steps,
-)
+from campaigns.intake.segmentation import Segmentation, segment
 from campaigns.ledger.physics import MOST_CAPACITY_MAH_G, VOLTAGE_BOUNDS_V
 from drxnet.composition import Composition
 from drxnet.discharge import SAME_CURRENT

@@ -22,7 +22,8 @@ from mistreating import PASSING, check_mistreated, mistreat, settled
 from campaigns.intake import readers
 from campaigns.intake.measurement import CheckedFile, RuleBroken, SampleInfo
 from campaigns.intake.readers.recording import CyclerRows
-from campaigns.intake.segmentation import CHARGE, DISCHARGE, REST, segment
+from campaigns.intake.readers.words import CHARGE, DISCHARGE, REST
+from campaigns.intake.segmentation import segment
 from campaigns.intake.validation import check_file
 from campaigns.testing import check_reader
 
