@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from campaigns.intake.addition import Addition
 from campaigns.intake.identity import Cells
 from campaigns.intake.judgement import Verdicts
@@ -120,15 +122,15 @@ def item_of(campaign: Workspace, state: Snapshot, row: Mapping[str, Any], where:
     window = campaign.spec.conditions
     try:
         conditions = CyclingConditions(
-            float(given["current_ma_g"]),
-            float(given.get("v_low", window.v_low)),
-            float(given.get("v_high", window.v_high)),
+            _number(given["current_ma_g"]),
+            _number(given.get("v_low", window.v_low)),
+            _number(given.get("v_high", window.v_high)),
             _whole(given.get("cycle", 1)),
             said.over(planned_process(state, proposal_id)).over(window.process),
         )
-        capacity = float(given["capacity_mah_g"])
+        capacity = _number(given["capacity_mah_g"])
         profile = DischargeProfile(given["voltage_v"], given["profile_mah_g"]) if "voltage_v" in given else None
-        sigma = float(given["sigma_mah_g"]) if "sigma_mah_g" in given else None
+        sigma = _number(given["sigma_mah_g"]) if "sigma_mah_g" in given else None
     except KeyError as error:
         raise UsageError(f"{where}: {error} is missing.") from None
     except (TypeError, ValueError) as error:
@@ -162,13 +164,24 @@ def _made(state: Snapshot, given: Mapping[str, Any], said: Process, where: str) 
     raise UsageError(f"{where}: give proposal_id or composition.")
 
 
+def _number(value: Any) -> float:
+    """A number.
+
+    Raises:
+        ValueError: it is none, or a truth value, which Python would count as 0 or 1.
+    """
+    if isinstance(value, bool | np.bool_):
+        raise ValueError(f"A number is needed. Got {value}.")
+    return float(value)
+
+
 def _whole(value: Any) -> int:
     """A cycle number, which is whole.
 
     Raises:
         ValueError: it is not.
     """
-    number = float(value)
+    number = _number(value)
     if not number.is_integer():
         raise ValueError(f"A cycle is a whole number. Got {value}.")
     return int(number)

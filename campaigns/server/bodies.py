@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from fastapi import Depends, Form, Header
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from campaigns.intake.measurement import SampleInfo
 from campaigns.intake.readers.recording import ReadOptions
@@ -19,7 +19,20 @@ from drxnet.process import Process
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Word = Annotated[str, Field(max_length=80)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _no_truth_value(value: Any) -> Any:
+    """Refuse what would be counted as 0 or 1.
+
+    Raises:
+        ValueError: a truth value.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"A number is needed. Got {value}.")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_truth_value), Field(allow_inf_nan=False)]
 Numbers = Annotated[list[Number], Field(max_length=100_000)]
 Text = Annotated[str, Field(max_length=4000)]
 Versions = Annotated[dict[str, str], Field(default_factory=dict, max_length=1000)]
@@ -119,7 +132,7 @@ class Discharge(_Body):
     capacity_mah_g: Number | None = None
     v_low: Number | None = None
     v_high: Number | None = None
-    cycle: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    cycle: Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=10**6)] | None = None
     cell: Word | None = None
     sigma_mah_g: Number | None = None
     voltage_v: Numbers | None = None

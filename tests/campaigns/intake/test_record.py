@@ -397,3 +397,12 @@ def test_row_whose_standard_error_is_no_number_is_refused_in_a_sentence(campaign
     row = {"composition": FIRST, "current_ma_g": 20.0, "capacity_mah_g": 240.0, "sigma_mah_g": "three"}
     with pytest.raises(MeasurementError, match=r"Measurement 1 \(Li.*\): could not convert string to float: 'three'"):
         campaign.add_measurements([row], fine_tune=False)
+
+
+@pytest.mark.parametrize("key", ["current_ma_g", "capacity_mah_g", "sigma_mah_g", "v_high", "cycle"])
+@pytest.mark.parametrize("value", [True, np.True_])
+def test_truth_value_is_no_number(campaign: Campaign, key: str, value: object):
+    row = {"composition": FIRST, "current_ma_g": 20.0, "capacity_mah_g": 240.0, key: value}
+    with pytest.raises(MeasurementError, match=r"Measurement 1 \(Li.*\): A number is needed. Got True"):
+        campaign.add_measurements([row], fine_tune=False)
+    assert not campaign.state().measurements

@@ -194,6 +194,14 @@ def test_measurements_are_corrected_retracted_and_kept(client: TestClient):
     assert shown[second]["withdrawn_reason"] == "short circuit"
 
 
+@pytest.mark.parametrize("key", ["capacity_mah_g", "current_ma_g", "cycle"])
+def test_a_truth_value_is_no_number(client: TestClient, key: str):
+    row = {"composition": "Li1.2Mn0.4Ti0.4O2", "current_ma_g": 20, "capacity_mah_g": 240, "cycle": 1, key: True}
+    answer = client.post(f"{BASE}/measurements", json={"measurements": [row]})
+    assert (answer.status_code, "A number is needed. Got True" in answer.text) == (422, True)
+    assert not client.get(f"{BASE}/measurements").json()["rows"]
+
+
 def test_a_doubtful_measurement_counts_once_confirmed(client: TestClient):
     add(client, 240.0)
     (name,) = add(client, 24.0)
