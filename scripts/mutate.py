@@ -218,21 +218,29 @@ def statement(path: str, line: int) -> range:
     return range(begins(inner), body[0].lineno if body else (inner.end_lineno or inner.lineno) + 1)
 
 
+def _runs_on_import(path: str, line: int) -> bool:
+    """Whether a line stands in no function."""
+    functions = (n for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.FunctionDef))
+    return not any(f.body[0].lineno <= line <= (f.end_lineno or 0) for f in functions)
+
+
 def tests_of(mutant: Mutant, files: dict[str, dict[str, Any]], budget_s: float) -> list[list[str]]:
     """Tests that run the changed statement: those beside the module, then the others, each the fastest first.
 
-    What runs only on import, such as the default of a field, is left to all tests beside the module.
+    What runs on import, such as the default of a field, is left to all tests beside the module, too: the test that
+    happened to import it first says nothing of who relies on it.
     """
     path = Path(mutant.path)
     names = {f"test_{path.stem}.py", f"test_{path.parent.name}.py"}
-    lines = list(map(str, statement(mutant.path, mutant.line)))
+    changed = statement(mutant.path, mutant.line)
+    lines = list(map(str, changed))
     groups: tuple[dict[str, float], dict[str, float]] = ({}, {})
     for file, noted in files.items():
         held = noted["lines"].get(mutant.path, {})
         beside = Path(file).name in names
         running = {test for line in lines for test in held.get(line, ())}
         groups[0 if beside else 1].update({test: noted["seconds"][test] for test in running})
-    if not groups[0] and not groups[1]:
+    if _runs_on_import(mutant.path, changed.start) or not (groups[0] or groups[1]):
         groups[0].update(
             {t: s for f, noted in files.items() if Path(f).name in names for t, s in noted["seconds"].items()}
         )
