@@ -214,7 +214,7 @@ def statement(path: str, line: int) -> range:
         if isinstance(node, ast.stmt) and begins(node) <= line <= (node.end_lineno or 0)
     ]
     inner = max(around, key=begins)
-    body = getattr(inner, "body", None)
+    body: list[ast.stmt] | None = getattr(inner, "body", None)
     return range(begins(inner), body[0].lineno if body else (inner.end_lineno or inner.lineno) + 1)
 
 
@@ -246,7 +246,7 @@ def tests_of(mutant: Mutant, files: dict[str, dict[str, Any]], budget_s: float) 
         )
     chosen, left = [], budget_s
     for group in groups:
-        within = []
+        within: list[str] = []
         for test in sorted(group, key=lambda t: group[t]):
             left -= group[test]
             if left > 0 or not within:

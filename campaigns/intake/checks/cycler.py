@@ -105,9 +105,7 @@ def check_rows(
         kept = _comparable(file, candidates, window, hits, sample.window is not None, goes_on)
     checked = []
     for discharge in kept:
-        _check_duration(file, discharge, mass, hits)
-        _check_current(file, discharge, mass, hits)
-        _check_discharge(file, recording, found, discharge, hits)
+        _check_discharge(file, recording, found, discharge, mass, hits)
         its = _checked(discharge, sample, mass, composition, window, hits, file)
         checked.append(_located(its, recording, found, discharge))
     if checked and not anode:
@@ -451,8 +449,12 @@ def _warn_of_charge(
         )
 
 
-def _check_discharge(file: str, recording: CyclerRows, found: Segmentation, discharge: Discharge, hits: Hits) -> None:
+def _check_discharge(
+    file: str, recording: CyclerRows, found: Segmentation, discharge: Discharge, mass: float | None, hits: Hits
+) -> None:
     cycle, here = discharge.cycle, f"{file} cycle {discharge.cycle}"
+    _check_duration(file, discharge, mass, hits)
+    _check_current(file, discharge, mass, hits)
     _check_constant(here, found, discharge, hits)
     _check_integral(here, recording, discharge, hits)
     _check_course(here, discharge, found.rows.by_turns, hits)
