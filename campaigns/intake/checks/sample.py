@@ -40,7 +40,7 @@ GIVE = "Give active_mass_mg in the sample table or --active-mass-mg; it is the o
 def checked_mass(file: str, recording: CyclerRows, sample: SampleInfo, hits: Hits) -> float | None:
     """Mass to divide by (mg), or None with E2."""
     stated = recording.header_mass_mg
-    says = "header says nothing" if stated is None else f"header says {stated:g} mg"
+    says = "file says nothing" if stated is None else f"file says {stated:g} mg"
     if stated is not None and is_default(stated):
         says += ", an instrument default"
     return stated_mass(file, sample, hits, f" ({says})")
@@ -110,11 +110,11 @@ def _alkali_capacity(formula: str) -> float | None:
 def check_header(
     file: str, recording: CyclerRows, sample: SampleInfo, composition: Composition | None, hits: Hits
 ) -> None:
-    """Compare what the header says about the sample with the table."""
+    """Compare what a file says about its sample with the table."""
     _check_temperature(file, recording.temperature_c, sample, hits)
     mass, stated = sample.active_mass_mg, recording.header_mass_mg
     if mass and stated and not is_default(stated) and abs(stated - mass) > 0.02 * mass:
-        hits.warning("W7", f"{file}: header says {stated:g} mg; table says {mass:g} mg. The table is used.")
+        hits.warning("W7", f"{file}: it says {stated:g} mg; table says {mass:g} mg. The table is used.")
     material = recording.header_material
     if composition is None or not material:
         return
@@ -127,7 +127,7 @@ def check_header(
         except CompositionError:
             return
     if expected != frozenset(composition.metals):
-        hits.warning("W7", f"{file}: header says {material}; table says {composition}. The table is used.")
+        hits.warning("W7", f"{file}: it says {material}; table says {composition}. The table is used.")
 
 
 def _check_temperature(file: str, found_c: float | None, sample: SampleInfo, hits: Hits) -> None:

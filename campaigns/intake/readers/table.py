@@ -50,6 +50,9 @@ MOST_VOLTS = 6.0
 SENSED_C = (-40.0, 100.0)
 """Temperatures beyond are those of a sensor that is not connected (°C)."""
 
+LEAST_ROWS_OF_MASS, MASS_AGREES = 5, 0.01
+"""A charge and the same per gram tell a mass where so many rows tell the same one within this share."""
+
 MOST_CHANNELS = 64
 MOST_FOOTER_ROWS = 12
 
@@ -243,7 +246,7 @@ def rows_from_columns(
         cycle=kept(values.get("cycle")),
         clock_span_s=timing.clock_span_s,
         time_of_step=timing.of_step,
-        header_mass_mg=header_mass_mg,
+        header_mass_mg=header_mass_mg or _mass_told(values, keep),
         header_material=header_material,
         temperature_c=_temperature_c(table, by_quantity.get("temperature")),
         current_digits=_current_digits(table),
@@ -262,6 +265,18 @@ def _values(file_name: str, table: Table, options: ReadOptions, said: list[str])
     }
     counts = [quantity for quantity in ("record", "step", "cycle") if quantity in columns]
     return values | {quantity: cells.numbers(columns[quantity], table.decimal) for quantity in counts}
+
+
+def _mass_told(values: Mapping[str, np.ndarray], keep: np.ndarray) -> float | None:
+    """Mass that the instrument divided by (mg): that of a charge and the same per gram; None where neither tells."""
+    per_gram = values.get("specific", np.full(len(keep), np.nan))
+    for quantity in {"discharge", "capacity", "charge"} & values.keys():
+        rows = keep & (values[quantity] > 0) & (per_gram > 0)
+        mass = values[quantity][rows] / per_gram[rows] * 1e3
+        mass = mass[per_gram[rows] > 0.5 * per_gram[rows].max(initial=0)]  # smaller ones have few digits
+        if len(mass) >= LEAST_ROWS_OF_MASS and np.ptp(mass) < MASS_AGREES * np.median(mass):
+            return float(f"{np.median(mass):.3g}")
+    return None
 
 
 def _with_numbers(values: Mapping[str, np.ndarray], rows: int, said: list[str]) -> np.ndarray:

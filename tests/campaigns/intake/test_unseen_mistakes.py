@@ -628,3 +628,17 @@ def test_a_discharge_of_seconds_is_one_at_a_high_rate(tmp_path: Path, current_ma
     little = lab.rows(5.0, points=60, current_ma_g=current_ma_g, first_charge=6.0)
     refused = check(tmp_path, lab.plain(little), replace(CELL, current_ma_g=current_ma_g))
     assert "between a minute and 90 days is possible" in said(refused, "E8")
+
+
+@pytest.mark.parametrize("charge", ["Discharge Capacity (mAh)", "Capacity (mAh)"])
+@pytest.mark.parametrize("told_mg", [2.0, 2.5, 1000.0, 0.0])
+def test_the_mass_behind_a_capacity_per_gram_is_compared(tmp_path: Path, charge: str, told_mg: float) -> None:
+    """1000 mg is what instruments fill in by themselves; a column of zeros tells nothing."""
+    t = lab.rows(220.0)
+    moved = t.discharge_mah if charge.startswith("Dis") else t.moved_mah
+    per_gram = [f"{q / told_mg * 1e3 if told_mg else 0:.4f}" for q in moved]
+    columns = [("Time (s)", t.time_s), ("Voltage (V)", t.voltage_v), ("Current (mA)", t.current_ma), (charge, moved)]
+    checked = check(tmp_path, lab.text([*columns, ("Spec. Capacity (mAh/g)", per_gram)]), CELL)
+    words = [hit.message for hit in checked.rules if hit.id == "W7"]
+    assert words == (["cell.csv: it says 2.5 mg; table says 2 mg. The table is used."] if told_mg == 2.5 else [])
+    assert checked.discharges[0].capacity_mah_g == pytest.approx(220.0, rel=2e-3)

@@ -111,16 +111,16 @@ def test_e2_refuses_masses_that_nobody_weighed(tmp_path: Path, mass: float) -> N
 
 def test_e2_says_what_the_header_says(tmp_path: Path) -> None:
     checked = check(tmp_path, cycler.cell_test(), SampleInfo(), cycler.biologic_mpt)
-    assert "header says 1.8 mg" in message(checked, "E2")
+    assert "file says 1.8 mg" in message(checked, "E2")
     default = check(
         tmp_path, cycler.cell_test(), SampleInfo(), lambda t: cycler.biologic_mpt(t).replace("1.800", "7000")
     )
-    assert "header says 7000 mg, an instrument default" in message(default, "E2")
+    assert "file says 7000 mg, an instrument default" in message(default, "E2")
 
 
 def test_e2_knows_the_default_of_novonix(tmp_path: Path) -> None:
     checked = check(tmp_path, cycler.cell_test(), SampleInfo(), cycler.novonix_csv)
-    assert "header says 1000 mg, an instrument default" in message(checked, "E2")
+    assert "file says 1000 mg, an instrument default" in message(checked, "E2")
 
 
 def test_a_header_mass_never_stands_in_for_the_table(tmp_path: Path) -> None:
@@ -426,8 +426,8 @@ def test_w7_for_a_header_of_another_cell(tmp_path: Path) -> None:
     checked = check(tmp_path, cycler.cell_test(), sample, cycler.biologic_mpt)
     mass, material = (hit.message for hit in checked.rules)
     assert warned(checked) == ["W7", "W7"]
-    assert "header says 1.8 mg; table says 1.9 mg" in mass
-    assert "header says LNMO; table says Li1.2Ti0.4Mn0.4O2" in material
+    assert "it says 1.8 mg; table says 1.9 mg" in mass
+    assert "it says LNMO; table says Li1.2Ti0.4Mn0.4O2" in material
 
 
 def test_w7_for_a_window_that_was_left(tmp_path: Path) -> None:
