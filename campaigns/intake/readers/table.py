@@ -269,10 +269,11 @@ def _values(file_name: str, table: Table, options: ReadOptions, said: list[str])
 
 def _mass_told(values: Mapping[str, np.ndarray], keep: np.ndarray) -> float | None:
     """Mass that the instrument divided by (mg): that of a charge and the same per gram; None where neither tells."""
-    per_gram = values.get("specific", np.full(len(keep), np.nan))
-    for quantity in {"discharge", "capacity", "charge"} & values.keys():
-        rows = keep & (values[quantity] > 0) & (per_gram > 0)
-        mass = values[quantity][rows] / per_gram[rows] * 1e3
+    charges = [values[quantity] for quantity in ("discharge", "capacity", "charge") if quantity in values]
+    for charge in charges if "specific" in values else ():
+        per_gram = values["specific"]
+        rows = keep & (charge > 0) & (per_gram > 0)
+        mass = charge[rows] / per_gram[rows] * 1e3
         mass = mass[per_gram[rows] > 0.5 * per_gram[rows].max(initial=0)]  # smaller ones have few digits
         if len(mass) >= LEAST_ROWS_OF_MASS and np.ptp(mass) < MASS_AGREES * np.median(mass):
             return float(f"{np.median(mass):.3g}")
