@@ -221,3 +221,10 @@ def test_places_outside_are_told_with_the_last_one(places: list[int]) -> None:
         Permutation(5, 1)(places)
     assert sorted(Permutation(5, 1)([0, 1, 2, 3, 4]).tolist()) == [0, 1, 2, 3, 4]
     assert Permutation(5, 1)([]).tolist() == []
+
+
+def test_a_rocksalt_that_was_made_although_a_filter_refuses_it_is_told_with_the_reason():
+    found = explain(CandidateList([OWN[0]]), "LiFeO2").exceptions
+    assert set(found) == {"lithium_percolation", "redox_electrons_with_oxygen"}
+    assert "nanometre-sized particles" in found["lithium_percolation"]
+    assert not explain(CandidateList([OWN[0]]), OWN[0]).exceptions

@@ -18,15 +18,25 @@ from sqlalchemy import text
 from campaigns.campaign import Campaign
 from campaigns.errors import LedgerLocked
 from campaigns.ledger.records import NewMeasurement, NewModel
-from campaigns.loop.finetune import REFUSED, HeldOutErrors, fine_tune_campaign, profile_set, waiting_to_be_learned
+from campaigns.loop.finetune import (
+    REFUSED,
+    HeldOutErrors,
+    errors_at_the_rates,
+    fine_tune_campaign,
+    profile_set,
+    waiting_to_be_learned,
+)
 from campaigns.loop.forecast import measured_of, outlook_of
 from campaigns.spec import FineTuning
+from drxnet.composition import Composition
 from drxnet.dataset import ProfileSet
 from drxnet.discharge import CyclingConditions
 from drxnet.ensemble import Ensemble
 from drxnet.errors import CheckpointError, ConfigurationError, UsageError
 from drxnet.finetuning import FineTuned, HeldOut
 from drxnet.network import DRXNet
+from screening.goals import Goals, ObjectiveSpec
+from screening.measured import Measured
 from screening.quantities import Capacity
 
 
@@ -109,6 +119,40 @@ def test_a_child_that_the_gaussian_model_beats_is_not_used_and_the_gate_says_so(
     assert "learns from the same cells" in learned.sentence
     assert "Farthest off while held out: M0001 (" in learned.sentence
     assert "20 mA/g: 240 measured, 10240 expected mAh/g" in learned.sentence
+
+
+def test_the_gaussian_model_beside_a_child_has_not_seen_what_it_is_asked_for(
+    measured: Campaign, monkeypatch: pytest.MonkeyPatch
+):
+    """Three compositions; the first is held out at a rate that is not compared."""
+    goals = Goals(measured.spec.conditions, (ObjectiveSpec(quantity="capacity"),), ())
+    made = [Composition.parse(c) for c in (FIRST, SECOND, FIRST, SECOND, "Li1.2Mn0.8O2")]
+    at = (CyclingConditions(77.0), LOW, CyclingConditions(77.0), HIGH, LOW)
+    cells = [
+        replace(measured.state().valid[0], conditions=c, capacity_mah_g=q, cell=str(number))
+        for number, (c, q) in enumerate(zip(at, (200.0, 220.0, 210.0, 150.0, 180.0), strict=True))
+    ]
+    seen: list[tuple[set[Composition], set[Composition]]] = []
+
+    class Beside:
+        def __init__(self, known: list[Measured]) -> None:
+            self.known, self.surrogate = {m.composition for m in known}, self
+
+        def read(self, asked: list[Composition]) -> int:
+            seen.append((self.known, set(asked)))
+            return len(asked)
+
+        def marginals(self, asked: int) -> tuple[torch.Tensor, None]:
+            said = {Capacity(LOW): 215.0, Capacity(HIGH): 155.0}
+            return torch.tensor([[said.get(q, torch.nan) for q in goals.quantities]] * asked), None
+
+    monkeypatch.setattr("screening.outlook.Outlook.of", lambda *_, measured: Beside(measured))
+    held_out = HeldOut(np.array([0, 1, 0, 1, 2]), np.array([0.0, 230.0, 0.0, 149.0, 180.0]))
+    low, high = errors_at_the_rates(measured.ensemble(), goals.rates, made, cells, held_out)
+    assert [asked for _, asked in seen] == [{made[1]}, {made[4]}]
+    assert [known for known, _ in seen] == [{made[4]}, {made[1]}]
+    assert (low.child_mah_g.tolist(), low.gaussian_mah_g.tolist()) == ([10.0, 0.0], [5.0, 35.0])
+    assert (high.child_mah_g.tolist(), high.gaussian_mah_g.tolist()) == ([1.0], [5.0])
 
 
 @pytest.mark.parametrize(

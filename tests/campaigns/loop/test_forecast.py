@@ -12,13 +12,14 @@ from small_model import write_small_model
 
 from campaigns.campaign import Campaign
 from campaigns.loop import forecast as forecast_module
-from campaigns.loop.forecast import Forecast, Look, limits_of, measured_of, run_stream, scorer_of_ranking
+from campaigns.loop.forecast import Forecast, Look, limits_of, measured_of, published, run_stream, scorer_of_ranking
 from campaigns.loop.places import Means, Question, Sought
 from campaigns.loop.rank import rank
 from drxnet.composition import Composition
+from drxnet.literature import published_capacities
 from drxnet.process import Process
 from screening.candidates import CandidateList
-from screening.estimates import Estimate, standard_error
+from screening.estimates import Estimate, same_conditions, standard_error
 from screening.goals import ObjectiveSpec
 from screening.lattice import Lattice
 from screening.measured import Measured
@@ -44,6 +45,19 @@ def test_measured_values_are_means_over_cells(campaign: Campaign):
     assert second.estimates[low].mean == 200.0
     assert set(second.estimates) == {low}
     assert np.isnan(second.variances(goals)).all(), "one cell without an uncertainty: the model's own noise"
+
+
+def test_published_capacities_are_means_over_what_counts_at_the_rates(campaign: Campaign):
+    goals = campaign.spec.goals
+    low = Capacity(goals.rates.low)
+    rows: dict[Composition, list[float]] = {}
+    for row in published_capacities():
+        if row.counted and same_conditions(row.conditions, low.at):
+            rows.setdefault(row.composition, []).append(row.capacity_mah_g)
+    found = {m.composition: m.estimates[low] for m in published(goals) if low in m.estimates}
+    assert len(found) > 5
+    for composition, estimate in found.items():
+        assert estimate.mean == pytest.approx(np.mean(rows[composition])), composition
 
 
 def test_limits_of_the_lab_reach_the_choice(campaign: Campaign):
