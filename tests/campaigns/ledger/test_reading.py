@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -176,13 +177,17 @@ def test_another_process_writes_meanwhile(ledger: Ledger) -> None:
         "from campaigns.ledger.ledger import Ledger\nfrom campaigns.ledger.records import State\n"
         f"ledger = Ledger({ledger.url.render_as_string(hide_password=False)!r}, {ledger.campaign!r})\n"
         "for n in range(20):\n"
+        "    if n in (7, 14):\n        input()\n"  # until something new was read, however slow that is
         "    with ledger.write('mark') as entry:\n"
         "        entry.set_state('R01-03', State.FAILED if n % 2 else State.ACCEPTED, f'time {n}')\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program]) as process:
-        seen = set()
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, text=True) as process:
+        seen: set[int] = set()
         while process.poll() is None:
             state = ledger.read()
+            if process.stdin and len(state.events) not in seen:
+                with suppress(BrokenPipeError):
+                    print(file=process.stdin, flush=True)
             seen.add(len(state.events))
             if len(state.events) > 7:
                 assert state.proposal("R01-03").reason == f"time {len(state.events) - 8}"
