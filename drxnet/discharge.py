@@ -21,6 +21,9 @@ DEFAULT_WINDOW = (1.5, 4.8)
 SAME_CURRENT = 0.05
 """Relative difference up to which two currents are the same rate, as closely as a cycler measures them."""
 
+VOLTAGE_BOUNDS_V = (0.0, 6.0)
+"""Between which every voltage and every cut-off of a cell lies."""
+
 MOST_CYCLES = 1_000_000
 """More than any cell lives."""
 

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from drxnet.discharge import DEFAULT_WINDOW, CyclingConditions
+from drxnet.discharge import DEFAULT_WINDOW, VOLTAGE_BOUNDS_V, CyclingConditions
 from drxnet.errors import ConfigurationError, ImpossibleValue
 from drxnet.process import FIELDS, NOT_STATED, Process
 from screening.estimates import CURRENT_TOLERANCE, pessimistic
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
     from drxnet.composition import Composition
     from drxnet.ensemble import Amounts, Encoded, Ensemble
-
-CUT_OFFS_V = (0.0, 6.0)
-"""Between which every window lies."""
 
 _SMALLEST_STD = 1e-9
 
@@ -103,7 +100,7 @@ class Rates(_Frozen):
             raise ValueError(
                 f"The lower cut-off must lie below the upper one. Got {self.v_low:g} and {self.v_high:g} V."
             )
-        least, most = CUT_OFFS_V
+        least, most = VOLTAGE_BOUNDS_V
         if self.v_low < least or self.v_high > most:
             raise ValueError(
                 f"The cut-offs lie between {least:g} and {most:g} V. Got {self.v_low:g} and {self.v_high:g} V."

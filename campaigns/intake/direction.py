@@ -10,7 +10,7 @@ import numpy as np
 
 from campaigns.intake.readers.sheets import monotone_parts
 from campaigns.intake.readers.words import CHARGE, DISCHARGE, REST, UNKNOWN
-from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
+from drxnet.discharge import VOLTAGE_BOUNDS_V
 
 RELAXATION_ROWS, RELAXATION_V = 3, 5e-3
 """Rows after the lowest voltage are relaxation when they end a discharge, are so few and rise by more than this (V)."""

@@ -29,8 +29,7 @@ from campaigns.intake.readers.summary import SPREAD, WINDOW, explain_c_rate, par
 from campaigns.intake.readers.unpacking import Head
 from campaigns.intake.readers.words import maker
 from campaigns.intake.rules import BARE_C_RATE
-from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
-from drxnet.discharge import SAME_CURRENT
+from drxnet.discharge import SAME_CURRENT, VOLTAGE_BOUNDS_V
 from drxnet.errors import ConfigurationError, ImpossibleValue, UsageError
 from drxnet.files import replace_file
 from drxnet.process import FIELDS, NOT_STATED, Process

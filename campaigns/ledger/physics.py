@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drxnet.composition import Composition
+from drxnet.discharge import VOLTAGE_BOUNDS_V
 from drxnet.errors import CompositionError, MeasurementError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from drxnet.discharge import CyclingConditions, DischargeProfile
 
 CURRENT_BOUNDS_MA_G = (0.1, 5e4)
-VOLTAGE_BOUNDS_V = (0.0, 6.0)
 MOST_CYCLES, MOST_DAYS = 100_000, 90.0
 """No cell is cycled more often, and no discharge lasts longer."""
 

@@ -25,8 +25,8 @@ from campaigns.intake.rules import (
     START_TOLERANCE_V,
     Hits,
 )
-from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
 from drxnet.composition import Composition
+from drxnet.discharge import VOLTAGE_BOUNDS_V
 from drxnet.preprocess import SmoothedDischarge
 
 

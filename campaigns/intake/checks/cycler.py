@@ -39,9 +39,9 @@ from campaigns.intake.rules import (
     Hits,
 )
 from campaigns.intake.segmentation import Segmentation, segment
-from campaigns.ledger.physics import MOST_CAPACITY_MAH_G, VOLTAGE_BOUNDS_V
+from campaigns.ledger.physics import MOST_CAPACITY_MAH_G
 from drxnet.composition import Composition
-from drxnet.discharge import SAME_CURRENT
+from drxnet.discharge import SAME_CURRENT, VOLTAGE_BOUNDS_V
 
 RISING_SHARE = 5e-3
 """Share of a charge during which the voltage may rise without being that of another step."""

@@ -22,8 +22,8 @@ from campaigns.intake.rules import (
     TABLE_TOLERANCE_V,
     Hits,
 )
-from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
 from drxnet.composition import Composition
+from drxnet.discharge import VOLTAGE_BOUNDS_V
 from drxnet.drxtd import Curve, CyclingTest
 from drxnet.errors import MeasurementError
 from drxnet.preprocess import smooth_discharge

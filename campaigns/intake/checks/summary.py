@@ -21,7 +21,7 @@ from campaigns.intake.rules import (
     RELATIVE_SIGMA,
     Hits,
 )
-from campaigns.ledger.physics import VOLTAGE_BOUNDS_V
+from drxnet.discharge import VOLTAGE_BOUNDS_V
 
 
 def check_summary(
